@@ -1,0 +1,164 @@
+"""Every configuration key that video pose adds to Detectron2's, with its unit and its legal values."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode as CN
+
+
+def add_video_pose_config(cfg: CN) -> None:
+    """Add the keys shared by all recurrent pose models to ``cfg``, in place.
+
+    Lengths in pixels are pixels of the crop (the network's input) unless a comment says otherwise.
+    Stock keys that change their meaning: ``SOLVER.IMS_PER_BATCH`` counts **clips** of
+    ``INPUT.CLIP.LENGTH`` frames, and ``DATALOADER.ASPECT_RATIO_GROUPING`` must be off, since all
+    crops have one size.
+    """
+    _add_model_keys(cfg)
+    _add_input_keys(cfg)
+    _add_solver_keys(cfg)
+    _add_test_keys(cfg)
+
+
+def _add_model_keys(cfg: CN) -> None:
+    pose = cfg.MODEL.POSE = CN()
+    # Names of the joints, in the order of the model's maps. An empty list takes the joints of the
+    # first training dataset when the configuration is set up (see engine/defaults.py).
+    pose.JOINTS = []
+    # Whether the encoder is trained ("train"), kept as loaded ("freeze"), its norms in eval mode, too.
+    pose.ENCODER = "train"
+    # Factor on the encoder's learning rate (parameters outside the recurrent part); >= 0.
+    pose.ENCODER_LR_FACTOR = 1.0
+
+    heatmap = pose.HEATMAP = CN()
+    # Pixels per heatmap cell.
+    heatmap.STRIDE = 8
+    # Standard deviation of a target's Gaussian, px.
+    heatmap.SIGMA = 8.0
+    # Target values below this are set to 0.
+    heatmap.THRESHOLD = 0.01
+    # Channel of the background map (1 - max over joints): "first", "last" or "none".
+    heatmap.BACKGROUND = "last"
+    # Centre of cell 0 in 0-based discrete pixels; below 0: the true centre, (STRIDE - 1) / 2.
+    # Two keys, since released weights were trained on targets drawn at one offset and decoded at another.
+    heatmap.ENCODE_OFFSET = -1.0
+    heatmap.DECODE_OFFSET = -1.0
+    # Peak localisation: "argmax" (cell centre), "quarter" (a quarter of a cell towards the higher
+    # neighbour) or "dark" (Taylor expansion of the log heatmap, Zhang et al., CVPR 2020).
+    heatmap.DECODE = "dark"
+
+    center = pose.CENTER_MAP = CN()
+    # Standard deviation of the Gaussian at the person's centre, px.
+    center.SIGMA = 21.0
+    # Values below the threshold are set to 0 (before pooling).
+    center.THRESHOLD = 0.01
+    # Apply the threshold at inference as well as in training.
+    center.THRESHOLD_IN_TEST = True
+    # Average pooling that brings the map to the heatmap's grid: kernel and padding in px (stride is
+    # HEATMAP.STRIDE), and whether the output size is rounded up (Caffe) or down (PyTorch's default).
+    center.POOL_KERNEL = 9
+    center.POOL_PADDING = 1
+    center.POOL_CEIL = False
+
+    loss = pose.LOSS = CN()
+    # "mean": squared error averaged over cells, channels and clips, summed over frames (UniPose).
+    # "half_sum": 1 / (2 B) of the squared error's sum, summed over frames (LSTM Pose Machines).
+    loss.REDUCTION = "mean"
+    # Factor on the loss.
+    loss.WEIGHT = 1.0
+
+
+def _add_input_keys(cfg: CN) -> None:
+    inp = cfg.INPUT
+    # Registered clip mapper: "PoseClipMapper", "PennActionClipMapper", "BBCPoseClipMapper" or
+    # "JHMDBClipMapper". The named ones hold their dataset's defaults, which the keys below marked
+    # (*) take when they are left empty.
+    inp.MAPPER = "PoseClipMapper"
+    # Network input, (height, width), px.
+    inp.CROP_SIZE = (256, 256)
+    # (*) What a crop shows: "box" (the person's box) or "frame" (the whole frame, or WINDOW of it).
+    inp.REGION = ""
+    # (*) Factor on the box's longer side (REGION "box", SCALE_MODE "region"); 0 = default.
+    inp.REGION_PADDING = 0.0
+    # Fixed window of the frame for REGION "frame": (x0, y0, x1, y1) in image px. x0, y0 < 0 and
+    # x1, y1 <= 0 count from the right and bottom edges: (-368, -368, 0, 0) is the bottom-right 368x368.
+    inp.WINDOW = ()
+    # With REGION "frame": True stretches the frame to the crop, False keeps its aspect and pads.
+    inp.STRETCH = False
+    # (*) "frame" centres the region on each frame's own box; "clip" fixes one region (the union of
+    # the clip's boxes) for all frames of a training clip or test chunk's track.
+    inp.REGION_PER = ""
+    # (*) "region": SCALE_RANGE multiplies the scale that makes the padded region fill the crop.
+    # "absolute": it multiplies the image's own size (LSTM Pose Machines); a clip whose longest scaled
+    # box exceeds the crop is shrunk to crop / longest / 1.1 (test: per frame, / 1.05).
+    inp.SCALE_MODE = ""
+    # Value of pixels outside the image, 0-255.
+    inp.PAD_VALUE = 128
+
+    clip = inp.CLIP = CN()
+    # Frames per training clip, T >= 1.
+    clip.LENGTH = 5
+    # Distance between neighbouring frames of a clip, >= 1.
+    clip.STRIDE = 1
+
+    aug = inp.AUG = CN()
+    # (*) Range of the random scale factor, (low, high); () = default, (1, 1) = none.
+    aug.SCALE_RANGE = ()
+    # (*) Largest rotation, degrees; below 0 = default, 0 = none.
+    aug.ROTATION = -1.0
+    # Probability of a horizontal flip, 0-1.
+    aug.FLIP_PROB = 0.5
+    # Largest shift of the region, as a share of the crop.
+    aug.TRANSLATION = 0.0
+    # Largest relative change of brightness, contrast and saturation, 0 = none.
+    aug.COLOR = 0.0
+    # Probability that a random rectangle of the whole clip is covered (share of the crop: OCCLUSION_SIZE).
+    aug.OCCLUSION_PROB = 0.0
+    aug.OCCLUSION_SIZE = (0.1, 0.3)
+
+    # Bytes of decoded video frames that one loader worker keeps.
+    inp.FRAME_CACHE_BYTES = 256 * 1024 * 1024
+
+
+def _add_solver_keys(cfg: CN) -> None:
+    solver = cfg.SOLVER
+    # "SGD", "ADAM" or "ADAMW".
+    solver.OPTIMIZER = "SGD"
+    # Adam's coefficients.
+    solver.ADAM_BETAS = (0.9, 0.999)
+    # Factor on the learning rate of every bias (2 in the Caffe recipe of LSTM Pose Machines).
+    solver.BIAS_LR_MULTIPLIER = 1.0
+    # Weight decay of every one-dimensional parameter that is no norm's; below 0: as WEIGHT_DECAY.
+    solver.BIAS_DECAY = -1.0
+    # Clip gradients by their global norm (over all parameters) to this value; 0 = off.
+    # SOLVER.CLIP_GRADIENTS of Detectron2 clips each parameter apart, and must be off.
+    solver.CLIP_GLOBAL_NORM = 0.0
+    # Precision of autocast when SOLVER.AMP.ENABLED: "auto" (float16 on GPU, bfloat16 on CPU),
+    # "bfloat16" or "float16" (GPU only).
+    solver.AMP.PRECISION = "auto"
+    # Exponential moving average of the weights, used for evaluation and the final checkpoint; 0 = off.
+    solver.EMA_DECAY = 0.0
+    # Seconds between checkpoints that a killed run resumes from; 0 = only every CHECKPOINT_PERIOD.
+    solver.CHECKPOINT_SECONDS = 300
+
+
+def _add_test_keys(cfg: CN) -> None:
+    test = cfg.TEST
+    # Frames of a track that go through the network at once; the result does not depend on it.
+    test.CHUNK_LENGTH = 16
+    # Scales of the multi-scale test, as SCALE_MODE means them; maps are summed at image size.
+    test.SCALES = (1.0,)
+    # Also run the mirrored clip and average.
+    test.FLIP = False
+    # Drop the recurrent state every n frames; 0 = carry it over the whole track.
+    test.RESET_EVERY = 0
+    # Frames run before each labelled frame from a fresh state, on tracks that are too long to be run
+    # whole (BBC Pose); below 0: the whole track.
+    test.WARMUP_FRAMES = -1
+    # Precision of inference: "float32", "bfloat16", "float16" or "auto" (the fastest that the device has).
+    test.PRECISION = "float32"
+
+    pck = test.PCK = CN()
+    # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "pixels"; () = the dataset's.
+    pck.PROTOCOLS = ()
+    # Write the predictions of each dataset to OUTPUT_DIR/inference/<dataset>/predictions.npz.
+    pck.SAVE_PREDICTIONS = True
