@@ -1,0 +1,68 @@
+"""Package metadata: three packages under projects/, their needs, where models register.
+
+Three run-time needs are deliberately absent: naming them here would let pip replace what works.
+
+* torch and torchvision: their compiled parts load only side by side as built, so both come from
+  one index in one command, and a pair that imports is kept (see `make setup`). torch >= 2.6.
+* opencv: `opencv-python` and `opencv-python-headless` are two distributions of one module, cv2,
+  and either serves. A requirement can name only one, and each overwrites files of the other.
+* detectron2: the package index has none under its own name; tools/install_detectron2.py keeps
+  one that imports, or brings one.
+"""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+# What Detectron2 imports at run time. The bounds are those of its own metadata, so that an
+# official build passes `pip check` beside this package.
+DETECTRON2_NEEDS = [
+    "Pillow>=7.1",
+    "cloudpickle",
+    "fvcore>=0.1.5,<0.1.6",
+    "hydra-core>=1.1",
+    "iopath>=0.1.7",
+    "matplotlib",
+    "omegaconf>=2.1,<2.4",
+    "packaging",
+    "pycocotools>=2.0.2",
+    "setuptools<81",  # detectron2.model_zoo imports pkg_resources, which later ones no longer have
+    "tabulate",
+    "tensorboard",
+    "termcolor>=1.1",
+    "tqdm>4.29.0",
+    "yacs>=0.1.8",
+]
+
+setup(
+    name="video-pose-detectron2",
+    version="0.1.0",
+    description="Human pose on video with Detectron2: UniPose-LSTM, LSTM Pose Machines, R-CNNs",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    package_dir={"": "projects"},
+    packages=find_packages("projects"),
+    package_data={"video_pose": ["py.typed"]},
+    install_requires=[
+        *DETECTRON2_NEEDS,
+        "av>=12",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
+        "h5py",  # MATLAB files of version 7.3
+        "numpy",
+        "safetensors",
+        "scipy",  # MATLAB files up to version 7
+    ],
+    extras_require={
+        # The one place where formatter, linter and type checker are pinned.
+        "dev": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1"],
+        "export": ["onnx", "onnxscript", "onnxruntime"],
+    },
+    # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.
+    # video_pose loads them by this name and so knows no model.
+    entry_points={
+        "video_pose.models": [
+            "unipose_lstm = unipose_lstm",
+            "lstm_pose_machines = lstm_pose_machines",
+        ],
+    },
+)

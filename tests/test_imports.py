@@ -1,0 +1,141 @@
+"""The shape of the sources: imports run one way (by `ast`), files stay small and have a role."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECTS = ROOT / "projects"
+PACKAGES = ("video_pose", "unipose_lstm", "lstm_pose_machines")
+
+# Part -> parts that it may import. `config` only names keys and imports none of them.
+BASE = {"video_pose.config", "video_pose.heatmap_codec"}
+DATA = BASE | {"video_pose.data"}
+MODELING = DATA | {"video_pose.modeling"}
+ALLOWED: dict[str, set[str]] = {
+    "video_pose.config": set(),
+    "video_pose.heatmap_codec": {"video_pose.config"},
+    "video_pose.data": BASE,
+    "video_pose.modeling": DATA,
+    "video_pose.evaluation": DATA,
+    "video_pose.visualization": DATA,
+    "video_pose.inference": MODELING,
+    "video_pose.engine": MODELING | {"video_pose.evaluation", "video_pose.inference"},
+    "unipose_lstm": MODELING,
+    "lstm_pose_machines": MODELING,
+}
+
+
+def part_of(module: str) -> str:
+    """`video_pose.data.clips` -> `video_pose.data`; the model packages are one part each."""
+    names = module.split(".")
+    return ".".join(names[:2]) if names[0] == "video_pose" else names[0]
+
+
+def module_of(path: Path, root: Path) -> str:
+    names = path.relative_to(root).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def imported_modules(path: Path, root: Path) -> Iterator[str]:
+    """Absolute dotted names of all that a file imports, also in functions and `TYPE_CHECKING`."""
+    own = module_of(path, root).split(".")
+    package = own if path.name == "__init__.py" else own[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*start, *([node.module] if node.module else [])])
+            # With the name: `from video_pose import data` imports the part video_pose.data.
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def violations(root: Path) -> list[str]:
+    """Imports under `root` that run against ALLOWED, as `importer -> imported`."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        importer = module_of(path, root)
+        part = part_of(importer)
+        for name in imported_modules(path, root):
+            target = part_of(name)
+            if name.split(".")[0] not in PACKAGES or target == part:
+                continue
+            # video_pose/__init__.py may gather its own parts, and nothing else of ours.
+            legal = {"video_pose"} if importer == "video_pose" else ALLOWED.get(part, set())
+            if target not in legal and not (importer == "video_pose" and target in ALLOWED_ROOT):
+                found.append(f"{importer} -> {name}")
+    return found
+
+
+ALLOWED_ROOT = {part for part in ALLOWED if part.startswith("video_pose.")}
+
+
+def test_imports_run_one_way() -> None:
+    assert violations(PROJECTS) == []
+
+
+def test_every_part_has_a_rule() -> None:
+    parts = {part_of(module_of(path, PROJECTS)) for path in PROJECTS.rglob("*.py")}
+    assert parts - set(ALLOWED) - {"video_pose"} == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("video_pose/data/clips.py", "from video_pose.modeling import losses"),
+        ("video_pose/data/clips.py", "from ..modeling.losses import f"),
+        ("video_pose/data/clips.py", "from .. import evaluation"),
+        ("video_pose/modeling/__init__.py", "from ..engine import trainer"),
+        ("video_pose/heatmap_codec.py", "import video_pose.data.clips"),
+        ("video_pose/engine/trainer.py", "def f():\n    import unipose_lstm.config"),
+        ("video_pose/__init__.py", "import unipose_lstm"),
+        ("unipose_lstm/decoder.py", "from lstm_pose_machines import config"),
+        ("unipose_lstm/decoder.py", "from video_pose.inference import reader"),
+    ],
+)
+def test_a_wrong_import_is_seen(tmp_path: Path, path: str, line: str) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(parents=True)
+    file.write_text(line)
+    assert len(violations(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("video_pose/data/clips.py", "from . import transforms\nfrom ..heatmap_codec import C"),
+        ("video_pose/__init__.py", "from .data import datasets\nfrom video_pose import config"),
+        ("unipose_lstm/decoder.py", "from video_pose.modeling.losses import f\nimport torch"),
+        ("video_pose/engine/trainer.py", "from ..evaluation import pck"),
+    ],
+)
+def test_a_right_import_passes(tmp_path: Path, path: str, line: str) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(parents=True)
+    file.write_text(line)
+    assert violations(tmp_path) == []
+
+
+def source_files() -> list[Path]:
+    folders = ("projects", "tools", "demo", "tests", "dev")
+    return [ROOT / "setup.py", *(path for name in folders for path in (ROOT / name).rglob("*.py"))]
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in source_files()}
+    assert {str(path): length for path, length in lengths.items() if length > 300} == {}
+
+
+def test_train_net_is_wiring_only() -> None:
+    path = ROOT / "train_net.py"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_files_are_named_by_their_role() -> None:
+    roleless = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
+    assert [str(path) for path in source_files() if path.name in roleless] == []
