@@ -1,0 +1,1 @@
+"""Datasets, clip sampling and loaders of video pose; import the submodules."""

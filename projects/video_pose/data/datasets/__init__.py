@@ -1,0 +1,1 @@
+"""Loaders of the datasets' on-disk formats and their table of registered splits."""

@@ -1,0 +1,86 @@
+"""The table of built-in datasets and its lazy registration: no file is read before a dataset is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from video_pose.data.datasets.bbc_pose import load_bbc_pose
+from video_pose.data.datasets.builtin_meta import JOINT_SETS, dataset_metadata
+from video_pose.data.datasets.jhmdb import load_jhmdb
+from video_pose.data.datasets.lspet import load_lspet
+from video_pose.data.datasets.penn_action import load_penn_action
+from video_pose.data.datasets.roots import datasets_root
+
+Tracks = list[dict[str, Any]]
+
+
+class Split(NamedTuple):
+    """One registered name.
+
+    Attributes:
+        kind: key of `JOINT_SETS` and of the protocols.
+        folder: the dataset's root, relative to $DETECTRON2_DATASETS.
+        load: function (root) -> track dicts.
+    """
+
+    kind: str
+    folder: str
+    load: Callable[[str], Tracks]
+
+
+def _penn(subset: str) -> Callable[[str], Tracks]:
+    return lambda root: load_penn_action(root, subset)
+
+
+def _bbc(subset: str, videos: int | None = 20) -> Callable[[str], Tracks]:
+    return lambda root: load_bbc_pose(root, subset, videos)
+
+
+def _jhmdb(split: int, subset: str, *split_dirs: str) -> Callable[[str], Tracks]:
+    return lambda root: load_jhmdb(root, split, subset, split_dirs)
+
+
+def builtin_splits() -> dict[str, Split]:
+    """Every built-in dataset by its registered name."""
+    table = {"lspet_train": Split("lspet", "lspet", load_lspet)}
+    for subset in ("train", "val", "test"):
+        table[f"bbc_pose_{subset}"] = Split("bbc_pose", "bbc_pose", _bbc(subset))
+    for subset in ("train", "test"):
+        table[f"penn_action_{subset}"] = Split("penn_action", "Penn_Action", _penn(subset))
+        for split in (1, 2, 3):
+            table[f"jhmdb_split{split}_{subset}"] = Split(
+                "jhmdb", "jhmdb", _jhmdb(split, subset, "splits")
+            )
+            table[f"sub_jhmdb_split{split}_{subset}"] = Split(
+                "jhmdb", "jhmdb", _jhmdb(split, subset, "sub_splits")
+            )
+        # The synthetic datasets are written in the real formats and read by the real loaders.
+        table[f"synthetic_penn_action_{subset}"] = Split(
+            "penn_action", "synthetic/Penn_Action", _penn(subset)
+        )
+        table[f"synthetic_bbc_pose_{subset}"] = Split(
+            "bbc_pose", "synthetic/bbc_pose", _bbc(subset, None)
+        )
+        table[f"synthetic_jhmdb_{subset}"] = Split(
+            "jhmdb", "synthetic/jhmdb", _jhmdb(1, subset, "splits", "sub_splits")
+        )
+    return table
+
+
+def register_builtin() -> None:
+    """Register every built-in dataset that is not registered yet (a reload changes nothing)."""
+    for name, split in builtin_splits().items():
+        if name in DatasetCatalog.list():
+            continue
+        DatasetCatalog.register(name, _loader(split))
+        joints = JOINT_SETS[split.kind]
+        MetadataCatalog.get(name).set(**dataset_metadata(split.kind, joints, split.folder))
+
+
+def _loader(split: Split) -> Callable[[], Tracks]:
+    # The root is looked up on each load, so that a variable set after the import counts.
+    return lambda: split.load(os.path.join(datasets_root(), *split.folder.split("/")))

@@ -1,0 +1,206 @@
+"""JHMDB and sub-JHMDB (Jhuang et al., ICCV 2013): puppet-annotated clips of one person.
+
+A clip's track has the frames that images (or the video) and joints have in common. Boxes are the
+extent of the puppet mask, as in LSTM Pose Machines; a frame whose mask is missing or empty takes the
+joints' extent x 1.25. Joints outside the image are kept with v = 1, all others have v = 2.
+N frames, h w the frame's size.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+from video_pose.data.datasets.builtin_meta import JHMDB
+from video_pose.data.datasets.roots import missing, require_path
+from video_pose.data.datasets.tracks import (
+    image_size,
+    joint_boxes,
+    make_image_ids,
+    make_keypoints,
+    make_track,
+    require_labelled,
+)
+from video_pose.data.mat_file import load_mat, require_array
+
+TREE = """jhmdb/
+  Rename_Images/<action>/<clip>/00001.png   (or ReCompress_Videos/<action>/<clip>.avi)
+  joint_positions/<action>/<clip>/joint_positions.mat
+  puppet_mask/<action>/<clip>/puppet_mask.mat
+  splits/<action>_test_split1.txt           (JHMDB; _test_split_1.txt is read as well)
+  sub_splits/<action>_test_split1.txt       (sub-JHMDB)"""
+_SUBSETS = {"train": 1, "test": 2}
+
+
+def load_jhmdb(
+    root: str, split: int, subset: str, split_dirs: tuple[str, ...] = ("splits",)
+) -> list[dict[str, Any]]:
+    """Track dicts of one split, sorted by action and clip.
+
+    Args:
+        root: the folder of `TREE`.
+        split: 1, 2 or 3.
+        subset: "train" or "test".
+        split_dirs: folders of split files; the first that exists is read ("sub_splits" for sub-JHMDB).
+
+    Raises:
+        FileNotFoundError: a folder or file is missing.
+        ValueError: a file's content is not as described, or no frame is usable.
+    """
+    require_path(root, TREE)
+    paths = [os.path.join(root, name) for name in split_dirs]
+    split_dir = next((path for path in paths if os.path.isdir(path)), None)
+    if split_dir is None:
+        raise missing(" or ".join(paths), TREE)
+    clips = read_split(split_dir, split, subset)
+    tracks = [
+        _load_clip(root, action, clip, video) for video, (action, clip) in enumerate(sorted(clips))
+    ]
+    return require_labelled(tracks, f"{split_dir} (split {split}, {subset})")
+
+
+def read_split(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]:
+    """(action, clip) pairs of a subset, from lines ``clip.avi 1`` (train) or ``2`` (test).
+
+    A 0 marks a clip that the split leaves out.
+
+    Raises:
+        FileNotFoundError: no file of this split.
+        ValueError: a line is not understood.
+    """
+    pattern = re.compile(rf"(?P<action>.+)_test_split_?{split}\.txt")
+    clips: dict[tuple[str, str], None] = {}
+    found = False
+    for name in sorted(os.listdir(split_dir)):
+        match = pattern.fullmatch(name)
+        if match is None:
+            continue
+        found = True
+        path = os.path.join(split_dir, name)
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                clip, _, mark = line.strip().rpartition(" ")
+                if not clip or mark not in ("0", "1", "2"):
+                    raise ValueError(
+                        f"{path}, line {number}: expected '<clip>.avi 1' (train) or '2' (test), "
+                        f"got {line.strip()!r}."
+                    )
+                if int(mark) == _SUBSETS[subset]:
+                    clips[match["action"], clip.strip().removesuffix(".avi")] = None
+    if not found:
+        raise missing(os.path.join(split_dir, f"<action>_test_split{split}.txt"), TREE)
+    return list(clips)
+
+
+def read_masks(reference: dict[str, str]) -> np.ndarray:
+    """Load a track's ``masks``: (N', h, w) bool, where N' may be less than the track's N frames.
+
+    Raises:
+        FileNotFoundError, ValueError: the file or its field is missing or of another shape.
+    """
+    path, field = reference["mat_file"], reference["field"]
+    masks = require_masks(load_mat(path), field, path)
+    return np.moveaxis(masks, 2, 0)
+
+
+def require_masks(content: dict[str, Any], field: str, path: str) -> np.ndarray:
+    """The puppet masks (h, w, N'), bool: unlike joints they are not cast to float64 (25 MB a clip)."""
+    value = content.get(field)
+    if isinstance(value, np.ndarray) and value.ndim in (2, 3) and value.dtype.kind in "buif":
+        return (value if value.ndim == 3 else value[..., None]) != 0
+    require_array(content, field, (None, None, None), path)
+    raise AssertionError(path)
+
+
+def mask_boxes(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N', 4) of masks (h, w, N') and whether each mask has a pixel, (N',).
+
+    A box runs through the centres of the extreme pixels: index + 0.5. An empty mask's box is 0.
+    """
+
+    def extent(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return line.argmax(axis=0), len(line) - 1 - line[::-1].argmax(axis=0)
+
+    (x1, x2), (y1, y2) = extent(masks.any(axis=0)), extent(masks.any(axis=1))
+    present = masks.any(axis=(0, 1))
+    boxes = np.stack([x1, y1, x2, y2], axis=1) + 0.5
+    return np.where(present[:, None], boxes, 0.0), present
+
+
+def _load_clip(root: str, action: str, clip: str, video: int) -> dict[str, Any]:
+    joint_file = os.path.join(root, "joint_positions", action, clip, "joint_positions.mat")
+    mask_file = os.path.join(root, "puppet_mask", action, clip, "puppet_mask.mat")
+    content = load_mat(require_path(joint_file, TREE))
+    positions = require_array(content, "pos_img", (2, len(JHMDB.names), None), joint_file)
+    mask_content = load_mat(require_path(mask_file, TREE))
+    masks = require_masks(mask_content, "part_mask", mask_file)
+
+    source, available, size = _find_frames(root, action, clip)
+    if masks.shape[:2] != size:
+        raise ValueError(
+            f"{mask_file}: field 'part_mask': expected masks of the frames' (height, width) {size}, "
+            f"got {masks.shape[:2]}."
+        )
+    length = min(available, positions.shape[2])
+    key = "file_names" if "file_names" in source else "frame_numbers"
+    source[key] = source[key][:length]
+
+    # 1-based MATLAB pixels -> continuous ones: m - 0.5.
+    points = positions.transpose(2, 1, 0)[:length] - 0.5
+    keypoints = make_keypoints(points, _visibility(points, size))
+    boxes = joint_boxes(keypoints)
+    from_masks, present = mask_boxes(masks[..., :length])
+    boxes[: len(present)][present] = from_masks[present]
+    return make_track(
+        video_id=f"{action}/{clip}",
+        source=source,
+        size=size,
+        keypoints=keypoints,
+        boxes=boxes,
+        image_ids=make_image_ids(video, length),
+        action=action,
+        masks={"mat_file": mask_file, "field": "part_mask"},
+    )
+
+
+def _visibility(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """v (N, K): 2 inside the image, 1 outside."""
+    inside = ((points >= 0) & (points < np.array([size[1], size[0]]))).all(axis=-1)
+    return np.where(inside, 2, 1)
+
+
+def _find_frames(root: str, action: str, clip: str) -> tuple[dict[str, Any], int, tuple[int, int]]:
+    """The clip's images, else its video: source for `make_track`, frame count, (height, width)."""
+    folder = os.path.join(root, "Rename_Images", action, clip)
+    if os.path.isdir(folder):
+        names = [n for n in os.listdir(folder) if re.fullmatch(r"\d+\.png", n)]
+        by_number = {int(os.path.splitext(name)[0]): name for name in names}
+        # Frames lacking at the end shorten the track; one lacking in between would shift the rest.
+        lacking = sorted(set(range(1, max(by_number, default=1) + 1)) - set(by_number))
+        if lacking:
+            raise missing(os.path.join(folder, f"{lacking[0]:05d}.png"), TREE)
+        files = [os.path.join(folder, by_number[number]) for number in sorted(by_number)]
+        return {"file_names": files}, len(files), image_size(files[0])
+    video_file = os.path.join(root, "ReCompress_Videos", action, f"{clip}.avi")
+    if not os.path.isfile(video_file):
+        raise missing(f"{folder} (nor {video_file})", TREE)
+    count, size = _probe_video(video_file)
+    return {"video_file": video_file, "frame_numbers": np.arange(count)}, count, size
+
+
+def _probe_video(path: str) -> tuple[int, tuple[int, int]]:
+    """Frame count and (height, width). Packets are counted: these AVI headers claim a fifth too many."""
+    import av
+
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            size = (stream.codec_context.height, stream.codec_context.width)
+            return sum(1 for packet in container.demux(stream) if packet.size), size
+    except (av.FFmpegError, IndexError) as error:
+        raise ValueError(f"Video {path} cannot be read: {error}") from error
