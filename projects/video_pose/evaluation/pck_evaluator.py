@@ -1,0 +1,268 @@
+"""Detectron2 evaluator for video pose: PCK by any of the protocols of pck.py.
+
+Shape letters: T frames of a clip, P persons, K joints. Ground truth comes from the catalog, never
+from the mapper's tensors, which may be augmented, cropped or zeroed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+
+from video_pose.evaluation.constant_pose import constant_pose_of, place_pose
+from video_pose.evaluation.ground_truth import (
+    TrackKey,
+    TrackPredictions,
+    index_tracks,
+    merge_predictions,
+)
+from video_pose.evaluation.pck_accumulator import PCKAccumulator
+from video_pose.evaluation.predicted_pose import PredictedPose
+from video_pose.evaluation.predictions_file import write_predictions
+from video_pose.evaluation.report import ReportFacts, format_report
+
+TASK_PREFIX = "keypoints_pck_"
+FLOOR_PREFIX = "floor_"
+
+
+class PCKEvaluator(DatasetEvaluator):
+    """Scores predicted tracks of one registered video dataset.
+
+    ``evaluate`` returns one task per protocol, ``{"keypoints_pck_bbox": {"PCK@0.2": ...}}`` (see
+    ``PCKAccumulator.metrics`` for the names; percent and pixels), the constant-pose floor's
+    figures as "floor_PCK@0.2", and writes ``predictions.npz`` and ``pck.txt`` to ``output_dir``.
+    Ranks other than 0 return {}.
+
+    Args:
+        dataset_name: a registered dataset with the video-pose metadata.
+        joint_names: the model's joints, in the order of its ``pred_keypoints``.
+        protocols: names, the first is the main one; None takes the dataset's ``pck_protocols``.
+        output_dir: where the files go; None writes none.
+        distributed: gather from all ranks.
+        save_predictions: write ``predictions.npz``.
+
+    Raises:
+        KeyError: unknown protocol; a joint of the dataset that the model's joints do not give.
+        ValueError: a protocol needs a joint that the dataset lacks.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        joint_names: Sequence[str],
+        protocols: Sequence[str] | None = None,
+        output_dir: str | None = None,
+        distributed: bool = True,
+        save_predictions: bool = True,
+    ) -> None:
+        self._dataset_name = dataset_name
+        self._metadata = metadata = MetadataCatalog.get(dataset_name)
+        self._joint_names = list(metadata.keypoint_names)
+        self._protocols = list(protocols or metadata.pck_protocols)
+        self._output_dir = Path(output_dir) if output_dir else None
+        self._distributed = distributed
+        self._save_predictions = save_predictions
+        self._logger = logging.getLogger(__name__)
+        self._pose = PredictedPose(joint_names, self._joint_names, metadata.derived_joints)
+        self._new_accumulators()  # an impossible protocol fails here
+        self._truth = index_tracks(dataset_name, DatasetCatalog.get(dataset_name))
+        self._floor_pose: tuple[np.ndarray, str] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self._predictions: dict[TrackKey, TrackPredictions] = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch of clips.
+
+        Args:
+            inputs: mapper dicts with ``video_id``, ``track_id``, ``frame_indices`` (T,) and, where
+                frames are padding or warm-up, ``is_padding`` / ``is_warmup`` (T,).
+            outputs: one ``{"instances": [Instances] * T}`` per clip, ``pred_keypoints`` (P, K, 3)
+                in original image pixels. Of several persons the one with the highest score counts.
+
+        Raises:
+            KeyError: the catalog has no such track.
+            IndexError: the track has no such frame.
+            ValueError: lengths or shapes disagree, or a labelled frame comes a second time.
+        """
+        if len(inputs) != len(outputs):
+            raise ValueError(f"{len(inputs)} inputs but {len(outputs)} outputs")
+        for clip, output in zip(inputs, outputs):
+            self._process_clip(clip, output["instances"])
+
+    def _process_clip(self, clip: dict, instances: Sequence[Instances]) -> None:
+        key = str(clip["video_id"]), str(clip["track_id"])
+        if key not in self._truth:
+            raise KeyError(
+                f"{self._dataset_name} has no track {key[1]!r} of video {key[0]!r}; "
+                f"it has {len(self._truth)} tracks, such as {list(self._truth)[:3]}"
+            )
+        frames = np.asarray(clip["frame_indices"]).astype(np.int64).tolist()
+        if len(instances) != len(frames):
+            raise ValueError(f"{key}: {len(instances)} predictions for {len(frames)} frames")
+        skipped = np.zeros(len(frames), bool)
+        for flag in ("is_padding", "is_warmup"):
+            if flag in clip:
+                skipped |= np.asarray(clip[flag], bool)
+        track = self._predictions.setdefault(key, TrackPredictions())
+        labelled = self._truth[key].labelled
+        for frame, person, skip in zip(frames, instances, skipped):
+            if skip:
+                continue
+            if not 0 <= frame < len(labelled):
+                raise IndexError(f"{key}: frame {frame} of a track of {len(labelled)} frames")
+            # Frames without a label may come several times, as the warm-up of several others.
+            if not labelled[frame]:
+                continue
+            if frame in track.frames:
+                raise ValueError(
+                    f"{key}: frame {frame} was predicted twice; reset() the evaluator between "
+                    "runs, and mark padding frames with is_padding"
+                )
+            track.frames[frame] = self._pose.best(person)
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """Score all labelled frames of the dataset; frames never predicted count as misses.
+
+        Raises:
+            ValueError: nothing at all was predicted for a video that has labels (a loader's fault;
+                the predictions file is written before), or two ranks predicted one frame.
+        """
+        own = self._score_predictions()
+        shares = [(own, self._predictions)]
+        if self._distributed:
+            comm.synchronize()
+            shares = comm.gather(shares[0], dst=0)
+            if not comm.is_main_process():
+                return OrderedDict()
+        predictions = merge_predictions(share for _, share in shares)
+        accumulators = self._new_accumulators()
+        for share, _ in shares:
+            for protocol, accumulator in share.items():
+                accumulators[protocol].merge(accumulator)
+        never = self._complete(predictions, accumulators)
+        if self._output_dir and self._save_predictions:
+            write_predictions(
+                self._output_dir / "predictions.npz",
+                self._dataset_name,
+                self._joint_names,
+                self._truth,
+                predictions,
+            )
+        self._require_videos(never)
+        return self._results(accumulators, sum(len(frames) for frames in never.values()))
+
+    def _new_accumulators(self) -> dict[str, PCKAccumulator]:
+        return {
+            protocol: PCKAccumulator(
+                protocol,
+                self._joint_names,
+                self._metadata.joint_groups,
+                self._metadata.pck_min_visibility,
+                self._metadata.head_segment,
+            )
+            for protocol in self._protocols
+        }
+
+    def _score_predictions(self) -> dict[str, PCKAccumulator]:
+        """Counts of this rank's frames, per protocol."""
+        accumulators = self._new_accumulators()
+        for key, track in self._predictions.items():
+            frames, rows = track.rows(len(self._joint_names))
+            self._add(accumulators, key, frames, rows)
+        return accumulators
+
+    def _add(
+        self,
+        accumulators: dict[str, PCKAccumulator],
+        key: TrackKey,
+        frames: np.ndarray,
+        rows: np.ndarray,
+    ) -> None:
+        truth = self._truth[key]
+        for accumulator in accumulators.values():
+            accumulator.add(key[0], rows, truth.keypoints[frames], truth.boxes[frames])
+
+    def _complete(
+        self,
+        predictions: dict[TrackKey, TrackPredictions],
+        accumulators: dict[str, PCKAccumulator],
+    ) -> dict[TrackKey, np.ndarray]:
+        """Add the labelled frames that nobody predicted, as misses; returns them by track."""
+        never = {}
+        for key, truth in self._truth.items():
+            seen = predictions.get(key, TrackPredictions()).frames.keys()
+            frames = np.array(
+                [f for f in np.flatnonzero(truth.labelled) if f not in seen], np.int64
+            )
+            if len(frames):
+                never[key] = frames
+                rows = np.full((len(frames), len(self._joint_names), 3), np.nan, np.float32)
+                self._add(accumulators, key, frames, rows)
+        return never
+
+    def _require_videos(self, never: dict[TrackKey, np.ndarray]) -> None:
+        absent = [key for key, frames in never.items() if len(frames) == self._labelled(key)]
+        if absent:
+            raise ValueError(
+                f"{self._dataset_name}: no frame was predicted of {len(absent)} of "
+                f"{len(self._truth)} tracks (video, track): {absent[:10]}; the test loader must "
+                "cover every track of the dataset"
+            )
+
+    def _labelled(self, key: TrackKey) -> int:
+        return int(self._truth[key].labelled.sum())
+
+    def _results(
+        self, accumulators: dict[str, PCKAccumulator], never: int
+    ) -> OrderedDict[str, dict[str, float]]:
+        """Metrics with the floor's beside them; logs and writes the report."""
+        floor, source = self._floor()
+        results: OrderedDict[str, dict[str, float]] = OrderedDict()
+        floors: dict[str, dict[str, float]] = {}
+        for protocol, accumulator in accumulators.items():
+            metrics = accumulator.metrics()
+            metrics["never_predicted_frames"] = float(never)
+            floors[protocol] = floor[protocol].metrics()
+            names = [accumulator.protocol.metric(t) for t in accumulator.protocol.thresholds]
+            metrics.update({FLOOR_PREFIX + name: floors[protocol][name] for name in names})
+            results[TASK_PREFIX + protocol] = metrics
+            if not metrics["joints"]:
+                self._logger.warning(
+                    "%s, protocol %s: no joint was counted (%d labelled frames, %d of them without "
+                    "a reference length), so that its figures are nan",
+                    self._dataset_name,
+                    protocol,
+                    metrics["frames"],
+                    metrics["excluded_frames"],
+                )
+        facts = ReportFacts(self._dataset_name, source, self._metadata.pck_min_visibility)
+        text = format_report(facts, accumulators, list(results.values()), list(floors.values()))
+        self._logger.info("PCK on %s\n%s", self._dataset_name, text)
+        if self._output_dir:
+            self._output_dir.mkdir(parents=True, exist_ok=True)
+            (self._output_dir / "pck.txt").write_text(text + "\n", encoding="utf-8")
+        return results
+
+    def _floor(self) -> tuple[dict[str, PCKAccumulator], str]:
+        """Counts of the constant pose in every labelled frame's box, and where it comes from."""
+        if self._floor_pose is None:
+            self._floor_pose = constant_pose_of(
+                self._dataset_name, self._metadata.pck_min_visibility
+            )
+        pose, source = self._floor_pose
+        accumulators = self._new_accumulators()
+        for key, truth in self._truth.items():
+            frames = np.flatnonzero(truth.labelled)
+            self._add(accumulators, key, frames, place_pose(pose, truth.boxes[frames]))
+        return accumulators, source

@@ -1,0 +1,74 @@
+"""The file that a run's predictions are kept in, so that later tools can compare runs.
+
+Arrays only (no pickle); M rows in the dataset's order of tracks, then of frames; K joints:
+
+    predictions    float32 (M, K, 3)  x, y in original image px, score; NaN where nobody was found
+    ground_truth   float32 (M, K, 3)  x, y, v
+    boxes          float32 (M, 4)     XYXY
+    video_ids, track_ids  str (M,)
+    frame_indices  int64 (M,)
+    joint_names    str (K,)
+    dataset_name   str ()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from video_pose.evaluation.ground_truth import TrackKey, TrackPredictions, TrackTruth
+
+
+def write_predictions(
+    path: Path,
+    dataset_name: str,
+    joint_names: Sequence[str],
+    truth: Mapping[TrackKey, TrackTruth],
+    predictions: Mapping[TrackKey, TrackPredictions],
+) -> None:
+    """Write all labelled frames; an existing file is replaced at once or not at all."""
+    joints = len(joint_names)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in _COLUMNS}
+    for key, labels in truth.items():
+        frames = np.flatnonzero(labels.labelled)
+        rows = np.full((len(labels.labelled), joints, 3), np.nan, np.float32)
+        if key in predictions:
+            indices, found = predictions[key].rows(joints)
+            rows[indices] = found
+        columns["predictions"].append(rows[frames])
+        columns["ground_truth"].append(labels.keypoints[frames])
+        columns["boxes"].append(labels.boxes[frames])
+        columns["video_ids"].append(np.full(len(frames), key[0]))
+        columns["track_ids"].append(np.full(len(frames), key[1]))
+        columns["frame_indices"].append(frames.astype(np.int64))
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            joint_names=np.array(list(joint_names)),
+            dataset_name=np.array(dataset_name),
+            **arrays,
+        )
+    os.replace(partial, path)
+
+
+def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a predictions file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an array is missing, or the file holds pickled objects.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        missing = [n for n in (*_COLUMNS, "joint_names", "dataset_name") if n not in stored.files]
+        if missing:
+            raise ValueError(f"{path}: arrays {missing} are missing, it has {stored.files}")
+        return {name: stored[name] for name in stored.files}
+
+
+_COLUMNS = ("predictions", "ground_truth", "boxes", "video_ids", "track_ids", "frame_indices")
