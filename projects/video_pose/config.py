@@ -24,6 +24,9 @@ def _add_model_keys(cfg: CN) -> None:
     # Names of the joints, in the order of the model's maps. An empty list takes the joints of the
     # first training dataset when the configuration is set up (see engine/defaults.py).
     pose.JOINTS = []
+    # Pairs [left, right] of joints that a mirror image swaps. An empty list takes those of the first
+    # training dataset, or follows from names that begin with left_ and right_.
+    pose.FLIP_MAP = []
     # Whether the encoder is trained ("train"), kept as loaded ("freeze"), its norms in eval mode, too.
     pose.ENCODER = "train"
     # Factor on the encoder's learning rate (parameters outside the recurrent part); >= 0.
@@ -42,6 +45,9 @@ def _add_model_keys(cfg: CN) -> None:
     # Two keys, since released weights were trained on targets drawn at one offset and decoded at another.
     heatmap.ENCODE_OFFSET = -1.0
     heatmap.DECODE_OFFSET = -1.0
+    # Whether a joint outside the image or the crop still draws the part of its Gaussian that falls
+    # inside; False leaves its target empty (LSTM Pose Machines on Penn Action).
+    heatmap.DRAW_OUTSIDE = True
     # Peak localisation: "argmax" (cell centre), "quarter" (a quarter of a cell towards the higher
     # neighbour) or "dark" (Taylor expansion of the log heatmap, Zhang et al., CVPR 2020).
     heatmap.DECODE = "dark"
@@ -145,6 +151,8 @@ def _add_test_keys(cfg: CN) -> None:
     test = cfg.TEST
     # Frames of a track that go through the network at once; the result does not depend on it.
     test.CHUNK_LENGTH = 16
+    # Most frames that go through the encoder in one batch; the result does not depend on it.
+    test.ENCODE_BATCH = 16
     # Scales of the multi-scale test, as SCALE_MODE means them; maps are summed at image size.
     test.SCALES = (1.0,)
     # Also run the mirrored clip and average.

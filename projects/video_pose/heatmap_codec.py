@@ -1,0 +1,181 @@
+"""Heatmap targets and their inverse.
+
+Shapes: N maps' owners (frames or rows), K joints, C = K + 1 channels with background or K without,
+h, w cells of a map. Coordinates are continuous crop pixels: the centre of the discrete pixel d lies
+at d + 0.5. Cell i of a map is centred on the discrete pixel ``stride * i + offset``, so that an
+offset of (stride - 1) / 2 is the true centre of the stride x stride block that the cell covers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BACKGROUNDS = ("first", "last", "none")
+DECODERS = ("argmax", "quarter", "dark")
+# Logarithms of a map are taken of values no smaller than this: targets are cut at about 0.01, and a
+# floor far below would let an empty neighbour throw the refined peak to the edge of its cell.
+_LOG_FLOOR = 1e-3
+
+
+class HeatmapCodec:
+    """Encodes joints into Gaussian maps and decodes maps into joints.
+
+    Args:
+        stride: pixels per cell.
+        sigma: standard deviation of a Gaussian, px.
+        threshold: target values below it are set to 0.
+        background: channel of 1 - max over the joints' maps: "first", "last" or "none".
+        encode_offset, decode_offset: discrete pixel at the centre of cell 0; None: (stride - 1) / 2.
+        decode: "argmax", "quarter" or "dark" (Zhang et al., CVPR 2020, section 3.2).
+    """
+
+    def __init__(
+        self,
+        *,
+        stride: int = 8,
+        sigma: float = 8.0,
+        threshold: float = 0.01,
+        background: str = "last",
+        encode_offset: float | None = None,
+        decode_offset: float | None = None,
+        decode: str = "dark",
+    ) -> None:
+        if stride < 1 or sigma <= 0:
+            raise ValueError(f"stride {stride} and sigma {sigma} must be positive")
+        if background not in BACKGROUNDS:
+            raise ValueError(f"heatmap background {background!r}: choose from {BACKGROUNDS}")
+        if decode not in DECODERS:
+            raise ValueError(f"heatmap decoding {decode!r}: choose from {DECODERS}")
+        self.stride = stride
+        self.sigma = sigma
+        self.threshold = threshold
+        self.background = background
+        center = (stride - 1) / 2
+        self.encode_offset = center if encode_offset is None else encode_offset
+        self.decode_offset = center if decode_offset is None else decode_offset
+        self.decode_mode = decode
+
+    @classmethod
+    def from_config(cls, cfg) -> HeatmapCodec:
+        """Build from ``cfg.MODEL.POSE.HEATMAP``; an offset below 0 means the true cell centre."""
+        node = cfg.MODEL.POSE.HEATMAP
+        return cls(
+            stride=node.STRIDE,
+            sigma=node.SIGMA,
+            threshold=node.THRESHOLD,
+            background=node.BACKGROUND,
+            encode_offset=None if node.ENCODE_OFFSET < 0 else node.ENCODE_OFFSET,
+            decode_offset=None if node.DECODE_OFFSET < 0 else node.DECODE_OFFSET,
+            decode=node.DECODE,
+        )
+
+    def num_channels(self, num_joints: int) -> int:
+        """Channels of a map stack for ``num_joints`` joints."""
+        return num_joints + (self.background != "none")
+
+    def channel_labels(self, joint_names: list[str]) -> list[str]:
+        """Name of each channel, ``"background"`` included."""
+        names = list(joint_names)
+        if self.background == "first":
+            return ["background", *names]
+        return [*names, "background"] if self.background == "last" else names
+
+    def joint_maps(self, maps: Tensor) -> Tensor:
+        """The joints' channels of ``maps`` (..., C, h, w) as a view (..., K, h, w)."""
+        if self.background == "first":
+            return maps[..., 1:, :, :]
+        return maps[..., :-1, :, :] if self.background == "last" else maps
+
+    def encode(self, keypoints: Tensor, map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Draw targets.
+
+        Args:
+            keypoints: (N, K, 3) float, (x, y, v) in continuous crop px; v = 0 means not labelled.
+            map_size: (h, w) cells.
+
+        Returns:
+            maps (N, C, h, w) in [0, 1], and weights (N, C): 1 for the channels that carry a loss, 0
+            for joints that are not labelled and for the background of a frame without any joint.
+        """
+        height, width = map_size
+        labelled = keypoints[..., 2] > 0
+        gx = self._profile(keypoints[..., 0], width)
+        gy = self._profile(keypoints[..., 1], height)
+        maps = gy[..., :, None] * gx[..., None, :]
+        maps = torch.where(maps < self.threshold, torch.zeros_like(maps), maps)
+        maps = maps * labelled[..., None, None]
+        weights = labelled.to(maps.dtype)
+        if self.background == "none":
+            return maps, weights
+        rest = 1 - maps.amax(dim=1, keepdim=True)
+        rest_weight = labelled.any(dim=1, keepdim=True).to(maps.dtype)
+        if self.background == "first":
+            return torch.cat([rest, maps], 1), torch.cat([rest_weight, weights], 1)
+        return torch.cat([maps, rest], 1), torch.cat([weights, rest_weight], 1)
+
+    def _profile(self, coordinate: Tensor, cells: int) -> Tensor:
+        """One-dimensional Gaussians (..., cells) about continuous ``coordinate`` (...)."""
+        centers = torch.arange(cells, device=coordinate.device, dtype=coordinate.dtype)
+        centers = centers * self.stride + self.encode_offset + 0.5
+        distance = coordinate[..., None] - centers
+        return torch.exp(-(distance**2) / (2 * self.sigma**2))
+
+    def decode(self, maps: Tensor) -> Tensor:
+        """Locate the peak of every joint's map.
+
+        Args:
+            maps: (N, C, h, w).
+
+        Returns:
+            (N, K, 3) float32: (x, y) in continuous crop px, and the peak's height clipped to [0, 1].
+        """
+        maps = self.joint_maps(maps).float()
+        height, width = maps.shape[-2:]
+        score, index = maps.flatten(-2).max(dim=-1)
+        row, column = index // width, index % width
+        if self.decode_mode == "argmax":
+            dx = dy = torch.zeros_like(score)
+        else:
+            dx, dy = self._refine(maps, row, column)
+        x = (column + dx) * self.stride + self.decode_offset + 0.5
+        y = (row + dy) * self.stride + self.decode_offset + 0.5
+        return torch.stack([x, y, score.clamp(0, 1)], dim=-1)
+
+    def _refine(self, maps: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """Sub-cell offsets (N, K), in cells; 0 where the peak's neighbourhood leaves the map."""
+        height, width = maps.shape[-2:]
+        inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
+        flat = maps.flatten(-2)
+
+        def at(dr: int, dc: int) -> Tensor:
+            r, c = (row + dr).clamp(0, height - 1), (column + dc).clamp(0, width - 1)
+            return flat.gather(-1, (r * width + c)[..., None])[..., 0]
+
+        if self.decode_mode == "quarter":
+            dx = 0.25 * torch.sign(at(0, 1) - at(0, -1))
+            dy = 0.25 * torch.sign(at(1, 0) - at(-1, 0))
+        else:
+            dx, dy = _taylor_offset(at)
+        zero = torch.zeros_like(dx)
+        return torch.where(inside, dx, zero), torch.where(inside, dy, zero)
+
+
+def _taylor_offset(at) -> tuple[Tensor, Tensor]:
+    """Newton step on the logarithm of the map at its peak, at most half a cell along each axis."""
+
+    def log(dr: int, dc: int) -> Tensor:
+        return at(dr, dc).clamp(min=_LOG_FLOOR).log()
+
+    center = log(0, 0)
+    gx, gy = (log(0, 1) - log(0, -1)) / 2, (log(1, 0) - log(-1, 0)) / 2
+    hxx = log(0, 1) - 2 * center + log(0, -1)
+    hyy = log(1, 0) - 2 * center + log(-1, 0)
+    hxy = (log(1, 1) - log(1, -1) - log(-1, 1) + log(-1, -1)) / 4
+    determinant = hxx * hyy - hxy**2
+    # A maximum has a negative definite Hessian; elsewhere (plateaus, saddles) the cell centre stands.
+    regular = (hxx < 0) & (determinant > 1e-8)
+    safe = torch.where(regular, determinant, torch.ones_like(determinant))
+    dx = torch.where(regular, -(hyy * gx - hxy * gy) / safe, torch.zeros_like(gx))
+    dy = torch.where(regular, -(hxx * gy - hxy * gx) / safe, torch.zeros_like(gy))
+    return dx.clamp(-0.5, 0.5), dy.clamp(-0.5, 0.5)

@@ -1,0 +1,135 @@
+"""From heatmaps of crops to joints in the original image.
+
+Shapes: S test rows of one clip (scales, then the same scales mirrored), T frames, C channels, K
+joints, h, w cells. A row's ``crop_to_image`` maps continuous crop px to continuous image px, the
+mirroring of a mirrored row included.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from video_pose.heatmap_codec import HeatmapCodec
+
+# Coefficient of the cubic convolution kernel, as OpenCV and PyTorch have it.
+_CUBIC = -0.75
+
+
+def flip_channels(labels: list[str], flip_map: list[tuple[str, str]]) -> list[int]:
+    """For each channel, the channel that holds its mirror image's joint.
+
+    Args:
+        labels: names of the channels. flip_map: pairs of names that change places in a mirror.
+    """
+    partner = {a: b for a, b in flip_map} | {b: a for a, b in flip_map}
+    return [labels.index(partner.get(label, label)) for label in labels]
+
+
+def decode_rows(
+    heatmaps: Tensor,
+    crop_to_image: Tensor,
+    *,
+    codec: HeatmapCodec,
+    swap: list[int],
+    flipped: Tensor,
+    image_size: tuple[int, int],
+) -> Tensor:
+    """Joints of one clip.
+
+    Args:
+        heatmaps: (S, T, C, h, w). crop_to_image: (S, T, 2, 3).
+        swap: see ``flip_channels``. flipped: (S,) bool, rows that saw the mirrored clip.
+        image_size: (height, width) of the original image, px.
+
+    Returns:
+        (T, K, 3): (x, y) continuous image px, score in [0, 1].
+    """
+    if flipped.any():
+        mirrored = torch.where(
+            flipped.view(-1, 1, 1, 1, 1).to(heatmaps.device), heatmaps[:, :, swap], heatmaps
+        )
+        heatmaps = mirrored
+    rows, frames = heatmaps.shape[:2]
+    if rows == 1:
+        poses = codec.decode(heatmaps[0])
+        return _apply_affine(poses, crop_to_image[0])
+    joint_maps = codec.joint_maps(heatmaps)
+    poses = [
+        _merge_at_image_size(joint_maps[:, t], crop_to_image[:, t], codec, image_size)
+        for t in range(frames)
+    ]
+    return torch.stack(poses)
+
+
+def _apply_affine(poses: Tensor, matrices: Tensor) -> Tensor:
+    """poses (T, K, 3) mapped by matrices (T, 2, 3); the scores stay."""
+    matrices = matrices.to(poses)
+    xy = poses[..., :2] @ matrices[:, :, :2].transpose(1, 2) + matrices[:, None, :, 2]
+    return torch.cat([xy, poses[..., 2:]], dim=-1)
+
+
+def _merge_at_image_size(
+    maps: Tensor, matrices: Tensor, codec: HeatmapCodec, image_size: tuple[int, int]
+) -> Tensor:
+    """Mean of all rows' maps at the image's size, then its highest pixel.
+
+    maps (S, K, h, w), matrices (S, 2, 3) -> (K, 3). A row's map is 0 outside its crop, so that a
+    pixel that few rows saw has little weight. Test crops are neither rotated nor sheared, hence the
+    resampling is one matrix product along each axis.
+    """
+    height, width = image_size
+    assert float(matrices[:, 0, 1].abs().max()) < 1e-6, "a test crop must not be rotated"
+    maps = maps.float()
+    offset = codec.decode_offset + 0.5
+    total = maps.new_zeros((maps.shape[1], height, width))
+    for row, matrix in zip(maps, matrices.to(maps), strict=True):
+        x = _cells(width, matrix[0, 0], matrix[0, 2], offset, codec.stride, maps)
+        y = _cells(height, matrix[1, 1], matrix[1, 2], offset, codec.stride, maps)
+        across = _cubic_matrix(x, row.shape[-1])
+        down = _cubic_matrix(y, row.shape[-2])
+        total += down @ row @ across.T
+    score, index = (total / len(maps)).flatten(1).max(dim=1)
+    x, y = index % width + 0.5, torch.div(index, width, rounding_mode="floor") + 0.5
+    return torch.stack([x.to(score), y.to(score), score.clamp(0, 1)], dim=-1)
+
+
+def _cells(
+    count: int, scale: Tensor, shift: Tensor, offset: float, stride: int, like: Tensor
+) -> Tensor:
+    """Positions, in cells of the map, of the centres of ``count`` image pixels along one axis."""
+    pixels = torch.arange(count, device=like.device, dtype=torch.float32) + 0.5
+    return ((pixels - shift) / scale - offset) / stride
+
+
+def _cubic_matrix(position: Tensor, cells: int) -> Tensor:
+    """Rows of cubic interpolation weights (n, cells) at ``position`` (n,); 0 outside the map."""
+    base = torch.floor(position)
+    matrix = position.new_zeros((len(position), cells))
+    for tap in range(-1, 3):
+        distance = (position - base - tap).abs()
+        near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
+        far = (((distance - 5) * distance + 8) * distance - 4) * _CUBIC
+        weight = torch.where(distance <= 1, near, far)
+        index = (base.long() + tap).clamp(0, cells - 1)
+        matrix.scatter_add_(1, index[:, None], weight[:, None])
+    inside = (position >= -0.5) & (position <= cells - 0.5)
+    return matrix * inside[:, None]
+
+
+def to_instances(poses: Tensor, image_size: tuple[int, int]) -> list[Instances]:
+    """poses (T, K, 3) -> T ``Instances`` of one person, its box the joints' extent."""
+    poses = poses.cpu()
+    low, high = poses[..., :2].amin(dim=1), poses[..., :2].amax(dim=1)
+    boxes, scores = torch.cat([low, high], dim=1), poses[..., 2].mean(dim=1)
+    return [
+        Instances(
+            image_size,
+            pred_keypoints=poses[t : t + 1],
+            pred_boxes=Boxes(boxes[t : t + 1]),
+            pred_classes=torch.zeros(1, dtype=torch.long),
+            scores=scores[t : t + 1],
+        )
+        for t in range(len(poses))
+    ]

@@ -1,0 +1,298 @@
+"""The base of every recurrent pose model: everything except the networks themselves.
+
+Shapes: B clips, T frames, S test rows of one clip (scales and flips), R rows, K joints, C channels,
+H, W crop px, h, w heatmap cells. A model is a heavy part without time and a light one with it:
+
+    encode(images (N, 3, H, W))              -> features (N, ...)        no time, batched, cacheable
+    begin(images_1 (R, 3, H, W), features_1) -> state                    a fresh row
+    advance(features_t, center_map, state)   -> heatmaps (R, C, h, w), state
+
+``advance`` runs for every frame, the first one included, right after ``begin``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import Tensor, nn
+
+from video_pose.data.datasets.builtin_meta import infer_flip_map
+from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.center_map import CenterMap
+from video_pose.modeling.losses import heatmap_loss
+from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
+from video_pose.modeling.track_states import TrackStates
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ClipMaps(NamedTuple):
+    """Maps of a scan: ``heatmaps`` (B, T, C, h, w) and, by name, further maps with their weights."""
+
+    heatmaps: Tensor
+    extra: dict[str, tuple[Tensor, float]]
+
+
+class VideoPoseNet(nn.Module):
+    """Normalises images, scans clips, keeps states between chunks, computes losses and poses.
+
+    Args:
+        joint_names: joints in the order of the maps. flip_map: pairs (left, right) of them.
+        codec, center_map: see their classes.
+        pixel_mean, pixel_std: of the input's channels.
+        loss_reduction, loss_weight: see ``losses.heatmap_loss``.
+        draw_outside: whether joints outside image or crop keep the visible part of their Gaussian.
+        freeze_encoder: keep the encoder as loaded, its norms in evaluation mode.
+        encode_batch: most frames in one call of the encoder at inference.
+        reset_every: drop the state every n frames at inference; 0 never does.
+        precision: of inference: "float32", "bfloat16" or "float16".
+    """
+
+    def __init__(
+        self,
+        *,
+        joint_names: list[str],
+        flip_map: list[tuple[str, str]],
+        codec: HeatmapCodec,
+        center_map: CenterMap,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        loss_reduction: str = "mean",
+        loss_weight: float = 1.0,
+        draw_outside: bool = True,
+        freeze_encoder: bool = False,
+        encode_batch: int = 16,
+        reset_every: int = 0,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        if not joint_names:
+            raise ValueError("a pose model needs joint names (MODEL.POSE.JOINTS); the list is empty")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r}: choose from {sorted(PRECISIONS)}")
+        self.joint_names = list(joint_names)
+        self.codec = codec
+        self.center_map = center_map
+        self.loss_reduction = loss_reduction
+        self.loss_weight = loss_weight
+        self.draw_outside = draw_outside
+        self.freeze_encoder = freeze_encoder
+        self.encode_batch = encode_batch
+        self.reset_every = reset_every
+        self.inference_dtype = PRECISIONS[precision]
+        self.flip_channels = flip_channels(codec.channel_labels(joint_names), flip_map)
+        shape = (1, -1, 1, 1)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(shape), persistent=False)
+        self._states = TrackStates()
+
+    @staticmethod
+    def base_config(cfg) -> dict[str, Any]:
+        """Constructor arguments that all models read from ``cfg`` alike."""
+        pose, joints = cfg.MODEL.POSE, list(cfg.MODEL.POSE.JOINTS)
+        if pose.ENCODER not in ("train", "freeze"):
+            raise ValueError(f"MODEL.POSE.ENCODER {pose.ENCODER!r}: choose from 'train', 'freeze'")
+        return {
+            "joint_names": joints,
+            "flip_map": [tuple(pair) for pair in pose.FLIP_MAP] or infer_flip_map(joints),
+            "codec": HeatmapCodec.from_config(cfg),
+            "center_map": CenterMap.from_config(cfg),
+            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": list(cfg.MODEL.PIXEL_STD),
+            "loss_reduction": pose.LOSS.REDUCTION,
+            "loss_weight": pose.LOSS.WEIGHT,
+            "draw_outside": pose.HEATMAP.DRAW_OUTSIDE,
+            "freeze_encoder": pose.ENCODER == "freeze",
+            "encode_batch": cfg.TEST.ENCODE_BATCH,
+            "reset_every": cfg.TEST.RESET_EVERY,
+            "precision": cfg.TEST.PRECISION,
+        }
+
+    # ---- what a model defines
+
+    def encoder_modules(self) -> list[nn.Module]:
+        """The modules of the part without time (for freezing and learning-rate factors)."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) -> features (N, ...)."""
+        raise NotImplementedError
+
+    def begin(self, images: Tensor, features: Tensor) -> Any:
+        """First frames (R, 3, H, W) and their features -> the state of fresh rows."""
+        raise NotImplementedError
+
+    def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Features (R, ...), centre maps (R, 1, h, w), state -> heatmaps (R, C, h, w), state."""
+        raise NotImplementedError
+
+    def extra_maps(self, features: Tensor, first_state: Any) -> dict[str, tuple[Tensor, float]]:
+        """Further maps (B, T', C, h, w) to train on the first T' frames' targets, and their weights.
+
+        features (B, T, ...) are the clips', first_state that of ``begin``.
+        """
+        return {}
+
+    def channel_labels(self, joint_names: list[str]) -> dict[str, dict[int, list[str]]]:
+        """Which dimensions of which parameters belong to joints: {parameter: {dim: labels}}."""
+        return {}
+
+    # ---- life
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.pixel_mean.device
+
+    def train(self, mode: bool = True) -> VideoPoseNet:
+        """As ``nn.Module``; a frozen encoder stays in evaluation mode. Drops all kept states."""
+        super().train(mode)
+        self._states.clear()
+        if self.freeze_encoder:
+            for module in self.encoder_modules():
+                module.eval().requires_grad_(False)
+        return self
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 or float images (N, 3, H, W) of 0-255 -> normalised float32 on the model's device."""
+        return (images.to(self.device).float() - self.pixel_mean) / self.pixel_std
+
+    def forward(self, batch: list[dict[str, Any]]) -> Any:
+        """Training: a dict of losses. Inference: one dict per clip, ``{"instances": [Instances] * T}``.
+
+        The mapper's docstring lists the keys of ``batch``. At inference the chunks of a track arrive
+        in order; states are kept between them and dropped after ``is_last``.
+        """
+        if self.training:
+            return self._losses(batch)
+        with torch.no_grad():
+            return [self._infer(clip) for clip in batch]
+
+    # ---- training
+
+    def scan(self, images: Tensor, centers: Tensor) -> ClipMaps:
+        """Run whole clips from fresh states: images (B, T, 3, H, W), centers (B, T, 2) crop px."""
+        clips, frames = images.shape[:2]
+        normalized = self.normalize(images.flatten(0, 1))
+        if self.freeze_encoder:
+            with torch.no_grad():
+                flat = self.encode(normalized)
+        else:
+            flat = self.encode(normalized)
+        features = flat.view(clips, frames, *flat.shape[1:])
+        center_maps = self._center_maps(centers.flatten(0, 1), images.shape[-2:])
+        center_maps = center_maps.view(clips, frames, *center_maps.shape[1:])
+        first = normalized.view(clips, frames, *normalized.shape[1:])[:, 0]
+        state = self.begin(first, features[:, 0])
+        extra = self.extra_maps(features, state)
+        heatmaps = []
+        for t in range(frames):
+            maps, state = self.advance(features[:, t], center_maps[:, t], state)
+            heatmaps.append(maps)
+        return ClipMaps(torch.stack(heatmaps, 1), extra)
+
+    def _center_maps(self, centers: Tensor, crop_size: tuple[int, int]) -> Tensor:
+        return self.center_map(centers.to(self.device), tuple(crop_size), training=self.training)
+
+    def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        images = torch.stack([clip["image"] for clip in batch])
+        centers = torch.stack([clip["center"] for clip in batch])
+        maps = self.scan(images, centers)
+        target, weight = self._targets(batch, images.shape[-2:], maps.heatmaps.shape[-2:])
+        if has_event_storage():
+            self._log_error(maps.heatmaps, batch)
+        losses = {"loss_heatmap": self._loss(maps.heatmaps, target, weight)}
+        for name, (extra, factor) in maps.extra.items():
+            n = extra.shape[1]
+            losses[f"loss_{name}"] = factor * self._loss(extra, target[:, :n], weight[:, :n])
+        return losses
+
+    def _loss(self, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return self.loss_weight * heatmap_loss(maps, target, weight, self.loss_reduction)
+
+    def _targets(
+        self, batch: list[dict[str, Any]], crop_size: tuple[int, int], map_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Targets (B, T, C, h, w) and weights (B, T, C), padding frames weighted 0."""
+        keypoints = torch.stack([clip["keypoints"] for clip in batch]).to(self.device)
+        padding = torch.stack([clip["is_padding"] for clip in batch]).to(self.device)
+        clips, frames = keypoints.shape[:2]
+        if not self.draw_outside:
+            keypoints = _move_away(keypoints, batch, crop_size)
+        maps, weights = self.codec.encode(keypoints.flatten(0, 1), tuple(map_size))
+        weights = weights.view(clips, frames, -1) * (~padding)[..., None]
+        return maps.view(clips, frames, *maps.shape[1:]), weights
+
+    @torch.no_grad()
+    def _log_error(self, heatmaps: Tensor, batch: list[dict[str, Any]]) -> None:
+        """Every 20 iterations: mean distance of the last frames' peaks from the joints, crop px."""
+        storage = get_event_storage()
+        if storage.iter % 20:
+            return
+        truth = torch.stack([clip["keypoints"][-1] for clip in batch]).to(self.device)
+        found = self.codec.decode(heatmaps[:, -1])
+        distance = (found - truth)[..., :2].norm(dim=-1)
+        valid = truth[..., 2] > 0
+        if valid.any():
+            storage.put_scalar("pose/train_error_px", distance[valid].mean().item())
+
+    # ---- inference
+
+    def encode_all(self, images: Tensor) -> Tensor:
+        """``encode`` of normalised images (N, 3, H, W), at most ``encode_batch`` at once."""
+        return torch.cat([self.encode(part) for part in images.split(self.encode_batch)])
+
+    def autocast(self) -> torch.autocast:
+        """The precision that inference runs in."""
+        dtype = self.inference_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _infer(self, clip: dict[str, Any]) -> dict[str, Any]:
+        """Advance one track by one chunk."""
+        images, matrices, centers = clip["image"], clip["crop_to_image"], clip["center"]
+        if images.dim() == 4:
+            images, matrices, centers = images[None], matrices[None], centers[None]
+        heatmaps = self._run_chunk(clip, images, centers)
+        poses = decode_rows(
+            heatmaps,
+            matrices.to(self.device),
+            codec=self.codec,
+            swap=self.flip_channels,
+            flipped=torch.as_tensor(clip.get("flipped", [False] * len(images))),
+            image_size=(clip["height"], clip["width"]),
+        )
+        return {"instances": to_instances(poses, (clip["height"], clip["width"]))}
+
+    def _run_chunk(self, clip: dict[str, Any], images: Tensor, centers: Tensor) -> Tensor:
+        """Images (S, T, 3, H, W), centers (S, T, 2) -> heatmaps (S, T, C, h, w), the state kept."""
+        position, state = self._states.resume(clip)
+        rows, frames = images.shape[:2]
+        with self.autocast():
+            normalized = self.normalize(images.flatten(0, 1))
+            flat = self.encode_all(normalized)
+            features = flat.view(rows, frames, *flat.shape[1:])
+            normalized = normalized.view(rows, frames, *normalized.shape[1:])
+            center_maps = self._center_maps(centers.flatten(0, 1), images.shape[-2:])
+            center_maps = center_maps.view(rows, frames, *center_maps.shape[1:])
+            heatmaps = []
+            for t in range(frames):
+                if state is None or (self.reset_every and (position + t) % self.reset_every == 0):
+                    state = self.begin(normalized[:, t], features[:, t])
+                maps, state = self.advance(features[:, t], center_maps[:, t], state)
+                heatmaps.append(maps.float())
+        self._states.store(clip, position + frames, state)
+        return torch.stack(heatmaps, 1)
+
+
+def _move_away(keypoints: Tensor, batch: list[dict[str, Any]], crop_size: Any) -> Tensor:
+    """Joints (B, T, K, 3) outside crop or image put where their Gaussian leaves an empty map."""
+    matrices = torch.stack([clip["crop_to_image"] for clip in batch]).to(keypoints)
+    xy = keypoints[..., :2]
+    in_image = xy @ matrices[..., :2].transpose(-1, -2) + matrices[..., None, :, 2]
+    crop = xy.new_tensor([crop_size[1], crop_size[0]])
+    image = xy.new_tensor([[clip["width"], clip["height"]] for clip in batch])[:, None, None]
+    outside = (xy < 0) | (xy >= crop) | (in_image < 0) | (in_image >= image)
+    gone = outside.any(dim=-1, keepdim=True)
+    return torch.cat([torch.where(gone, xy.new_tensor(-1e6), xy), keypoints[..., 2:]], dim=-1)
