@@ -1,0 +1,183 @@
+"""Write a whole synthetic dataset, on several processes, once: a manifest tells what a folder holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+
+import cv2
+from tqdm import tqdm
+
+from . import bbc_pose_writer, jhmdb_writer, penn_action_writer
+from .plan import VideoPlan, plan_videos
+
+MANIFEST = "synthetic.json"
+# Raise it when the same arguments come to mean different bytes.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """What fixes every byte of a dataset.
+
+    ``format`` is a key of ``FORMATS``; ``videos`` and ``test_videos`` are counts; ``frames`` the shortest
+    and longest video; ``size`` (W, H) px; ``occluders`` "none", "light" or "heavy"; ``frames_as`` "png"
+    or "avi" (JHMDB).
+    """
+
+    format: str
+    videos: int
+    test_videos: int
+    frames: tuple[int, int] = (16, 32)
+    size: tuple[int, int] = (320, 240)
+    seed: int = 0
+    occluders: str = "light"
+    frames_as: str = "png"
+
+    def check(self) -> None:
+        """Raise ValueError for values that make no dataset."""
+        if self.format not in FORMATS:
+            raise ValueError(f"format={self.format!r} is not one of {sorted(FORMATS)}")
+        if self.frames_as not in ("png", "avi") or (self.frames_as == "avi" and self.format != "jhmdb"):
+            raise ValueError(f"frames_as={self.frames_as!r}: 'png', or 'avi' with format 'jhmdb'")
+        if self.videos < 1 or self.test_videos < 0:
+            raise ValueError(f"videos={self.videos} (1 or more), test_videos={self.test_videos} (0 or more)")
+        if not 2 <= self.frames[0] <= self.frames[1]:
+            raise ValueError(f"frames={self.frames}: expected 2 <= shortest <= longest")
+        if min(self.size) < 64 or any(side % 2 for side in self.size):
+            raise ValueError(f"size={self.size}: both sides must be even and at least 64 px")
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a format is written: one call per video (in any process), then one with all their results."""
+
+    write_video: Callable[..., Any]
+    finish: Callable[[Path, list[Any]], None]
+    entries: tuple[str, ...]
+
+
+FORMATS: dict[str, _Format] = {
+    "jhmdb": _Format(
+        jhmdb_writer.write_clip,
+        jhmdb_writer.write_splits,
+        ("Rename_Images", "ReCompress_Videos", "joint_positions", "puppet_mask", "splits", "sub_splits"),
+    ),
+    "penn_action": _Format(
+        penn_action_writer.write_video, penn_action_writer.finish, ("frames", "labels")
+    ),
+    "bbc_pose": _Format(bbc_pose_writer.write_video, bbc_pose_writer.finish, ("bbcpose.mat",)),
+}
+
+
+def make_dataset(root: Path, options: SyntheticOptions, *, force: bool = False, workers: int = 2) -> bool:
+    """Write the dataset into ``root`` unless it is there already.
+
+    Returns:
+        True if it was written, False if an earlier run with the same options had finished.
+
+    Raises:
+        ValueError: for impossible options.
+        FileExistsError: if ``root`` holds something else; ``force`` replaces another synthetic dataset,
+            but never a folder without a manifest.
+    """
+    options.check()
+    state = _inspect(root, options)
+    if state == "complete" and not force:
+        return False
+    if state == "other" and not force:
+        raise FileExistsError(
+            f"{root} holds a synthetic dataset with other arguments ({MANIFEST}); use --force to replace it"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    _clear(root)
+    _write_manifest(root, options, complete=False)
+    FORMATS[options.format].finish(root, _write_videos(root, options, workers))
+    _write_manifest(root, options, complete=True)
+    return True
+
+
+def _plan(options: SyntheticOptions) -> list[VideoPlan]:
+    parts = {"train": options.videos, "test": options.test_videos}
+    if options.format == "bbc_pose":
+        parts = {**parts, "val": (options.test_videos + 1) // 2}
+    shared = dict(frames=options.frames, size=options.size, seed=options.seed)
+    return plan_videos(parts, occluders=options.occluders, **shared)
+
+
+def _write_videos(root: Path, options: SyntheticOptions, workers: int) -> list[Any]:
+    """Results of all videos, in the order of the plan."""
+    plans = _plan(options)
+    write = FORMATS[options.format].write_video
+    if options.format == "jhmdb":
+        write = partial(write, frames_as=options.frames_as)
+    results: list[Any] = [None] * len(plans)
+    with tqdm(total=len(plans), desc=f"synthetic {options.format}", unit="video") as bar:
+        if workers <= 1:
+            for plan in plans:
+                results[plan.index] = write(root, plan)
+                bar.update()
+            return results
+        # Spawned: forking a process that has started OpenCV's or torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+            jobs = {pool.submit(write, root, plan): plan.index for plan in plans}
+            for job in as_completed(jobs):
+                results[jobs[job]] = job.result()
+                bar.update()
+    return results
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+def _inspect(root: Path, options: SyntheticOptions) -> str:
+    """What ``root`` holds: "nothing", "part" of this dataset, all of it ("complete"), or "other"."""
+    if not root.exists() or not any(root.iterdir()):
+        return "nothing"
+    path = root / MANIFEST
+    if not path.is_file():
+        raise FileExistsError(f"{root} is not empty and has no {MANIFEST}: it is left alone, name another")
+    manifest = json.loads(path.read_text())
+    if manifest.get("hash") != _hash(options):
+        return "other"
+    if not manifest.get("complete") or _inventory(root) != manifest.get("inventory"):
+        return "part"
+    return "complete"
+
+
+def _hash(options: SyntheticOptions) -> str:
+    text = json.dumps([VERSION, asdict(options)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_manifest(root: Path, options: SyntheticOptions, *, complete: bool) -> None:
+    manifest = {"version": VERSION, "arguments": asdict(options), "hash": _hash(options)}
+    manifest["complete"] = complete
+    if complete:
+        manifest["inventory"] = _inventory(root)
+    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _inventory(root: Path) -> dict[str, int]:
+    """Number and bytes of the files, which tell whether something was removed or cut short."""
+    files = [p for p in root.rglob("*") if p.is_file() and p.name != MANIFEST]
+    return {"files": len(files), "bytes": sum(p.stat().st_size for p in files)}
+
+
+def _clear(root: Path) -> None:
+    """Remove what an earlier run wrote: the formats' own entries, nothing else."""
+    known = {entry for form in FORMATS.values() for entry in form.entries}
+    for path in root.iterdir():
+        if path.is_dir() and (path.name in known or path.name.isdigit()):
+            shutil.rmtree(path)
+        elif path.name in known:
+            path.unlink()
