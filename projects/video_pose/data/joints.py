@@ -58,7 +58,7 @@ class JointMap:
 
         Returns:
             A new (..., Kt, 3). A derived joint has the least v of its sources where all of them are
-            above 0, and is (0, 0, 0) where one is not: a formula over an unlabelled joint means nothing.
+            above 0, and is (0, 0, 0) where one is not: then its formula means nothing.
 
         Raises:
             ValueError: the last two axes are not (Ks, 3).
@@ -124,4 +124,7 @@ def match_joints(
 
 
 def _weighted(values: Keypoints, weights: tuple[tuple[int, float], ...]) -> Keypoints:
-    return sum(values[..., index] * weight for index, weight in weights)
+    total = values[..., weights[0][0]] * weights[0][1]
+    for index, weight in weights[1:]:
+        total = total + values[..., index] * weight
+    return total

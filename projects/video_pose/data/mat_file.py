@@ -46,8 +46,8 @@ def require_array(
 ) -> np.ndarray:
     """A numeric field as float64, so that uint8 counters and coordinates cannot overflow.
 
-    A missing last axis of length 1 is put back, since MATLAB drops it on saving: (2, 15) is accepted
-    for (2, 15, None).
+    A missing last axis of length 1 is put back, since MATLAB drops it on saving: (2, 15) is
+    accepted for (2, 15, None).
 
     Args:
         content: a file's variables or one struct of it.
@@ -98,7 +98,9 @@ def require_structs(content: dict[str, Any], field: str, path: str) -> list[dict
     value = require_field(content, field, path)
     structs = [value] if isinstance(value, dict) else value
     if not isinstance(structs, list) or not all(isinstance(s, dict) for s in structs):
-        raise ValueError(f"{path}: field {field!r}: expected a struct array, got {_describe(value)}.")
+        raise ValueError(
+            f"{path}: field {field!r}: expected a struct array, got {_describe(value)}."
+        )
     return structs
 
 
@@ -109,7 +111,9 @@ def require_field(content: dict[str, Any], field: str, path: str) -> Any:
         ValueError: the field is missing; those that exist are listed.
     """
     if field not in content:
-        raise ValueError(f"{path}: expected field {field!r}, got only the fields {sorted(content)}.")
+        raise ValueError(
+            f"{path}: expected field {field!r}, got only the fields {sorted(content)}."
+        )
     return content[field]
 
 
@@ -170,9 +174,7 @@ def _struct_from_hdf5(group: Any, file: Any) -> dict[str, Any] | list[dict[str, 
 
     fields = dict(group.items())
     is_array = bool(fields) and all(
-        isinstance(f, h5py.Dataset)
-        and f.dtype == h5py.ref_dtype
-        and "MATLAB_class" not in f.attrs
+        isinstance(f, h5py.Dataset) and f.dtype == h5py.ref_dtype and "MATLAB_class" not in f.attrs
         for f in fields.values()
     )
     values = {name: _from_hdf5(field, file) for name, field in fields.items()}

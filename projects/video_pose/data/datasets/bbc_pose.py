@@ -1,10 +1,10 @@
 """BBC Pose (Charles et al., IJCV 2013): upper bodies of signers in broadcasts of an hour or more.
 
-The track of a video holds every image of its folder, sorted by frame number (gaps are normal), of which
-the annotated ones are labelled: ``train_frames`` (semi-automatic labels) in a training video,
+The track of a video holds every image of its folder, sorted by frame number (gaps are normal), of
+which the annotated ones are labelled: ``train_frames`` (semi-automatic labels) in a training video,
 ``test_frames`` (manual) in a validation or test video. A manual frame without an image is an error;
-a training frame without one is left out and counted in a warning. There are no boxes: a labelled frame
-has its joints' extent x 1.25, any other a box of zeros. M labelled frames, N frames.
+a training frame without one is left out and counted in a warning. There are no boxes: a labelled
+frame has its joints' extent x 1.25, any other a box of zeros. M labelled frames, N frames.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of built-in datasets and its lazy registration: no file is read before a dataset is used."""
+"""The table of built-in datasets, registered lazily: no file is read before a dataset is used."""
 
 from __future__ import annotations
 

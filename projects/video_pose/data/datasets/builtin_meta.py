@@ -5,7 +5,7 @@ Left and right are the person's own. Orders are those of the files (docs/PROTOCO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class JointSet:
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"Joint names repeat: {self.names}.")
-        defaults = {
+        defaults: dict[str, Callable[[list[str]], Any]] = {
             "flip_map": infer_flip_map,
             "connections": connect,
             "sigmas": lambda names: [_SIGMAS.get(base_name(n), _DEFAULT_SIGMA) for n in names],
@@ -144,7 +144,7 @@ BBC_POSE = JointSet(
     names=["head", *_pairs("wrist", "elbow", "shoulder")],
     derived={"neck": NECK_FORMULA},
 )
-# JHMDB's "face" is called head: the centre of the face, so this head segment is shorter than MPII's.
+# JHMDB's "face" is called head: the face's centre, so this head segment is shorter than MPII's.
 JHMDB = JointSet(
     names=["neck", "belly", "head", *_pairs("shoulder", "hip", "elbow", "knee", "wrist", "ankle")],
     head_segment=("head", "neck"),

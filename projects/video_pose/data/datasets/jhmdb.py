@@ -1,8 +1,8 @@
 """JHMDB and sub-JHMDB (Jhuang et al., ICCV 2013): puppet-annotated clips of one person.
 
 A clip's track has the frames that images (or the video) and joints have in common. Boxes are the
-extent of the puppet mask, as in LSTM Pose Machines; a frame whose mask is missing or empty takes the
-joints' extent x 1.25. Joints outside the image are kept with v = 1, all others have v = 2.
+extent of the puppet mask, as in LSTM Pose Machines; a frame whose mask is missing or empty takes
+the joints' extent x 1.25. Joints outside the image are kept with v = 1, all others have v = 2.
 N frames, h w the frame's size.
 """
 
@@ -44,7 +44,8 @@ def load_jhmdb(
         root: the folder of `TREE`.
         split: 1, 2 or 3.
         subset: "train" or "test".
-        split_dirs: folders of split files; the first that exists is read ("sub_splits" for sub-JHMDB).
+        split_dirs: folders of split files, of which the first that exists is read ("sub_splits" for
+            sub-JHMDB).
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -109,7 +110,7 @@ def read_masks(reference: dict[str, str]) -> np.ndarray:
 
 
 def require_masks(content: dict[str, Any], field: str, path: str) -> np.ndarray:
-    """The puppet masks (h, w, N'), bool: unlike joints they are not cast to float64 (25 MB a clip)."""
+    """The puppet masks (h, w, N'), bool: not cast to float64 as joints are, at 25 MB a clip."""
     value = content.get(field)
     if isinstance(value, np.ndarray) and value.ndim in (2, 3) and value.dtype.kind in "buif":
         return (value if value.ndim == 3 else value[..., None]) != 0
@@ -126,8 +127,9 @@ def mask_boxes(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     def extent(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return line.argmax(axis=0), len(line) - 1 - line[::-1].argmax(axis=0)
 
-    (x1, x2), (y1, y2) = extent(masks.any(axis=0)), extent(masks.any(axis=1))
-    present = masks.any(axis=(0, 1))
+    columns, rows = np.any(masks, axis=0), np.any(masks, axis=1)
+    (x1, x2), (y1, y2) = extent(columns), extent(rows)
+    present = columns.any(axis=0)
     boxes = np.stack([x1, y1, x2, y2], axis=1) + 0.5
     return np.where(present[:, None], boxes, 0.0), present
 
@@ -143,8 +145,8 @@ def _load_clip(root: str, action: str, clip: str, video: int) -> dict[str, Any]:
     source, available, size = _find_frames(root, action, clip)
     if masks.shape[:2] != size:
         raise ValueError(
-            f"{mask_file}: field 'part_mask': expected masks of the frames' (height, width) {size}, "
-            f"got {masks.shape[:2]}."
+            f"{mask_file}: field 'part_mask': expected masks of the frames' size {size} (height, "
+            f"width), got {masks.shape[:2]}."
         )
     length = min(available, positions.shape[2])
     key = "file_names" if "file_names" in source else "frame_numbers"
@@ -194,7 +196,7 @@ def _find_frames(root: str, action: str, clip: str) -> tuple[dict[str, Any], int
 
 
 def _probe_video(path: str) -> tuple[int, tuple[int, int]]:
-    """Frame count and (height, width). Packets are counted: these AVI headers claim a fifth too many."""
+    """Frame count and (height, width). Packets are counted: the AVI headers claim a fifth more."""
     import av
 
     try:

@@ -1,7 +1,7 @@
 """Leeds Sports Pose Extended (Johnson & Everingham, CVPR 2011): stills, each a video of one frame.
 
-There are no boxes: a person's box is the extent of the labelled joints x 1.25. Joints may lie outside
-the image; they are kept. N images.
+There are no boxes: a person's box is the extent of the labelled joints x 1.25. Joints may lie
+outside the image; they are kept. N images.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Penn Action (Zhang et al., ICCV 2013): 2,326 videos of one person each.
 
 Labels have defects that are handled here: counters and coordinates stored as uint8 (cast before
-arithmetic), a missing last box (the one before is used), zero-area boxes (kept: metrics exclude them),
-unannotated joints. Joints outside the frame are kept. N frames.
+arithmetic), a missing last box (the one before is used), zero-area boxes (kept: metrics exclude
+them), unannotated joints. Joints outside the frame are kept. N frames.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class PennLabel(NamedTuple):
 def parse_penn_label(path: str) -> PennLabel:
     """Read one ``labels/NNNN.mat``; no frame is needed.
 
-    v: stored visibility 1 -> 2, 0 -> 1, an unannotated joint -> 0. ``nframes`` is not read: the rows
-    of ``x`` say the same and cannot overflow.
+    v: stored visibility 1 -> 2, 0 -> 1, an unannotated joint -> 0. ``nframes`` is not read: the
+    rows of ``x`` say the same and cannot overflow.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -123,7 +123,7 @@ def load_penn_action(root: str, subset: str) -> list[dict[str, Any]]:
 
 
 def _frame_files(folder: str, count: int) -> list[str]:
-    """Files of frames 1 to ``count``; a missing one is an error, since it would shift the labels."""
+    """Files of frames 1 to ``count``; a missing one is an error, as it would shift the labels."""
     present = set(os.listdir(require_path(folder, TREE)))
     names = [f"{number:06d}.jpg" for number in range(1, count + 1)]
     lacking = [name for name in names if name not in present]
@@ -133,13 +133,14 @@ def _frame_files(folder: str, count: int) -> list[str]:
 
 
 def _read_boxes(content: dict[str, Any], frames: int, path: str) -> np.ndarray:
-    """``bbox`` (N, 4); where the last row is missing (videos 1154 and 1865), the one before again."""
+    """``bbox`` (N, 4); where the last row is missing (1154, 1865), the one before it again."""
     boxes = require_array(content, "bbox", (None, 4), path)
     if len(boxes) == frames - 1 and len(boxes):
         boxes = np.concatenate([boxes, boxes[-1:]])
     if len(boxes) != frames:
         raise ValueError(
-            f"{path}: field 'bbox': expected shape ({frames}, 4) or one row less, got {boxes.shape}."
+            f"{path}: field 'bbox': expected shape ({frames}, 4) or one row less, "
+            f"got {boxes.shape}."
         )
     return boxes
 

@@ -28,10 +28,10 @@ def require_path(path: str, tree: str) -> str:
 
 
 def missing(path: str, tree: str) -> FileNotFoundError:
-    """The error that says what was looked for, which variable leads there and what should be there."""
+    """The error that says what was looked for, which variable leads there, what should be there."""
     value = os.environ.get(ROOT_VARIABLE)
     setting = f"{value!r}" if value is not None else "not set (the default is 'datasets')"
     return FileNotFoundError(
-        f"{path} does not exist. Datasets are looked for under ${ROOT_VARIABLE}, which is {setting}. "
-        f"Expected:\n{tree}"
+        f"{path} does not exist. Datasets are looked for under ${ROOT_VARIABLE}, which is "
+        f"{setting}. Expected:\n{tree}"
     )

@@ -31,7 +31,7 @@ def make_image_ids(video: int, frames: int | np.ndarray) -> np.ndarray:
 
 
 def joint_boxes(keypoints: np.ndarray, factor: float = JOINT_BOX_FACTOR) -> np.ndarray:
-    """Boxes (N, 4) about the joints with v > 0 of (N, K, 3), enlarged by ``factor`` about the centre.
+    """Boxes (N, 4) about the joints with v > 0 of (N, K, 3), enlarged about their centre.
 
     Boxes are not clipped to the image. A frame without such a joint has the box 0 0 0 0.
     """
@@ -45,7 +45,7 @@ def joint_boxes(keypoints: np.ndarray, factor: float = JOINT_BOX_FACTOR) -> np.n
 
 
 def make_keypoints(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-    """Joints (N, K, 3) from points (N, K, 2) and v (N, K); unlabelled or non-finite ones are all 0."""
+    """Joints (N, K, 3) from points (N, K, 2) and v (N, K); unlabelled or non-finite ones are 0."""
     finite = np.isfinite(xy).all(axis=-1)
     v = np.where(finite, visibility, 0)
     xy = np.where((v > 0)[..., None], xy, 0)
@@ -101,8 +101,8 @@ def require_labelled(tracks: Sequence[dict[str, Any]], source: str) -> list[dict
     kept = [track for track in tracks if len(track["labelled"])]
     if not any(track["labelled"].any() for track in kept):
         raise ValueError(
-            f"{source} has no usable frame: {len(tracks)} tracks were read and none has a frame with "
-            "a labelled joint."
+            f"{source} has no usable frame: {len(tracks)} tracks were read and none has a frame "
+            "with a labelled joint."
         )
     return kept
 
