@@ -1,0 +1,208 @@
+"""Loaders of clips for training and of chunks in order for testing."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetFromList
+from detectron2.data.build import trivial_batch_collator
+from detectron2.data.common import ToIterableDataset
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset
+
+from .clips import Chunk, cut_run, warmup_runs, whole_run
+from .dataset_mapper import PoseClipMapper, build_pose_mapper
+from .samplers import ResumableTrainingSampler, WholeRunSampler
+
+logger = logging.getLogger(__name__)
+
+
+class ClipDataset(Dataset):
+    """Items (track, position in the training stream) -> a mapped clip.
+
+    The seed of a clip's random numbers comes from the run's seed and the position alone: batches do
+    not depend on the number of workers or ranks' timing, and a resumed run continues with the
+    same clips.
+    """
+
+    def __init__(self, tracks: list[dict[str, Any]], mapper: PoseClipMapper, seed: int) -> None:
+        self._tracks = DatasetFromList(tracks, copy=False)
+        self._mapper = mapper
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        index, position = item
+        sequence = np.random.SeedSequence([self._seed, position])
+        clip_seed = int(sequence.generate_state(1, np.uint64)[0])
+        return self._mapper({**self._tracks[index], "clip_seed": clip_seed})
+
+
+class ChunkDataset(Dataset):
+    """Items -> mapped chunks of tracks, in the order of the tracks."""
+
+    def __init__(
+        self,
+        tracks: list[dict[str, Any]],
+        chunks: list[tuple[int, Chunk]],
+        mapper: PoseClipMapper,
+    ) -> None:
+        """``chunks``: (number of the track, part of it)."""
+        self._tracks = DatasetFromList(tracks, copy=False)
+        self._chunks = chunks
+        self._mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        track, chunk = self._chunks[index]
+        return self._mapper({**self._tracks[track], "chunk": chunk})
+
+
+def build_pose_train_loader(
+    cfg: CfgNode, start_iter: int = 0, mapper: PoseClipMapper | None = None
+) -> DataLoader:
+    """An infinite loader of lists of clips, ``SOLVER.IMS_PER_BATCH`` clips over all ranks.
+
+    Args:
+        start_iter: iterations done already; a resumed run goes on with the clips that would have
+            come next (given ``SEED`` >= 0 and the same batch size).
+        mapper: default: the one of ``INPUT.MAPPER``.
+
+    Raises:
+        ValueError: no dataset is named, none of its frames can be used, the model's joints cannot
+            be had from it, or a key has no meaning here.
+    """
+    world_size = comm.get_world_size()
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % world_size:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch} clips: must be a multiple of {world_size} (processes)"
+        )
+    if cfg.DATALOADER.ASPECT_RATIO_GROUPING:
+        raise ValueError("DATALOADER.ASPECT_RATIO_GROUPING must be False: all crops have one size")
+    mapper = mapper or build_pose_mapper(cfg, True, list(cfg.DATASETS.TRAIN))
+    tracks = get_training_tracks(list(cfg.DATASETS.TRAIN), mapper)
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    sampler = ResumableTrainingSampler(
+        len(tracks), seed, start=start_iter * batch, repeats=_repeats(cfg, tracks)
+    )
+    per_rank = batch // world_size
+    # Every worker walks the sampler and takes each n-th batch of it: the order is the stream's.
+    dataset = ToIterableDataset(
+        ClipDataset(tracks, mapper, seed), sampler, shard_chunk_size=per_rank
+    )
+    return _loader(cfg, dataset, batch_size=per_rank, persistent=True)
+
+
+def build_pose_test_loader(
+    cfg: CfgNode, dataset_name: str, mapper: PoseClipMapper | None = None
+) -> DataLoader:
+    """A loader of chunks, each a list of one; a track's chunks stay on one rank and in order.
+
+    With ``TEST.WARMUP_FRAMES`` >= 0 only labelled frames and the frames before them are run.
+
+    Raises:
+        ValueError: the dataset has no frame to run.
+    """
+    mapper = mapper or build_pose_mapper(cfg, False)
+    tracks = _named_tracks(dataset_name)
+    chunks: list[tuple[int, Chunk]] = []
+    run_items: list[list[int]] = []
+    run_frames: list[int] = []
+    for number, track in enumerate(tracks):
+        for run in _runs(track, cfg.TEST.WARMUP_FRAMES):
+            parts = cut_run(run, cfg.TEST.CHUNK_LENGTH)
+            run_items.append(list(range(len(chunks), len(chunks) + len(parts))))
+            run_frames.append(run[1] - run[0])
+            chunks += [(number, part) for part in parts]
+    if not chunks:
+        raise ValueError(f"dataset {dataset_name!r} has no frame to run ({len(tracks)} tracks)")
+    logger.info(
+        "%s: %d tracks, %d frames in %d chunks",
+        dataset_name, len(tracks), sum(run_frames), len(chunks),
+    )  # fmt: skip
+    sampler = WholeRunSampler(run_items, run_frames)
+    return _loader(cfg, ChunkDataset(tracks, chunks, mapper), batch_size=1, sampler=sampler)
+
+
+def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> list[dict[str, Any]]:
+    """The tracks of all datasets that have a frame to learn from, each with its ``dataset_name``.
+
+    Raises:
+        ValueError: a dataset has no usable frame.
+    """
+    tracks: list[dict[str, Any]] = []
+    for name in dataset_names:
+        found = _named_tracks(name)
+        usable = [track for track in found if mapper.usable_frames(track).any()]
+        if not usable:
+            raise ValueError(
+                f"dataset {name!r} has no usable frame: none of {len(found)} tracks has a labelled "
+                "joint of MODEL.POSE.JOINTS"
+            )
+        if len(usable) < len(found):
+            logger.info("%s: %d tracks without labels left out", name, len(found) - len(usable))
+        tracks += usable
+    return tracks
+
+
+def _named_tracks(dataset_name: str) -> list[dict[str, Any]]:
+    return [{**track, "dataset_name": dataset_name} for track in DatasetCatalog.get(dataset_name)]
+
+
+def _runs(track: dict[str, Any], warmup: int) -> list[tuple[int, int]]:
+    if warmup < 0:
+        return whole_run(len(track["keypoints"]))
+    return warmup_runs(np.asarray(track["labelled"]), warmup)
+
+
+def _repeats(cfg: CfgNode, tracks: list[dict[str, Any]]) -> list[float] | None:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return None
+    if name != "WeightedTrainingSampler":
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN is {name!r}: expected 'TrainingSampler' or "
+            "'WeightedTrainingSampler' (with DATASETS.TRAIN_REPEAT_FACTOR)"
+        )
+    factors = dict(cfg.DATASETS.TRAIN_REPEAT_FACTOR)
+    unknown = sorted(set(factors) - set(cfg.DATASETS.TRAIN))
+    if unknown:
+        raise ValueError(
+            f"DATASETS.TRAIN_REPEAT_FACTOR names {unknown}: DATASETS.TRAIN is {cfg.DATASETS.TRAIN}"
+        )
+    return [float(factors.get(track["dataset_name"], 1.0)) for track in tracks]
+
+
+def _loader(
+    cfg: CfgNode, dataset: Dataset, batch_size: int, persistent: bool = False, **kwargs: Any
+) -> DataLoader:
+    workers = cfg.DATALOADER.NUM_WORKERS
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available()
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=trivial_batch_collator,
+        worker_init_fn=_init_worker,
+        pin_memory=on_gpu,
+        persistent_workers=persistent and workers > 0,
+        **kwargs,
+    )
+
+
+def _init_worker(worker_id: int) -> None:
+    """One thread a worker: the workers are the parallelism. Clips bring their own seeds."""
+    cv2.setNumThreads(1)
+
+
+__all__ = ["build_pose_test_loader", "build_pose_train_loader", "get_training_tracks"]

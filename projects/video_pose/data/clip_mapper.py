@@ -1,0 +1,285 @@
+"""Track dict -> tensors of one clip: crops, joints in crop pixels and the way back to the image.
+
+Shape letters: T frames of a clip, K joints of the model, S rows (test scales, then mirrored ones),
+N frames of the track, H W size of the crop.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from fvcore.common.registry import Registry
+
+from .clips import Chunk, sample_clip
+from .frame_reader import FrameReader
+from .joints import JointMap
+from .mapper_config import (
+    MapperDefaults,
+    augmentation_from_config,
+    joints_from_config,
+    region_rule_from_config,
+)
+from .regions import (
+    RegionRule,
+    apply_affine,
+    clip_regions,
+    fill_boxes,
+    image_to_crop,
+    invert_affine,
+    is_valid_box,
+    region_scales,
+    union_box,
+)
+from .transforms import (
+    AffineTransform,
+    ClipAugmentation,
+    ClipDraw,
+    color_transforms,
+)
+
+POSE_MAPPER_REGISTRY = Registry("POSE_MAPPER")
+POSE_MAPPER_REGISTRY.__doc__ = """
+Clip mappers, chosen by ``cfg.INPUT.MAPPER``. Called as ``Mapper(cfg, is_train, dataset_names)``;
+the object turns one track dict into one clip.
+"""
+
+
+@POSE_MAPPER_REGISTRY.register()
+class PoseClipMapper:
+    """Map a track dict to a clip.
+
+    Steps in training: draw a clip (at least one labelled frame in it) and one augmentation for all
+    its frames; read the frames; missing boxes take the nearest valid one of the track; one affine
+    map per frame moves picture and joints; mirroring swaps left and right by name; colours and the
+    covered rectangle are the same in all frames. In testing: the frames of the dict's ``chunk``
+    (the whole track where there is none), each at every test scale, and again mirrored.
+
+    Output keys:
+
+    - ``image`` uint8 (T, 3, H, W), in ``INPUT.FORMAT``;
+    - ``crop_to_image`` float32 (T, 2, 3), crop px to image px;
+    - ``center`` float32 (T, 2), the centre of the frame's box in crop px;
+    - ``is_padding`` bool (T,);
+    - ``frame_indices`` (positions in the track) and ``image_ids``, int64 (T,);
+    - ``video_id``, ``track_id``, ``height``, ``width``, and ``dataset_name`` if the input has it;
+    - training: ``keypoints`` float32 (T, K, 3) in crop px, in the model's joint order. v as in the
+      catalog; joints outside the crop keep their coordinates; unlabelled ones (v = 0) are zeros;
+    - testing: ``is_first`` and ``is_last`` bool, of the run that the state is carried over;
+    - testing with several scales or mirroring: ``image``, ``crop_to_image`` and ``center`` get a
+      leading axis S (all scales, then all scales mirrored), and ``flipped`` bool (S,) tells the
+      mirrored rows. Their ``crop_to_image`` contains the mirroring; left and right joints are still
+      to be swapped.
+
+    The input is never changed. A missing or damaged frame raises with its path.
+
+    Defaults: the box times 1.25 about each frame's own box; scale .75-1.25, rotation 30. With
+    SCALE_MODE "absolute": scale .7-1.3, rotation 40 (the pre-model's of LSTM Pose Machines).
+    """
+
+    defaults: ClassVar[MapperDefaults] = MapperDefaults(
+        scale_range={"region": (0.75, 1.25), "absolute": (0.7, 1.3)},
+        rotation={"region": 30.0, "absolute": 40.0},
+    )
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        rule: RegionRule,
+        reader: FrameReader,
+        image_format: str,
+        pad_value: int = 128,
+        augmentation: ClipAugmentation | None = None,
+        clip_length: int = 1,
+        clip_stride: int = 1,
+        joint_maps: dict[str, JointMap] | None = None,
+        flip_order: list[int] | None = None,
+        test_scales: tuple[float, ...] = (1.0,),
+        test_flip: bool = False,
+    ) -> None:
+        """
+        Args:
+            rule: which part of a frame a crop shows.
+            augmentation: for training; None changes nothing.
+            joint_maps: for training, from each dataset's joints to the model's, by dataset name.
+            flip_order: for training, see :func:`video_pose.data.transforms.flip_permutation`.
+        """
+        if is_train and not joint_maps:
+            raise ValueError("a training mapper needs the joint maps of its datasets")
+        if not test_scales or min(test_scales) <= 0:
+            raise ValueError(f"TEST.SCALES is {tuple(test_scales)}: expected factors above 0")
+        if clip_length < 1 or clip_stride < 1:
+            raise ValueError(
+                f"INPUT.CLIP: LENGTH {clip_length} and STRIDE {clip_stride} must be 1 or more"
+            )
+        if not 0 <= pad_value <= 255:
+            raise ValueError(f"INPUT.PAD_VALUE is {pad_value}: expected 0 to 255")
+        self.is_train = is_train
+        self.rule = rule
+        self.reader = reader
+        self.image_format = image_format
+        self.pad_value = pad_value
+        self.augmentation = augmentation or ClipAugmentation()
+        self.clip_length = clip_length
+        self.clip_stride = clip_stride
+        self.joint_maps = joint_maps or {}
+        self.flip_order = flip_order
+        self.test_draws = [
+            ClipDraw(scale=float(scale), flip=flip)
+            for flip in ([False, True] if test_flip else [False])
+            for scale in test_scales
+        ]
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool, dataset_names: str | list[str] | tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """``dataset_names``: the training datasets; empty takes ``cfg.DATASETS.TRAIN``."""
+        inp = cfg.INPUT
+        kwargs: dict[str, Any] = {
+            "is_train": is_train,
+            "rule": region_rule_from_config(cfg, cls.defaults),
+            "reader": FrameReader(inp.FRAME_CACHE_BYTES, inp.FORMAT),
+            "image_format": inp.FORMAT,
+            "pad_value": inp.PAD_VALUE,
+            "test_scales": tuple(cfg.TEST.SCALES),
+            "test_flip": cfg.TEST.FLIP,
+        }
+        if is_train:
+            names = [dataset_names] if isinstance(dataset_names, str) else list(dataset_names)
+            maps, order = joints_from_config(cfg, names or list(cfg.DATASETS.TRAIN))
+            kwargs["joint_maps"], kwargs["flip_order"] = maps, order
+            kwargs["augmentation"] = augmentation_from_config(cfg, cls.defaults)
+            kwargs["clip_length"], kwargs["clip_stride"] = inp.CLIP.LENGTH, inp.CLIP.STRIDE
+        return kwargs
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """
+        Args:
+            dataset_dict: a catalog dict; may hold ``dataset_name`` (needed where several datasets
+                are mixed), ``clip_seed`` int (training; absent: numpy's global random state) and
+                ``chunk``, a :class:`video_pose.data.clips.Chunk` (testing).
+        """
+        if len(dataset_dict["keypoints"]) == 0:
+            raise ValueError(f"video {dataset_dict['video_id']!r} has no frames")
+        return self._train_clip(dataset_dict) if self.is_train else self._test_chunk(dataset_dict)
+
+    def usable_frames(self, dataset_dict: dict[str, Any]) -> np.ndarray:
+        """bool (N,): frames with at least one label of the model's joints."""
+        keypoints = self._joint_map(dataset_dict).apply(dataset_dict["keypoints"])
+        return np.asarray(dataset_dict["labelled"]) & (keypoints[..., 2] > 0).any(axis=1)
+
+    def _train_clip(self, track: dict[str, Any]) -> dict[str, Any]:
+        rng = _clip_rng(track)
+        clip = sample_clip(
+            len(track["keypoints"]),
+            self.clip_length,
+            self.clip_stride,
+            rng,
+            self.usable_frames(track),
+        )
+        draw = self.augmentation.draw(rng, self.rule.crop_size)
+        kept = clip.frames[~clip.is_padding]
+        crops, maps = self._crops(track, clip.frames, kept, [draw], train=True)
+        keypoints = self._joint_map(track).apply(track["keypoints"][clip.frames])
+        keypoints = np.array(keypoints, dtype=np.float64)
+        for frame, matrix in zip(keypoints, maps[0], strict=True):
+            frame[:, :2] = apply_affine(matrix, frame[:, :2])
+        keypoints[keypoints[..., 2] <= 0] = 0
+        if draw.flip and self.flip_order is not None:
+            keypoints = keypoints[:, self.flip_order]
+        out = _carried(track, clip.frames, clip.is_padding)
+        out.update({key: value[0] for key, value in crops.items()})
+        out["keypoints"] = torch.from_numpy(keypoints.astype(np.float32))
+        return out
+
+    def _test_chunk(self, track: dict[str, Any]) -> dict[str, Any]:
+        total = len(track["keypoints"])
+        chunk: Chunk = track.get("chunk") or Chunk(0, total, 0, total)
+        frames = np.arange(chunk.start, chunk.stop)
+        run = np.arange(chunk.run_start, chunk.run_stop)
+        crops, _ = self._crops(track, frames, run, self.test_draws, train=False)
+        out = _carried(track, frames, np.zeros(len(frames), dtype=bool))
+        if len(self.test_draws) == 1 and not self.test_draws[0].flip:
+            crops = {key: value[0] for key, value in crops.items()}
+        else:
+            out["flipped"] = torch.tensor([draw.flip for draw in self.test_draws])
+        return {**out, **crops, "is_first": chunk.is_first, "is_last": chunk.is_last}
+
+    def _crops(
+        self,
+        track: dict[str, Any],
+        frames: np.ndarray,
+        run: np.ndarray,
+        draws: list[ClipDraw],
+        train: bool,
+    ) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+        """Crop ``frames`` once per draw.
+
+        Args:
+            run: the frames whose boxes' union REGION_PER "clip" shows.
+
+        Returns:
+            ``image``, ``crop_to_image`` and ``center`` with the leading axes (draws, T), and the
+            maps from image to crop, float64 (draws, T, 2, 3).
+        """
+        height, width = int(track["height"]), int(track["width"])
+        filled = fill_boxes(track["boxes"], height, width)
+        valid = run[is_valid_box(np.asarray(track["boxes"])[run])]
+        union = union_box(filled[valid if len(valid) else run])
+        boxes = filled[frames]
+        regions = clip_regions(self.rule, boxes, union, height, width)
+        images = self.reader.read(track, frames.tolist())
+        rows, matrices = [], []
+        for draw in draws:
+            scales = region_scales(self.rule, regions, draw.scale, draw.angle, train)
+            maps = image_to_crop(
+                regions, scales, self.rule.crop_size, draw.angle, draw.flip, draw.shift
+            )
+            rows.append(self._warp(images, maps, draw))
+            matrices.append(maps)
+        affine = np.stack(matrices)
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        centers = np.einsum("stij,tj->sti", affine[..., :2], centers) + affine[..., 2]
+        crops = {
+            "image": torch.stack(rows),
+            "crop_to_image": torch.from_numpy(invert_affine(affine).astype(np.float32)),
+            "center": torch.from_numpy(centers.astype(np.float32)),
+        }
+        return crops, affine
+
+    def _warp(self, images: list[np.ndarray], maps: np.ndarray, draw: ClipDraw) -> torch.Tensor:
+        shared = color_transforms(draw, self.image_format, self.pad_value)
+        clip = np.empty((len(images), 3, *self.rule.crop_size), dtype=np.uint8)
+        for out, image, matrix in zip(clip, images, maps, strict=True):
+            crop = AffineTransform(matrix, self.rule.crop_size, self.pad_value).apply_image(image)
+            for transform in shared:
+                crop = transform.apply_image(crop)
+            out[:] = crop.transpose(2, 0, 1)
+        return torch.from_numpy(clip)
+
+    def _joint_map(self, track: dict[str, Any]) -> JointMap:
+        name = track.get("dataset_name")
+        if name is None and len(self.joint_maps) == 1:
+            return next(iter(self.joint_maps.values()))
+        if name not in self.joint_maps:
+            raise KeyError(f"no joint map for dataset {name!r}: known {sorted(self.joint_maps)}")
+        return self.joint_maps[name]
+
+
+def _clip_rng(track: dict[str, Any]) -> np.random.Generator:
+    seed = track.get("clip_seed")
+    return np.random.default_rng(np.random.randint(2**31, size=4) if seed is None else seed)
+
+
+def _carried(track: dict[str, Any], frames: np.ndarray, is_padding: np.ndarray) -> dict[str, Any]:
+    keys = ("video_id", "track_id", "height", "width", "dataset_name")
+    return {key: track[key] for key in keys if key in track} | {
+        "is_padding": torch.from_numpy(is_padding),
+        "frame_indices": torch.from_numpy(frames.astype(np.int64)),
+        "image_ids": torch.from_numpy(np.asarray(track["image_ids"])[frames].astype(np.int64)),
+    }

@@ -1,0 +1,224 @@
+"""Augmentation of a clip: one draw, and Detectron2 Transform objects that move images and points.
+
+Shape letters: T frames of a clip, K joints, H W size of the crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from fvcore.transforms.transform import Transform
+
+from .regions import apply_affine
+
+# Below this scale plain bilinear sampling skips pixels: the image is averaged over areas first.
+_AREA_SCALE = 0.5
+# Luminance weights of ITU-R BT.601, in RGB.
+_LUMINANCE_RGB = (0.299, 0.587, 0.114)
+
+
+class AffineTransform(Transform):
+    """An affine map of continuous coordinates to a picture of fixed size.
+
+    Bilinear; an image that shrinks to less than half is averaged over areas first, so that fine
+    texture does not alias.
+    """
+
+    def __init__(
+        self, matrix: np.ndarray, output_size: tuple[int, int], pad_value: float = 128.0
+    ) -> None:
+        """
+        Args:
+            matrix: (2, 3), input to output, continuous coordinates.
+            output_size: (H, W).
+            pad_value: value of every channel outside the input image.
+        """
+        super().__init__()
+        self.matrix = np.asarray(matrix, dtype=np.float64)
+        self.output_size = (int(output_size[0]), int(output_size[1]))
+        self.pad_value = float(pad_value)
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """uint8 or float32 (h, w, 3) or (h, w) -> (H, W, 3) or (H, W), a new array."""
+        img, matrix = self._shrink(img)
+        # cv2 works with pixel indices i = c - 0.5 on both sides.
+        indexed = matrix.copy()
+        indexed[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+        height, width = self.output_size
+        return cv2.warpAffine(
+            img,
+            indexed,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(self.pad_value,) * 4,
+        )
+
+    def _shrink(self, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scales = np.linalg.norm(self.matrix[:, :2], axis=0)
+        if scales.min() >= _AREA_SCALE:
+            return img, self.matrix
+        height, width = img.shape[:2]
+        wanted = np.where(scales < _AREA_SCALE, scales, 1.0)
+        new = np.maximum(1, np.round(wanted * (width, height))).astype(int)
+        img = cv2.resize(img, (int(new[0]), int(new[1])), interpolation=cv2.INTER_AREA)
+        matrix = self.matrix.copy()
+        matrix[:, :2] *= np.array([width, height]) / new
+        return img, matrix
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """(..., 2) -> (..., 2), continuous coordinates."""
+        return apply_affine(self.matrix, np.asarray(coords, dtype=np.float64))
+
+    def inverse(self) -> Transform:
+        raise NotImplementedError("the input's size is not kept: invert the matrix instead")
+
+
+class ColorTransform(Transform):
+    """Brightness, contrast about mid-grey and saturation, in this order; points stay."""
+
+    def __init__(
+        self, brightness: float, contrast: float, saturation: float, image_format: str
+    ) -> None:
+        """The three are factors; 1 changes nothing. ``image_format``: "BGR" or "RGB"."""
+        super().__init__()
+        # A fixed grey, not the mean of the frame: the frames of a clip must not flicker.
+        ramp = (np.arange(256) * brightness - 128) * contrast + 128
+        self.table = np.clip(np.round(ramp), 0, 255).astype(np.uint8)
+        weights = _LUMINANCE_RGB if image_format == "RGB" else _LUMINANCE_RGB[::-1]
+        self.mix = saturation * np.eye(3) + (1 - saturation) * np.tile(weights, (3, 1))
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) -> the same shape, a new array."""
+        return cv2.transform(cv2.LUT(img, self.table), self.mix)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+
+class CoverTransform(Transform):
+    """Cover a rectangle with one value; points stay."""
+
+    def __init__(self, rectangle: tuple[int, int, int, int], value: int) -> None:
+        """``rectangle``: (x0, y0, x1, y1), pixel indices, the last two exclusive."""
+        super().__init__()
+        self.rectangle = rectangle
+        self.value = value
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        x0, y0, x1, y1 = self.rectangle
+        img = img.copy()
+        img[y0:y1, x0:x1] = self.value
+        return img
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+
+@dataclass(frozen=True)
+class ClipDraw:
+    """The random numbers of one clip.
+
+    Attributes:
+        scale: factor on the scale.
+        angle: degrees, clockwise on the screen.
+        flip: mirror horizontally.
+        shift: (x, y), crop px.
+        color: factors of brightness, contrast and saturation, None for no change.
+        cover: rectangle (x0, y0, x1, y1) of the crop, None for none.
+    """
+
+    scale: float = 1.0
+    angle: float = 0.0
+    flip: bool = False
+    shift: tuple[float, float] = (0.0, 0.0)
+    color: tuple[float, float, float] | None = None
+    cover: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ClipAugmentation:
+    """Ranges that a clip's draw is made from; the fields are the keys of ``cfg.INPUT.AUG``.
+
+    Raises:
+        ValueError: a range is out of order or a probability is outside 0-1.
+    """
+
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    rotation: float = 0.0
+    flip_prob: float = 0.0
+    translation: float = 0.0
+    color: float = 0.0
+    occlusion_prob: float = 0.0
+    occlusion_size: tuple[float, float] = (0.1, 0.3)
+
+    def __post_init__(self) -> None:
+        pairs = (("SCALE_RANGE", self.scale_range), ("OCCLUSION_SIZE", self.occlusion_size))
+        for key, pair in pairs:
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
+                raise ValueError(f"INPUT.AUG.{key} is {pair}: expected 0 < low <= high")
+        for key, value in (("FLIP_PROB", self.flip_prob), ("OCCLUSION_PROB", self.occlusion_prob)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"INPUT.AUG.{key} is {value}: expected 0 to 1")
+        if self.occlusion_size[1] > 1:
+            raise ValueError(f"INPUT.AUG.OCCLUSION_SIZE is {self.occlusion_size}: at most 1")
+        if not 0 <= self.color < 1 or self.translation < 0 or self.rotation < 0:
+            raise ValueError(
+                f"INPUT.AUG: COLOR {self.color} (0 to below 1), TRANSLATION {self.translation} "
+                f"and ROTATION {self.rotation} (0 or more) are out of range"
+            )
+
+    def draw(self, rng: np.random.Generator, crop_size: tuple[int, int]) -> ClipDraw:
+        """Draw once for a whole clip. ``crop_size``: (H, W)."""
+        crop = np.array([crop_size[1], crop_size[0]])
+        shift = rng.uniform(-self.translation, self.translation, 2) * crop
+        low, high = 1 - self.color, 1 + self.color
+        color = tuple(rng.uniform(low, high, 3).tolist()) if self.color > 0 else None
+        cover = None
+        if rng.random() < self.occlusion_prob:
+            size = np.maximum(1, rng.uniform(*self.occlusion_size, 2) * crop).astype(int)
+            corner = rng.integers(0, crop - size + 1)
+            cover = tuple(np.concatenate([corner, corner + size]).tolist())
+        return ClipDraw(
+            scale=float(rng.uniform(*self.scale_range)),
+            angle=float(rng.uniform(-self.rotation, self.rotation)),
+            flip=bool(rng.random() < self.flip_prob),
+            shift=(float(shift[0]), float(shift[1])),
+            color=color,
+            cover=cover,
+        )
+
+
+def color_transforms(draw: ClipDraw, image_format: str, pad_value: int) -> list[Transform]:
+    """The transforms of a draw that all frames of a clip share, after the crop."""
+    shared: list[Transform] = []
+    if draw.color is not None:
+        shared.append(ColorTransform(*draw.color, image_format=image_format))
+    if draw.cover is not None:
+        shared.append(CoverTransform(draw.cover, pad_value))
+    return shared
+
+
+def flip_permutation(names: list[str], pairs: list[tuple[str, str]]) -> list[int]:
+    """Row i of mirrored joints is row ``result[i]`` of the unmirrored ones.
+
+    Args:
+        names: K joints, in order.
+        pairs: (left, right) names; pairs with no joint in ``names`` are ignored, and joints without
+            a pair (head, neck) stay.
+
+    Raises:
+        ValueError: only one joint of a pair is in ``names``.
+    """
+    order = list(range(len(names)))
+    for left, right in pairs:
+        if (left in names) != (right in names):
+            raise ValueError(f"joints {names} hold only one of the pair ({left!r}, {right!r})")
+        if left in names:
+            order[names.index(left)], order[names.index(right)] = (
+                names.index(right),
+                names.index(left),
+            )
+    return order
