@@ -1,16 +1,37 @@
-"""Write frames as a video file that ordinary players open. Images are uint8 BGR (H, W, 3)."""
+"""Labels beside predictions, and frames as a video file that ordinary players open.
+
+Shape letters: N frames, K joints. Images are uint8 BGR (H, W, 3).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+from video_pose.visualization.pictures import check_image
+from video_pose.visualization.poses import Connection, draw_pose, label_confidence
+
 # The first that this PyAV has.
 _VIDEO_CODECS = ("libx264", "mpeg4")
+
+
+def side_by_side(
+    image_bgr: np.ndarray,
+    ground_truth: np.ndarray,
+    prediction: np.ndarray,
+    connections: Sequence[Connection],
+    box: Sequence[float] | None = None,
+    titles: tuple[str, str] = ("ground truth", "prediction"),
+) -> np.ndarray:
+    """One frame twice: with its labels (K, 3; v as stored) and with a prediction (K, 3; score)."""
+    left = draw_pose(image_bgr, label_confidence(ground_truth), connections, box, titles[0])
+    right = draw_pose(image_bgr, prediction, connections, box, titles[1])
+    gap = np.full((left.shape[0], 4, 3), 255, np.uint8)
+    return np.hstack([left, gap, right])
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> str:
@@ -44,6 +65,40 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> s
     return codec
 
 
+def write_overlay_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    ground_truth: np.ndarray,
+    predictions: np.ndarray,
+    connections: Sequence[Connection],
+    fps: float,
+    boxes: np.ndarray | None = None,
+) -> str:
+    """Write labels and predictions side by side, frame by frame; see `write_video`.
+
+    Args:
+        path: file to write.
+        frames: N images.
+        ground_truth: (N, K, 3), v as stored.
+        predictions: (N, K, 3), score in [0, 1].
+        connections: see `connection_indices`.
+        fps: frames per second.
+        boxes: (N, 4).
+    """
+    pictures = (
+        side_by_side(
+            frame,
+            ground_truth[index],
+            predictions[index],
+            connections,
+            None if boxes is None else boxes[index],
+            (f"ground truth {index}", f"prediction {index}"),
+        )
+        for index, frame in enumerate(frames)
+    )
+    return write_video(path, pictures, fps)
+
+
 def _encode(
     container: av.container.OutputContainer,
     codec: str,
@@ -69,9 +124,3 @@ def _encode(
     if stream is None:
         raise ValueError(f"{path}: no frame to write")
     container.mux(stream.encode())
-
-
-def check_image(image: np.ndarray) -> None:
-    """Raise ValueError unless the image is uint8 (H, W, 3)."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"images are uint8 (H, W, 3), got {image.dtype} {image.shape}")

@@ -1,0 +1,139 @@
+"""Draw a pose on a frame, with the confidence of every joint.
+
+K joints. Images are uint8 BGR (H, W, 3). Joints are in continuous pixels of the image: the centre
+of pixel d is d + 0.5. Inputs are never drawn into.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from video_pose.visualization.pictures import MIN_DISPLAY_SIDE, check_image, whole_px, with_title
+
+# Index of a joint, of another, and the colour (r, g, b) of the line between them.
+Connection = tuple[int, int, tuple[int, int, int]]
+
+# Below this confidence a joint is hollow and its lines are thin.
+LOW_CONFIDENCE = 0.3
+
+_SHIFT = 4  # OpenCV draws at 1/16 px
+
+
+def connection_indices(
+    joint_names: Sequence[str], rules: Iterable[tuple[str, str, tuple[int, int, int]]]
+) -> list[Connection]:
+    """A dataset's ``keypoint_connection_rules`` for joints in this order.
+
+    Rules about joints that are not there are left out: a model may have fewer than the dataset.
+    """
+    index = {name: i for i, name in enumerate(joint_names)}
+    return [(index[a], index[b], c) for a, b, c in rules if a in index and b in index]
+
+
+def label_confidence(keypoints: np.ndarray) -> np.ndarray:
+    """Ground truth (..., K, 3) with v of 0, 1, 2 as a confidence to draw: 0, .25 (hidden), 1."""
+    drawn = np.array(keypoints, np.float32)
+    drawn[..., 2] = np.select([drawn[..., 2] >= 2, drawn[..., 2] >= 1], [1.0, 0.25], 0.0)
+    return drawn
+
+
+def draw_pose(
+    image_bgr: np.ndarray,
+    keypoints: np.ndarray,
+    connections: Sequence[Connection],
+    box: Sequence[float] | None = None,
+    title: str | None = None,
+) -> np.ndarray:
+    """A picture of one pose; small images are enlarged by a whole factor.
+
+    A joint's dot goes from red (confidence 0) over yellow to green (1), and is hollow below
+    ``LOW_CONFIDENCE``; lines have the colours of ``connections`` and are thin where either end is
+    uncertain. Joints of confidence 0 or less, or without finite coordinates, are not drawn.
+
+    Args:
+        image_bgr: uint8 (H, W, 3).
+        keypoints: (K, 3) x, y in image pixels, confidence in [0, 1] (larger counts as 1). For
+            ground truth see `label_confidence`.
+        connections: lines between joints, see `connection_indices`.
+        box: x1, y1, x2, y2 in image pixels.
+        title: a line of text, written in a strip above the picture.
+
+    Returns:
+        A new image: (H, W) times `display_factor`, plus the strip.
+
+    Raises:
+        ValueError: the image is not uint8 (H, W, 3), or ``keypoints`` not (K, 3).
+    """
+    check_image(image_bgr)
+    keypoints = np.asarray(keypoints, np.float64)
+    if keypoints.ndim != 2 or keypoints.shape[1] != 3:
+        raise ValueError(f"keypoints must be (K, 3), got {keypoints.shape}")
+    factor = display_factor(image_bgr.shape[:2])
+    canvas = image_bgr.copy()
+    if factor > 1:
+        canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    unit = max(canvas.shape[:2]) / MIN_DISPLAY_SIDE
+    if box is not None and np.isfinite(box).all():
+        corners = _subpixel(np.asarray(box, np.float64).reshape(2, 2), factor)
+        cv2.rectangle(canvas, *corners, (255, 255, 255), whole_px(unit), cv2.LINE_AA, _SHIFT)
+    drawn = np.isfinite(keypoints).all(axis=1) & (keypoints[:, 2] > 0)
+    points = _subpixel(np.where(drawn[:, None], keypoints[:, :2], 0.0), factor)
+    confidence = np.clip(np.where(drawn, keypoints[:, 2], 0.0), 0.0, 1.0)
+    _draw_lines(canvas, points, confidence, connections, unit)
+    _draw_dots(canvas, points, confidence, unit)
+    return canvas if title is None else with_title(canvas, title)
+
+
+def display_factor(size: tuple[int, int]) -> int:
+    """Whole factor that brings the longer side of (height, width) to `MIN_DISPLAY_SIDE`, >= 1."""
+    return max(1, math.ceil(MIN_DISPLAY_SIDE / max(size)))
+
+
+def _draw_lines(
+    canvas: np.ndarray,
+    points: list[tuple[int, int]],
+    confidence: np.ndarray,
+    connections: Sequence[Connection],
+    unit: float,
+) -> None:
+    for a, b, (red, green, blue) in connections:
+        weakest = min(confidence[a], confidence[b])
+        if weakest <= 0:
+            continue
+        width = whole_px(4 * unit) if weakest >= LOW_CONFIDENCE else whole_px(1.6 * unit)
+        # A dark rim keeps the line apart from any background.
+        for extra, color in ((whole_px(unit) * 2, (0, 0, 0)), (0, (blue, green, red))):
+            cv2.line(canvas, points[a], points[b], color, width + extra, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_dots(
+    canvas: np.ndarray, points: list[tuple[int, int]], confidence: np.ndarray, unit: float
+) -> None:
+    radius = round(4.5 * unit * 2**_SHIFT)
+    rim = round(unit * 2**_SHIFT)
+    for point, value in zip(points, confidence):
+        if value <= 0:
+            continue
+        color = _confidence_color(value)
+        if value >= LOW_CONFIDENCE:
+            cv2.circle(canvas, point, radius + rim, (0, 0, 0), -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, point, radius, color, -1, cv2.LINE_AA, _SHIFT)
+        else:
+            cv2.circle(canvas, point, radius, (0, 0, 0), whole_px(3 * unit), cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, point, radius, color, whole_px(1.5 * unit), cv2.LINE_AA, _SHIFT)
+
+
+def _confidence_color(confidence: float) -> tuple[int, int, int]:
+    """Red at 0, yellow at .5, green at 1, as (b, g, r)."""
+    return 0, round(255 * min(1.0, 2 * confidence)), round(255 * min(1.0, 2 - 2 * confidence))
+
+
+def _subpixel(points: np.ndarray, factor: int) -> list[tuple[int, int]]:
+    """Continuous image pixels (n, 2) as OpenCV's fixed-point ones of the enlarged image."""
+    # Far-away coordinates would overflow OpenCV's fixed point.
+    fixed = np.clip(np.rint((points * factor - 0.5) * 2**_SHIFT), -(2**24), 2**24)
+    return [(int(x), int(y)) for x, y in fixed]
