@@ -59,10 +59,5 @@ setup(
     },
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.
     # video_pose loads them by this name and so knows no model.
-    entry_points={
-        "video_pose.models": [
-            "unipose_lstm = unipose_lstm",
-            "lstm_pose_machines = lstm_pose_machines",
-        ],
-    },
+    entry_points={"video_pose.models": ["unipose_lstm = unipose_lstm"]},
 )
