@@ -1,0 +1,113 @@
+"""Registration: every name, its metadata, no file read before use, no second registration."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import video_pose
+from video_pose.data.datasets import builtin
+from video_pose.data.datasets.builtin import builtin_splits, register_builtin
+
+NAMES = {
+    "lspet_train",
+    *(f"penn_action_{s}" for s in ("train", "test")),
+    *(f"bbc_pose_{s}" for s in ("train", "val", "test")),
+    *(f"{p}jhmdb_split{n}_{s}" for p in ("", "sub_") for n in (1, 2, 3) for s in ("train", "test")),
+    *(
+        f"synthetic_{d}_{s}"
+        for d in ("penn_action", "bbc_pose", "jhmdb")
+        for s in ("train", "test")
+    ),
+}
+
+
+def test_every_dataset_is_registered_by_the_import() -> None:
+    assert set(builtin_splits()) == NAMES
+    assert NAMES <= set(DatasetCatalog.list())
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_metadata(name: str) -> None:
+    metadata = MetadataCatalog.get(name)
+    assert metadata.evaluator_type == "video_pose" and metadata.thing_classes == ["person"]
+    joints = {"penn_action": 13, "bbc_pose": 7, "jhmdb": 15, "lspet": 14}[metadata.dataset_kind]
+    assert len(metadata.keypoint_names) == len(metadata.keypoint_oks_sigmas) == joints
+    assert metadata.pck_constant_pose is None
+    # Penn counts visible joints only, JHMDB all of them.
+    assert metadata.pck_min_visibility == (2 if metadata.dataset_kind == "penn_action" else 1)
+    first = {"bbc_pose": "pixels", "lspet": "torso"}.get(metadata.dataset_kind, "bbox")
+    assert metadata.pck_protocols[0] == first
+
+
+def test_registering_again_changes_nothing() -> None:
+    before = DatasetCatalog.list()
+    register_builtin()
+    importlib.reload(video_pose)
+    importlib.reload(builtin)
+    assert DatasetCatalog.list() == before
+
+
+def test_the_root_is_looked_up_when_the_dataset_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("one", "two"):
+        monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / folder))
+        with pytest.raises(FileNotFoundError, match=folder) as error:
+            DatasetCatalog.get("synthetic_jhmdb_train")
+        assert str(tmp_path / folder / "synthetic" / "jhmdb") in str(error.value)
+    monkeypatch.delenv("DETECTRON2_DATASETS")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="datasets.Penn_Action.*not set"):
+        DatasetCatalog.get("penn_action_test")
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_name_looks_under_its_own_root(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as error:
+        DatasetCatalog.get(name)
+    assert str(tmp_path / MetadataCatalog.get(name).root_hint) in str(error.value)
+
+
+def test_unknown_name_lists_what_exists() -> None:
+    with pytest.raises(KeyError, match="penn_action_train"):
+        DatasetCatalog.get("penn_action_trian")
+
+
+def test_import_reads_no_data_and_no_model() -> None:
+    code = (
+        "import sys\n"
+        "import video_pose\n"
+        "names = ('scipy.io', 'h5py', 'unipose_lstm', 'lstm_pose_machines')\n"
+        "assert not [n for n in names if n in sys.modules], 'imported'\n"
+    )
+    root = str(Path(video_pose.__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, env={"PYTHONPATH": root}
+    )
+
+
+def test_models_are_found_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = "toy"
+
+        def load(self) -> str:
+            return "module"
+
+    asked = []
+
+    def entry_points(group: str) -> list[Point]:
+        asked.append(group)
+        return [Point()]
+
+    monkeypatch.setattr(video_pose, "entry_points", entry_points)
+    assert video_pose.load_models() == {"toy": "module"}
+    assert asked == ["video_pose.models"]

@@ -1,0 +1,264 @@
+"""JHMDB: split files, PNG or AVI frames, boxes from masks, and lengths that disagree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import av
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from video_pose.data.datasets.jhmdb import load_jhmdb, mask_boxes, read_masks, read_split
+
+W, H = 64, 48
+ODD_NAME = "Don't_Stop!_(2)_@home_catch_f_cm_np1_fr_goo_0"
+
+
+def _positions(frames: int) -> np.ndarray:
+    """(2, 15, N): frame i's joints at 1-based (11 + i, 21), but joint 0 at (31, 41)."""
+    positions = np.zeros((2, 15, frames))
+    positions[0], positions[1] = 11.0 + np.arange(frames), 21
+    positions[0, 0], positions[1, 0] = 31, 41
+    return positions
+
+
+def _masks(frames: int) -> np.ndarray:
+    """(h, w, N): two pixels, (x 5, y 7) and (x 20 + i, y 40)."""
+    masks = np.zeros((H, W, frames), np.uint8)
+    masks[7, 5] = 3
+    for i in range(frames):
+        masks[40, 20 + i, i] = 12
+    return masks
+
+
+def _write_clip(
+    root: Path, clip: str, action: str = "catch", images: int = 3, joints: int = 3,
+    masks: int = 3, **changes: Any,
+) -> None:  # fmt: skip
+    content = {
+        "joint_positions": {"pos_img": _positions(joints), "viewpoint": "W"},
+        "puppet_mask": {"part_mask": _masks(masks)},
+    }
+    for kind, values in content.items():
+        folder = root / kind / action / clip
+        folder.mkdir(parents=True)
+        savemat(folder / f"{kind}.mat", changes.get(kind, values))
+    folder = root / "Rename_Images" / action / clip
+    folder.mkdir(parents=True)
+    for number in range(1, images + 1):
+        Image.new("RGB", (W, H)).save(folder / f"{number:05d}.png")
+    (folder / ".DS_Store").touch()
+
+
+def _write_split(root: Path, lines: str, name: str = "catch_test_split1.txt") -> None:
+    folder = root / "splits"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(lines)
+
+
+def _one(root: Path, clip: str = "a", **clip_changes: Any) -> dict[str, Any]:
+    _write_clip(root, clip, **clip_changes)
+    _write_split(root, f"{clip}.avi 1\n")
+    (track,) = load_jhmdb(str(root), 1, "train")
+    return track
+
+
+def test_values_by_hand(tmp_path: Path) -> None:
+    track = _one(tmp_path, ODD_NAME)
+    assert track["video_id"] == f"catch/{ODD_NAME}" and track["action"] == "catch"
+    assert [Path(f).name for f in track["file_names"]] == ["00001.png", "00002.png", "00003.png"]
+    assert all(os.path.isfile(f) for f in track["file_names"])
+    assert (track["height"], track["width"]) == (H, W)
+    assert track["keypoints"].shape == (3, 15, 3) and track["keypoints"].dtype == np.float32
+    # 1-based (31, 41) and (11 + 2, 21).
+    assert track["keypoints"][2, :2].tolist() == [[30.5, 40.5, 2], [12.5, 20.5, 2]]
+    # Pixels 5..20 + i and 7..40: centres of the extreme pixels, so x2 - x1 is the index difference.
+    assert track["boxes"].tolist() == [[5.5, 7.5, 20.5 + i, 40.5] for i in range(3)]
+    assert track["labelled"].tolist() == [True] * 3
+    assert "annotations" not in track
+
+
+def test_masks_are_read_on_demand(tmp_path: Path) -> None:
+    track = _one(tmp_path)
+    masks = read_masks(track["masks"])
+    assert masks.shape == (3, H, W) and masks.dtype == bool
+    assert np.argwhere(masks[1]).tolist() == [[7, 5], [40, 21]]
+
+
+def test_joints_outside_the_image_are_kept_as_hidden(tmp_path: Path) -> None:
+    positions = _positions(3)
+    positions[:, 3, 0] = (W + 0.4, 21)  # the last pixel's right part: continuous 63.9
+    positions[:, 4, 0] = (W + 10, 21)
+    positions[:, 5, 0] = (11, -6)
+    track = _one(tmp_path, joint_positions={"pos_img": positions})
+    got = track["keypoints"][0, 3:6]
+    np.testing.assert_allclose(got, [[W - 0.1, 20.5, 2], [W + 9.5, 20.5, 1], [10.5, -6.5, 1]])
+
+
+@pytest.mark.parametrize(
+    ("images", "joints", "masks", "expected"),
+    [(3, 2, 3, 2), (2, 3, 3, 2), (3, 3, 5, 3), (3, 1, 1, 1)],
+)
+def test_the_track_has_the_common_frames(
+    tmp_path: Path, images: int, joints: int, masks: int, expected: int
+) -> None:
+    track = _one(tmp_path, images=images, joints=joints, masks=masks)
+    lengths = {len(track[k]) for k in ("file_names", "keypoints", "boxes", "labelled", "image_ids")}
+    assert lengths == {expected}
+    assert track["boxes"][0].tolist() == [5.5, 7.5, 20.5, 40.5]
+
+
+def test_without_a_mask_the_box_is_the_joints_extent(tmp_path: Path) -> None:
+    masks = _masks(2)
+    masks[..., 0] = 0
+    track = _one(tmp_path, masks=2, puppet_mask={"part_mask": masks})
+    # Frame 0 (empty mask): 10.5..30.5 x 20.5..40.5 about (20.5, 30.5), half side 10 x 1.25.
+    assert track["boxes"][0].tolist() == [8, 18, 33, 43]
+    assert track["boxes"][1].tolist() == [5.5, 7.5, 21.5, 40.5]
+    # Frame 2 (no mask): 12.5..30.5 about 21.5, half side 9 x 1.25 = 11.25.
+    assert track["boxes"][2].tolist() == [10.25, 18, 32.75, 43]
+
+
+def test_mask_boxes_at_the_borders() -> None:
+    masks = np.zeros((4, 6, 3), bool)
+    masks[:, :, 0] = True
+    masks[3, 5, 1] = True
+    boxes, present = mask_boxes(masks)
+    assert boxes.tolist() == [[0.5, 0.5, 5.5, 3.5], [5.5, 3.5, 5.5, 3.5], [0, 0, 0, 0]]
+    assert present.tolist() == [True, True, False]
+
+
+def _write_avi(path: Path, frames: int) -> None:
+    path.parent.mkdir(parents=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        for i in range(frames):
+            image = np.full((H, W, 3), 20 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_avi_where_there_are_no_images(tmp_path: Path) -> None:
+    clip = ODD_NAME
+    _write_clip(tmp_path, clip, joints=4, masks=4)
+    folder = tmp_path / "Rename_Images" / "catch" / clip
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    video = tmp_path / "ReCompress_Videos" / "catch" / f"{clip}.avi"
+    _write_avi(video, 5)
+    _write_split(tmp_path, f"{clip}.avi 1\n")
+    (track,) = load_jhmdb(str(tmp_path), 1, "train")
+    assert track["video_file"] == str(video) and "file_names" not in track
+    # Five frames, four joints.
+    assert track["frame_numbers"].tolist() == [0, 1, 2, 3]
+    assert len(track["keypoints"]) == 4 and (track["height"], track["width"]) == (H, W)
+    video.write_bytes(b"no video")
+    with pytest.raises(ValueError, match="avi"):
+        load_jhmdb(str(tmp_path), 1, "train")
+    video.unlink()
+    with pytest.raises(FileNotFoundError, match="Rename_Images.*avi"):
+        load_jhmdb(str(tmp_path), 1, "train")
+
+
+def test_v73_files(tmp_path: Path) -> None:
+    _write_clip(tmp_path, "a")
+    for kind, field, value in (
+        ("joint_positions", "pos_img", _positions(3)),
+        ("puppet_mask", "part_mask", _masks(3)),
+    ):
+        with h5py.File(tmp_path / kind / "catch" / "a" / f"{kind}.mat", "w") as file:
+            file.create_dataset(field, data=value.T).attrs["MATLAB_class"] = np.bytes_("double")
+    _write_split(tmp_path, "a.avi 1\n")
+    (track,) = load_jhmdb(str(tmp_path), 1, "train")
+    assert track["keypoints"][2, 1].tolist() == [12.5, 20.5, 2]
+    assert track["boxes"][2].tolist() == [5.5, 7.5, 22.5, 40.5]
+    assert read_masks(track["masks"]).shape == (3, H, W)
+
+
+def test_split_files(tmp_path: Path) -> None:
+    lines = f"b.avi 1\na (1).avi 2\n{ODD_NAME}.avi 1\n\nleft_out.avi 0\n"
+    _write_split(tmp_path, lines)
+    _write_split(tmp_path, "s.avi 2\n", "shoot_ball_test_split_1.txt")
+    _write_split(tmp_path, "other.avi 1\n", "catch_test_split2.txt")
+    folder = str(tmp_path / "splits")
+    assert read_split(folder, 1, "train") == [("catch", "b"), ("catch", ODD_NAME)]
+    assert read_split(folder, 1, "test") == [("catch", "a (1)"), ("shoot_ball", "s")]
+    assert read_split(folder, 2, "train") == [("catch", "other")]
+    with pytest.raises(FileNotFoundError, match="test_split3"):
+        read_split(folder, 3, "train")
+    _write_split(tmp_path, "a.avi 1\nb.avi train\n")
+    with pytest.raises(ValueError, match="catch_test_split1.txt, line 2.*b.avi train"):
+        read_split(folder, 1, "train")
+
+
+def test_subset_and_image_ids(tmp_path: Path) -> None:
+    for clip in "abc":
+        _write_clip(tmp_path, clip)
+    _write_split(tmp_path, "c.avi 1\nb.avi 2\na.avi 1\n")
+    train, test = (load_jhmdb(str(tmp_path), 1, s) for s in ("train", "test"))
+    assert [t["video_id"] for t in train] == ["catch/a", "catch/c"]
+    assert [t["video_id"] for t in test] == ["catch/b"]
+    ids = [i for t in train for i in t["image_ids"].tolist()]
+    assert len(set(ids)) == 6
+
+
+def test_an_image_lacking_in_between_is_an_error(tmp_path: Path) -> None:
+    _write_clip(tmp_path, "a")
+    _write_split(tmp_path, "a.avi 1\n")
+    (tmp_path / "Rename_Images" / "catch" / "a" / "00002.png").unlink()
+    with pytest.raises(FileNotFoundError, match="00002.png"):
+        load_jhmdb(str(tmp_path), 1, "train")
+
+
+def test_missing_things_name_path_variable_and_tree(tmp_path: Path) -> None:
+    root = tmp_path / "jhmdb"
+    with pytest.raises(FileNotFoundError) as error:
+        load_jhmdb(str(root), 1, "train")
+    for part in (str(root), "DETECTRON2_DATASETS", "puppet_mask/<action>"):
+        assert part in str(error.value)
+    _write_split(root, "gone.avi 1\n")
+    with pytest.raises(FileNotFoundError, match="gone.joint_positions.mat"):
+        load_jhmdb(str(root), 1, "train")
+    with pytest.raises(FileNotFoundError, match="sub_splits"):
+        load_jhmdb(str(root), 1, "train", ("sub_splits",))
+    with pytest.raises(ValueError, match="no usable frame"):
+        load_jhmdb(str(root), 1, "test")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "parts"),
+    [
+        ("joint_positions", {"pos_world": np.ones((2, 15, 3))}, ["'pos_img'", "pos_world"]),
+        ("joint_positions", {"pos_img": np.ones((15, 2, 3))}, ["(2, 15, any)", "(15, 2, 3)"]),
+        ("puppet_mask", {"mask": np.ones((H, W, 3))}, ["'part_mask'", "mask"]),
+        ("puppet_mask", {"part_mask": np.ones((H, W, 3, 2))}, ["'part_mask'", "(48, 64, 3, 2)"]),
+        ("puppet_mask", {"part_mask": np.ones((W, H, 3))}, ["(48, 64)", "(64, 48)"]),
+    ],
+)
+def test_wrong_files_name_file_field_expected_and_got(
+    tmp_path: Path, kind: str, content: dict[str, Any], parts: list[str]
+) -> None:
+    with pytest.raises(ValueError) as error:
+        _one(tmp_path, **{kind: content})
+    for part in [f"{kind}.mat", *parts]:
+        assert part in str(error.value)
+
+
+def test_the_real_clips() -> None:
+    root = os.environ.get("DETECTRON2_DATASETS")
+    if not root or not os.path.isdir(os.path.join(root, "jhmdb", "sub_splits")):
+        pytest.skip("no jhmdb/sub_splits under DETECTRON2_DATASETS")
+    tracks = load_jhmdb(os.path.join(root, "jhmdb"), 1, "test", ("sub_splits",))
+    keypoints = np.concatenate([t["keypoints"] for t in tracks])
+    boxes = np.concatenate([t["boxes"] for t in tracks])
+    inside = (keypoints[..., :2] > boxes[:, None, :2] - 10) & (
+        keypoints[..., :2] < boxes[:, None, 2:] + 10
+    )
+    assert inside.all(axis=-1).mean() > 0.99

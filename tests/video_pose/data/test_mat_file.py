@@ -1,0 +1,171 @@
+"""MATLAB files of both formats give the same plain values; wrong content is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from video_pose.data.mat_file import (
+    load_mat,
+    require_array,
+    require_field,
+    require_structs,
+    require_text,
+)
+
+POINTS = np.arange(2 * 3 * 4, dtype=np.float64).reshape(2, 3, 4)
+
+
+class Hdf5Writer:
+    """Writes values the way MATLAB's ``save -v7.3`` does."""
+
+    def __init__(self, path: Path) -> None:
+        # MATLAB's own header lies in a user block of 512 bytes before the HDF5 content.
+        self.file = h5py.File(path, "w", userblock_size=512)
+        self.refs = self.file.create_group("#refs#")
+
+    def numbers(self, group: Any, name: str, value: np.ndarray, kind: str = "double") -> Any:
+        node = group.create_dataset(name, data=np.atleast_2d(value).T)
+        node.attrs["MATLAB_class"] = np.bytes_(kind)
+        return node
+
+    def text(self, group: Any, name: str, value: str) -> Any:
+        codes = np.array([[ord(c) for c in value]], dtype=np.uint16)
+        node = self.numbers(group, name, codes, "char")
+        node.attrs["MATLAB_int_decode"] = np.int32(2)
+        return node
+
+    def empty(self, group: Any, name: str, kind: str) -> Any:
+        node = group.create_dataset(name, data=np.array([0, 0], dtype=np.uint64))
+        node.attrs["MATLAB_class"] = np.bytes_(kind)
+        node.attrs["MATLAB_empty"] = np.uint8(1)
+        return node
+
+    def references(self, group: Any, name: str, nodes: list[Any], kind: str | None) -> Any:
+        data = np.array([[node.ref] for node in nodes], dtype=h5py.ref_dtype)
+        node = group.create_dataset(name, data=data, dtype=h5py.ref_dtype)
+        if kind:
+            node.attrs["MATLAB_class"] = np.bytes_(kind)
+        return node
+
+
+def _write_v73(path: Path) -> None:
+    w = Hdf5Writer(path)
+    w.numbers(w.file, "points", POINTS)
+    w.numbers(w.file, "count", np.array([[200]], np.uint8), "uint8")
+    w.text(w.file, "action", "pull_up (!)")
+    w.empty(w.file, "nothing", "char")
+    cell = [w.numbers(w.refs, "a", np.array([[1.0, 2.0]])), w.text(w.refs, "b", "two")]
+    w.references(w.file, "cell", cell, "cell")
+    struct = w.file.create_group("one")
+    struct.attrs["MATLAB_class"] = np.bytes_("struct")
+    w.text(struct, "type", "val")
+    many = w.file.create_group("many")
+    many.attrs["MATLAB_class"] = np.bytes_("struct")
+    types = [w.text(w.refs, f"t{i}", t) for i, t in enumerate(("train", "test"))]
+    frames = [w.numbers(w.refs, f"f{i}", np.array([[i + 1.0, 9.0]])) for i in range(2)]
+    w.references(many, "type", types, None)
+    w.references(many, "frames", frames, None)
+    w.file.close()
+
+
+def _write_v5(path: Path) -> None:
+    many = np.zeros((1, 2), dtype=[("type", "O"), ("frames", "O")])
+    for i, kind in enumerate(("train", "test")):
+        many[0, i] = (kind, np.array([[i + 1.0, 9.0]]))
+    cell = np.empty((1, 2), dtype=object)
+    cell[0, 0], cell[0, 1] = np.array([[1.0, 2.0]]), "two"
+    content = {
+        "points": POINTS, "count": np.uint8(200), "action": "pull_up (!)", "nothing": "",
+        "cell": cell, "one": {"type": "val"}, "many": many,
+    }  # fmt: skip
+    savemat(path, content)
+
+
+@pytest.fixture(params=["v5", "v7.3"])
+def mat(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    path = tmp_path / "all.mat"
+    (_write_v5 if request.param == "v5" else _write_v73)(path)
+    return str(path)
+
+
+def test_both_formats_give_the_same_values(mat: str) -> None:
+    content = load_mat(mat)
+    assert sorted(content) == ["action", "cell", "count", "many", "nothing", "one", "points"]
+    # MATLAB's axis order: element (1, 2, 3) is 1 * 12 + 2 * 4 + 3 = 23 in both formats.
+    assert content["points"].shape == (2, 3, 4)
+    np.testing.assert_array_equal(content["points"], POINTS)
+    assert content["action"] == "pull_up (!)"
+    assert content["nothing"] == ""
+    assert content["cell"][1] == "two"
+    assert content["cell"][0].ravel().tolist() == [1, 2]
+    assert content["one"] == {"type": "val"}
+    assert [entry["type"] for entry in content["many"]] == ["train", "test"]
+    assert [entry["frames"].tolist() for entry in content["many"]] == [[[1, 9]], [[2, 9]]]
+
+
+def test_counters_do_not_overflow(mat: str) -> None:
+    content = load_mat(mat)
+    assert content["count"].dtype == np.uint8
+    # 200 + 100 is 44 in uint8.
+    assert require_array(content, "count", (1, 1), mat)[0, 0] + 100 == 300
+
+
+def test_struct_of_one_is_a_list_of_one(mat: str) -> None:
+    content = load_mat(mat)
+    assert require_structs(content, "one", mat) == [{"type": "val"}]
+    assert len(require_structs(content, "many", mat)) == 2
+
+
+def test_a_dropped_last_axis_is_put_back() -> None:
+    # MATLAB saves a (2, 15, 1) array as (2, 15).
+    content = {"pos_img": np.ones((2, 15))}
+    assert require_array(content, "pos_img", (2, 15, None), "x.mat").shape == (2, 15, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "shape", "parts"),
+    [
+        ("absent", (1,), ["absent", "points", "count"]),
+        ("points", (2, 15, None), ["points", "(2, 15, any)", "(2, 3, 4)"]),
+        ("points", (2, 3, 4, 5, 6), ["(2, 3, 4, 5, 6)", "(2, 3, 4)"]),
+        ("action", (2, 3), ["action", "(2, 3)", "pull_up"]),
+        ("cell", (1, 2), ["cell", "list of 2"]),
+    ],
+)
+def test_wrong_fields_name_file_field_expected_and_got(
+    mat: str, field: str, shape: tuple[int | None, ...], parts: list[str]
+) -> None:
+    with pytest.raises(ValueError) as error:
+        require_array(load_mat(mat), field, shape, mat)
+    for part in [mat, *parts]:
+        assert part in str(error.value)
+
+
+def test_text_and_structs_are_checked(mat: str) -> None:
+    content = load_mat(mat)
+    assert require_text(content, "action", mat) == "pull_up (!)"
+    with pytest.raises(ValueError, match="'points': expected text, got float64"):
+        require_text(content, "points", mat)
+    with pytest.raises(ValueError, match="expected a struct array"):
+        require_structs(content, "cell", mat)
+    with pytest.raises(ValueError, match="expected field 'x'"):
+        require_field(content, "x", mat)
+
+
+def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none.mat"):
+        load_mat(str(tmp_path / "none.mat"))
+    for name, data in (("text.mat", b"no matlab at all"), ("empty.mat", b"")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=name):
+            load_mat(str(tmp_path / name))
+    _write_v5(tmp_path / "whole.mat")
+    (tmp_path / "cut.mat").write_bytes((tmp_path / "whole.mat").read_bytes()[:300])
+    with pytest.raises(ValueError, match="cut.mat"):
+        load_mat(str(tmp_path / "cut.mat"))
