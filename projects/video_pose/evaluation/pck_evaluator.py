@@ -85,8 +85,8 @@ class PCKEvaluator(DatasetEvaluator):
         """Take a batch of clips.
 
         Args:
-            inputs: mapper dicts with ``video_id``, ``track_id``, ``frame_indices`` (T,) and, where
-                frames are padding or warm-up, ``is_padding`` / ``is_warmup`` (T,).
+            inputs: mapper dicts with ``video_id``, ``track_id``, ``frame_indices`` (T,) and
+                ``is_padding`` (T,), False throughout where it is missing.
             outputs: one ``{"instances": [Instances] * T}`` per clip, ``pred_keypoints`` (P, K, 3)
                 in original image pixels. Of several persons the one with the highest score counts.
 
@@ -110,10 +110,7 @@ class PCKEvaluator(DatasetEvaluator):
         frames = np.asarray(clip["frame_indices"]).astype(np.int64).tolist()
         if len(instances) != len(frames):
             raise ValueError(f"{key}: {len(instances)} predictions for {len(frames)} frames")
-        skipped = np.zeros(len(frames), bool)
-        for flag in ("is_padding", "is_warmup"):
-            if flag in clip:
-                skipped |= np.asarray(clip[flag], bool)
+        skipped = np.asarray(clip.get("is_padding", np.zeros(len(frames))), bool)
         track = self._predictions.setdefault(key, TrackPredictions())
         labelled = self._truth[key].labelled
         for frame, person, skip in zip(frames, instances, skipped):

@@ -1,0 +1,103 @@
+"""The floor: a median pose of the training split, placed in boxes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from video_pose.evaluation.constant_pose import (
+    constant_pose_of,
+    median_pose,
+    place_pose,
+    training_split,
+)
+from video_pose.evaluation.pck_accumulator import PCKAccumulator
+
+SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+
+def _track(shares: list[tuple[float, float, int]], box: tuple[float, ...]) -> dict:
+    x1, y1, x2, y2 = box
+    keypoints = [[[x1 + x * (x2 - x1), y1 + y * (y2 - y1), v]] for x, y, v in shares]
+    count = len(shares)
+    return {
+        "keypoints": np.array(keypoints, np.float32),
+        "boxes": np.array([box] * count, np.float32),
+        "labelled": np.ones(count, bool),
+    }
+
+
+def test_median_is_relative_to_the_box() -> None:
+    one = _track([(0.25, 0.5, 2), (0.5, 0.5, 2)], (10, 20, 30, 100))
+    two = _track([(1.0, 0.75, 2)], (100, 0, 140, 40))
+    assert median_pose([one, two], 1).tolist() == [[0.5, 0.5]]  # of .25 .5 1 and .5 .5 .75
+
+
+def test_unlabelled_hidden_and_boxless_frames_take_no_part() -> None:
+    track = _track([(0.5, 0.5, 2), (0.9, 0.9, 1), (0.9, 0.9, 0), (0.9, 0.9, 2)], (0, 0, 10, 10))
+    track["labelled"][3] = False
+    boxless = _track([(0.9, 0.9, 2)] * 5, (7, 7, 7, 7))
+    assert median_pose([track, boxless], 2).tolist() == [[0.5, 0.5]]
+    np.testing.assert_allclose(median_pose([track], 1), [[0.7, 0.7]])
+    assert np.isnan(median_pose([boxless], 1)).all()
+
+
+def test_place_pose() -> None:
+    placed = place_pose(np.array([[0.5, 0.25]]), np.array([[10, 20, 30, 100], [0, 0, 4, 4]]))
+    assert placed.tolist() == [[[20, 40]], [[2, 1]]]
+
+
+def test_training_split_is_named_or_guessed(register: Callable[..., str]) -> None:
+    register("floor_a_train", [])
+    register("floor_a_test", [])
+    register("floor_b_test", [], train_dataset="floor_a_train")
+    register("floor_c_val", [])
+    assert training_split("floor_a_test") == "floor_a_train"
+    assert training_split("floor_b_test") == "floor_a_train"
+    assert training_split("floor_c_val") == "floor_c_val"
+
+
+def test_missing_training_split_is_said(
+    register: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def absent() -> list[dict]:
+        raise FileNotFoundError("no such folder")
+
+    tracks = [_track([(0.5, 0.5, 2)], (0, 0, 10, 10))]
+    register("floor_d_test", tracks, keypoint_names=["head"])
+    DatasetCatalog.register("floor_d_train", absent)
+    try:
+        with caplog.at_level(logging.WARNING):
+            pose, source = constant_pose_of("floor_d_test", 1)
+    finally:
+        DatasetCatalog.remove("floor_d_train")
+    assert source == "floor_d_test" and pose.tolist() == [[0.5, 0.5]]
+    assert "floor_d_train cannot be used" in caplog.text
+
+
+@pytest.mark.skipif(
+    not (SHARED_DATA / "jhmdb").is_dir(), reason=f"needs the development clips in {SHARED_DATA}"
+)
+def test_floor_on_real_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured apart from this code: docs/PROTOCOLS.md, "Floor".
+    import video_pose  # noqa: F401, registers the datasets
+
+    monkeypatch.setenv("DETECTRON2_DATASETS", os.fspath(SHARED_DATA))
+    name = "sub_jhmdb_split1_test"
+    metadata = MetadataCatalog.get(name)
+    pose, source = constant_pose_of(name, metadata.pck_min_visibility)
+    assert source == "sub_jhmdb_split1_train"
+    expected = {"bbox": {"PCK@0.2": 76.2, "PCK@0.1": 39.7}, "torso": {"PCK@0.2": 21.9}}
+    for protocol, figures in expected.items():
+        accumulator = PCKAccumulator(protocol, metadata.keypoint_names, metadata.joint_groups)
+        for track in DatasetCatalog.get(name):
+            placed = place_pose(pose, track["boxes"])
+            accumulator.add(track["video_id"], placed, track["keypoints"], track["boxes"])
+        metrics = accumulator.metrics()
+        assert {key: round(metrics[key], 1) for key in figures} == figures

@@ -1,0 +1,137 @@
+"""Hand-worked answers of the PCK arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from video_pose.evaluation import pck
+
+NAMES = ["head", "neck", "left_shoulder", "right_shoulder", "left_hip", "right_hip"]
+
+
+def _body() -> np.ndarray:
+    # Mid-shoulders (50, 20), mid-hips (50, 60): torso 40. Left shoulder (65, 20) to right hip
+    # (35, 60): sqrt(30^2 + 40^2) = 50. Head (50, 0) to neck (50, 12): 12.
+    points = [[50, 0], [50, 12], [65, 20], [35, 20], [65, 60], [35, 60]]
+    return np.array([[[x, y, 2] for x, y in points]], np.float32)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("bbox", 80.0), ("torso", 40.0), ("torso_diagonal", 50.0), ("head", 12.0), ("pixels", 1.0)],
+)
+def test_reference_lengths(name: str, expected: float) -> None:
+    boxes = np.array([[10, 0, 70, 80]], np.float32)  # 60 wide, 80 high, no + 1
+    lengths = pck.reference_lengths(
+        pck.get_protocol(name), _body(), boxes, NAMES, head_segment=("head", "neck")
+    )
+    assert lengths.tolist() == [expected]
+
+
+def test_reference_joints_are_found_by_name() -> None:
+    order = [5, 3, 0, 4, 1, 2]
+    shuffled = _body()[:, order]
+    names = [NAMES[i] for i in order]
+    for name, expected in (("torso", 40.0), ("torso_diagonal", 50.0)):
+        lengths = pck.reference_lengths(pck.get_protocol(name), shuffled, np.zeros((1, 4)), names)
+        assert lengths.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "box", [(5, 5, 5, 5), (5, 5, 5, 90), (5, 5, 90, 5), (9, 9, 5, 5), (np.nan, 0, 9, 9)]
+)
+def test_a_box_without_area_is_excluded(box: tuple[float, ...]) -> None:
+    boxes = np.array([box, (0, 0, 3, 4)])
+    body = np.repeat(_body(), 2, axis=0)
+    lengths = pck.reference_lengths(pck.get_protocol("bbox"), body, boxes, NAMES)
+    assert np.isnan(lengths[0]) and lengths[1] == 4
+
+
+def test_an_unannotated_or_zero_torso_is_excluded() -> None:
+    body = np.repeat(_body(), 4, axis=0)
+    body[0, NAMES.index("left_hip"), 2] = 0  # not annotated
+    body[1, NAMES.index("left_hip"), 2] = 1  # hidden, but annotated: counts
+    body[2, 4:, :2] = body[2, 2:4, :2]  # hips on the shoulders
+    body[3, 0, 2] = 0  # the head has no part in it
+    lengths = pck.reference_lengths(pck.get_protocol("torso"), body, np.zeros((4, 4)), NAMES)
+    np.testing.assert_array_equal(lengths, [np.nan, 40, np.nan, 40])
+
+
+def test_errors_name_the_choice() -> None:
+    with pytest.raises(KeyError, match="torso_diagonal"):
+        pck.get_protocol("PCK")
+    with pytest.raises(ValueError, match="left_hip"):
+        pck.reference_lengths(
+            pck.get_protocol("torso"), np.zeros((1, 1, 3)), np.zeros((1, 4)), ["head"]
+        )
+    with pytest.raises(ValueError, match="head segment"):
+        pck.reference_lengths(pck.get_protocol("head"), _body(), np.zeros((1, 4)), NAMES)
+
+
+@pytest.mark.parametrize("length", [5, 15, 30, 35, 45, 55, 85, 95, 115, 335])
+@pytest.mark.parametrize("threshold", [0.2, 0.4, 0.6])
+def test_a_distance_at_the_threshold_is_a_hit(length: int, threshold: float) -> None:
+    # Whole pixels, so that distance / length is exactly 1/5, 2/5, 3/5.
+    distance = round(length * threshold)
+    distances = np.array([[float(distance), np.nextafter(distance, 1e9) + 1e-6]])
+    normalised = pck.normalised_distances(distances, np.array([float(length)]))
+    hits = pck.count_hits(normalised, np.ones((1, 2), bool), [threshold])
+    assert hits.tolist() == [[1, 0]]
+
+
+def test_hits_per_joint_and_threshold() -> None:
+    truth = np.zeros((2, 3, 3))
+    truth[..., 2] = [[2, 2, 1], [2, 0, 2]]
+    predictions = np.zeros((2, 3, 3))
+    predictions[0, :, :2] = [(3, 4), (6, 8), (0, 0)]  # distances 5, 10, 0
+    predictions[1, :, :2] = [(20, 0), (0, 0), (0, 21)]  # distances 20, 0, 21
+    lengths = np.array([50.0, 100.0])  # normalised: .1 .2 0 / .2 0 .21
+    normalised = pck.normalised_distances(pck.pixel_distances(predictions, truth), lengths)
+    visible = pck.counted_joints(truth, lengths, 2)
+    assert visible.tolist() == [[True, True, False], [True, False, True]]
+    assert pck.count_hits(normalised, visible, [0.2, 0.1]).tolist() == [[2, 1, 0], [1, 0, 0]]
+    annotated = pck.counted_joints(truth, lengths, 1)
+    assert pck.count_hits(normalised, annotated, [0.2, 0.1]).tolist() == [[2, 1, 1], [1, 0, 1]]
+
+
+def test_missing_predictions_and_excluded_frames_never_hit() -> None:
+    truth = np.full((3, 1, 3), 2.0)
+    predictions = truth.copy()
+    predictions[0] = np.nan
+    predictions[1, 0, 0] = np.inf
+    lengths = np.array([10.0, 10.0, np.nan])
+    distances = pck.pixel_distances(predictions, truth)
+    assert distances[:, 0].tolist() == [np.inf, np.inf, 0]
+    counted = pck.counted_joints(truth, lengths, 1)
+    assert counted[:, 0].tolist() == [True, True, False]
+    normalised = pck.normalised_distances(distances, lengths)
+    assert pck.count_hits(normalised, counted, [1e9]).tolist() == [[0]]
+
+
+def test_integer_coordinates_do_not_wrap() -> None:
+    truth = np.array([[[10, 10, 2]]], np.uint8)
+    predictions = np.array([[[7, 6, 1]]], np.uint8)
+    assert pck.pixel_distances(predictions, truth).tolist() == [[5.0]]
+
+
+def test_auc() -> None:
+    # Distances 0, .1 and .3 with an end of .2: areas 1, .5 and 0, of three joints: .5.
+    normalised = np.array([[0.0, 0.1, 0.3]])
+    histogram = pck.distance_histogram(normalised, np.ones((1, 3), bool), 0.2)
+    assert histogram.sum() == 2
+    assert pck.auc_from_histogram(histogram, 3) == pytest.approx(0.5, abs=1 / pck.AUC_BINS)
+    assert np.isnan(pck.auc_from_histogram(histogram * 0, 0))
+
+
+def test_bootstrap_interval_is_clustered_by_video() -> None:
+    # Ten videos, five all right and five all wrong: a draw's PCK is 10 times a binomial(10, .5)
+    # count, whose 2.5 % and 97.5 % quantiles are 2 and 8. Frames would give about 47 - 53.
+    hits, valid = np.array([100] * 5 + [0] * 5), np.full(10, 100)
+    low, high = pck.bootstrap_interval(hits, valid, seed=0)
+    assert (low, high) == (20.0, 80.0)
+    assert pck.bootstrap_interval(hits, valid, seed=0) == (low, high)
+    assert np.isnan(pck.bootstrap_interval(hits[:1], valid[:1])).all()
+    # Videos without a counted joint change nothing.
+    more = pck.bootstrap_interval(np.append(hits, [0]), np.append(valid, [0]), seed=0)
+    assert more == (low, high)

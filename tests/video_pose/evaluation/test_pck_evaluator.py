@@ -1,0 +1,300 @@
+"""The evaluator against a dataset of known poses: boxes of 100 px, torsos of 40 px."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.evaluation import inference_on_dataset, print_csv_format, verify_results
+from detectron2.structures import Instances
+
+from video_pose.evaluation import pck_evaluator
+from video_pose.evaluation.pck_evaluator import PCKEvaluator
+from video_pose.evaluation.predictions_file import read_predictions
+
+MakeTrack = Callable[..., dict]
+Register = Callable[..., str]
+
+
+def person(keypoints: np.ndarray, score: float = 1.0) -> Instances:
+    """One predicted person of (K, 3)."""
+    instances = Instances((120, 320))
+    instances.pred_keypoints = torch.as_tensor(np.array(keypoints, np.float32))[None]
+    instances.scores = torch.tensor([score])
+    return instances
+
+
+def nobody(joints: int) -> Instances:
+    instances = Instances((120, 320))
+    instances.pred_keypoints = torch.zeros(0, joints, 3)
+    instances.scores = torch.zeros(0)
+    return instances
+
+
+def clip(track: dict, frames: list[int], padding: int = 0) -> dict:
+    """The mapper's dict for frames of a track, the last one repeated as padding."""
+    indices = frames + [frames[-1]] * padding
+    return {
+        "video_id": track["video_id"],
+        "track_id": track["track_id"],
+        "frame_indices": torch.tensor(indices),
+        "is_padding": torch.tensor([False] * len(frames) + [True] * padding),
+    }
+
+
+def predict(track: dict, inputs: dict, shift: float = 0.0) -> dict:
+    """Labels moved to the right by ``shift`` px."""
+    keypoints = track["keypoints"] + np.array([shift, 0, 0], np.float32)
+    return {"instances": [person(keypoints[i]) for i in inputs["frame_indices"].tolist()]}
+
+
+def give(evaluator: PCKEvaluator, track: dict, frames: list[int], shift: float = 0.0) -> None:
+    inputs = clip(track, frames)
+    evaluator.process([inputs], [predict(track, inputs, shift)])
+
+
+def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[str]) -> None:
+    near, far = make_track("near", "0", 3), make_track("far", "0", 1, left=100)
+    name = register("pck_shift_test", [near, far])
+    evaluator = PCKEvaluator(name, joints)
+    batch = [clip(near, [0, 1, 2], padding=2), clip(far, [0])]
+    evaluator.process(batch, [predict(near, batch[0], 8), predict(far, batch[1], 20)])
+    results = evaluator.evaluate()
+    assert list(results) == ["keypoints_pck_bbox", "keypoints_pck_torso"]
+    # By the box: 8 and 20 are .08 and .2 of 100. By the torso: .2 and .5 of 40.
+    box, torso = results.values()
+    assert (box["PCK@0.2"], box["PCK@0.1"], box["PCK@0.05"]) == (100, 75, 0)
+    assert (torso["PCK@0.2"], torso["PCK@0.1"]) == (75, 0)
+    assert torso["PCK@0.2-left_wrist"] == torso["PCK@0.2-wrist"] == 75
+    assert torso["PCK@0.2_groups"] == 75
+    assert box["mean_error_px"] == pytest.approx(11) and box["median_error_px"] == 8
+    assert box["frames"] == 4 and box["missed_frames"] == 0
+    # All poses are the same: the constant pose is right.
+    assert box["floor_PCK@0.2"] == 100
+
+
+def test_swapped_sides_score_low(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    track = make_track("a", "0", 2)
+    name = register("pck_swap_test", [track])
+    swapped = [0, 2, 1, 4, 3, 6, 5]
+    mirrored = {**track, "keypoints": track["keypoints"][:, swapped]}
+    wrong, right = PCKEvaluator(name, joints), PCKEvaluator(name, [joints[i] for i in swapped])
+    give(wrong, mirrored, [0, 1])
+    box = wrong.evaluate()["keypoints_pck_bbox"]
+    # Hips are 20 px apart, a hit at .2 of 100; shoulders 30, wrists 80.
+    assert box["PCK@0.2"] == pytest.approx(300 / 7) and box["PCK@0.2-wrist"] == 0
+    # The same predictions under names that are swapped as well are right.
+    give(right, mirrored, [0, 1])
+    assert right.evaluate()["keypoints_pck_bbox"]["PCK@0.05"] == 100
+
+
+def test_belly_is_derived_for_models_without_it(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    track = make_track("a", "0", 1)
+    # Shoulder mid (50, 30), hip mid (50, 70): y = .35 * 30 + .65 * 70 = 56.
+    belly = np.array([[[50, 56, 2]]], np.float32)
+    wide = {**track, "keypoints": np.concatenate([track["keypoints"], belly], axis=1)}
+    name = register("pck_belly_test", [wide], keypoint_names=[*joints, "belly"])
+    for score in (0.9, 0.0, -0.5):  # a linear head's score may be anything
+        prediction = track["keypoints"][0].copy()
+        prediction[:, 2] = score
+        evaluator = PCKEvaluator(name, joints)
+        evaluator.process([clip(wide, [0])], [{"instances": [person(prediction)]}])
+        box = evaluator.evaluate()["keypoints_pck_bbox"]
+        assert box["PCK@0.2-belly"] == box["PCK@0.05"] == 100
+        assert box["mean_error_px"] == pytest.approx(0, abs=1e-4)
+    with pytest.raises(KeyError, match="left_wrist"):
+        PCKEvaluator(name, joints[:5])
+
+
+def test_nobody_is_a_miss_and_the_best_of_several_counts(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    track = make_track("a", "0", 3)
+    name = register("pck_nobody_test", [track])
+    right, wrong = (person(track["keypoints"][0] + [s, 0, 0], 1 - s / 100) for s in (0, 50))
+    evaluator = PCKEvaluator(name, joints)
+    instances = [nobody(7), Instances((120, 320)), Instances.cat([wrong, right])]
+    evaluator.process([clip(track, [0, 1, 2])], [{"instances": instances}])
+    box = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert box["PCK@0.2"] == pytest.approx(100 / 3)
+    assert box["missed_frames"] == 2 and box["never_predicted_frames"] == 0
+
+
+def test_frames_twice_never_or_unknown(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    track, other = make_track("a", "0", 4), make_track("b", "0", 2)
+    name = register("pck_frames_test", [track, other])
+    evaluator = PCKEvaluator(name, joints)
+    give(evaluator, track, [0, 1])
+    with pytest.raises(ValueError, match="frame 1 was predicted twice"):
+        give(evaluator, track, [1])
+    with pytest.raises(KeyError, match="no track '7' of video 'a'"):
+        evaluator.process(
+            [{**clip(track, [2]), "track_id": "7"}], [predict(track, clip(track, [2]))]
+        )
+    with pytest.raises(IndexError, match="frame 4 of a track of 4"):
+        evaluator.process([clip(track, [4])], [{"instances": [nobody(7)]}])
+    with pytest.raises(ValueError, match="1 predictions for 2 frames"):
+        evaluator.process([clip(track, [2, 3])], [{"instances": [nobody(7)]}])
+    with pytest.raises(ValueError, match="pred_keypoints"):
+        evaluator.process([clip(track, [2])], [{"instances": [person(np.zeros((6, 3)))]}])
+    with pytest.raises(ValueError, match=r"1 of 2 tracks.*'b'"):
+        evaluator.evaluate()
+    give(evaluator, other, [0, 1])
+    box = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert box["PCK@0.2"] == pytest.approx(400 / 6) and box["never_predicted_frames"] == 2
+    evaluator.reset()
+    give(evaluator, track, [0, 1, 2, 3])
+    give(evaluator, other, [0, 1])
+    assert evaluator.evaluate()["keypoints_pck_bbox"]["PCK@0.2"] == 100
+
+
+def test_unlabelled_frames_are_context_only(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    track = make_track("a", "0", 3)
+    track["labelled"][1] = False
+    track["keypoints"][1] = 0
+    evaluator = PCKEvaluator(register("pck_context_test", [track]), joints)
+    give(evaluator, track, [0, 1])
+    give(evaluator, track, [1, 2])  # frame 1 warms up another frame: no error
+    box = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert box["frames"] == 2 and box["PCK@0.2"] == 100
+
+
+def test_persons_of_a_frame_are_keyed_by_track(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    left, right = make_track("a", "0", 2), make_track("a", "1", 2, left=150)
+    evaluator = PCKEvaluator(register("pck_tracks_test", [left, right]), joints)
+    give(evaluator, left, [0, 1])
+    give(evaluator, {**left, "track_id": "1"}, [0, 1])  # the right one gets the left one's pose
+    box = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert box["PCK@0.2"] == 50 and box["frames"] == 4
+
+
+def test_order_does_not_matter_and_nothing_is_changed(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    tracks = [make_track(f"v{i}", "0", 5) for i in range(3)]
+    name = register("pck_order_test", tracks)
+    before = copy.deepcopy(tracks)
+    generator = np.random.default_rng(0)
+    pairs = []
+    for track in tracks:
+        for frame in range(5):
+            inputs = clip(track, [frame])
+            pairs.append((inputs, predict(track, inputs, generator.uniform(0, 40))))
+    kept = [pair[1]["instances"][0].pred_keypoints.clone() for pair in pairs]
+    evaluator = PCKEvaluator(name, joints)
+    results = []
+    for order in (range(15), generator.permutation(15)):
+        evaluator.reset()
+        for index in order:
+            evaluator.process([pairs[index][0]], [pairs[index][1]])
+        results.append(evaluator.evaluate())
+    assert results[0] == results[1]
+    assert 0 < results[0]["keypoints_pck_bbox"]["PCK@0.2"] < 100
+    assert all(torch.equal(p[1]["instances"][0].pred_keypoints, k) for p, k in zip(pairs, kept))
+    for track, old in zip(tracks, before):
+        np.testing.assert_array_equal(track["keypoints"], old["keypoints"])
+
+
+def test_two_ranks_give_what_one_gives(
+    register: Register,
+    make_track: MakeTrack,
+    joints: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tracks = [make_track(f"v{i}", "0", 4) for i in range(2)]
+    name = register("pck_ranks_test", tracks)
+    one, zero, other = (PCKEvaluator(name, joints) for _ in range(3))
+    for track, shift, rank in zip(tracks, (5, 30), (zero, other)):
+        for evaluator in (one, rank):
+            give(evaluator, track, [0, 1, 2, 3], shift)
+    expected = one.evaluate()
+    assert expected["keypoints_pck_bbox"]["PCK@0.2"] == 50
+    shares: list[object] = []
+    monkeypatch.setattr(pck_evaluator.comm, "gather", lambda data, dst: shares.append(data) or [])
+    monkeypatch.setattr(pck_evaluator.comm, "is_main_process", lambda: False)
+    assert other.evaluate() == {}
+    monkeypatch.setattr(pck_evaluator.comm, "gather", lambda data, dst: [data, *shares])
+    monkeypatch.setattr(pck_evaluator.comm, "is_main_process", lambda: True)
+    assert zero.evaluate() == expected
+    # A video that a sampler gave to both ranks.
+    give(zero, tracks[1], [0])
+    with pytest.raises(ValueError, match="two ranks"):
+        zero.evaluate()
+
+
+def test_nothing_labelled_is_nan_and_said(
+    register: Register,
+    make_track: MakeTrack,
+    joints: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    track = make_track("a", "0", 2)
+    track["keypoints"][..., 2] = 0
+    evaluator = PCKEvaluator(register("pck_empty_test", [track]), joints)
+    give(evaluator, track, [0, 1])
+    with caplog.at_level(logging.WARNING):
+        results = evaluator.evaluate()
+    assert np.isnan(results["keypoints_pck_bbox"]["PCK@0.2"])
+    assert "no joint was counted" in caplog.text
+
+
+def test_protocols_are_checked_before_inference(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    name = register("pck_protocols_test", [make_track("a", "0", 1)])
+    with pytest.raises(KeyError, match="torso_diagonal"):
+        PCKEvaluator(name, joints, protocols=["box"])
+    with pytest.raises(ValueError, match="head segment"):
+        PCKEvaluator(name, joints, protocols=["head"])
+
+
+def test_with_detectron2s_functions_and_files(
+    register: Register,
+    make_track: MakeTrack,
+    joints: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    track = make_track("café!", "0", 3)
+    evaluator = PCKEvaluator(
+        register("pck_detectron_test", [track]), joints, output_dir=str(tmp_path / "out")
+    )
+
+    class Model(torch.nn.Module):
+        def forward(self, inputs: list[dict]) -> list[dict]:
+            return [predict(track, one, 10) for one in inputs]
+
+    results = inference_on_dataset(Model(), [[clip(track, [0, 1])], [clip(track, [2])]], evaluator)
+    with caplog.at_level(logging.INFO, logger="detectron2"):
+        print_csv_format(results)
+    assert "PCK@0.2,PCK@0.2_low" in caplog.text and "wrist" not in caplog.text
+    cfg = get_cfg()
+    cfg.TEST.EXPECTED_RESULTS = [["keypoints_pck_bbox", "PCK@0.2-wrist", 100.0, 0.1]]
+    assert verify_results(cfg, results)
+    cfg.TEST.EXPECTED_RESULTS = [["keypoints_pck_torso", "PCK@0.2", 100.0, 0.1]]
+    with pytest.raises(SystemExit):
+        verify_results(cfg, results)
+    stored = read_predictions(tmp_path / "out" / "predictions.npz")
+    assert stored["video_ids"].tolist() == ["café!"] * 3
+    assert stored["frame_indices"].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(stored["ground_truth"], track["keypoints"])
+    np.testing.assert_allclose(stored["predictions"][..., 0], track["keypoints"][..., 0] + 10)
+    report = (tmp_path / "out" / "pck.txt").read_text(encoding="utf-8")
+    for words in ("longer side", "PCK@0.2 floor", "pck_detectron_test", "3 labelled frames"):
+        assert words in report
