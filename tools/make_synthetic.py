@@ -19,18 +19,27 @@ from video_pose.data.synthetic.dataset import FORMATS, SyntheticOptions, make_da
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line of this tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--format", required=True, choices=sorted(FORMATS))
     parser.add_argument("--out", required=True, type=Path, help="root folder of the dataset")
     parser.add_argument("--videos", required=True, type=int, help="training videos")
-    parser.add_argument("--test-videos", type=int, help="default: a quarter of --videos, at least 1")
+    parser.add_argument(
+        "--test-videos", type=int, help="default: a quarter of --videos, at least 1"
+    )
     parser.add_argument("--frames", type=int, nargs=2, default=(16, 32), metavar=("LO", "HI"))
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"))
     parser.add_argument("--seed", type=int, default=0, help="fixes every byte")
     parser.add_argument("--occluders", choices=("none", "light", "heavy"), default="light")
-    parser.add_argument("--frames-as", choices=("png", "avi"), default="png", help="avi: jhmdb only")
+    parser.add_argument(
+        "--frames-as", choices=("png", "avi"), default="png", help="avi: jhmdb only"
+    )
+    parser.add_argument("--people", type=int, help="in a video; coco_video only (default 3)")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--force", action="store_true", help="replace another synthetic dataset there")
+    parser.add_argument(
+        "--force", action="store_true", help="replace another synthetic dataset there"
+    )
     return parser.parse_args(arguments)
 
 
@@ -47,6 +56,7 @@ def main() -> None:
         seed=args.seed,
         occluders=args.occluders,
         frames_as=args.frames_as,
+        people=args.people or (3 if args.format == "coco_video" else 1),
     )
     start = time.perf_counter()
     try:

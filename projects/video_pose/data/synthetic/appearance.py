@@ -1,11 +1,11 @@
 """What a person wears: small textures for each part of the body.
 
-The person's **right** limbs are warm (red to yellow), the **left** ones cool (cyan to violet), on everybody:
-with the face this tells left from right in every picture. A mirrored picture breaks the rule, so
-training on this data must not flip (``INPUT.AUG.FLIP_PROB 0``).
+The person's **right** limbs are warm (red to yellow), the **left** ones cool (cyan to violet), on
+everybody: with the face this tells left from right in every picture. A mirrored picture breaks the
+rule, so training on this data must not flip (``INPUT.AUG.FLIP_PROB 0``).
 
-Textures are float32 (U, V, 3), BGR 0-255: U runs along the bone, V across it (trunk: around it, from the
-back over the person's right, the front and the left to the back).
+Textures are float32 (U, V, 3), BGR 0-255: U runs along the bone, V across it (trunk: around it,
+from the back over the person's right, the front and the left to the back).
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
     return Appearance(limbs, _shirt(rng), skin, hair)
 
 
-def _lower(rng: np.random.Generator, covered: bool, cloth: np.ndarray, skin: np.ndarray) -> np.ndarray:
+def _lower(
+    rng: np.random.Generator, covered: bool, cloth: np.ndarray, skin: np.ndarray
+) -> np.ndarray:
     """Forearm or shin: cloth, or skin that ends in a band (or sock) of the cloth's colour."""
     if covered:
         return _cloth(rng, cloth, (LENGTH, WIDTH))

@@ -20,7 +20,7 @@ OCCLUDER = 255
 
 @dataclass(frozen=True)
 class Occluder:
-    """A bar (or disc, where both ends meet): centre (T, 2) px over time, half its axis (2,), radius."""
+    """A bar, or a disc where both ends meet: its centre is (T, 2), half its axis (2,), px."""
 
     centre: np.ndarray
     half_axis: np.ndarray
@@ -40,7 +40,9 @@ class Background:
         self.size = (width, height)
         canvas = _paint(rng, height + 2 * _MARGIN, width + 2 * _MARGIN)
         self.canvas = np.clip(canvas, 0, 255).astype(np.uint8)
-        ends = rng.uniform(0, 2 * _MARGIN, (2, 2)) if rng.uniform() < 0.7 else np.full((2, 2), _MARGIN)
+        ends = (
+            rng.uniform(0, 2 * _MARGIN, (2, 2)) if rng.uniform() < 0.7 else np.full((2, 2), _MARGIN)
+        )
         self.path = np.linspace(ends[0], ends[1], frames)
 
     def frame(self, index: int) -> np.ndarray:
@@ -126,7 +128,11 @@ def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
 
 
 def passing_occluders(
-    rng: np.random.Generator, frames: int, centre: np.ndarray, length: float, heavy: tuple[np.ndarray, ...] = ()
+    rng: np.random.Generator,
+    frames: int,
+    centre: np.ndarray,
+    length: float,
+    heavy: tuple[np.ndarray, ...] = (),
 ) -> list[Occluder]:
     """Draw the occluders of a clip.
 

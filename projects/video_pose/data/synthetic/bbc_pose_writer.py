@@ -1,7 +1,7 @@
 """Synthetic signers in the files of BBC Pose, with the surprises of the real ones.
 
-``bbcpose.mat`` (a struct array, one entry per video) and directories ``1``, ``2``, ... of ``N.jpg``, N the
-frame number, with gaps. The person is seen from the waist up.
+``bbcpose.mat`` (a struct array, one entry per video) and directories ``1``, ``2``, ... of
+``N.jpg``, N the frame number, with gaps. The person is seen from the waist up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from .skeleton import JOINTS
 JOINT_ORDER = (
     "head right_wrist left_wrist right_elbow left_elbow right_shoulder left_shoulder".split()
 )
-_FIELDS = ("videoName", "type", "source", "train_frames", "train_joints", "test_frames", "test_joints")
+_FIELDS = (
+    "videoName",
+    "type",
+    "source",
+    "train_frames",
+    "train_joints",
+    "test_frames",
+    "test_joints",
+)
 
 
 @dataclass(frozen=True)

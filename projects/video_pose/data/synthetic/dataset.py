@@ -1,35 +1,32 @@
-"""Write a whole synthetic dataset, on several processes, once: a manifest tells what a folder holds."""
+"""Write a whole synthetic dataset, on several processes, and only once."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import cv2
 from tqdm import tqdm
 
-from . import bbc_pose_writer, jhmdb_writer, penn_action_writer
+from . import bbc_pose_writer, coco_video_writer, jhmdb_writer, penn_action_writer
+from .manifest import MANIFEST, inspect_folder, write_manifest
 from .plan import VideoPlan, plan_videos
-
-MANIFEST = "synthetic.json"
-# Raise it when the same arguments come to mean different bytes.
-VERSION = 1
+from .scene import OCCLUDERS
 
 
 @dataclass(frozen=True)
 class SyntheticOptions:
     """What fixes every byte of a dataset.
 
-    ``format`` is a key of ``FORMATS``; ``videos`` and ``test_videos`` are counts; ``frames`` the shortest
-    and longest video; ``size`` (W, H) px; ``occluders`` "none", "light" or "heavy"; ``frames_as`` "png"
-    or "avi" (JHMDB).
+    ``format`` is a key of ``FORMATS``; ``videos`` and ``test_videos`` are counts; ``frames`` the
+    shortest and longest video; ``size`` (W, H) px; ``occluders`` "none", "light" or "heavy";
+    ``frames_as`` "png" or "avi" (JHMDB); ``people`` in a video (more than 1: coco_video).
     """
 
     format: str
@@ -40,15 +37,24 @@ class SyntheticOptions:
     seed: int = 0
     occluders: str = "light"
     frames_as: str = "png"
+    people: int = 1
 
     def check(self) -> None:
         """Raise ValueError for values that make no dataset."""
         if self.format not in FORMATS:
             raise ValueError(f"format={self.format!r} is not one of {sorted(FORMATS)}")
-        if self.frames_as not in ("png", "avi") or (self.frames_as == "avi" and self.format != "jhmdb"):
+        if self.frames_as not in ("png", "avi") or (
+            self.frames_as == "avi" and self.format != "jhmdb"
+        ):
             raise ValueError(f"frames_as={self.frames_as!r}: 'png', or 'avi' with format 'jhmdb'")
+        if self.people < 1 or (self.people > 1 and self.format != "coco_video"):
+            raise ValueError(f"people={self.people}: 1, or more with format 'coco_video'")
+        if self.occluders not in OCCLUDERS:
+            raise ValueError(f"occluders={self.occluders!r} is not one of {list(OCCLUDERS)}")
         if self.videos < 1 or self.test_videos < 0:
-            raise ValueError(f"videos={self.videos} (1 or more), test_videos={self.test_videos} (0 or more)")
+            raise ValueError(
+                f"videos={self.videos} (1 or more), test_videos={self.test_videos} (0 or more)"
+            )
         if not 2 <= self.frames[0] <= self.frames[1]:
             raise ValueError(f"frames={self.frames}: expected 2 <= shortest <= longest")
         if min(self.size) < 64 or any(side % 2 for side in self.size):
@@ -57,7 +63,7 @@ class SyntheticOptions:
 
 @dataclass(frozen=True)
 class _Format:
-    """How a format is written: one call per video (in any process), then one with all their results."""
+    """One call per video, in any process, then one with all their results."""
 
     write_video: Callable[..., Any]
     finish: Callable[[Path, list[Any]], None]
@@ -68,16 +74,28 @@ FORMATS: dict[str, _Format] = {
     "jhmdb": _Format(
         jhmdb_writer.write_clip,
         jhmdb_writer.write_splits,
-        ("Rename_Images", "ReCompress_Videos", "joint_positions", "puppet_mask", "splits", "sub_splits"),
+        (
+            "Rename_Images",
+            "ReCompress_Videos",
+            "joint_positions",
+            "puppet_mask",
+            "splits",
+            "sub_splits",
+        ),
     ),
     "penn_action": _Format(
         penn_action_writer.write_video, penn_action_writer.finish, ("frames", "labels")
+    ),
+    "coco_video": _Format(
+        coco_video_writer.write_video, coco_video_writer.finish, ("videos", "annotations")
     ),
     "bbc_pose": _Format(bbc_pose_writer.write_video, bbc_pose_writer.finish, ("bbcpose.mat",)),
 }
 
 
-def make_dataset(root: Path, options: SyntheticOptions, *, force: bool = False, workers: int = 2) -> bool:
+def make_dataset(
+    root: Path, options: SyntheticOptions, *, force: bool = False, workers: int = 2
+) -> bool:
     """Write the dataset into ``root`` unless it is there already.
 
     Returns:
@@ -85,22 +103,23 @@ def make_dataset(root: Path, options: SyntheticOptions, *, force: bool = False, 
 
     Raises:
         ValueError: for impossible options.
-        FileExistsError: if ``root`` holds something else; ``force`` replaces another synthetic dataset,
-            but never a folder without a manifest.
+        FileExistsError: if ``root`` holds something else; ``force`` replaces another synthetic
+            dataset, but never a folder without a manifest.
     """
     options.check()
-    state = _inspect(root, options)
+    state = inspect_folder(root, asdict(options))
     if state == "complete" and not force:
         return False
     if state == "other" and not force:
         raise FileExistsError(
-            f"{root} holds a synthetic dataset with other arguments ({MANIFEST}); use --force to replace it"
+            f"{root} holds a synthetic dataset with other arguments (see {MANIFEST} there); "
+            "--force replaces it"
         )
     root.mkdir(parents=True, exist_ok=True)
     _clear(root)
-    _write_manifest(root, options, complete=False)
+    write_manifest(root, asdict(options), complete=False)
     FORMATS[options.format].finish(root, _write_videos(root, options, workers))
-    _write_manifest(root, options, complete=True)
+    write_manifest(root, asdict(options), complete=True)
     return True
 
 
@@ -108,8 +127,13 @@ def _plan(options: SyntheticOptions) -> list[VideoPlan]:
     parts = {"train": options.videos, "test": options.test_videos}
     if options.format == "bbc_pose":
         parts = {**parts, "val": (options.test_videos + 1) // 2}
-    shared = dict(frames=options.frames, size=options.size, seed=options.seed)
-    return plan_videos(parts, occluders=options.occluders, **shared)
+    return plan_videos(
+        parts,
+        frames=options.frames,
+        size=options.size,
+        seed=options.seed,
+        occluders=options.occluders,
+    )
 
 
 def _write_videos(root: Path, options: SyntheticOptions, workers: int) -> list[Any]:
@@ -118,6 +142,8 @@ def _write_videos(root: Path, options: SyntheticOptions, workers: int) -> list[A
     write = FORMATS[options.format].write_video
     if options.format == "jhmdb":
         write = partial(write, frames_as=options.frames_as)
+    if options.format == "coco_video":
+        write = partial(write, people=options.people)
     results: list[Any] = [None] * len(plans)
     with tqdm(total=len(plans), desc=f"synthetic {options.format}", unit="video") as bar:
         if workers <= 1:
@@ -125,9 +151,7 @@ def _write_videos(root: Path, options: SyntheticOptions, workers: int) -> list[A
                 results[plan.index] = write(root, plan)
                 bar.update()
             return results
-        # Spawned: forking a process that has started OpenCV's or torch's threads may hang.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+        with ProcessPoolExecutor(workers, _context(), initializer=_start_worker) as pool:
             jobs = {pool.submit(write, root, plan): plan.index for plan in plans}
             for job in as_completed(jobs):
                 results[jobs[job]] = job.result()
@@ -135,42 +159,18 @@ def _write_videos(root: Path, options: SyntheticOptions, workers: int) -> list[A
     return results
 
 
+def _context() -> multiprocessing.context.BaseContext:
+    """Forks of a clean server that has imported the project once: forking this process, which may
+    have started OpenCV's or torch's threads, could hang."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 def _start_worker() -> None:
     cv2.setNumThreads(1)
-
-
-def _inspect(root: Path, options: SyntheticOptions) -> str:
-    """What ``root`` holds: "nothing", "part" of this dataset, all of it ("complete"), or "other"."""
-    if not root.exists() or not any(root.iterdir()):
-        return "nothing"
-    path = root / MANIFEST
-    if not path.is_file():
-        raise FileExistsError(f"{root} is not empty and has no {MANIFEST}: it is left alone, name another")
-    manifest = json.loads(path.read_text())
-    if manifest.get("hash") != _hash(options):
-        return "other"
-    if not manifest.get("complete") or _inventory(root) != manifest.get("inventory"):
-        return "part"
-    return "complete"
-
-
-def _hash(options: SyntheticOptions) -> str:
-    text = json.dumps([VERSION, asdict(options)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write_manifest(root: Path, options: SyntheticOptions, *, complete: bool) -> None:
-    manifest = {"version": VERSION, "arguments": asdict(options), "hash": _hash(options)}
-    manifest["complete"] = complete
-    if complete:
-        manifest["inventory"] = _inventory(root)
-    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def _inventory(root: Path) -> dict[str, int]:
-    """Number and bytes of the files, which tell whether something was removed or cut short."""
-    files = [p for p in root.rglob("*") if p.is_file() and p.name != MANIFEST]
-    return {"files": len(files), "bytes": sum(p.stat().st_size for p in files)}
 
 
 def _clear(root: Path) -> None:

@@ -5,7 +5,9 @@ Coordinates are continuous image pixels (the centre of pixel 0 is 0.5). H W is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,9 +28,9 @@ _NAMES = [f"{side}_{limb}" for side in SIDES for limb in _LIMBS]
 PARTS = {name: i + 1 for i, name in enumerate(["torso", "neck", "head", *_NAMES])}
 # Parts that show a joint: where one of them is in front at the joint's pixel, the joint is visible.
 _OWN_PARTS = {
-    "head": ("head",), "neck": ("neck", "torso", "head"), "belly": ("torso",), "shoulder": ("upper_arm",),
-    "elbow": ("upper_arm", "forearm"), "wrist": ("forearm", "hand"), "hip": ("thigh",),
-    "knee": ("thigh", "shin"), "ankle": ("shin", "foot"),
+    "head": ("head",), "neck": ("neck", "torso", "head"), "belly": ("torso",), "shoulder":
+    ("upper_arm",), "elbow": ("upper_arm", "forearm"), "wrist": ("forearm", "hand"), "hip":
+    ("thigh",), "knee": ("thigh", "shin"), "ankle": ("shin", "foot"),
 }  # fmt: skip
 # A shoulder or hip that is at most this much behind the trunk's middle shows through the shirt.
 _TORSO_SLACK = 0.05
@@ -36,7 +38,7 @@ _TORSO_SLACK = 0.05
 
 @dataclass
 class Layer:
-    """One person's picture: ``colour`` (H, W, 3) premultiplied by ``alpha`` (H, W); ``part`` ids or 0."""
+    """A picture ``colour`` (H, W, 3), premultiplied by ``alpha`` (H, W), with ``part`` ids or 0."""
 
     colour: np.ndarray
     alpha: np.ndarray
@@ -45,9 +47,13 @@ class Layer:
     @classmethod
     def empty(cls, height: int, width: int) -> Layer:
         colour = np.zeros((height, width, 3), np.float32)
-        return cls(colour, np.zeros((height, width), np.float32), np.zeros((height, width), np.uint8))
+        return cls(
+            colour, np.zeros((height, width), np.float32), np.zeros((height, width), np.uint8)
+        )
 
-    def blend(self, box: tuple[slice, slice], alpha: np.ndarray, colour: np.ndarray, part: int) -> None:
+    def blend(
+        self, box: tuple[slice, slice], alpha: np.ndarray, colour: np.ndarray, part: int
+    ) -> None:
         """Put ``colour`` with coverage ``alpha`` in front of what is there."""
         keep = 1 - alpha
         self.colour[box] = self.colour[box] * keep[..., None] + colour * alpha[..., None]
@@ -56,7 +62,12 @@ class Layer:
 
 
 def draw_capsule(
-    layer: Layer, a: np.ndarray, b: np.ndarray, radii: tuple[float, float], texture: np.ndarray, part: int
+    layer: Layer,
+    a: np.ndarray,
+    b: np.ndarray,
+    radii: tuple[float, float],
+    texture: np.ndarray,
+    part: int,
 ) -> None:
     """A rounded bar from ``a`` to ``b`` (2,), px, with its texture along and across."""
     reach = max(radii) + 1
@@ -77,25 +88,37 @@ def draw_capsule(
     layer.blend(box, alpha, colour * shade[..., None].astype(np.float32), part)
 
 
-def draw_figure(layer: Layer, posture: Posture, index: int, body: Body, look: Appearance, scale: float,
+def draw_figure(layer: Layer, posture: Posture, index: int, body: Body, look: Appearance, scale:
+float,
                 origin: np.ndarray) -> None:  # fmt: skip
-    """Draw the posture at time ``index``, ``scale`` px per body height, the root's zero at ``origin`` px."""
+    """Draw the posture at time ``index``: ``scale`` px per body height, its zero at ``origin``."""
     points = {name: p[index] for name, p in posture.points.items()}
     flat = {name: p[:2] * scale + origin for name, p in points.items()}
     thick = scale * body.thickness
-    jobs = []
+    jobs: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
     for side in SIDES:
         for limb, (start, end, r0, r1) in _LIMBS.items():
             name, start, end = f"{side}_{limb}", f"{side}_{start}", f"{side}_{end}"
-            depth = (points[start][2] + points[end][2]) / 2 - (0.02 if limb in ("hand", "foot") else 0)
+            depth = (points[start][2] + points[end][2]) / 2 - (
+                0.02 if limb in ("hand", "foot") else 0
+            )
             radii = (max(r0 * thick, 0.8), max(r1 * thick, 0.8))
             args = (layer, flat[start], flat[end], radii, look.limbs[name], PARTS[name])
             jobs.append((depth, draw_capsule, args))
     torso, head = posture.torso[index], posture.head[index]
     jobs.append((_torso_depth(points), _draw_torso, (layer, flat, torso, thick, look)))
-    neck = (layer, flat["neck"], flat["head"], (0.03 * thick,) * 2, look.limbs["neck"], PARTS["neck"])
+    neck = (
+        layer,
+        flat["neck"],
+        flat["head"],
+        (0.03 * thick,) * 2,
+        look.limbs["neck"],
+        PARTS["neck"],
+    )
     jobs.append((points["neck"][2], draw_capsule, neck))
-    jobs.append((points["head"][2], _draw_head, (layer, flat["head"], head, scale * body.head, look)))
+    jobs.append(
+        (points["head"][2], _draw_head, (layer, flat["head"], head, scale * body.head, look))
+    )
     for _, draw, args in sorted(jobs, key=lambda job: -job[0]):
         draw(*args)
 
@@ -131,7 +154,9 @@ def _draw_torso(
     discs += [(flat["belly"], 0.055 * thick)]
     turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     ring = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    outline = np.concatenate([centre + radius * ring for centre, radius in discs]).astype(np.float32)
+    outline = np.concatenate([centre + radius * ring for centre, radius in discs]).astype(
+        np.float32
+    )
     grid = _grid(layer, outline.min(0) - 1, outline.max(0) + 1)
     if grid is None:
         return
@@ -162,7 +187,7 @@ def _draw_torso(
 def _draw_head(
     layer: Layer, centre: np.ndarray, frame: np.ndarray, radius: float, look: Appearance
 ) -> None:
-    """An ellipsoid with hair, eyes, nose and mouth on its surface: seen from behind it is all hair."""
+    """An ellipsoid with hair, eyes, nose and mouth on it: from behind it is all hair."""
     up = -frame[:, 1]
     flat = max(float(np.hypot(up[0], up[1])), 1e-3)
     vx, vy = up[0] / flat, up[1] / flat
@@ -194,7 +219,7 @@ def _draw_head(
 def _grid(
     layer: Layer, low: np.ndarray, high: np.ndarray
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
-    """Pixels of the rectangle that lie in the picture: slices, x (1, w) and y (h, 1) of their centres."""
+    """The rectangle's pixels in the picture: slices, x (1, w) and y (h, 1) of their centres."""
     height, width = layer.alpha.shape
     x0, y0 = np.maximum(np.floor(low), 0).astype(int)
     x1, y1 = np.minimum(np.ceil(high), (width, height)).astype(int)

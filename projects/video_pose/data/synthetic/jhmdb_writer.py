@@ -23,13 +23,20 @@ JOINT_ORDER = (
     "right_knee left_knee right_wrist left_wrist right_ankle left_ankle"
 ).split()
 # Stems of clip names with characters that shells and globs trip over, as real clips have them.
-_STEMS = ("film_scene", "Who's_there!_scene", "Take_2_(cut)", "me@home", 'The_"Best"_Of', "A&B_[HD]")
+_STEMS = (
+    "film_scene",
+    "Who's_there!_scene",
+    "Take_2_(cut)",
+    "me@home",
+    'The_"Best"_Of',
+    "A&B_[HD]",
+)
 _SPLITS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
 class JHMDBClip:
-    """What the split files need to know of a written clip; ``whole``: every joint inside the frame."""
+    """What the split files tell of a clip; ``whole``: every joint is inside the frame."""
 
     action: str
     name: str
@@ -76,7 +83,7 @@ def _write_frames(root: Path, action: str, name: str, frames: np.ndarray, frames
 
 
 def _positions(joints: np.ndarray, scale: np.ndarray, scene: Scene, action: str) -> dict:
-    """Fields of joint_positions.mat; joints (N, K, 2) are continuous, the file counts pixels from 1."""
+    """Fields of joint_positions.mat from continuous joints (N, K, 2); it counts pixels from 1."""
     height, width = scene.frames.shape[1:3]
     pixels = (joints + 0.5).transpose(2, 1, 0)
     # A puppet of scale 1 is taken to be 200 px high.
@@ -93,7 +100,8 @@ def _positions(joints: np.ndarray, scale: np.ndarray, scene: Scene, action: str)
 
 
 def write_splits(root: Path, clips: list[JHMDBClip]) -> None:
-    """Split 1 is the one that was planned; 2 and 3 rotate each action's clips through the test part.
+    """Split 1 is the one that was planned; 2 and 3 rotate each action's clips through the test
+    part.
 
     ``sub_splits`` lists only clips whose joints are all inside the frame.
     """

@@ -1,12 +1,13 @@
 """Families of motion: each returns joint angles over time, its parameters drawn at random.
 
-A family is a function ``(rng, t) -> {channel: (T,)}``; t is (T,) in seconds, channels and units are those
-of ``skeleton.pose_body``. Every family is smooth in t, so frames between frames (motion blur) exist.
+A family is a function ``(rng, t) -> {channel: (T,)}``; t is (T,) in seconds, channels and units are
+those of ``skeleton.pose_body``. Every family is smooth in t, so frames between frames (motion blur)
+exist.
 """
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -248,11 +249,11 @@ def lie(rng: np.random.Generator, t: np.ndarray) -> Angles:
 def sign(rng: np.random.Generator, t: np.ndarray) -> Angles:
     """A signer, seen from the front: arms and trunk move freely, the legs hang."""
     d = _Draw(rng, t, (0.5, 1.0))
-    angles = {"yaw": d.value(-50, 50) + d.drift(-15, 15), "roll": d.value(-30, 30) + d.drift(-8, 8)}
-    angles.update(bend=d.drift(-10, 25), side=d.drift(-20, 20), turn=d.drift(-30, 30))
+    angles = {"yaw": d.value(-50, 50) + d.drift(-15, 15), "roll": d.value(-35, 35) + d.drift(-8, 8)}
+    angles.update(bend=d.drift(-10, 25), side=d.drift(-25, 25), turn=d.drift(-30, 30))
     for side in SIDES:
-        angles[f"{side}_arm_flex"] = d.value(-20, 60) + d.drift(-30, 60)
-        angles[f"{side}_arm_out"] = d.value(0, 90) + d.drift(-10, 60)
+        angles[f"{side}_arm_flex"] = d.value(-20, 90) + d.drift(-30, 60)
+        angles[f"{side}_arm_out"] = d.value(0, 130) + d.drift(-10, 50)
         angles[f"{side}_arm_twist"] = d.value(-100, 60) + d.drift(-20, 20)
         angles[f"{side}_elbow"] = d.drift(5, 135)
     return angles

@@ -1,7 +1,7 @@
 """Synthetic videos in the files of Penn Action, with the surprises of the real ones.
 
-``frames/NNNN/FFFFFF.jpg`` from 000001 and ``labels/NNNN.mat``. Index 1 of each pair of joints is the
-person's **right**, as the real data have it (and the official README does not).
+``frames/NNNN/FFFFFF.jpg`` from 000001 and ``labels/NNNN.mat``. Index 1 of each pair of joints is
+the person's **right**, as the real data have it (and the official README does not).
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def _labels(plan: VideoPlan, person: PersonTrack) -> dict:
         x, y = np.where(hidden, 1.0, x), np.where(hidden, 1.0, y)
     if plan.index % 5 == 2:
         x, y = _as_integers(x), _as_integers(y)
+    if plan.index % 10 == 9:
+        # And some have a box without area.
+        boxes[len(boxes) // 2, 2:] = boxes[len(boxes) // 2, :2]
     if plan.index % 10 == 6:
         # Some real files lack the last frame's box.
         boxes = boxes[:-1]

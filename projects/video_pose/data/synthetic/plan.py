@@ -1,4 +1,4 @@
-"""Which videos a synthetic dataset holds: decided before anything is rendered, from the seed alone."""
+"""Which videos a synthetic dataset holds, decided before anything is rendered."""
 
 from __future__ import annotations
 
@@ -28,13 +28,24 @@ class VideoPlan:
 
     def scene_arguments(self) -> dict[str, Any]:
         """Arguments that every format hands to ``render_scene``."""
-        return {"frames": self.frames, "size": self.size, "action": self.action, "occluders": self.occluders}
+        return {
+            "frames": self.frames,
+            "size": self.size,
+            "action": self.action,
+            "occluders": self.occluders,
+        }
 
 
 def plan_videos(
-    parts: dict[str, int], *, frames: tuple[int, int], size: tuple[int, int], seed: int, occluders: str
+    parts: dict[str, int],
+    *,
+    frames: tuple[int, int],
+    size: tuple[int, int],
+    seed: int,
+    occluders: str,
 ) -> list[VideoPlan]:
-    """Plan the videos of every part: actions in turn, so that each part has as many kinds as it can.
+    """Plan the videos of every part: actions in turn, so that each part has as many kinds as it
+    can.
 
     Args:
         parts: "train", "val", "test" -> number of videos.

@@ -14,24 +14,27 @@ from .appearance import Appearance, draw_appearance
 from .background import OCCLUDER, Background, Occluder, passing_occluders
 from .figure import Layer, draw_figure, visible_joints
 from .motion import FAMILIES, sign
+from .placement import place_bust, place_crossing, place_whole
 from .skeleton import JOINTS, Body, Posture, pose_body
 
 FPS = 25.0
+OCCLUDERS = ("none", "light", "heavy")
+FRAMINGS = ("whole", "cut", "bust")
 HEAVY_JOINTS = [name for name in JOINTS if name.endswith(("elbow", "wrist", "knee", "ankle"))]
 # Times of the pictures that one blurred frame averages, in frames; the labels are those of time 0.
 _SHUTTER = np.array([0.0, -0.3, 0.3])
 # Px that a joint moves while the shutter is open before blur is worth drawing.
 _SHARP = 1.0
-# Share of the body's height that the flesh reaches beyond the joints.
-_FLESH = 0.11
+# Standard deviation of the camera's tilt, degrees.
+_TILT = 16.0
 
 
 @dataclass(frozen=True)
 class PersonTrack:
-    """One person through a video: action, joints (N, K, 2), ``visible`` (nothing in front, inside the
-    frame) and ``inside`` bool (N, K), silhouettes ``masks`` bool (N, H, W) (own shape, whatever is in
-    front of it), ``boxes`` (N, 4) XYXY through the centres of the silhouette's extreme pixels (zeros
-    where it is empty), ``scale`` (N,) px per body height."""
+    """One person through a video: action, joints (N, K, 2), ``visible`` (nothing in front, inside
+    the frame) and ``inside`` bool (N, K), silhouettes ``masks`` bool (N, H, W) (own shape, whatever
+    is in front of it), ``boxes`` (N, 4) XYXY through the centres of the silhouette's extreme pixels
+    (zeros where it is empty), ``scale`` (N,) px per body height."""
 
     action: str
     joints: np.ndarray
@@ -44,7 +47,7 @@ class PersonTrack:
 
 @dataclass(frozen=True)
 class Scene:
-    """``frames`` uint8 (N, H, W, 3) and the people in it, who are named by their place in the list."""
+    """``frames`` uint8 (N, H, W, 3) and the people, named by their place in the list."""
 
     frames: np.ndarray
     people: list[PersonTrack]
@@ -83,7 +86,8 @@ def render_scene(
         frames: N, at least 1.
         size: (W, H), px.
         action: a family of ``motion.FAMILIES`` for everybody; ``None`` draws one each.
-        occluders: "none", "light" (a third of the videos has one passing by), or "heavy" (several hide
+        occluders: "none", "light" (a third of the videos has one passing by), or "heavy" (several
+        hide
             limbs for five to nine frames each, so that one frame alone cannot know where they are).
         framing: "whole" (the body stays inside the frame), "cut" (part of it leaves the frame) or
             "bust" (a signer from the waist up).
@@ -92,8 +96,8 @@ def render_scene(
         ValueError: for an unknown action, occluders or framing, or counts below 1.
     """
     _check("action", action, (None, *FAMILIES))
-    _check("occluders", occluders, ("none", "light", "heavy"))
-    _check("framing", framing, ("whole", "cut", "bust"))
+    _check("occluders", occluders, OCCLUDERS)
+    _check("framing", framing, FRAMINGS)
     if people < 1 or frames < 1:
         raise ValueError(f"people={people} and frames={frames} must both be at least 1")
     rng = np.random.default_rng(seed)
@@ -125,57 +129,27 @@ def _draw_actor(
     action: str | None, framing: str,
 ) -> _Actor:  # fmt: skip
     if action is None:
-        action = str(rng.choice(["walk", "run", "wave", "dance"] if people > 1 else sorted(FAMILIES)))
+        action = str(
+            rng.choice(["walk", "run", "wave", "dance"] if people > 1 else sorted(FAMILIES))
+        )
     family = sign if framing == "bust" else FAMILIES[action]
     body, look = Body.draw(rng), draw_appearance(rng)
     # Sub-frames follow each other: index 3 n is the labelled time of frame n.
     times = (np.arange(frames)[:, None] + _SHUTTER).ravel() / FPS
-    posture = pose_body(body, family(rng, times))
+    angles = family(rng, times)
+    # Nobody holds a camera straight.
+    angles["roll"] = angles.get("roll", 0.0) + rng.normal(0, _TILT)
+    posture = pose_body(body, angles)
     zoom = 1 + rng.uniform(-0.25, 0.25) * np.linspace(-1, 1, times.size)
     if people > 1:
-        scale, origin = _crossing(rng, index, people, zoom, size)
+        scale, origin = place_crossing(rng, index, people, zoom, size)
     elif framing == "bust":
-        scale, origin = _bust(rng, zoom, size)
+        scale, origin = place_bust(rng, zoom, size)
     else:
-        scale, origin = _fit(rng, posture, zoom, size, framing)
-    return _Actor("sign" if framing == "bust" else action, body, look, posture, scale, origin, scale[0])
-
-
-def _fit(
-    rng: np.random.Generator, posture: Posture, zoom: np.ndarray, size: tuple[int, int], framing: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (M,) and origin (M, 2) that put the whole motion inside the frame (or partly beyond it)."""
-    points = np.stack([posture.points[name][:, :2] for name in posture.points], axis=1)
-    path = np.linspace(0, 1, zoom.size)[:, None] * rng.uniform(-0.25, 0.25, 2) * (1, 0.4)
-    points = (points + path[:, None]) * zoom[:, None, None]
-    low, high = points.min((0, 1)) - _FLESH * zoom.max(), points.max((0, 1)) + _FLESH * zoom.max()
-    scale = float(np.min(size / (high - low))) * rng.uniform(0.72, 1.0)
-    slack = size - scale * (high - low)
-    shift = rng.uniform(0, 1, 2) * slack
-    if framing == "cut":
-        shift += rng.choice([-1, 1], 2) * rng.uniform(0.1, 0.3, 2) * scale + (shift - slack / 2)
-    return scale * zoom, (shift - scale * low) + path * (scale * zoom)[:, None]
-
-
-def _bust(
-    rng: np.random.Generator, zoom: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The hips near the lower edge, head and raised hands inside the frame."""
-    scale = size[1] * rng.uniform(1.05, 1.35) * zoom
-    path = np.linspace(-0.5, 0.5, zoom.size)[:, None] * rng.uniform(-20, 20, 2) * (1, 0.2)
-    start = np.array([size[0] * rng.uniform(0.4, 0.6), size[1] * rng.uniform(0.9, 1.0)])
-    return scale, start + path
-
-
-def _crossing(
-    rng: np.random.Generator, index: int, people: int, zoom: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every second person walks to the left, the others to the right; all meet near the middle."""
-    scale = size[1] * rng.uniform(0.5, 0.75) * zoom
-    ends = np.array([rng.uniform(0.1, 0.4), rng.uniform(0.6, 0.9)])[:: 1 if index % 2 else -1]
-    x = np.linspace(*ends, zoom.size) * size[0]
-    y = size[1] * rng.uniform(0.48, 0.6)
-    return scale, np.stack([x, np.full_like(x, y)], axis=1)
+        scale, origin = place_whole(rng, posture, zoom, size, framing)
+    return _Actor(
+        "sign" if framing == "bust" else action, body, look, posture, scale, origin, scale[0]
+    )
 
 
 def _draw_occluders(
@@ -193,7 +167,7 @@ def _draw_occluders(
 
 
 def _draw_person(actor: _Actor, n: int, size: tuple[int, int]) -> Layer:
-    """The person at frame n, blurred by their own motion; part ids are those of the labelled time."""
+    """The person at frame n, blurred by motion; part ids are those of the labelled time."""
     points = [actor.flat(i) for i in (3 * n, 3 * n + 1, 3 * n + 2)]
     moved = np.abs(points[2] - points[1]).max()
     layers = []
@@ -244,7 +218,7 @@ def _track(actor: _Actor, rows: list[tuple[np.ndarray, ...]], size: tuple[int, i
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:
-    """Box (4,) XYXY through the centres of the extreme pixels of a bool (H, W) mask; zeros if empty."""
+    """Box (4,) XYXY through the centres of a mask's extreme pixels; zeros if it is empty."""
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not xs.size:
         return np.zeros(4)

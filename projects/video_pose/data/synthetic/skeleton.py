@@ -1,14 +1,14 @@
 """An articulated body in three dimensions: joint angles in, joint positions out.
 
 Camera axes: x to the image's right, y down, z away from the camera. Body axes of a person who faces
-the camera: x to the person's left, y down, z to the back. So the person's left is the image's right.
-Lengths are in body heights, angles in degrees. T is the number of points in time.
+the camera: x to the person's left, y down, z to the back. So the person's left is the image's
+right. Lengths are in body heights, angles in degrees. T is the number of points in time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Mapping
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Posture:
-    """Positions ``points`` name -> (T, 3), and rotations (T, 3, 3) of torso and head (body -> camera)."""
+    """``points`` name -> (T, 3), and rotations (T, 3, 3), body to camera, of torso and head."""
 
     points: dict[str, np.ndarray]
     torso: np.ndarray
@@ -71,11 +71,12 @@ def pose_body(body: Body, angles: Mapping[str, np.ndarray]) -> Posture:
 
     Args:
         body: the bones.
-        angles: channel -> (T,), in degrees; a channel that is absent is 0. Whole body: ``roll`` (in the
+        angles: channel -> (T,), in degrees; a channel that is absent is 0. Whole body: ``roll`` (in
+        the
             image, clockwise), ``pitch``, ``yaw`` (0 faces the camera), ``root_x``, ``root_y`` (body
-            heights). Trunk: ``bend`` (forward), ``side``, ``twist``; head: ``nod``, ``turn``. Limbs, for
-            ``right`` and ``left``: ``<side>_arm_flex`` (forward), ``_arm_out``, ``_arm_twist``,
-            ``_elbow``, ``_leg_flex``, ``_leg_out``, ``_leg_twist``, ``_knee``.
+            heights). Trunk: ``bend`` (forward), ``side``, ``twist``; head: ``nod``, ``turn``.
+            Limbs, for ``right`` and ``left``: ``<side>_arm_flex`` (forward), ``_arm_out``,
+            ``_arm_twist``, ``_elbow``, ``_leg_flex``, ``_leg_out``, ``_leg_twist``, ``_knee``.
     """
     frames = max((np.size(v) for v in angles.values()), default=1)
 
@@ -89,7 +90,9 @@ def pose_body(body: Body, angles: Mapping[str, np.ndarray]) -> Posture:
     root = np.stack([get("root_x"), get("root_y"), np.zeros(frames)], axis=1)
     points = {"belly": root - 0.35 * body.spine * torso[..., 1]}
     points["neck"] = root - (body.spine + 0.3 * body.neck) * torso[..., 1]
-    points["head"] = points["neck"] - 0.7 * body.neck * torso[..., 1] - body.head * 0.8 * head[..., 1]
+    points["head"] = (
+        points["neck"] - 0.7 * body.neck * torso[..., 1] - body.head * 0.8 * head[..., 1]
+    )
     for side, sign in SIDES.items():
         shoulder = root - 0.97 * body.spine * torso[..., 1] + sign * body.shoulder * torso[..., 0]
         hip = root + sign * body.hip * pelvis[..., 0]
@@ -109,7 +112,7 @@ def pose_body(body: Body, angles: Mapping[str, np.ndarray]) -> Posture:
     return Posture(points, torso, head)
 
 
-def _limb(get, side: str, limb: str, sign: float) -> np.ndarray:
+def _limb(get: Callable[[str], np.ndarray], side: str, limb: str, sign: float) -> np.ndarray:
     """Rotation (T, 3, 3) of an upper arm or thigh that hangs down at zero angles."""
     out = rotation("z", -sign * get(f"{side}_{limb}_out"))
     flex = rotation("x", -get(f"{side}_{limb}_flex"))
