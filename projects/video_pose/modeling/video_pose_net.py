@@ -176,19 +176,19 @@ class VideoPoseNet(nn.Module):
         """Run whole clips from fresh states: images (B, T, 3, H, W), centers (B, T, 2) crop px."""
         clips, frames = images.shape[:2]
         normalized = self.normalize(images.flatten(0, 1))
-        if self.freeze_encoder:
-            with torch.no_grad():
-                flat = self.encode(normalized)
-        else:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             flat = self.encode(normalized)
         features = flat.view(clips, frames, *flat.shape[1:])
         center_maps = self._center_maps(centers.flatten(0, 1), images.shape[-2:])
         center_maps = center_maps.view(clips, frames, *center_maps.shape[1:])
         first = normalized.view(clips, frames, *normalized.shape[1:])[:, 0]
-        state = self.begin(first, features[:, 0])
+        return self.scan_features(features, center_maps, self.begin(first, features[:, 0]))
+
+    def scan_features(self, features: Tensor, center_maps: Tensor, state: Any) -> ClipMaps:
+        """Advance fresh rows over clips: features (B, T, ...), center_maps (B, T, 1, h, w)."""
         extra = self.extra_maps(features, state)
         heatmaps = []
-        for t in range(frames):
+        for t in range(features.shape[1]):
             maps, state = self.advance(features[:, t], center_maps[:, t], state)
             heatmaps.append(maps)
         return ClipMaps(torch.stack(heatmaps, 1), extra)
