@@ -1,0 +1,117 @@
+"""Checkpoints that survive a kill, start video models from image models, and match joints by name."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from safetensors import safe_open
+from torch import Tensor, nn
+
+# Where the tensors of a bare backbone belong, by kind of model.
+_BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
+
+
+class PoseCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, and beyond it:
+
+    * reads ``.safetensors`` (with joint names in the file's metadata, comma-separated, as "joints");
+    * writes to a temporary file first, so that a kill never leaves half a checkpoint;
+    * records the model's joints, and on loading moves the channels of joints that both models have
+      to their new places; channels of other joints keep their initial values;
+    * a file of a bare backbone is loaded into the backbone;
+    * refuses a file of which no tensor fits.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``name``.pth with the model, the checkpointables, the joints and ``kwargs``."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data: dict[str, Any] = {"model": kwargs.pop("model", None) or self.model.state_dict()}
+        data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
+        if hasattr(self.model, "joint_names"):
+            data["joints"] = list(self.model.joint_names)
+        data.update(kwargs)
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        torch.save(data, path + ".tmp")
+        os.replace(path + ".tmp", path)
+        self.tag_last_checkpoint(os.path.basename(path))
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.endswith(".safetensors"):
+            return super()._load_file(filename)
+        with safe_open(filename, framework="pt") as file:
+            metadata = file.metadata() or {}
+            loaded: dict[str, Any] = {"model": {key: file.get_tensor(key) for key in file.keys()}}
+        if metadata.get("joints"):
+            loaded["joints"] = metadata["joints"].split(",")
+        return loaded
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        own = self.model.state_dict()
+        tensors = _prefixed({k: torch.as_tensor(v) for k, v in checkpoint["model"].items()}, own)
+        if not checkpoint.get("matching_heuristics") and not any(key in own for key in tensors):
+            raise ValueError(
+                f"no tensor of the checkpoint fits the model: it has {list(tensors)[:3]}..., "
+                f"the model wants {list(own)[:3]}..."
+            )
+        joints = checkpoint.get("joints")
+        if joints and joints != getattr(self.model, "joint_names", joints):
+            tensors = carry_over_joints(self.model, tensors, joints)
+            self.logger.info(
+                "Joints carried over by name: %s of %s",
+                [j for j in self.model.joint_names if j in joints],
+                self.model.joint_names,
+            )
+        checkpoint["model"] = tensors
+        return super()._load_model(checkpoint)
+
+
+def _prefixed(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors`` with the prefix under which most of them are in ``own``."""
+    stripped = {key.removeprefix("module."): value for key, value in tensors.items()}
+    prefix = max(_BACKBONE_PREFIXES, key=lambda p: sum(p + key in own for key in stripped))
+    return {prefix + key: value for key, value in stripped.items()}
+
+
+def carry_over_joints(
+    model: nn.Module, tensors: dict[str, Tensor], joints: list[str]
+) -> dict[str, Tensor]:
+    """Rearrange the joints' channels of a checkpoint for a model with other joints.
+
+    Args:
+        model: a ``VideoPoseNet``; its ``channel_labels`` says which channels belong to which joint.
+        tensors: of the checkpoint, by name. joints: the checkpoint's joints.
+
+    Returns:
+        A dict as ``tensors``; of the affected ones, the model's own values with the channels of the
+        shared labels replaced.
+    """
+    old_labels = model.channel_labels(joints)
+    new_labels = model.channel_labels(model.joint_names)
+    own, out = model.state_dict(), dict(tensors)
+    for name, dims in new_labels.items():
+        if name not in tensors or name not in own:
+            continue
+        merged, source = own[name].detach().clone().cpu(), tensors[name].to(own[name].dtype)
+        old_index: list[Any] = [slice(None)] * merged.dim()
+        new_index: list[Any] = [slice(None)] * merged.dim()
+        for dim, labels in dims.items():
+            old = old_labels[name][dim]
+            if len(old) != source.shape[dim]:
+                raise ValueError(
+                    f"checkpoint tensor {name} has {source.shape[dim]} channels in dimension {dim}, "
+                    f"but its joints {joints} make {len(old)}"
+                )
+            shared = [label for label in labels if label in old]
+            old_index[dim] = torch.tensor([old.index(label) for label in shared])
+            new_index[dim] = torch.tensor([labels.index(label) for label in shared])
+        if len(dims) == 2:  # both index lists at once: rows x columns
+            for index in (old_index, new_index):
+                index[0], index[1] = index[0][:, None], index[1][None, :]
+        merged[tuple(new_index)] = source[tuple(old_index)]
+        out[name] = merged
+    return out

@@ -1,0 +1,87 @@
+"""Hooks that keep a run resumable."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+logger = logging.getLogger(__name__)
+
+
+class ResumableCheckpoints(HookBase):
+    """Saves ``model_<iteration>`` every ``period`` iterations, ``model_resume`` every ``seconds``,
+    ``model_final`` at the end, and ``model_resume`` when the run is interrupted.
+
+    An interrupt (Ctrl-C or SIGTERM) is taken at the end of the step under way, so that what is saved
+    is the state between two steps; then ``KeyboardInterrupt`` is raised. A second one acts at once.
+    """
+
+    def __init__(self, checkpointer: Any, *, period: int, seconds: float) -> None:
+        self._checkpointer = checkpointer
+        self._period = period
+        self._seconds = seconds
+        self._interrupted = False
+        self._previous: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        self._last = time.monotonic()
+        self._interrupted = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._handle)
+            except ValueError:  # not in the main thread: leave signals to whoever runs it
+                return
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._any_rank_interrupted():
+            self._save("model_resume")
+            logger.info("Interrupted after %d iterations; --resume continues from here", done)
+            raise KeyboardInterrupt
+        if done >= self.trainer.max_iter:
+            return
+        if self._period > 0 and done % self._period == 0:
+            self._save(f"model_{self.trainer.iter:07d}")
+        elif self._seconds > 0 and time.monotonic() - self._last > self._seconds:
+            self._save("model_resume")
+
+    def after_train(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+        # after_train also runs after an error; only a complete run has a final model.
+        if self.trainer.iter >= self.trainer.max_iter:
+            self.trainer.save_final(self._checkpointer)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        logger.info("Interrupt: finishing this step and saving (once more to stop at once)")
+
+    def _any_rank_interrupted(self) -> bool:
+        if comm.get_world_size() == 1:
+            return self._interrupted
+        if self.trainer.iter % 10:  # ranks agree every ten steps, not at every one
+            return False
+        return any(comm.all_gather(self._interrupted))
+
+    def _save(self, name: str) -> None:
+        self._last = time.monotonic()
+        self._checkpointer.save(name, iteration=self.trainer.iter)
+
+
+class AverageWeights(HookBase):
+    """Updates the trainer's `WeightAverage` after every step."""
+
+    def __init__(self, average: Any) -> None:
+        self._average = average
+
+    def after_step(self) -> None:
+        self._average.update()

@@ -1,0 +1,85 @@
+"""Optimizers with learning-rate factors by part of the model and by kind of parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver.build import reduce_param_groups
+from torch import nn
+
+OPTIMIZERS = ("SGD", "ADAM", "ADAMW")
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD, Adam or AdamW over the trainable parameters of ``model``.
+
+    Raises:
+        ValueError: unknown SOLVER.OPTIMIZER, or nothing to train.
+    """
+    name = cfg.SOLVER.OPTIMIZER.upper()
+    if name not in OPTIMIZERS:
+        raise ValueError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER!r}: choose from {OPTIMIZERS}")
+    groups = parameter_groups(cfg, model)
+    if not groups:
+        raise ValueError("no parameter of the model is trainable")
+    if name == "SGD":
+        return torch.optim.SGD(
+            groups,
+            lr=cfg.SOLVER.BASE_LR,
+            momentum=cfg.SOLVER.MOMENTUM,
+            nesterov=cfg.SOLVER.NESTEROV,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        )
+    kind = torch.optim.Adam if name == "ADAM" else torch.optim.AdamW
+    return kind(
+        groups,
+        lr=cfg.SOLVER.BASE_LR,
+        betas=tuple(cfg.SOLVER.ADAM_BETAS),
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        fused=True,
+    )
+
+
+def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """Groups of equal learning rate and decay.
+
+    The rate of a parameter is BASE_LR times the factors that apply to it: the model's own by prefix
+    of the name (``model.lr_factors()``, where it has that method), ENCODER_LR_FACTOR within
+    ``model.encoder_modules()``, and BIAS_LR_MULTIPLIER for biases of convolutions and linear layers.
+    """
+    solver = cfg.SOLVER
+    factors = dict(model.lr_factors()) if hasattr(model, "lr_factors") else {}
+    encoder = {
+        id(parameter)
+        for module in (model.encoder_modules() if hasattr(model, "encoder_modules") else ())
+        for parameter in module.parameters()
+    }
+    groups, seen = [], set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            full = f"{module_name}.{name}" if module_name else name
+            rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
+            if isinstance(module, _NORMS):
+                decay = solver.WEIGHT_DECAY_NORM
+            elif parameter.dim() <= 1 and solver.BIAS_DECAY >= 0:
+                decay = solver.BIAS_DECAY
+            if name == "bias" and not isinstance(module, _NORMS):
+                rate *= solver.BIAS_LR_MULTIPLIER
+            if id(parameter) in encoder:
+                rate *= cfg.MODEL.POSE.ENCODER_LR_FACTOR
+            for prefix, factor in factors.items():
+                if full.startswith(prefix):
+                    rate *= factor
+            groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
+    return reduce_param_groups(groups)

@@ -1,0 +1,172 @@
+"""The training loop: Detectron2's hooks around a step that autocasts on CPU and GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import weakref
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import TrainerBase, hooks
+from detectron2.engine.defaults import default_writers
+from detectron2.engine.train_loop import SimpleTrainer
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler
+from detectron2.utils import comm
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from video_pose.data.build import build_pose_train_loader
+from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.ema import WeightAverage
+from video_pose.engine.evaluation import evaluate
+from video_pose.engine.hooks import AverageWeights, ResumableCheckpoints
+from video_pose.engine.optimizer import build_optimizer
+from video_pose.engine.precision import training_dtype
+
+logger = logging.getLogger(__name__)
+# Losses are fetched from the device and logged once in so many steps.
+LOG_PERIOD = 20
+
+
+class PoseTrainer(TrainerBase):
+    """Trains the model of a configuration.
+
+    Usage: ``trainer = PoseTrainer(cfg); trainer.resume_or_load(resume); trainer.train()``.
+
+    Raises (from ``run_step``):
+        FloatingPointError: a loss is not finite (noticed within ``LOG_PERIOD`` steps).
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.model = build_model(cfg)
+        self.model.train()
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
+        self.device = torch.device(cfg.MODEL.DEVICE)
+        self.dtype = (
+            training_dtype(cfg.SOLVER.AMP.PRECISION, self.device) if cfg.SOLVER.AMP.ENABLED else None
+        )
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self._pending: list[dict[str, Tensor]] = []
+        self._data_seconds = 0.0
+        state = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.scaler,
+            "trainer": weakref.proxy(self),
+        }
+        self.average = None
+        if cfg.SOLVER.EMA_DECAY > 0:
+            self.average = state["average"] = WeightAverage(self.model, cfg.SOLVER.EMA_DECAY)
+        self.checkpointer = PoseCheckpointer(self.model, cfg.OUTPUT_DIR, **state)
+        self.wrapped = self._distribute(self.model)
+        self.register_hooks(self._build_hooks())
+
+    @staticmethod
+    def _distribute(model: torch.nn.Module) -> torch.nn.Module:
+        """Detectron2's ``create_ddp_model`` passes device ids, which a CPU model must not have."""
+        if comm.get_world_size() == 1:
+            return model
+        on_gpu = next(model.parameters()).device.type == "cuda"
+        ids = [comm.get_local_rank()] if on_gpu else None
+        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+    def _build_hooks(self) -> list[Any]:
+        cfg = self.cfg
+        items: list[Any] = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if self.average is not None:
+            items.append(AverageWeights(self.average))
+        items.append(
+            ResumableCheckpoints(
+                self.checkpointer,
+                period=cfg.SOLVER.CHECKPOINT_PERIOD,
+                seconds=cfg.SOLVER.CHECKPOINT_SECONDS,
+            )
+        )
+        items.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self.test, eval_after_train=False))
+        if comm.is_main_process():
+            writers = default_writers(cfg.OUTPUT_DIR, self.max_iter)
+            items.append(hooks.PeriodicWriter(writers, period=LOG_PERIOD))
+        return items
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue the run in OUTPUT_DIR, or start from MODEL.WEIGHTS.
+
+        Everything that decides the next step is restored: weights, optimizer, schedule, average,
+        iteration and the loader's position; random numbers of clips follow from seed and position.
+        """
+        resuming = resume and self.checkpointer.has_checkpoint()
+        if resume and not resuming:
+            logger.info("Nothing to resume in %s: starting anew", self.cfg.OUTPUT_DIR)
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resuming:
+            self.start_iter = self.iter + 1
+        elif self.average is not None:  # the average starts from the loaded weights
+            self.average.reset()
+
+    def train(self) -> Any:
+        """Run to SOLVER.MAX_ITER, then evaluate; returns the results of ``test``, {} without any."""
+        if self.start_iter < self.max_iter:
+            loader = build_pose_train_loader(self.cfg, start_iter=self.start_iter)
+            self._batches = iter(loader)
+            # Dropout continues differently in a resumed run than at its start.
+            torch.manual_seed(max(self.cfg.SEED, 0) + self.start_iter + comm.get_rank())
+            super().train(self.start_iter, self.max_iter)
+        return self.test() if self.cfg.DATASETS.TEST else {}
+
+    def run_step(self) -> None:
+        """Fetch a batch, compute the losses and step."""
+        started = time.perf_counter()
+        batch = next(self._batches)
+        self._data_seconds = time.perf_counter() - started
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            losses = self.wrapped(batch)
+            total = sum(losses.values())
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        if self.cfg.SOLVER.CLIP_GLOBAL_NORM > 0:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(
+                self.model.parameters(), self.cfg.SOLVER.CLIP_GLOBAL_NORM
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._log({key: value.detach() for key, value in losses.items()})
+
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        """Collect losses on the device; every LOG_PERIOD steps fetch, check and store their means."""
+        self._pending.append(losses)
+        last = self.iter + 1 >= self.max_iter
+        if len(self._pending) < LOG_PERIOD and not last:
+            return
+        means = {
+            key: torch.stack([step[key] for step in self._pending]).mean()
+            for key in self._pending[0]
+        }
+        self._pending.clear()
+        SimpleTrainer.write_metrics(means, self._data_seconds, self.iter)
+
+    def test(self) -> dict[str, Any]:
+        """Evaluate on DATASETS.TEST, with the averaged weights where there are any."""
+        context = self.average.applied() if self.average is not None else contextlib.nullcontext()
+        with context:
+            return evaluate(self.cfg, self.model)
+
+    def save_final(self, checkpointer: PoseCheckpointer) -> None:
+        """Write ``model_final``; its weights are the averaged ones where there are any."""
+        model = self.average.average if self.average is not None else None
+        checkpointer.save("model_final", iteration=self.max_iter - 1, model=model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As Detectron2's, for a checkpoint that a later run continues from."""
+        return {"iteration": min(self.iter, self.max_iter - 1)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.iter = state["iteration"]
