@@ -1,0 +1,242 @@
+"""Synthetic datasets on disk: fixed bytes, reuse, and what the real loaders read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+from video_pose.data.datasets.bbc_pose import load_bbc_pose
+from video_pose.data.datasets.coco_video import load_video_keypoints
+from video_pose.data.datasets.jhmdb import load_jhmdb, read_masks
+from video_pose.data.datasets.penn_action import load_penn_action
+from video_pose.data.frame_reader import FrameReader
+from video_pose.data.synthetic import jhmdb_writer, penn_action_writer
+from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
+from video_pose.data.synthetic.files import write_mat
+from video_pose.data.synthetic.jhmdb_writer import JHMDBClip, write_splits
+from video_pose.data.synthetic.plan import plan_videos
+from video_pose.data.synthetic.scene import render_scene
+from video_pose.data.synthetic.skeleton import JOINTS
+
+TOOL = Path(__file__).resolve().parents[3] / "tools" / "make_synthetic.py"
+
+
+def _options(
+    form: str, videos: int = 3, test_videos: int = 1, **changes: object
+) -> SyntheticOptions:
+    values = {"frames": (4, 6), "size": (96, 72), "seed": 5, **changes}
+    return SyntheticOptions(form, videos, test_videos, **values)
+
+
+def _digests(root: Path) -> dict[str, str]:
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _make(root: Path, *arguments: object, **changes: object) -> SyntheticOptions:
+    options = _options(*arguments, **changes)
+    assert make_dataset(root, options, workers=1)
+    return options
+
+
+def test_mat_files_hold_no_date(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    write_mat(path, {"x": np.arange(3.0)})
+    header = path.read_bytes()[:116]
+    assert header.startswith(b"MATLAB 5.0") and b"Created on" not in header
+    np.testing.assert_array_equal(loadmat(path)["x"], [[0, 1, 2]])
+
+
+@pytest.mark.parametrize("form", ["jhmdb", "penn_action", "bbc_pose", "coco_video"])
+def test_the_seed_fixes_every_byte_also_in_other_processes(form: str, tmp_path: Path) -> None:
+    options = _make(tmp_path / "here", form)
+    command = [sys.executable, str(TOOL), "--format", form, "--out", str(tmp_path / "there")]
+    command += "--videos 3 --test-videos 1 --frames 4 6 --size 96 72 --seed 5 --workers 2".split()
+    command += ["--people", "1"] if form == "coco_video" else []
+    subprocess.run(command, check=True, capture_output=True)
+    digests = _digests(tmp_path / "here")
+    assert digests == _digests(tmp_path / "there")
+    assert len(digests) > options.videos
+    _make(tmp_path / "other", form, seed=6)
+    assert digests != _digests(tmp_path / "other")
+
+
+def test_video_files_are_fixed_too_and_decode_to_the_frames(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _make(tmp_path / name, "jhmdb", frames_as="avi", frames=(15, 18))
+    assert _digests(tmp_path / "a") == _digests(tmp_path / "b")
+    track = load_jhmdb(str(tmp_path / "a"), 1, "train")[0]
+    plan = _plans("jhmdb", frames=(15, 18))
+    scenes = {jhmdb_writer.clip_name(p): render_scene(p.seed, **p.scene_arguments()) for p in plan}
+    frames = scenes[Path(track["video_file"]).stem].frames
+    decoded = FrameReader(1 << 24, "BGR").read(track, list(range(len(frames))))
+    assert len(decoded) == len(frames)
+    for ours, theirs in zip(decoded, frames):
+        assert np.abs(ours.astype(int) - theirs).mean() < 8
+
+
+def test_a_second_run_keeps_what_is_there_and_repairs_what_is_not(tmp_path: Path) -> None:
+    options = _make(tmp_path, "jhmdb")
+    digests = _digests(tmp_path)
+    assert not make_dataset(tmp_path, options, workers=1)
+    next(tmp_path.rglob("*.png")).unlink()
+    assert make_dataset(tmp_path, options, workers=1)
+    assert _digests(tmp_path) == digests
+
+
+def test_other_arguments_need_force_and_foreign_folders_are_never_touched(tmp_path: Path) -> None:
+    _make(tmp_path / "set", "jhmdb")
+    other = _options("penn_action")
+    with pytest.raises(FileExistsError, match="--force"):
+        make_dataset(tmp_path / "set", other, workers=1)
+    assert make_dataset(tmp_path / "set", other, force=True, workers=1)
+    assert not (tmp_path / "set" / "Rename_Images").exists()
+    assert (tmp_path / "set" / "labels" / "0001.mat").is_file()
+    foreign = tmp_path / "mine" / "frames" / "precious.jpg"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    with pytest.raises(FileExistsError, match="left alone"):
+        make_dataset(tmp_path / "mine", other, force=True, workers=1)
+    assert foreign.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"form": "mpii"}, "format='mpii'.*jhmdb"),
+        ({"form": "penn_action", "frames_as": "avi"}, "frames_as='avi'"),
+        ({"form": "jhmdb", "videos": 0}, "videos=0"),
+        ({"form": "jhmdb", "frames": (9, 4)}, r"frames=\(9, 4\)"),
+        ({"form": "jhmdb", "size": (97, 72)}, r"size=\(97, 72\)"),
+        ({"form": "jhmdb", "occluders": "some"}, "occluders='some'.*heavy"),
+        ({"form": "jhmdb", "people": 2}, "people=2"),
+    ],
+)
+def test_impossible_options_are_refused(changes: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_dataset(tmp_path, _options(**changes), workers=1)
+
+
+def _plans(form: str, videos: int = 3, test_videos: int = 1, frames: tuple = (4, 6)) -> list:
+    parts = {"train": videos, "test": test_videos}
+    if form == "bbc_pose":
+        parts["val"] = (test_videos + 1) // 2
+    return plan_videos(parts, frames=frames, size=(96, 72), seed=5, occluders="light")
+
+
+def test_jhmdb_reads_back_joints_boxes_and_masks(tmp_path: Path) -> None:
+    _make(tmp_path, "jhmdb")
+    plans = {jhmdb_writer.clip_name(p): p for p in _plans("jhmdb")}
+    tracks = load_jhmdb(str(tmp_path), 1, "train")
+    assert len(tracks) == 3 and len(load_jhmdb(str(tmp_path), 1, "test")) == 1
+    order = [JOINTS.index(name) for name in jhmdb_writer.JOINT_ORDER]
+    for track in tracks:
+        name = Path(track["file_names"][0]).parent.name
+        scene = render_scene(plans[name].seed, **plans[name].scene_arguments())
+        person = scene.people[0]
+        # The very coordinates: a shift by half a pixel on the way would show.
+        np.testing.assert_allclose(track["keypoints"][..., :2], person.joints[:, order], atol=1e-3)
+        np.testing.assert_allclose(track["boxes"], person.boxes)
+        masks = read_masks(track["masks"])
+        assert masks.any() and person.masks.sum() == (masks > 0).sum()
+        np.testing.assert_array_equal(cv2.imread(track["file_names"][1]), scene.frames[1])
+
+
+def test_jhmdb_has_awkward_names_and_clips_with_less(tmp_path: Path) -> None:
+    _make(tmp_path, "jhmdb", videos=12)
+    names = "".join(p.name for p in (tmp_path / "joint_positions").glob("*/*"))
+    assert all(mark in names for mark in "!('@\"&[")
+    lengths = {}
+    for path in (tmp_path / "joint_positions").glob("*/*/*.mat"):
+        clip = path.parent.relative_to(tmp_path / "joint_positions")
+        images = len(list((tmp_path / "Rename_Images" / clip).iterdir()))
+        masks = loadmat(tmp_path / "puppet_mask" / clip / "puppet_mask.mat")["part_mask"].shape[2]
+        lengths[str(clip)] = (loadmat(path)["pos_img"].shape[2] - images, masks - images)
+    assert (-1, 0) in lengths.values() and (0, -1) in lengths.values()
+    # Three splits, and a part of the clips (those inside the frame) in sub_splits.
+    assert len(list((tmp_path / "splits").iterdir())) == 3 * 12
+    listed = [p.read_text().count(".avi") for p in (tmp_path / "sub_splits").iterdir()]
+    assert 0 < sum(listed) < 3 * 13
+
+
+def test_splits_rotate_the_test_clips(tmp_path: Path) -> None:
+    clips = [JHMDBClip("walk", n, n == "a", n != "b") for n in "abc"]
+    write_splits(tmp_path, clips)
+
+    def read(folder: str, split: int) -> str:
+        return (tmp_path / folder / f"walk_test_split{split}.txt").read_text()
+
+    assert read("splits", 1) == "a.avi 2\nb.avi 1\nc.avi 1\n"
+    assert read("splits", 2) == "a.avi 1\nb.avi 1\nc.avi 2\n"
+    assert read("splits", 3) == "a.avi 1\nb.avi 2\nc.avi 1\n"
+    assert read("sub_splits", 1) == "a.avi 2\nc.avi 1\n"
+
+
+def test_penn_action_reads_back_joints_and_visibility(tmp_path: Path) -> None:
+    _make(tmp_path, "penn_action")
+    tracks = load_penn_action(str(tmp_path), "train")
+    assert len(tracks) == 3 and len(load_penn_action(str(tmp_path), "test")) == 1
+    order = [JOINTS.index(name) for name in penn_action_writer.JOINT_ORDER]
+    # The third video's coordinates are rounded.
+    for track, plan, error in zip(tracks, _plans("penn_action"), (1e-3, 1e-3, 0.501)):
+        person = render_scene(plan.seed, **plan.scene_arguments()).people[0]
+        np.testing.assert_allclose(track["keypoints"][..., :2], person.joints[:, order], atol=error)
+        visible = np.where(person.visible[:, order], 2, 1)
+        np.testing.assert_array_equal(track["keypoints"][..., 2], visible)
+        np.testing.assert_allclose(track["boxes"], person.boxes)
+
+
+def test_penn_action_has_the_defects_of_the_real_files(tmp_path: Path) -> None:
+    _make(tmp_path, "penn_action", videos=12, size=(320, 240))
+    labels = [loadmat(p) for p in sorted((tmp_path / "labels").iterdir())]
+    assert labels[0]["nframes"].dtype == np.uint8
+    assert {label["x"].dtype.kind for label in labels} == {"f", "u"}
+    short = [len(label["bbox"]) - len(label["x"]) for label in labels]
+    assert short[6] == -1 and sum(short) == -1
+    areas = [(label["bbox"][:, 2:] - label["bbox"][:, :2]).prod(axis=1).min() for label in labels]
+    assert areas[9] == 0 and areas[0] > 0
+    assert [int(label["train"].item()) for label in labels] == [1] * 12 + [-1]
+    assert sum(len(load_penn_action(str(tmp_path), part)) for part in ("train", "test")) == 13
+
+
+def test_bbc_pose_reads_back_labelled_frames(tmp_path: Path) -> None:
+    _make(tmp_path, "bbc_pose", frames=(8, 12))
+    for part, count in (("train", 3), ("val", 1), ("test", 1)):
+        tracks = load_bbc_pose(str(tmp_path), part, None)
+        assert len(tracks) == count
+        for track in tracks:
+            labelled = track["labelled"]
+            assert labelled.any() and len(track["file_names"]) == len(labelled)
+            # Manual labels are a third of the frames; the second training video has gaps.
+            if part != "train":
+                assert labelled.mean() < 0.5
+            points = track["keypoints"][labelled]
+            assert points.shape[1:] == (7, 3) and (points[..., 2] > 0).all()
+    numbers = [int(p.stem) for p in (tmp_path / "1").iterdir()]
+    assert max(numbers) - min(numbers) >= len(numbers)
+
+
+def test_coco_video_reads_back_tracks(tmp_path: Path) -> None:
+    options = _make(tmp_path, "coco_video", 1, 1, people=3, occluders="none")
+    path = tmp_path / "annotations" / "train.json"
+    tracks = load_video_keypoints(str(path), str(tmp_path), list(JOINTS))
+    assert sorted(track["track_id"] for track in tracks) == ["0", "1", "2"]
+    plan = plan_videos(
+        {"train": 1, "test": 1}, frames=(4, 6), size=(96, 72), seed=5, occluders="none"
+    )
+    arguments = {**plan[0].scene_arguments(), "action": None}
+    people = render_scene(plan[0].seed, people=options.people, **arguments).people
+    for track, person in zip(tracks, people):
+        points, known = track["keypoints"][..., :2], track["keypoints"][..., 2] > 0
+        np.testing.assert_array_equal(known, person.inside)
+        np.testing.assert_allclose(points[known], person.joints[known], atol=2e-3)
+    images = json.loads(path.read_text())["images"]
+    assert [image["frame_index"] for image in images] == list(range(plan[0].frames))
