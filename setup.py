@@ -49,6 +49,7 @@ setup(
         "av>=12",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
         "h5py",  # MATLAB files of version 7.3
         "numpy",
+        "protobuf",  # Caffe's weight files
         "safetensors",
         "scipy",  # MATLAB files up to version 7
     ],
@@ -59,5 +60,10 @@ setup(
     },
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.
     # video_pose loads them by this name and so knows no model.
-    entry_points={"video_pose.models": ["unipose_lstm = unipose_lstm"]},
+    entry_points={
+        "video_pose.models": [
+            "lstm_pose_machines = lstm_pose_machines",
+            "unipose_lstm = unipose_lstm",
+        ],
+    },
 )

@@ -17,6 +17,7 @@ PROJECTS = ROOT / "projects"
 BASE = {"video_pose.config", "video_pose.heatmap_codec"}
 DATA = BASE | {"video_pose.data"}
 MODELING = DATA | {"video_pose.modeling"}
+MODELS = MODELING | {"video_pose.weights"}
 ALLOWED: dict[str, set[str]] = {
     "video_pose": DATA,
     "video_pose.config": set(),
@@ -27,8 +28,9 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.visualization": DATA,
     "video_pose.inference": MODELING | {"video_pose"},
     "video_pose.engine": MODELING | {"video_pose", "video_pose.evaluation", "video_pose.inference"},
-    "unipose_lstm": MODELING,
-    "lstm_pose_machines": MODELING,
+    "video_pose.weights": BASE,
+    "unipose_lstm": MODELS,
+    "lstm_pose_machines": MODELS,
 }
 
 
