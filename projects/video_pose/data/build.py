@@ -187,6 +187,10 @@ def _loader(
     cfg: CfgNode, dataset: Dataset, batch_size: int, persistent: bool = False, **kwargs: Any
 ) -> DataLoader:
     workers = cfg.DATALOADER.NUM_WORKERS
+    if workers:
+        # Before the fork: OpenCV's thread pool does not survive one, and a worker that touches the
+        # inherited one hangs.
+        cv2.setNumThreads(1)
     on_gpu = cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available()
     return DataLoader(
         dataset,
@@ -202,7 +206,8 @@ def _loader(
 
 def _init_worker(worker_id: int) -> None:
     """One thread a worker: the workers are the parallelism. Clips bring their own seeds."""
-    cv2.setNumThreads(1)
+    if cv2.getNumThreads() != 1:  # a spawned worker, which inherits nothing
+        cv2.setNumThreads(1)
 
 
 __all__ = ["build_pose_test_loader", "build_pose_train_loader", "get_training_tracks"]

@@ -23,6 +23,7 @@ from detectron2.data.detection_utils import read_image
 _PIXEL_FORMATS = {"BGR": "bgr24", "RGB": "rgb24"}
 # Open containers (file handles, decoder state) that one reader keeps.
 _MAX_OPEN_VIDEOS = 4
+_FROM_PARENT: list[Any] = []
 
 
 class VideoFile:
@@ -56,6 +57,7 @@ class VideoFile:
         self._stream.codec_context.thread_count = 1
         self._frames: Iterator[av.VideoFrame] | None = None
         self._next = 0
+        self._at_start = True
 
     def _index(self) -> None:
         # Discarded packets (edit lists) are decoded, but never put out.
@@ -144,11 +146,13 @@ class VideoFile:
     def _seek_to_key(self, at: int) -> int:
         if at <= 0:
             # The start of the file needs no index that a broken file may lack.
-            self._restart()
+            if not self._at_start:
+                self._restart()
             first = 0
         else:
             first, stamp = self._keys[at]
             self._container.seek(stamp, stream=self._stream, backward=True)
+        self._at_start = False
         self._frames = self._container.decode(self._stream)
         self._next = first
         return first
@@ -203,7 +207,9 @@ class FrameReader:
             ValueError: a frame cannot be read, or has another size than the track says.
         """
         if self._pid != os.getpid():
-            # A handle shared with the parent shares its file position.
+            # A handle shared with the parent shares its file position. The parent's objects are
+            # kept alive: closing them would wait for threads that a fork does not copy.
+            _FROM_PARENT.append(self._videos)
             self._reset()
         names = track.get("file_names")
         total = len(names) if names is not None else len(track["frame_numbers"])
@@ -241,7 +247,9 @@ class FrameReader:
         for at, frame in self._video(path).decode_until(number):
             # Frames on the way cost their decoding already; the colours only where they are wanted.
             if at == number:
-                image = frame.to_ndarray(format=_PIXEL_FORMATS[self._image_format])
+                image = frame.to_ndarray(format=_PIXEL_FORMATS[self._image_format], threads=1)
+                # Phones store turned pictures with the angle (counter-clockwise) beside them.
+                image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
         assert image is not None, (path, number)
         return self._store((path, number), image)
 

@@ -61,7 +61,8 @@ def joints_from_config(
 ) -> tuple[dict[str, JointMap], list[int]]:
     """The map from each dataset's joints to the model's, and the order of mirrored joints.
 
-    Empty ``MODEL.POSE.JOINTS`` takes the joints of the first dataset.
+    Empty ``MODEL.POSE.JOINTS`` takes the joints of the first dataset, empty ``FLIP_MAP`` the pairs
+    of all.
 
     Raises:
         ValueError: no dataset, or a joint of the model cannot be had from one of them (both lists
@@ -72,11 +73,13 @@ def joints_from_config(
     metadata = {name: MetadataCatalog.get(name) for name in dataset_names}
     joints = list(cfg.MODEL.POSE.JOINTS) or list(metadata[dataset_names[0]].keypoint_names)
     maps: dict[str, JointMap] = {}
-    pairs: list[tuple[str, str]] = []
+    given = [(left, right) for left, right in cfg.MODEL.POSE.FLIP_MAP]
+    pairs = list(given)
     for name, meta in metadata.items():
         try:
             maps[name] = match_joints(meta.keypoint_names, joints, meta.get("derived_joints"))
         except KeyError as error:
             raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
-        pairs += [tuple(pair) for pair in meta.keypoint_flip_map if tuple(pair) not in pairs]
+        if not given:
+            pairs += [(left, right) for left, right in meta.keypoint_flip_map]
     return maps, flip_permutation(joints, pairs)

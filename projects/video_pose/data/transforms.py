@@ -212,13 +212,9 @@ def flip_permutation(names: list[str], pairs: list[tuple[str, str]]) -> list[int
     Raises:
         ValueError: only one joint of a pair is in ``names``.
     """
-    order = list(range(len(names)))
+    partner: dict[str, str] = {}
     for left, right in pairs:
         if (left in names) != (right in names):
             raise ValueError(f"joints {names} hold only one of the pair ({left!r}, {right!r})")
-        if left in names:
-            order[names.index(left)], order[names.index(right)] = (
-                names.index(right),
-                names.index(left),
-            )
-    return order
+        partner[left], partner[right] = right, left
+    return [names.index(partner.get(name, name)) for name in names]

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.samplers import ResumableTrainingSampler, WholeRunSampler, deal_runs
+
+
+def _take(sampler: ResumableTrainingSampler, count: int) -> list[tuple[int, int]]:
+    return list(itertools.islice(sampler, count))
+
+
+def _batches(cfg: CfgNode, count: int, start_iter: int = 0) -> list[list[dict[str, Any]]]:
+    return list(itertools.islice(build_pose_train_loader(cfg, start_iter), count))
+
+
+def _summary(batches: list[list[dict[str, Any]]]) -> list[tuple]:
+    return [
+        (clip["video_id"], clip["frame_indices"].tolist(), int(clip["image"].long().sum()))
+        for batch in batches
+        for clip in batch
+    ]
+
+
+@pytest.fixture
+def train_cfg(cfg: CfgNode, register: Callable, make_track: Callable) -> CfgNode:
+    cfg.DATASETS.TRAIN = (register([make_track(f"v{i}", frames=5 + i) for i in range(5)]),)
+    cfg.INPUT.AUG.ROTATION = 40.0
+    return cfg
+
+
+def test_each_epoch_has_each_item_once_in_a_new_order() -> None:
+    items = [item for item, _ in _take(ResumableTrainingSampler(7, seed=1), 21)]
+    epochs = [items[:7], items[7:14], items[14:]]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1] and epochs[1] != epochs[2]
+
+
+def test_the_seed_decides_the_order() -> None:
+    one, same, other = (_take(ResumableTrainingSampler(50, seed=s), 50) for s in (1, 1, 2))
+    assert one == same and one != other
+
+
+@pytest.mark.parametrize("repeats", [None, [1.0, 2.5, 0.4, 1.0, 1.0, 3.0, 1.0]])
+def test_a_later_start_continues_the_stream(repeats: list[float] | None) -> None:
+    whole = _take(ResumableTrainingSampler(7, 3, repeats=repeats), 60)
+    assert [position for _, position in whole] == list(range(60))
+    for start in (1, 7, 33):
+        assert _take(ResumableTrainingSampler(7, 3, start, repeats), 60 - start) == whole[start:]
+
+
+def test_ranks_share_one_stream() -> None:
+    whole = _take(ResumableTrainingSampler(7, 3), 30)
+    parts = [
+        _take(ResumableTrainingSampler(7, 3, start=6, rank=rank, world_size=3), 8)
+        for rank in range(3)
+    ]
+    assert [pair for step in zip(*parts, strict=True) for pair in step] == whole[6:]
+
+
+def test_repeat_factors_hold_on_average() -> None:
+    sampler = ResumableTrainingSampler(3, 0, repeats=[2.0, 1.0, 0.25])
+    counts = Counter(item for item, _ in _take(sampler, 6500))
+    # Of 3.25 items an epoch: 4000, 2000 and 500 of 6500.
+    assert abs(counts[0] - 4000) < 60 and abs(counts[1] - 2000) < 60 and abs(counts[2] - 500) < 60
+
+
+def test_runs_stay_whole_and_frames_are_balanced() -> None:
+    frames = [10, 30, 20, 5, 25]
+    # 30 | 25; then 20 to the second (25 < 30), 10 to the first, 5 to the first (40 < 45).
+    assert deal_runs(frames, 2) == [[0, 1, 3], [2, 4]]
+    items = [[0, 1], [2, 3, 4], [5, 6], [7], [8, 9]]
+    assert list(WholeRunSampler(items, frames, 0, 2)) == [0, 1, 2, 3, 4, 7]
+    assert list(WholeRunSampler(items, frames, 1, 2)) == [5, 6, 8, 9]
+
+
+def test_more_ranks_than_runs_leaves_some_empty() -> None:
+    assert [len(WholeRunSampler([[0, 1]], [9], rank, 3)) for rank in range(3)] == [2, 0, 0]
+
+
+def test_train_batches(train_cfg: CfgNode) -> None:
+    (batch,) = _batches(train_cfg, 1)
+    assert len(batch) == 2
+    assert {clip["image"].shape for clip in batch} == {(4, 3, 64, 64)}
+    assert batch[0]["dataset_name"] == train_cfg.DATASETS.TRAIN[0]
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(train_cfg: CfgNode) -> None:
+    alone = _summary(_batches(train_cfg, 6))
+    train_cfg.DATALOADER.NUM_WORKERS = 2
+    assert _summary(_batches(train_cfg, 6)) == alone
+    # Twelve clips of five tracks: augmentations differ where tracks come again.
+    assert len(set(map(str, alone))) == 12
+
+
+def test_a_resumed_run_goes_on_with_the_next_clips(train_cfg: CfgNode) -> None:
+    whole = _summary(_batches(train_cfg, 7))
+    assert _summary(_batches(train_cfg, 3, start_iter=4)) == whole[8:]
+
+
+def test_another_seed_gives_other_clips(train_cfg: CfgNode) -> None:
+    one = _summary(_batches(train_cfg, 3))
+    train_cfg.SEED = 6
+    assert _summary(_batches(train_cfg, 3)) != one
+
+
+def test_tracks_without_labels_are_left_out(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    good, unlabelled, unseen = (make_track(name) for name in "abc")
+    unlabelled["labelled"][:] = False
+    unseen["keypoints"][..., 2] = 0
+    cfg.DATASETS.TRAIN = (register([unlabelled, good, unseen]),)
+    seen = {clip["video_id"] for batch in _batches(cfg, 4) for clip in batch}
+    assert seen == {"a"}
+    cfg.DATASETS.TRAIN += (register([unlabelled, unseen]),)
+    with pytest.raises(ValueError, match="no usable frame: none of 2 tracks"):
+        build_pose_train_loader(cfg)
+
+
+def test_datasets_are_mixed_by_their_repeat_factors(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    cfg.DATASETS.TRAIN = (register([make_track("a")]), register([make_track("b")]))
+    cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
+    cfg.DATASETS.TRAIN_REPEAT_FACTOR = [(cfg.DATASETS.TRAIN[1], 3.0)]
+    seen = Counter(clip["video_id"] for batch in _batches(cfg, 8) for clip in batch)
+    assert seen == {"a": 4, "b": 12}
+    cfg.DATASETS.TRAIN_REPEAT_FACTOR = [("c", 3.0)]
+    with pytest.raises(ValueError, match="'c'"):
+        build_pose_train_loader(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("SOLVER.IMS_PER_BATCH", 0, "IMS_PER_BATCH is 0"),
+        ("DATALOADER.ASPECT_RATIO_GROUPING", True, "ASPECT_RATIO_GROUPING"),
+        ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "RepeatFactor"),
+        ("DATASETS.TRAIN", (), "DATASETS.TRAIN is empty"),
+        ("MODEL.POSE.JOINTS", ["head", "tail"], "(?s)tail.*left_hand"),
+        ("INPUT.CLIP.LENGTH", 0, "LENGTH 0"),
+    ],
+)
+def test_wrong_keys_are_said_at_build(train_cfg: CfgNode, key: str, value: Any, words: str) -> None:
+    train_cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=words):
+        build_pose_train_loader(train_cfg)
+
+
+def test_test_chunks_carry_each_track_in_order(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    name = register([make_track("a", frames=5), make_track("b", frames=2)])
+    cfg.TEST.CHUNK_LENGTH = 2
+    for workers in (0, 2):
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader = build_pose_test_loader(cfg, name)
+        assert len(loader) == 4
+        got = [
+            (c["video_id"], c["frame_indices"].tolist(), c["is_first"], c["is_last"])
+            for (c,) in loader
+        ]
+        assert got == [
+            ("a", [0, 1], True, False),
+            ("a", [2, 3], False, False),
+            ("a", [4], False, True),
+            ("b", [0, 1], True, True),
+        ]
+
+
+def test_warmup_runs_are_chunked_from_a_fresh_state(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    track = make_track("a", frames=12)
+    track["labelled"][:] = False
+    track["labelled"][[3, 10]] = True
+    cfg.TEST.CHUNK_LENGTH = 2
+    cfg.TEST.WARMUP_FRAMES = 2
+    loader = build_pose_test_loader(cfg, register([track]))
+    got = [(c["frame_indices"].tolist(), c["is_first"], c["is_last"]) for (c,) in loader]
+    assert got == [
+        ([1, 2], True, False),
+        ([3], False, True),
+        ([8, 9], True, False),
+        ([10], False, True),
+    ]
+
+
+def test_a_test_set_without_frames_to_run_is_an_error(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    track = make_track()
+    track["labelled"][:] = False
+    name = register([track])
+    assert len(build_pose_test_loader(cfg, name)) == 1
+    cfg.TEST.WARMUP_FRAMES = 3
+    with pytest.raises(ValueError, match="no frame to run"):
+        build_pose_test_loader(cfg, name)
+
+
+def test_a_missing_frame_in_a_worker_names_its_path(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    track = make_track()
+    track["file_names"] = [name + ".gone" for name in track["file_names"]]
+    cfg.DATASETS.TRAIN = (register([track]),)
+    cfg.DATALOADER.NUM_WORKERS = 1
+    with pytest.raises(FileNotFoundError, match=r"frame \d is missing: .*png.gone"):
+        next(iter(build_pose_train_loader(cfg)))
+
+
+def test_real_jhmdb_clips(cfg: CfgNode) -> None:
+    """Skips where $DETECTRON2_DATASETS holds no JHMDB."""
+    import video_pose  # noqa: F401
+
+    name = "sub_jhmdb_split1_train"
+    cfg.DATASETS.TRAIN = (name,)
+    cfg.INPUT.MAPPER = "JHMDBClipMapper"
+    try:
+        (batch,) = _batches(cfg, 1)
+    except FileNotFoundError as error:
+        pytest.skip(f"no JHMDB here: {error}")
+    clip = batch[0]
+    assert clip["keypoints"].shape == (4, len(MetadataCatalog.get(name).keypoint_names), 3)
+    inside = ((clip["keypoints"][..., :2] > -16) & (clip["keypoints"][..., :2] < 80)).all(dim=-1)
+    assert inside.float().mean() > 0.9
+    assert clip["image"].float().std() > 5
+    assert (
+        np.isfinite(clip["crop_to_image"].numpy()).all() and not torch.isnan(clip["center"]).any()
+    )

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from video_pose.data.clips import Chunk
+from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.regions import apply_affine
+
+
+def _bright_center(image: torch.Tensor, near: np.ndarray) -> np.ndarray:
+    """Centre of mass of the light within 6 px of a point of a (3, H, W) crop."""
+    weights = image[0].double().numpy()
+    y, x = np.mgrid[: weights.shape[0], : weights.shape[1]] + 0.5
+    weights = weights * ((np.abs(x - near[0]) < 6) & (np.abs(y - near[1]) < 6))
+    return np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum()
+
+
+def _assert_joints_on_dots(clip: dict[str, Any]) -> None:
+    for image, joints in zip(clip["image"], clip["keypoints"].numpy(), strict=True):
+        for joint in joints:
+            np.testing.assert_allclose(_bright_center(image, joint), joint[:2], atol=0.1)
+
+
+def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(
+        torch.equal(a[k], b[k]) if torch.is_tensor(a[k]) else a[k] == b[k] for k in a
+    )
+
+
+@pytest.fixture
+def track(make_track: Callable) -> dict[str, Any]:
+    return make_track()
+
+
+@pytest.fixture
+def train_cfg(cfg: CfgNode, register: Callable, track: dict) -> CfgNode:
+    cfg.DATASETS.TRAIN = (register([track]),)
+    cfg.INPUT.CROP_SIZE = (128, 160)
+    cfg.INPUT.PAD_VALUE = 0
+    return cfg
+
+
+def test_plain_clip_by_hand(train_cfg: CfgNode, track: dict) -> None:
+    clip = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 0})
+    # The box of 50 x 40 times 1.25 in 160 x 128: scale min(160 / 62.5, 128 / 50) = 2.56.
+    start = int(clip["frame_indices"][0])
+    assert clip["image"].shape == (4, 3, 128, 160) and clip["image"].dtype == torch.uint8
+    assert clip["frame_indices"].tolist() == [start, start + 1, start + 2, start + 3]
+    assert clip["image_ids"].tolist() == [1000 + start + i for i in range(4)]
+    assert not clip["is_padding"].any()
+    assert clip["keypoints"].dtype == torch.float32
+    # The box follows the joints, so that every frame looks alike; its centre is (45.5, 30.5).
+    expected = [
+        [80 - 5 * 2.56, 64 - 10 * 2.56, 2],
+        [80 - 15 * 2.56, 64, 2],
+        [80 + 15 * 2.56, 64, 2],
+    ]
+    for joints, center in zip(clip["keypoints"], clip["center"], strict=True):
+        np.testing.assert_allclose(joints, expected, atol=1e-4)
+        np.testing.assert_allclose(center, [80, 64], atol=1e-4)
+    _assert_joints_on_dots(clip)
+
+
+def test_augmented_joints_stay_on_their_dots(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.SCALE_RANGE = (0.6, 1.1)
+    train_cfg.INPUT.AUG.ROTATION = 45.0
+    train_cfg.INPUT.AUG.FLIP_PROB = 0.5
+    train_cfg.INPUT.AUG.TRANSLATION = 0.05
+    mapper = build_pose_mapper(train_cfg, True)
+    flips = set()
+    for seed in range(12):
+        clip = mapper({**track, "clip_seed": seed})
+        _assert_joints_on_dots(clip)
+        linear = clip["crop_to_image"][:, :, :2]
+        flips.add(bool(torch.linalg.det(linear)[0] < 0))
+        # One draw: the linear part is the same in all frames.
+        torch.testing.assert_close(linear, linear[:1].expand_as(linear))
+    assert flips == {False, True}
+
+
+def test_a_mirrored_clip_swaps_left_and_right(train_cfg: CfgNode, track: dict) -> None:
+    plain = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 3})["keypoints"]
+    train_cfg.INPUT.AUG.FLIP_PROB = 1.0
+    clip = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 3})
+    mirrored = plain.clone()
+    mirrored[..., 0] = 160 - plain[..., 0]
+    # The right hand of the mirrored picture is where the left one's picture went.
+    torch.testing.assert_close(clip["keypoints"], mirrored[:, [0, 2, 1]])
+    _assert_joints_on_dots(clip)
+
+
+def test_crop_to_image_leads_back(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.ROTATION = 30.0
+    clip = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 1})
+    for index, joints, matrix in zip(
+        clip["frame_indices"], clip["keypoints"], clip["crop_to_image"], strict=True
+    ):
+        back = apply_affine(matrix.numpy().astype(np.float64), joints[:, :2].numpy())
+        np.testing.assert_allclose(back, track["keypoints"][index, :, :2], atol=1e-3)
+
+
+def test_visibility_and_joints_outside_are_kept(train_cfg: CfgNode, track: dict) -> None:
+    track["keypoints"][:, 0, 2] = 0
+    track["keypoints"][:, 1] = (500, -300, 1)
+    clip = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 0})
+    assert (clip["keypoints"][:, 0] == 0).all()
+    assert (clip["keypoints"][:, 1, 2] == 1).all()
+    assert (clip["keypoints"][:, 1, 0] > 160).all() and (clip["keypoints"][:, 1, 1] < 0).all()
+    assert (clip["keypoints"][:, 2, 2] == 2).all()
+
+
+def test_the_input_is_not_changed(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.FLIP_PROB = 1.0
+    before = copy.deepcopy(track)
+    build_pose_mapper(train_cfg, True)(track)
+    build_pose_mapper(train_cfg, False)(track)
+    assert before.keys() == track.keys()
+    for key in before:
+        np.testing.assert_array_equal(before[key], track[key])
+
+
+def test_the_seed_decides_and_without_one_numpy_does(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.ROTATION = 45.0
+    mapper = build_pose_mapper(train_cfg, True)
+    copied = pickle.loads(pickle.dumps(mapper))
+    assert _equal(mapper({**track, "clip_seed": 7}), copied({**track, "clip_seed": 7}))
+    assert not _equal(mapper({**track, "clip_seed": 7}), mapper({**track, "clip_seed": 8}))
+    np.random.seed(0)
+    first, second = mapper(track), mapper(track)
+    np.random.seed(0)
+    assert _equal(first, mapper(track)) and not _equal(first, second)
+
+
+def test_short_tracks_are_padded(train_cfg: CfgNode, make_track: Callable) -> None:
+    clip = build_pose_mapper(train_cfg, True)(make_track("short", frames=2))
+    assert clip["frame_indices"].tolist() == [0, 1, 1, 1]
+    assert clip["is_padding"].tolist() == [False, False, True, True]
+    assert torch.equal(clip["image"][1], clip["image"][3])
+
+
+def test_stride_is_obeyed(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.CLIP.STRIDE = 2
+    train_cfg.INPUT.CLIP.LENGTH = 3
+    start = (clip := build_pose_mapper(train_cfg, True)(track))["frame_indices"][0]
+    assert clip["frame_indices"].tolist() == [start, start + 2, start + 4]
+
+
+def test_unlabelled_frames_use_the_nearest_box(train_cfg: CfgNode, track: dict) -> None:
+    track["labelled"][1:] = False
+    track["keypoints"][1:] = 0
+    track["boxes"][1:] = 0
+    clip = build_pose_mapper(train_cfg, True)(track)
+    assert clip["frame_indices"].tolist() == [0, 1, 2, 3]  # the only clip with frame 0
+    assert (clip["keypoints"][1:] == 0).all()
+    torch.testing.assert_close(clip["crop_to_image"], clip["crop_to_image"][:1].expand(4, 2, 3))
+
+
+def test_one_region_per_clip(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.REGION_PER = "clip"
+    clip = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 0})
+    # The union over 4 frames is 53 wide and 40 high: scale min(160 / 66.25, 128 / 50).
+    scale = 160 / (53 * 1.25)
+    torch.testing.assert_close(clip["crop_to_image"], clip["crop_to_image"][:1].expand(4, 2, 3))
+    np.testing.assert_allclose(clip["crop_to_image"][0, 0, 0], 1 / scale, rtol=1e-5)
+    # The person's centre wanders by a pixel of the image per frame about the crop's centre.
+    np.testing.assert_allclose(
+        clip["center"][:, 0], 80 + scale * np.array([-1.5, -0.5, 0.5, 1.5]), rtol=1e-5
+    )
+
+
+def test_test_regions_do_not_depend_on_the_chunk(cfg: CfgNode, track: dict) -> None:
+    cfg.INPUT.REGION_PER = "clip"
+    mapper = build_pose_mapper(cfg, False)
+    whole = mapper(track)
+    part = mapper({**track, "chunk": Chunk(2, 4, 0, 6)})
+    assert torch.equal(part["image"], whole["image"][2:4])
+    assert torch.equal(part["crop_to_image"], whole["crop_to_image"][2:4])
+    assert part["frame_indices"].tolist() == [2, 3]
+    assert (part["is_first"], part["is_last"]) == (False, False)
+    assert (whole["is_first"], whole["is_last"]) == (True, True)
+    # A run of its own shows its own boxes.
+    assert not torch.equal(mapper({**track, "chunk": Chunk(2, 4, 2, 4)})["image"], part["image"])
+
+
+def test_test_chunks_have_no_labels_and_no_randomness(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.ROTATION = 45.0
+    train_cfg.INPUT.AUG.COLOR = 0.5
+    mapper = build_pose_mapper(train_cfg, False)
+    clip = mapper(track)
+    assert "keypoints" not in clip and "flipped" not in clip
+    assert clip["image"].shape == (6, 3, 128, 160)
+    assert _equal(clip, mapper(track))
+
+
+def test_test_rows_are_scales_then_mirrored_scales(train_cfg: CfgNode, track: dict) -> None:
+    plain = build_pose_mapper(train_cfg, False)(track)
+    train_cfg.TEST.SCALES = (0.5, 1.0)
+    train_cfg.TEST.FLIP = True
+    rows = build_pose_mapper(train_cfg, False)(track)
+    assert rows["image"].shape == (4, 6, 3, 128, 160)
+    assert rows["crop_to_image"].shape == (4, 6, 2, 3) and rows["center"].shape == (4, 6, 2)
+    assert rows["flipped"].tolist() == [False, False, True, True]
+    assert torch.equal(rows["image"][1], plain["image"])
+    assert torch.equal(rows["image"][3], plain["image"].flip(-1))
+    # Half the scale: a crop pixel is twice as many image pixels.
+    torch.testing.assert_close(
+        rows["crop_to_image"][0, :, :, :2], 2 * plain["crop_to_image"][:, :, :2]
+    )
+    # A mirrored row's map contains the mirroring: crop (x, y) and plain (W - x, y) are one point.
+    back = apply_affine(rows["crop_to_image"][3, 0].double().numpy(), np.array([[10.0, 20.0]]))
+    other = apply_affine(plain["crop_to_image"][0].double().numpy(), np.array([[150.0, 20.0]]))
+    np.testing.assert_allclose(back, other, atol=1e-4)
+
+
+def test_a_single_scale_with_a_mirrored_copy_has_rows(cfg: CfgNode, track: dict) -> None:
+    cfg.TEST.FLIP = True
+    assert build_pose_mapper(cfg, False)(track)["image"].shape == (2, 6, 3, 64, 64)
+
+
+def test_datasets_are_mixed_by_name(cfg: CfgNode, register: Callable, make_track: Callable) -> None:
+    first, second = make_track("a"), make_track("b")
+    second["keypoints"] = second["keypoints"][:, [2, 0, 1]]
+    names = (register([first]), register([second], ["left_hand", "head", "right_hand"]))
+    cfg.DATASETS.TRAIN = names
+    cfg.INPUT.PAD_VALUE = 0
+    mapper = build_pose_mapper(cfg, True)
+    got = [
+        mapper({**t, "dataset_name": name, "clip_seed": 4})["keypoints"]
+        for t, name in zip((first, second), names, strict=True)
+    ]
+    torch.testing.assert_close(got[0], got[1])
+    with pytest.raises(KeyError, match="None"):
+        mapper(first)
+
+
+def test_a_missing_frame_is_named(train_cfg: CfgNode, track: dict) -> None:
+    track["file_names"] = [name + ".gone" for name in track["file_names"]]
+    with pytest.raises(FileNotFoundError, match=r"v_\d.png.gone"):
+        build_pose_mapper(train_cfg, True)(track)
+
+
+def test_absolute_scale_keeps_the_images_size(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.SCALE_MODE = "absolute"
+    train_cfg.INPUT.AUG.SCALE_RANGE = (2.0, 2.0)
+    clip = build_pose_mapper(train_cfg, True)(track)
+    np.testing.assert_allclose(clip["crop_to_image"][0, :, :2], np.eye(2) / 2, atol=1e-6)
+    _assert_joints_on_dots(clip)
+
+
+def test_colour_and_cover_are_the_same_in_all_frames(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.OCCLUSION_PROB = 1.0
+    train_cfg.INPUT.PAD_VALUE = 200
+    train_cfg.INPUT.AUG.COLOR = 0.4
+    clip = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 2})
+    # The boxes move with the joints, so that the crops differ in padding alone; the inside of the
+    # covered rectangle is exactly the pad value, which the colours changed elsewhere.
+    covered = (clip["image"] == 200).all(dim=1)
+    assert covered.any() and (covered == covered[:1]).all()

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from video_pose.data.frame_reader import FrameReader, VideoFile
+
+FRAMES = 40
+SIZE = (64, 128)  # height, width
+BITS = 8
+
+
+def _number_picture(number: int) -> np.ndarray:
+    """The frame's number in black and white stripes, which survive lossy coding."""
+    bits = [(number >> bit) & 1 for bit in range(BITS)]
+    row = np.repeat(np.array(bits, np.uint8) * 255, SIZE[1] // BITS)
+    return np.repeat(np.tile(row, (SIZE[0], 1))[:, :, None], 3, axis=2)
+
+
+def _read_number(image: np.ndarray) -> int:
+    step = SIZE[1] // BITS
+    return sum(int(image[:, b * step : (b + 1) * step].mean() > 127) << b for b in range(BITS))
+
+
+def _write_video(path: str, codec: str, b_frames: int, stamps: list[int] | None = None) -> str:
+    """A video with a key frame every 12 frames; frame i is stamped ``stamps[i]`` (default i)."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], "yuv420p"
+        stream.codec_context.gop_size = 12
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.time_base = Fraction(1, 25)
+        for i in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(_number_picture(i), format="rgb24")
+            frame.pts = i if stamps is None else stamps[i]
+            frame.time_base = Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(params=["h264.mp4", "h264.mkv", "mpeg4.avi", "mpeg4_b.mp4", "variable.mp4"])
+def video(request, tmp_path) -> str:
+    path = str(tmp_path / request.param)
+    if request.param == "variable.mp4":
+        # Uneven steps: a time is no frame number.
+        steps = np.random.default_rng(0).integers(1, 9, FRAMES)
+        return _write_video(path, "libx264", 2, np.cumsum(steps).tolist())
+    codec = "libx264" if request.param.startswith("h264") else "mpeg4"
+    return _write_video(path, codec, 0 if request.param == "mpeg4.avi" else 2)
+
+
+def _track(path: str, numbers: np.ndarray | None = None) -> dict:
+    numbers = np.arange(FRAMES) if numbers is None else numbers
+    return {
+        "video_id": "v",
+        "video_file": path,
+        "frame_numbers": numbers,
+        "height": SIZE[0],
+        "width": SIZE[1],
+    }
+
+
+def _numbers(reader: FrameReader, track: dict, indices: list[int]) -> list[int]:
+    return [_read_number(image) for image in reader.read(track, indices)]
+
+
+def test_every_frame_in_order_and_by_itself(video: str) -> None:
+    reader = FrameReader(0, "RGB")
+    assert _numbers(reader, _track(video), list(range(FRAMES))) == list(range(FRAMES))
+    for index in np.random.default_rng(1).permutation(FRAMES).tolist():
+        assert _numbers(reader, _track(video), [index]) == [index]
+
+
+def test_indices_come_back_in_the_order_asked_with_repeats(video: str) -> None:
+    reader = FrameReader(10**7, "BGR")
+    assert _numbers(reader, _track(video), [30, 2, 2, 17]) == [30, 2, 2, 17]
+
+
+def test_frame_numbers_select_from_the_video(video: str) -> None:
+    track = _track(video, np.array([5, 9, 31]))
+    assert _numbers(FrameReader(0, "BGR"), track, [2, 0, 1]) == [31, 5, 9]
+
+
+def test_reading_on_decodes_each_frame_once(video: str, monkeypatch) -> None:
+    decoded = []
+    plain = VideoFile._decode
+
+    def counting(self: VideoFile) -> tuple:
+        decoded.append(1)
+        return plain(self)
+
+    monkeypatch.setattr(VideoFile, "_decode", counting)
+    reader = FrameReader(0, "BGR")
+    for start in range(0, FRAMES, 4):
+        reader.read(_track(video), list(range(start, start + 4)))
+    assert len(decoded) == FRAMES
+    # A jump back starts at a key frame (every 12), not at the beginning: at most a group and the
+    # B-frames around it.
+    decoded.clear()
+    reader.read(_track(video), [FRAMES - 3])
+    assert len(decoded) <= 15
+
+
+def test_cached_frames_are_not_decoded_again_and_bytes_are_limited(video: str) -> None:
+    frame_bytes = SIZE[0] * SIZE[1] * 3
+    reader = FrameReader(3 * frame_bytes, "BGR")
+    first = reader.read(_track(video), [0, 1, 2])
+    again = reader.read(_track(video), [0, 2])
+    assert again[0] is first[0] and again[1] is first[2]
+    reader.read(_track(video), [10])  # drops 1, the one unused for longest
+    assert reader.read(_track(video), [0])[0] is first[0]
+    assert reader._used_bytes == 3 * frame_bytes
+    assert reader.read(_track(video), [1])[0] is not first[1]
+    with pytest.raises(ValueError, match="read-only"):
+        first[0][0, 0] = 1
+
+
+def test_no_frame_beyond_the_end(video: str) -> None:
+    reader = FrameReader(0, "BGR")
+    with pytest.raises(ValueError, match=rf"no frame {FRAMES}"):
+        reader.read(_track(video, np.array([0, FRAMES])), [1])
+    with pytest.raises(ValueError, match="'v' has 40 frames, no index 40"):
+        reader.read(_track(video), [FRAMES])
+    with pytest.raises(ValueError, match="no index -1"):
+        reader.read(_track(video), [-1])
+    assert _numbers(reader, _track(video), [FRAMES - 1]) == [FRAMES - 1]
+
+
+def test_length(video: str) -> None:
+    assert len(VideoFile(video)) == FRAMES
+
+
+def test_pickles_without_its_open_files(video: str) -> None:
+    reader = FrameReader(10**6, "BGR")
+    reader.read(_track(video), [3])
+    copy = pickle.loads(pickle.dumps(reader))
+    assert _numbers(copy, _track(video), [4, 3]) == [4, 3]
+
+
+def _read_in_child(reader: FrameReader, track: dict, queue) -> None:
+    queue.put(_numbers(reader, track, [20, 5, 39]))
+
+
+def test_a_forked_child_does_not_move_the_parents_file(tmp_path) -> None:
+    video = _write_video(str(tmp_path / "v.mp4"), "libx264", 2)
+    reader = FrameReader(0, "BGR")
+    assert _numbers(reader, _track(video), [1]) == [1]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_read_in_child, args=(reader, _track(video), queue))
+    child.start()
+    assert queue.get(timeout=30) == [20, 5, 39]
+    child.join()
+    assert _numbers(reader, _track(video), list(range(2, 9))) == list(range(2, 9))
+
+
+def test_a_video_without_timestamps_is_counted_by_decoding(tmp_path) -> None:
+    # A bare H.264 stream has no container and no times.
+    path = str(tmp_path / "bare.h264")
+    _write_video(path, "libx264", 2)
+    reader = FrameReader(0, "BGR")
+    assert _numbers(reader, _track(path), [13, 7, 30, 31]) == [13, 7, 30, 31]
+    assert len(VideoFile(path)) == FRAMES
+    with pytest.raises(ValueError, match="frame 40"):
+        reader.read(_track(path, np.array([FRAMES])), [0])
+
+
+def test_missing_and_broken_videos_are_named(tmp_path) -> None:
+    path = str(tmp_path / "none.avi")
+    with pytest.raises(FileNotFoundError, match="none.avi"):
+        FrameReader(0, "BGR").read(_track(path), [0])
+    (tmp_path / "none.avi").write_bytes(b"no video at all")
+    with pytest.raises(ValueError, match="none.avi"):
+        FrameReader(0, "BGR").read(_track(path), [0])
+
+
+def test_a_cut_off_video_fails_on_the_lost_frames_only(tmp_path) -> None:
+    path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
+    os.truncate(path, os.path.getsize(path) * 4 // 5)
+    kept = len(VideoFile(path))
+    assert 2 < kept < FRAMES
+    reader = FrameReader(0, "BGR")
+    assert _numbers(reader, _track(path), list(range(kept - 1))) == list(range(kept - 1))
+    for lost in (kept, FRAMES - 1):
+        with pytest.raises(ValueError, match=r"v\.avi"):
+            reader.read(_track(path), [lost])
+
+
+def test_another_size_than_the_dataset_says_is_an_error(video: str) -> None:
+    track = {**_track(video), "height": 65}
+    with pytest.raises(ValueError, match="frame 3 of .* is 64 x 128 .* says 65 x 128"):
+        FrameReader(0, "BGR").read(track, [3])
+
+
+def test_a_turned_video_is_shown_upright(tmp_path) -> None:
+    path = _write_video(str(tmp_path / "v.mp4"), "libx264", 0)
+    # The track header's matrix, 16.16 fixed point: the identity becomes a clockwise quarter turn.
+    one, zero, minus, last = b"\0\1\0\0", b"\0" * 4, b"\xff\xff\0\0", b"\x40\0\0\0"
+    identity = one + zero * 3 + one + zero * 3 + last
+    turn = zero + one + zero + minus + zero * 4 + last
+    content = open(path, "rb").read()
+    at = content.index(b"tkhd") + content[content.index(b"tkhd") :].index(identity)
+    with open(path, "wb") as file:
+        file.write(content[:at] + turn + content[at + len(turn) :])
+    track = {**_track(path), "height": SIZE[1], "width": SIZE[0]}
+    (image,) = FrameReader(0, "RGB").read(track, [13])
+    # Turned clockwise, the left of the stored picture is at the top.
+    assert _read_number(np.rot90(image, 1)) == 13
+
+
+def _image_track(names: list[str]) -> dict:
+    return {"video_id": "v", "file_names": names, "height": 4, "width": 6}
+
+
+def test_image_channels_come_in_the_asked_order(tmp_path) -> None:
+    path = str(tmp_path / "a.png")
+    Image.fromarray(np.full((4, 6, 3), (10, 20, 30), np.uint8)).save(path)
+    (bgr,) = FrameReader(0, "BGR").read(_image_track([path]), [0])
+    (rgb,) = FrameReader(0, "RGB").read(_image_track([path]), [0])
+    assert bgr[0, 0].tolist() == [30, 20, 10] and rgb[0, 0].tolist() == [10, 20, 30]
+    with pytest.raises(ValueError, match="'L'"):
+        FrameReader(0, "L")
+
+
+def test_exif_orientation_is_applied(tmp_path) -> None:
+    # Stored 6 high and 4 wide, to be shown turned: 4 high and 6 wide.
+    stored = np.zeros((6, 4, 3), np.uint8)
+    stored[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise by 90 degrees
+    path = str(tmp_path / "a.png")
+    Image.fromarray(stored).save(path, exif=exif)
+    (image,) = FrameReader(0, "RGB").read(_image_track([path]), [0])
+    assert image.shape == (4, 6, 3)
+    assert (image[:, -1] == 255).all() and (image[:, :-1] == 0).all()
+
+
+def test_grey_and_transparent_images_have_three_channels(tmp_path) -> None:
+    path = str(tmp_path / "a.png")
+    for mode in ("L", "RGBA", "P"):
+        Image.new(mode, (6, 4)).save(path)
+        assert FrameReader(0, "BGR").read(_image_track([path]), [0])[0].shape == (4, 6, 3)
+
+
+def test_missing_and_broken_images_are_named_with_their_number(tmp_path) -> None:
+    good, bad = str(tmp_path / "good.png"), str(tmp_path / "bad.png")
+    noise = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(good)
+    with open(bad, "wb") as file:
+        file.write(open(good, "rb").read()[:60])
+    track = _image_track([good, bad, str(tmp_path / "gone.png")])
+    with pytest.raises(ValueError, match="frame 1 cannot be read: .*bad.png"):
+        FrameReader(0, "BGR").read(track, [0, 1])
+    with pytest.raises(FileNotFoundError, match="frame 2 is missing: .*gone.png"):
+        FrameReader(0, "BGR").read(track, [2])

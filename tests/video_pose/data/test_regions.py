@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from video_pose.data.regions import (
+    RegionRule,
+    apply_affine,
+    clip_regions,
+    fill_boxes,
+    image_to_crop,
+    invert_affine,
+    region_scales,
+    resolve_window,
+    rotated_size,
+    union_box,
+)
+
+BOX = np.array([[10.0, 20.0, 50.0, 40.0]])  # 40 x 20 about (30, 30)
+
+
+def _map(rule: RegionRule, boxes: np.ndarray, factor: float = 1.0, **kwargs) -> np.ndarray:
+    regions = clip_regions(rule, boxes, union_box(boxes), 100, 200)
+    return image_to_crop(regions, region_scales(rule, regions, factor), rule.crop_size, **kwargs)
+
+
+def test_missing_boxes_take_the_nearest_valid_one() -> None:
+    nothing = [0, 0, 0, 0]
+    boxes = [nothing, [1, 1, 2, 2], nothing, nothing, nothing, [5, 5, 9, 5], [6, 6, 8, 8]]
+    got = fill_boxes(np.array(boxes), 10, 10)
+    # Frame 5 has no height. Frames 2 and 3 are nearer to 1; frame 4 to 6. A tie goes to the past.
+    assert got[:, 0].tolist() == [1, 1, 1, 1, 6, 6, 6]
+    tie = fill_boxes(np.array([[1, 1, 2, 2], nothing, [6, 6, 8, 8]]), 10, 10)
+    assert tie[:, 0].tolist() == [1, 1, 6]
+
+
+def test_a_track_without_boxes_shows_the_frame() -> None:
+    boxes = np.array([[0, 0, 0, 0], [3, 3, np.nan, 4]])
+    np.testing.assert_array_equal(fill_boxes(boxes, 30, 40), [[0, 0, 40, 30]] * 2)
+
+
+def test_the_box_centre_is_the_crop_centre_and_the_longer_side_fills() -> None:
+    rule = RegionRule(crop_size=(64, 64), padding=1.6)
+    (matrix,) = _map(rule, BOX)
+    # 40 x 1.6 = 64: scale 1.
+    np.testing.assert_allclose(matrix, [[1, 0, 2], [0, 1, 2]], atol=1e-12)
+
+
+def test_a_crop_that_is_not_square_holds_both_sides() -> None:
+    rule = RegionRule(crop_size=(10, 80), padding=1.0)
+    # Width would allow 80 / 40 = 2, height 10 / 20 = 0.5.
+    np.testing.assert_allclose(region_scales(rule, BOX, 1.0), [[0.5, 0.5]])
+
+
+def test_scale_factor_multiplies() -> None:
+    rule = RegionRule(crop_size=(64, 64), padding=1.6)
+    np.testing.assert_allclose(region_scales(rule, BOX, 0.75), [[0.75, 0.75]])
+
+
+def test_regions_follow_each_frame_or_stay() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [20, 0, 40, 20]])
+    each = clip_regions(RegionRule((8, 8)), boxes, union_box(boxes), 50, 50)
+    one = clip_regions(RegionRule((8, 8), per="clip"), boxes, union_box(boxes), 50, 50)
+    np.testing.assert_array_equal(each, boxes)
+    np.testing.assert_array_equal(one, [[0, 0, 40, 20]] * 2)
+
+
+def test_whole_frame_keeps_its_aspect_or_is_stretched() -> None:
+    keep = RegionRule((50, 50), region="frame")
+    stretch = RegionRule((50, 50), region="frame", stretch=True)
+    # A frame of 100 x 200: corners of the fitted picture, then of the stretched one.
+    corners = np.array([[0.0, 0.0], [200.0, 100.0]])
+    np.testing.assert_allclose(apply_affine(_map(keep, BOX)[0], corners), [[0, 12.5], [50, 37.5]])
+    np.testing.assert_allclose(apply_affine(_map(stretch, BOX)[0], corners), [[0, 0], [50, 50]])
+
+
+def test_windows_count_from_the_far_edges() -> None:
+    # The bottom-right 368 x 368 of a 576 x 720 frame.
+    window = resolve_window((-368, -368, 0, 0), 576, 720)
+    np.testing.assert_array_equal(window, [352, 208, 720, 576])
+    np.testing.assert_array_equal(resolve_window((0, 10, 368, -8), 576, 720), [0, 10, 368, 568])
+    np.testing.assert_array_equal(resolve_window((), 576, 720), [0, 0, 720, 576])
+    with pytest.raises(ValueError, match="300 x 200"):
+        resolve_window((-368, -368, 0, 0), 200, 300)
+
+
+def test_absolute_scale_is_the_images_own() -> None:
+    rule = RegionRule((368, 368), scale_mode="absolute")
+    np.testing.assert_allclose(region_scales(rule, BOX, 1.3, train=True), [[1.3, 1.3]])
+
+
+def test_absolute_training_shrinks_the_clip_by_its_longest_rotated_box() -> None:
+    rule = RegionRule((368, 368), scale_mode="absolute")
+    boxes = np.array([[0.0, 0, 300, 400], [0, 0, 10, 10]])
+    # Turned by 90 degrees 400 lies across; x 1.2 = 480 > 368: 1.2 * 368 / 480 / 1.1 for both.
+    expected = 1.2 * 368 / 480 / 1.1
+    got = region_scales(rule, boxes, 1.2, angle=90, train=True)
+    np.testing.assert_allclose(got, np.full((2, 2), expected))
+    # Turned by 45 degrees a 300 x 400 box is (300 + 400) / sqrt(2) = 494.97 on either side.
+    expected = 368 / (700 / np.sqrt(2)) / 1.1
+    np.testing.assert_allclose(
+        region_scales(rule, boxes, 1.0, angle=45, train=True), np.full((2, 2), expected)
+    )
+
+
+def test_absolute_testing_shrinks_each_frame_apart() -> None:
+    rule = RegionRule((368, 368), scale_mode="absolute")
+    boxes = np.array([[0.0, 0, 300, 400], [0, 0, 10, 10]])
+    got = region_scales(rule, boxes, 1.2)
+    np.testing.assert_allclose(got[:, 0], [1.2 * 368 / 480 / 1.05, 1.2])
+
+
+def test_rotated_size_of_a_quarter_turn_swaps_the_sides() -> None:
+    np.testing.assert_allclose(rotated_size(BOX, -90.0), [[20, 40]], atol=1e-12)
+
+
+def test_rotation_is_clockwise_then_mirrored_then_shifted() -> None:
+    centre, right = np.array([30.0, 30.0]), np.array([40.0, 30.0])
+    turned = image_to_crop(BOX, np.ones((1, 2)), (64, 64), angle=90)[0]
+    # Clockwise on the screen: what is right of the centre goes below it.
+    np.testing.assert_allclose(
+        apply_affine(turned, np.stack([centre, right])), [[32, 32], [32, 42]]
+    )
+    mirrored = image_to_crop(BOX, np.ones((1, 2)), (64, 64), 0, True, (3, -5))[0]
+    np.testing.assert_allclose(
+        apply_affine(mirrored, np.stack([centre, right])), [[35, 27], [25, 27]]
+    )
+
+
+def test_inverse_undoes_any_map() -> None:
+    maps = image_to_crop(
+        np.repeat(BOX, 2, 0), np.array([[0.5, 2.0], [1.0, 1.0]]), (64, 32), 33, True, (3, 4)
+    )
+    points = np.array([[1.0, 2.0], [70.0, -5.0]])
+    for matrix, inverse in zip(maps, invert_affine(maps), strict=True):
+        np.testing.assert_allclose(apply_affine(inverse, apply_affine(matrix, points)), points)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"region": "person"}, "INPUT.REGION is 'person'"),
+        ({"per": "video"}, "INPUT.REGION_PER"),
+        ({"scale_mode": "relative"}, "INPUT.SCALE_MODE"),
+        ({"stretch": True}, "need INPUT.REGION"),
+        ({"region": "frame", "stretch": True, "scale_mode": "absolute"}, "STRETCH needs"),
+        ({"window": (0, 0, 5, 5)}, "need INPUT.REGION"),
+        ({"region": "frame", "window": (0, 0, 5)}, "INPUT.WINDOW"),
+        ({"padding": -1.0}, "INPUT.REGION_PADDING"),
+    ],
+)
+def test_contradicting_keys_are_errors(kwargs: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RegionRule((64, 64), **kwargs)
