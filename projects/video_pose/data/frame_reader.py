@@ -91,11 +91,8 @@ class VideoFile:
     def close(self) -> None:
         self._container.close()
 
-    def decode_until(self, wanted: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield (number, frame) of every frame that is decoded on the way, ``wanted`` last.
-
-        Frames before the key frame that decoding started from may lack their references, and are
-        not yielded.
+    def decode_frame(self, wanted: int) -> av.VideoFrame:
+        """The frame of number ``wanted``; the next call reads on from there without a seek.
 
         Raises:
             ValueError: the video has no such frame, or its data are damaged.
@@ -114,12 +111,12 @@ class VideoFile:
             if number > wanted and first > 0:  # the container's seek landed too late
                 first = self._seek_to_key(self._key_before(first - 1))
                 continue
+            # Frames shown before the key frame that decoding began at may lack their references.
             if number > wanted or (number >= first and frame.is_corrupt):
                 self._frames = None
                 lost = min(number, wanted)
                 raise ValueError(f"frame {lost} of {self.path} is missing or damaged")
-            if number >= first:
-                yield number, frame
+        return frame
 
     def _decode(self) -> tuple[int, av.VideoFrame]:
         assert self._frames is not None, self.path
@@ -243,14 +240,10 @@ class FrameReader:
         found = self._lookup((path, number))
         if found is not None:
             return found
-        image = None
-        for at, frame in self._video(path).decode_until(number):
-            # Frames on the way cost their decoding already; the colours only where they are wanted.
-            if at == number:
-                image = frame.to_ndarray(format=_PIXEL_FORMATS[self._image_format], threads=1)
-                # Phones store turned pictures with the angle (counter-clockwise) beside them.
-                image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-        assert image is not None, (path, number)
+        frame = self._video(path).decode_frame(number)
+        image = frame.to_ndarray(format=_PIXEL_FORMATS[self._image_format], threads=1)
+        # Phones store turned pictures with the angle (counter-clockwise) beside them.
+        image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
         return self._store((path, number), image)
 
     def _video(self, path: str) -> VideoFile:
