@@ -50,6 +50,13 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
         limbs[f"{side}_thigh"] = _cloth(rng, trouser, (LENGTH, WIDTH))
         limbs[f"{side}_forearm"] = _lower(rng, long_sleeves, sleeve * 0.85, skin)
         limbs[f"{side}_shin"] = _lower(rng, long_trousers, trouser * 0.85, skin)
+        # Patches on elbows and knees: bright on dark cloth, dark on bright.
+        for upper, lower in (("upper_arm", "forearm"), ("thigh", "shin")):
+            cloth = limbs[f"{side}_{upper}"]
+            patch = (
+                colour(hue, 0.2, 1.0) if cloth.max(axis=2).mean() < 150 else colour(hue, 0.9, 0.2)
+            )
+            limbs[f"{side}_{upper}"][-3:] = limbs[f"{side}_{lower}"][:3] = patch
         limbs[f"{side}_hand"] = _cloth(rng, skin, (4, WIDTH), plain=True)
         limbs[f"{side}_foot"] = _cloth(rng, shoe, (8, WIDTH), plain=True)
     limbs["neck"] = _cloth(rng, skin * 0.9, (4, WIDTH), plain=True)

@@ -60,7 +60,7 @@ def _paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
             canvas = layer(rng, canvas)
     # Muted, so that people stand out a little, as they do in a film with a shallow focus.
     grey = canvas.mean(axis=2, keepdims=True)
-    canvas = grey + (canvas - grey) * rng.uniform(0.3, 0.9)
+    canvas = grey + (canvas - grey) * rng.uniform(0.15, 0.65)
     return cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.6))
 
 

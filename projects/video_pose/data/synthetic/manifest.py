@@ -9,7 +9,7 @@ from typing import Any
 
 MANIFEST = "synthetic.json"
 # Raise it when the same arguments come to mean different bytes.
-VERSION = 2
+VERSION = 3
 
 
 def inspect_folder(root: Path, arguments: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def render_scene(
         frames: N, at least 1.
         size: (W, H), px.
         action: a family of ``motion.FAMILIES`` for everybody; ``None`` draws one each.
-        occluders: "none", "light" (a third of the videos has one passing by), or "heavy" (several
+        occluders: "none", "light" (a quarter of the videos has one passing by), or "heavy" (several
         hide
             limbs for five to nine frames each, so that one frame alone cannot know where they are).
         framing: "whole" (the body stays inside the frame), "cut" (part of it leaves the frame) or
@@ -155,7 +155,7 @@ def _draw_actor(
 def _draw_occluders(
     rng: np.random.Generator, actor: _Actor, frames: int, kind: str
 ) -> list[Occluder]:
-    if kind == "none" or (kind == "light" and rng.uniform() > 0.35):
+    if kind == "none" or (kind == "light" and rng.uniform() > 0.25):
         return []
     joints = np.stack([actor.flat(3 * n) for n in range(frames)])
     length = float(actor.scale.mean())
