@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train and evaluate pose models, with Detectron2's command line.
 
-python train_net.py --config-file configs/UniPose-LSTM/unipose_lstm_R101_penn_action.yaml --num-gpus 4
+python train_net.py --config-file configs/UniPose-LSTM/unipose_R101_penn_action.yaml --num-gpus 4
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 python train_net.py --config-file ... --resume SOLVER.MAX_ITER 20000
 """
@@ -12,6 +12,9 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
 from detectron2.engine import default_argument_parser, launch
 from detectron2.evaluation import verify_results
 from detectron2.modeling import build_model

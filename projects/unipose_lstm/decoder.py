@@ -1,4 +1,4 @@
-"""UniPose's decoder: WASP features and low-level features to heatmaps (section 3.2 of the paper)."""
+"""UniPose's decoder: WASP's and low-level features to heatmaps (section 3.2 of the paper)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.predict.bias)
 
     def forward(self, wasp: Tensor, low: Tensor) -> Tensor:
-        """wasp (N, wasp_channels, h', w'), low (N, low_channels, 2h, 2w) -> (N, out_channels, h, w)."""
+        """Heatmaps (N, out_channels, h, w).
+
+        Args:
+            wasp: (N, wasp_channels, h', w'). low: (N, low_channels, 2h, 2w).
+        """
         low = F.max_pool2d(self.reduce(low), kernel_size=3, stride=2, padding=1)
         wasp = F.interpolate(wasp, size=low.shape[-2:], mode="bilinear", align_corners=True)
         x = self.dropout1(self.conv1(torch.cat([wasp, low], 1)))

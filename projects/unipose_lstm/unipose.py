@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import detectron2.projects.deeplab  # noqa: F401  (registers build_resnet_deeplab_backbone)
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
@@ -59,14 +60,12 @@ class UniPose(VideoPoseNet):
         self.decoder = decoder
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from ``cfg.MODEL.UNIPOSE``, ``.POSE`` and the backbone's keys."""
         node, base = cfg.MODEL.UNIPOSE, VideoPoseNet.base_config(cfg)
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
-        for name in (node.LOW_FEATURE, node.HIGH_FEATURE):
-            if name not in shapes:
-                raise ValueError(f"MODEL.UNIPOSE: backbone output {name!r} is not in {list(shapes)}")
+        check_grid(shapes, cfg)
         wasp = WASP(
             in_channels=shapes[node.HIGH_FEATURE].channels,
             channels=node.WASP.CHANNELS,
@@ -110,3 +109,25 @@ class UniPose(VideoPoseNet):
     def channel_labels(self, joint_names: list[str]) -> dict[str, dict[int, list[str]]]:
         labels = self.codec.channel_labels(joint_names)
         return {"decoder.predict.weight": {0: labels}, "decoder.predict.bias": {0: labels}}
+
+
+def check_grid(shapes: dict[str, ShapeSpec], cfg: CfgNode) -> None:
+    """Hold backbone, codec and crop to one grid: maps have half the low-level features' resolution.
+
+    Args:
+        shapes: of the backbone's outputs.
+
+    Raises:
+        ValueError: a feature is missing, or the strides or the crop do not fit.
+    """
+    node, stride, crop = cfg.MODEL.UNIPOSE, cfg.MODEL.POSE.HEATMAP.STRIDE, cfg.INPUT.CROP_SIZE
+    for name in (node.LOW_FEATURE, node.HIGH_FEATURE):
+        if name not in shapes:
+            raise ValueError(f"MODEL.UNIPOSE: backbone output {name!r} is not in {list(shapes)}")
+    if stride != 2 * shapes[node.LOW_FEATURE].stride:
+        raise ValueError(
+            f"MODEL.POSE.HEATMAP.STRIDE is {stride}: the decoder's maps have a stride of "
+            f"{2 * shapes[node.LOW_FEATURE].stride}, twice that of {node.LOW_FEATURE}"
+        )
+    if any(side % stride for side in crop):
+        raise ValueError(f"INPUT.CROP_SIZE {tuple(crop)} must be multiples of {stride} px (a cell)")

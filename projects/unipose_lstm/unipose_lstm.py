@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
@@ -68,7 +68,7 @@ class UniPoseLSTM(UniPose):
         self.decoder_loss_weight = decoder_loss_weight
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from ``cfg.MODEL.UNIPOSE.LSTM``, and UniPose's own."""
         node, unipose = cfg.MODEL.UNIPOSE.LSTM, UniPose.from_config(cfg)
         base = unipose["base"]
@@ -83,7 +83,9 @@ class UniPoseLSTM(UniPose):
                 kernel_size=node.KERNEL,
                 forget_bias=0.0 if released else node.FORGET_BIAS,
             ),
-            "first_cell": FirstFrameCell(width, width, kernel_size=node.KERNEL) if released else None,
+            "first_cell": (
+                FirstFrameCell(width, width, kernel_size=node.KERNEL) if released else None
+            ),
             "head": HeatmapHead(
                 width,
                 maps,
@@ -99,9 +101,9 @@ class UniPoseLSTM(UniPose):
 
     def begin(self, images: Tensor, features: Tensor) -> UniPoseLSTMState:
         """A fresh row: zero memory, and its own decoder maps as the "previous" ones."""
-        hidden = features.new_zeros((len(features), self.cell.hidden_channels, *features.shape[-2:]))
+        hidden, cell = self.cell.zero_state(features)
         fresh = features.new_ones((len(features), 1, 1, 1))
-        return UniPoseLSTMState(features, hidden, hidden, fresh)
+        return UniPoseLSTMState(features, hidden, cell, fresh)
 
     def advance(
         self, features: Tensor, center_map: Tensor, state: UniPoseLSTMState
@@ -123,8 +125,11 @@ class UniPoseLSTM(UniPose):
     def _first_step(
         self, x: Tensor, hidden: Tensor, cell: Tensor, fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Fresh rows take the first-frame cell's result. It is computed for every row in training, so
-        that all parameters receive a gradient in every batch, and only where needed otherwise."""
+        """Fresh rows take the first-frame cell's result.
+
+        It is computed for every row in training, so that all parameters receive a gradient in every
+        batch, and only where needed otherwise.
+        """
         mask = fresh > 0
         if not self.training and not torch.jit.is_tracing() and not bool(mask.any()):
             return hidden, cell

@@ -1,4 +1,7 @@
-"""WASP, the waterfall atrous spatial pooling of UniPose (Artacho & Savakis, CVPR 2020, section 3.1)."""
+"""WASP, the waterfall atrous spatial pooling of UniPose.
+
+Artacho & Savakis, CVPR 2020, section 3.1.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,17 @@ class WASP(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        """features (N, in_channels, h, w) -> (N, channels, h, w)."""
+        """features (N, in_channels, h, w) -> (N, channels, h, w).
+
+        Raises:
+            ValueError: batch norm of the pooled features in training, over a single image.
+        """
+        if self.training and len(features) == 1 and type(self.pool.norm) is nn.BatchNorm2d:
+            raise ValueError(
+                "batch norm over the pooled features needs two images per process in training: "
+                "raise SOLVER.IMS_PER_BATCH or INPUT.CLIP.LENGTH, or set "
+                "MODEL.UNIPOSE.WASP.POOL_NORM False"
+            )
         outputs, x = [], features
         for branch in self.branches:
             x = branch(x)

@@ -5,10 +5,18 @@ Importing the package registers the built-in datasets, without reading a file.
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import entry_points
 
-from video_pose.config import add_video_pose_config
-from video_pose.data.datasets.builtin import register_builtin
+# Detectron2 and fvcore call torch.jit.script while they are imported, and recent PyTorch warns of
+# each call. The filter stands before their first import, hence before the imports below; programs
+# import this package before Detectron2.
+warnings.filterwarnings(
+    "ignore", message=r"`torch\.jit\.script` is deprecated", category=FutureWarning
+)
+
+from video_pose.config import add_video_pose_config  # noqa: E402
+from video_pose.data.datasets.builtin import register_builtin  # noqa: E402
 
 __all__ = ["add_video_pose_config", "load_models"]
 

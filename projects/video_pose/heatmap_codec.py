@@ -8,6 +8,8 @@ offset of (stride - 1) / 2 is the true centre of the stride x stride block that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -143,9 +145,10 @@ class HeatmapCodec:
         return torch.stack([x, y, score.clamp(0, 1)], dim=-1)
 
     def _refine(self, maps: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """Sub-cell offsets (N, K), in cells; 0 where the peak's neighbourhood leaves the map."""
+        """Sub-cell offsets (N, K), in cells; 0 along an axis on which the peak is the last cell."""
         height, width = maps.shape[-2:]
-        inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
+        inside_x = (column > 0) & (column < width - 1)
+        inside_y = (row > 0) & (row < height - 1)
         flat = maps.flatten(-2)
 
         def at(dr: int, dc: int) -> Tensor:
@@ -156,13 +159,16 @@ class HeatmapCodec:
             dx = 0.25 * torch.sign(at(0, 1) - at(0, -1))
             dy = 0.25 * torch.sign(at(1, 0) - at(-1, 0))
         else:
-            dx, dy = _taylor_offset(at)
-        zero = torch.zeros_like(dx)
-        return torch.where(inside, dx, zero), torch.where(inside, dy, zero)
+            dx, dy = _taylor_offset(at, inside_x & inside_y)
+        return dx * inside_x, dy * inside_y
 
 
-def _taylor_offset(at) -> tuple[Tensor, Tensor]:
-    """Newton step on the logarithm of the map at its peak, at most half a cell along each axis."""
+def _taylor_offset(at: Callable[[int, int], Tensor], inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Newton step on the logarithm of the map at its peak, at most half a cell along each axis.
+
+    ``at(dr, dc)`` are values beside the peak; where not ``inside`` there are no diagonal ones, and
+    the axes are refined apart.
+    """
 
     def log(dr: int, dc: int) -> Tensor:
         return at(dr, dc).clamp(min=_LOG_FLOOR).log()
@@ -171,7 +177,7 @@ def _taylor_offset(at) -> tuple[Tensor, Tensor]:
     gx, gy = (log(0, 1) - log(0, -1)) / 2, (log(1, 0) - log(-1, 0)) / 2
     hxx = log(0, 1) - 2 * center + log(0, -1)
     hyy = log(1, 0) - 2 * center + log(-1, 0)
-    hxy = (log(1, 1) - log(1, -1) - log(-1, 1) + log(-1, -1)) / 4
+    hxy = (log(1, 1) - log(1, -1) - log(-1, 1) + log(-1, -1)) / 4 * inside
     determinant = hxx * hyy - hxy**2
     # A maximum has a negative definite Hessian; elsewhere (plateaus, saddles) the cell centre stands.
     regular = (hxx < 0) & (determinant > 1e-8)

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill, start video models from image models, and match joints by name."""
+"""Checkpoints that survive a kill, start video from image models, and match joints by name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ _BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
 class PoseCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, and beyond it:
 
-    * reads ``.safetensors`` (with joint names in the file's metadata, comma-separated, as "joints");
+    * reads ``.safetensors`` (joint names comma-separated in the file's metadata, as "joints");
     * writes to a temporary file first, so that a kill never leaves half a checkpoint;
     * records the model's joints, and on loading moves the channels of joints that both models have
       to their new places; channels of other joints keep their initial values;
     * a file of a bare backbone is loaded into the backbone;
-    * refuses a file of which no tensor fits.
+    * refuses a file of which no tensor fits, and says which file is missing.
     """
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Detectron2's. Raises FileNotFoundError for a local file that is not there."""
+        if path and "://" not in path and not os.path.isfile(path.split("?")[0]):
+            raise FileNotFoundError(
+                f"checkpoint {path!r} (MODEL.WEIGHTS, or last_checkpoint of OUTPUT_DIR with "
+                f"--resume) does not exist; working directory: {os.getcwd()}"
+            )
+        return super().load(path, *args, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth with the model, the checkpointables, the joints and ``kwargs``."""
@@ -40,6 +49,13 @@ class PoseCheckpointer(DetectionCheckpointer):
         os.replace(path + ".tmp", path)
         self.tag_last_checkpoint(os.path.basename(path))
 
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the checkpoint that a resumed run starts from, in one step as well."""
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        with open(path + ".tmp", "w", encoding="utf-8") as file:
+            file.write(last_filename_basename)
+        os.replace(path + ".tmp", path)
+
     def _load_file(self, filename: str) -> dict[str, Any]:
         if not filename.endswith(".safetensors"):
             return super()._load_file(filename)
@@ -53,7 +69,8 @@ class PoseCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         own = self.model.state_dict()
         tensors = _prefixed({k: torch.as_tensor(v) for k, v in checkpoint["model"].items()}, own)
-        if not checkpoint.get("matching_heuristics") and not any(key in own for key in tensors):
+        fits = any(key in own and own[key].shape == value.shape for key, value in tensors.items())
+        if not fits and not checkpoint.get("matching_heuristics"):
             raise ValueError(
                 f"no tensor of the checkpoint fits the model: it has {list(tensors)[:3]}..., "
                 f"the model wants {list(own)[:3]}..."
@@ -97,14 +114,16 @@ def carry_over_joints(
         if name not in tensors or name not in own:
             continue
         merged, source = own[name].detach().clone().cpu(), tensors[name].to(own[name].dtype)
+        if merged.shape[2:] != source.shape[2:]:  # other kernels: reported as incompatible
+            continue
         old_index: list[Any] = [slice(None)] * merged.dim()
         new_index: list[Any] = [slice(None)] * merged.dim()
         for dim, labels in dims.items():
             old = old_labels[name][dim]
             if len(old) != source.shape[dim]:
                 raise ValueError(
-                    f"checkpoint tensor {name} has {source.shape[dim]} channels in dimension {dim}, "
-                    f"but its joints {joints} make {len(old)}"
+                    f"checkpoint tensor {name} has {source.shape[dim]} channels in dimension "
+                    f"{dim}, but its joints {joints} make {len(old)}"
                 )
             shared = [label for label in labels if label in old]
             old_index[dim] = torch.tensor([old.index(label) for label in shared])

@@ -7,12 +7,15 @@ import logging
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
+from video_pose.data.mapper_config import joints_from_config
+from video_pose.evaluation.pck_accumulator import PCKAccumulator
+from video_pose.evaluation.predicted_pose import PredictedPose
 
 
 def get_pose_cfg() -> CfgNode:
@@ -28,12 +31,15 @@ def complete_cfg(cfg: CfgNode) -> None:
     """Fill in what follows from dataset and machine: joints, their mirror pairs, device; in place.
 
     Raises:
-        ValueError: MODEL.POSE.JOINTS is empty and there is no training dataset to take it from, or
-            Detectron2's per-parameter clipping is on together with the global one.
+        KeyError: a dataset that is not registered, or an unknown protocol.
+        ValueError: MODEL.POSE.JOINTS is empty and there is no training dataset to take it from, a
+            dataset does not go with the model's joints or with a protocol, or Detectron2's
+            per-parameter clipping is on together with the global one.
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logging.getLogger(__name__).info("No GPU: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
+    require_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     pose = cfg.MODEL.POSE
     if not pose.JOINTS and cfg.DATASETS.TRAIN:
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
@@ -46,7 +52,45 @@ def complete_cfg(cfg: CfgNode) -> None:
             f"({list(cfg.DATASETS.TRAIN)}) has keypoint_names to take it from"
         )
     if cfg.SOLVER.CLIP_GLOBAL_NORM > 0 and cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
-        raise ValueError("SOLVER.CLIP_GLOBAL_NORM and SOLVER.CLIP_GRADIENTS.ENABLED exclude each other")
+        raise ValueError("SOLVER.CLIP_GLOBAL_NORM excludes SOLVER.CLIP_GRADIENTS.ENABLED")
+    check_datasets(cfg)
+
+
+def require_registered(names: list[str]) -> None:
+    """Raise KeyError with the names that exist if one of ``names`` is no registered dataset."""
+    for name in names:
+        if name not in DatasetCatalog.list():
+            known = [known for known in DatasetCatalog.list() if _is_video_pose(known)]
+            raise KeyError(f"dataset {name!r} is not registered; video datasets: {sorted(known)}")
+
+
+def check_datasets(cfg: CfgNode) -> None:
+    """Hold joints and protocols against the datasets' metadata, before anything long begins.
+
+    Raises: see `complete_cfg`.
+    """
+    train = [name for name in cfg.DATASETS.TRAIN if _is_video_pose(name)]
+    if train:
+        joints_from_config(cfg, train)
+    for name in filter(_is_video_pose, cfg.DATASETS.TEST):
+        metadata = MetadataCatalog.get(name)
+        names = list(metadata.keypoint_names)
+        try:
+            PredictedPose(cfg.MODEL.POSE.JOINTS, names, metadata.derived_joints)
+        except KeyError as error:
+            raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
+        for protocol in cfg.TEST.PCK.PROTOCOLS or metadata.pck_protocols:
+            PCKAccumulator(
+                protocol,
+                names,
+                metadata.joint_groups,
+                metadata.pck_min_visibility,
+                metadata.head_segment,
+            )
+
+
+def _is_video_pose(name: str) -> bool:
+    return MetadataCatalog.get(name).get("evaluator_type") == "video_pose"
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

@@ -33,8 +33,8 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
     """Run ``model`` over DATASETS.TEST.
 
     Returns:
-        One dataset: its results, {task: {metric: value}}, as ``verify_results`` wants them. Several:
-        {dataset: results}. Ranks other than 0 return {} per dataset.
+        One dataset: its results, {task: {metric: value}}, as ``verify_results`` wants them.
+        Several: {dataset: results}. Ranks other than 0 return {} per dataset.
     """
     results: OrderedDict[str, Any] = OrderedDict()
     for name in cfg.DATASETS.TEST:

@@ -18,8 +18,9 @@ class ResumableCheckpoints(HookBase):
     """Saves ``model_<iteration>`` every ``period`` iterations, ``model_resume`` every ``seconds``,
     ``model_final`` at the end, and ``model_resume`` when the run is interrupted.
 
-    An interrupt (Ctrl-C or SIGTERM) is taken at the end of the step under way, so that what is saved
-    is the state between two steps; then ``KeyboardInterrupt`` is raised. A second one acts at once.
+    An interrupt (Ctrl-C or SIGTERM) is taken at the end of the step under way, so that what is
+    saved is the state between two steps; then ``KeyboardInterrupt`` is raised. A second one acts at
+    once.
     """
 
     def __init__(self, checkpointer: Any, *, period: int, seconds: float) -> None:
@@ -73,6 +74,7 @@ class ResumableCheckpoints(HookBase):
         return any(comm.all_gather(self._interrupted))
 
     def _save(self, name: str) -> None:
+        self.trainer.check_pending_losses()  # rather no checkpoint than one of nan
         self._last = time.monotonic()
         self._checkpointer.save(name, iteration=self.trainer.iter)
 

@@ -53,7 +53,8 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
 
     The rate of a parameter is BASE_LR times the factors that apply to it: the model's own by prefix
     of the name (``model.lr_factors()``, where it has that method), ENCODER_LR_FACTOR within
-    ``model.encoder_modules()``, and BIAS_LR_MULTIPLIER for biases of convolutions and linear layers.
+    ``model.encoder_modules()``, and BIAS_LR_MULTIPLIER for the biases of convolutions and linear
+    layers.
     """
     solver = cfg.SOLVER
     factors = dict(model.lr_factors()) if hasattr(model, "lr_factors") else {}

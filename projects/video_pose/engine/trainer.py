@@ -50,9 +50,9 @@ class PoseTrainer(TrainerBase):
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         self.device = torch.device(cfg.MODEL.DEVICE)
-        self.dtype = (
-            training_dtype(cfg.SOLVER.AMP.PRECISION, self.device) if cfg.SOLVER.AMP.ENABLED else None
-        )
+        self.dtype = None
+        if cfg.SOLVER.AMP.ENABLED:
+            self.dtype = training_dtype(cfg.SOLVER.AMP.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._pending: list[dict[str, Tensor]] = []
@@ -106,14 +106,16 @@ class PoseTrainer(TrainerBase):
         resuming = resume and self.checkpointer.has_checkpoint()
         if resume and not resuming:
             logger.info("Nothing to resume in %s: starting anew", self.cfg.OUTPUT_DIR)
-        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        extra = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resuming:
             self.start_iter = self.iter + 1
-        elif self.average is not None:  # the average starts from the loaded weights
+            if "trained_model" in extra:  # a finished run goes on to a larger MAX_ITER
+                self.model.load_state_dict(extra["trained_model"])
+        if self.average is not None and self.average.updates == 0:  # none was loaded
             self.average.reset()
 
     def train(self) -> Any:
-        """Run to SOLVER.MAX_ITER, then evaluate; returns the results of ``test``, {} without any."""
+        """Run to SOLVER.MAX_ITER, then evaluate; returns what ``test`` does, {} without data."""
         if self.start_iter < self.max_iter:
             loader = build_pose_train_loader(self.cfg, start_iter=self.start_iter)
             self._batches = iter(loader)
@@ -142,7 +144,7 @@ class PoseTrainer(TrainerBase):
         self._log({key: value.detach() for key, value in losses.items()})
 
     def _log(self, losses: dict[str, Tensor]) -> None:
-        """Collect losses on the device; every LOG_PERIOD steps fetch, check and store their means."""
+        """Collect losses on the device; every LOG_PERIOD steps fetch, check and store means."""
         self._pending.append(losses)
         last = self.iter + 1 >= self.max_iter
         if len(self._pending) < LOG_PERIOD and not last:
@@ -154,16 +156,32 @@ class PoseTrainer(TrainerBase):
         self._pending.clear()
         SimpleTrainer.write_metrics(means, self._data_seconds, self.iter)
 
+    def check_pending_losses(self) -> None:
+        """Raise FloatingPointError if a loss that is not logged yet is not finite."""
+        for step in self._pending:
+            if not all(bool(torch.isfinite(value)) for value in step.values()):
+                values = {key: value.item() for key, value in step.items()}
+                raise FloatingPointError(
+                    f"loss at iteration {self.iter} or shortly before: {values}"
+                )
+
     def test(self) -> dict[str, Any]:
         """Evaluate on DATASETS.TEST, with the averaged weights where there are any."""
         context = self.average.applied() if self.average is not None else contextlib.nullcontext()
         with context:
+            if comm.get_world_size() > 1:
+                # Running statistics differ among ranks; what is saved, and so scored, is rank 0's.
+                for buffer in self.model.buffers():
+                    torch.distributed.broadcast(buffer, 0)
             return evaluate(self.cfg, self.model)
 
     def save_final(self, checkpointer: PoseCheckpointer) -> None:
-        """Write ``model_final``; its weights are the averaged ones where there are any."""
-        model = self.average.average if self.average is not None else None
-        checkpointer.save("model_final", iteration=self.max_iter - 1, model=model)
+        """Write ``model_final``. Its weights are the averaged ones where there are any, and those
+        that a longer run continues from lie beside them."""
+        extra: dict[str, Any] = {}
+        if self.average is not None:
+            extra = {"model": self.average.average, "trained_model": self.model.state_dict()}
+        checkpointer.save("model_final", iteration=self.max_iter - 1, **extra)
 
     def state_dict(self) -> dict[str, Any]:
         """As Detectron2's, for a checkpoint that a later run continues from."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class CenterMap:
-    """A Gaussian at the person's centre, drawn at crop size and average-pooled to the heatmap's grid.
+    """A Gaussian at the person's centre, drawn at crop size and pooled to the heatmap's grid.
 
     Args:
         sigma: px of the crop. threshold: smaller values are set to 0 before pooling.
@@ -52,14 +52,16 @@ class CenterMap:
 
         Args:
             centers: (N, 2) continuous crop px (x, y). The peak sits on the discrete pixel
-                floor(c - 0.5), which is 183 for the centre of a 368 px crop, as both releases draw it.
+                floor(c - 0.5): 183 for the centre of a 368 px crop, as both releases draw it.
             crop_size: (H, W) px.
 
         Returns:
             (N, 1, h, w) float32.
         """
         # Crops are centred on their person, so nearly all maps of a batch are the same one.
-        distinct, which = torch.unique(torch.floor(centers.float() - 0.5), dim=0, return_inverse=True)
+        distinct, which = torch.unique(
+            torch.floor(centers.float() - 0.5), dim=0, return_inverse=True
+        )
         height, width = crop_size
         x = torch.arange(width, device=centers.device, dtype=torch.float32)
         y = torch.arange(height, device=centers.device, dtype=torch.float32)

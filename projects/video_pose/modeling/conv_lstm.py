@@ -5,6 +5,8 @@ Shapes: R rows (a person, or a person at one test scale), D hidden channels, h, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,13 +20,13 @@ class ConvLSTMCell(nn.Module):
     s_k = Wx_k * x + bx_k + Wh_k * h + bh_k (+ b_k) for each gate k of g, f, i, o; then
     c' = sigmoid(s_f) c + sigmoid(s_i) tanh(s_g) and h' = sigmoid(s_o) tanh(c').
 
-    Each gate keeps convolutions of its own, as released weights have them; they are computed as one.
+    Each gate keeps convolutions of its own, as released weights have them, computed as one.
 
     Args:
         in_channels, hidden_channels: of x and of h.
         kernel_size: odd, px of the map.
-        gate_bias: initial values of one more bias per gate and channel (Caffe's Scale layers of LSTM
-            Pose Machines); None leaves that bias out.
+        gate_bias: initial values of one more bias per gate and channel (Caffe's Scale layers of
+            LSTM Pose Machines); None leaves that bias out.
         forget_bias: initial value of the forget gate's x-bias.
         mask_fresh_bias: leave the h-convolutions' biases out on a row's first step.
     """
@@ -40,26 +42,19 @@ class ConvLSTMCell(nn.Module):
         mask_fresh_bias: bool = False,
     ) -> None:
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size {kernel_size} of an LSTM must be odd")
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.mask_fresh_bias = mask_fresh_bias
-
-        def convolution(channels: int) -> nn.Conv2d:
-            return nn.Conv2d(channels, hidden_channels, kernel_size, padding=kernel_size // 2)
-
-        self.x = nn.ModuleDict({k: convolution(in_channels) for k in GATES})
-        self.h = nn.ModuleDict({k: convolution(hidden_channels) for k in GATES})
+        self.x = _gate_convolutions(GATES, in_channels, hidden_channels, kernel_size)
+        self.h = _gate_convolutions(GATES, hidden_channels, hidden_channels, kernel_size)
         self.gate_bias = None
         if gate_bias is not None:
             self.gate_bias = nn.ParameterDict(
-                {k: nn.Parameter(torch.full((hidden_channels,), float(gate_bias[k]))) for k in GATES}
+                {
+                    k: nn.Parameter(torch.full((hidden_channels,), float(gate_bias[k])))
+                    for k in GATES
+                }
             )
-        for convolutions in (self.x, self.h):
-            for conv in convolutions.values():
-                nn.init.xavier_uniform_(conv.weight)
-                nn.init.zeros_(conv.bias)
         nn.init.constant_(self.x["f"].bias, forget_bias)
 
     def zero_state(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,18 +100,25 @@ class FirstFrameCell(nn.Module):
 
     def __init__(self, in_channels: int, hidden_channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
-        self.x = nn.ModuleDict(
-            {
-                k: nn.Conv2d(in_channels, hidden_channels, kernel_size, padding=kernel_size // 2)
-                for k in ("g", "i", "o")
-            }
-        )
-        for conv in self.x.values():
-            nn.init.xavier_uniform_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        self.x = _gate_convolutions(("g", "i", "o"), in_channels, hidden_channels, kernel_size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (R, in_channels, h, w) -> hidden, cell (R, D, h, w)."""
         g, i, o = (self.x[k](x) for k in ("g", "i", "o"))
         cell = torch.tanh(torch.tanh(g) * torch.sigmoid(i))
         return torch.sigmoid(o) * cell, cell
+
+
+def _gate_convolutions(
+    gates: Sequence[str], in_channels: int, hidden_channels: int, kernel_size: int
+) -> nn.ModuleDict:
+    """One size-preserving convolution per gate, initialised after Glorot, its bias 0."""
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size {kernel_size} of an LSTM must be odd")
+    convolutions = nn.ModuleDict()
+    for gate in gates:
+        conv = nn.Conv2d(in_channels, hidden_channels, kernel_size, padding=kernel_size // 2)
+        nn.init.xavier_uniform_(conv.weight)
+        nn.init.zeros_(conv.bias)
+        convolutions[gate] = conv
+    return convolutions

@@ -1,4 +1,4 @@
-"""The convolutions that turn an LSTM's hidden maps into heatmaps (both papers use the same shape)."""
+"""The convolutions that turn an LSTM's hidden maps into heatmaps, of one shape in both papers."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class HeatmapHead(nn.Sequential):
     ) -> None:
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {kernel_size} of a heatmap head must be odd")
+        if num_large < 1:
+            raise ValueError(f"num_large {num_large} of a heatmap head must be at least 1")
         layers: list[nn.Module] = []
         width = in_channels
         for _ in range(num_large):

@@ -22,8 +22,17 @@ def flip_channels(labels: list[str], flip_map: list[tuple[str, str]]) -> list[in
 
     Args:
         labels: names of the channels. flip_map: pairs of names that change places in a mirror.
+
+    Raises:
+        ValueError: the mirror image of a channel's joint is no channel.
     """
     partner = {a: b for a, b in flip_map} | {b: a for a, b in flip_map}
+    lacking = [partner[name] for name in labels if partner.get(name, name) not in labels]
+    if lacking:
+        raise ValueError(
+            f"MODEL.POSE.FLIP_MAP {flip_map} names {lacking}, which are not in MODEL.POSE.JOINTS: "
+            f"the model's channels are {labels}"
+        )
     return [labels.index(partner.get(label, label)) for label in labels]
 
 

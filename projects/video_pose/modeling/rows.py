@@ -30,7 +30,7 @@ def append_rows(states: Sequence[State]) -> State:
 
 
 def replace_rows(state: State, mask: Tensor, other: State) -> State:
-    """``other`` where the row's ``mask`` (R,) is true, ``state`` elsewhere; gradients flow to both."""
+    """``other`` where the row's ``mask`` (R,) is true, else ``state``; gradients flow to both."""
 
     def choose(old: Tensor, new: Tensor) -> Tensor:
         return torch.where(mask.view(-1, *[1] * (old.dim() - 1)), new, old)

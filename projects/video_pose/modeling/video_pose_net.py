@@ -23,13 +23,12 @@ from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.center_map import CenterMap
 from video_pose.modeling.losses import heatmap_loss
 from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
+from video_pose.modeling.precision import check_precision, inference_autocast
 from video_pose.modeling.track_states import TrackStates
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class ClipMaps(NamedTuple):
-    """Maps of a scan: ``heatmaps`` (B, T, C, h, w) and, by name, further maps with their weights."""
+    """Maps of a scan: ``heatmaps`` (B, T, C, h, w), and by name further ones with a weight."""
 
     heatmaps: Tensor
     extra: dict[str, tuple[Tensor, float]]
@@ -47,7 +46,7 @@ class VideoPoseNet(nn.Module):
         freeze_encoder: keep the encoder as loaded, its norms in evaluation mode.
         encode_batch: most frames in one call of the encoder at inference.
         reset_every: drop the state every n frames at inference; 0 never does.
-        precision: of inference: "float32", "bfloat16" or "float16".
+        precision: of inference: "float32", "bfloat16", "float16" or "auto" (see precision.py).
     """
 
     def __init__(
@@ -69,9 +68,7 @@ class VideoPoseNet(nn.Module):
     ) -> None:
         super().__init__()
         if not joint_names:
-            raise ValueError("a pose model needs joint names (MODEL.POSE.JOINTS); the list is empty")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r}: choose from {sorted(PRECISIONS)}")
+            raise ValueError("a pose model needs joint names: MODEL.POSE.JOINTS is empty")
         self.joint_names = list(joint_names)
         self.codec = codec
         self.center_map = center_map
@@ -81,7 +78,7 @@ class VideoPoseNet(nn.Module):
         self.freeze_encoder = freeze_encoder
         self.encode_batch = encode_batch
         self.reset_every = reset_every
-        self.inference_dtype = PRECISIONS[precision]
+        self.precision = check_precision(precision)
         self.flip_channels = flip_channels(codec.channel_labels(joint_names), flip_map)
         shape = (1, -1, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
@@ -129,7 +126,7 @@ class VideoPoseNet(nn.Module):
         raise NotImplementedError
 
     def extra_maps(self, features: Tensor, first_state: Any) -> dict[str, tuple[Tensor, float]]:
-        """Further maps (B, T', C, h, w) to train on the first T' frames' targets, and their weights.
+        """Further maps (B, T', C, h, w) to train on the first T' frames' targets, and weights.
 
         features (B, T, ...) are the clips', first_state that of ``begin``.
         """
@@ -156,14 +153,14 @@ class VideoPoseNet(nn.Module):
         return self
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 or float images (N, 3, H, W) of 0-255 -> normalised float32 on the model's device."""
+        """Images (N, 3, H, W) of 0-255, any type -> normalised float32 on the model's device."""
         return (images.to(self.device).float() - self.pixel_mean) / self.pixel_std
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:
-        """Training: a dict of losses. Inference: one dict per clip, ``{"instances": [Instances] * T}``.
+        """Losses by name in training; at inference ``{"instances": [Instances] * T}`` per clip.
 
-        The mapper's docstring lists the keys of ``batch``. At inference the chunks of a track arrive
-        in order; states are kept between them and dropped after ``is_last``.
+        The mapper's docstring lists the keys of ``batch``. At inference the chunks of a track
+        arrive in order; states are kept between them and dropped after ``is_last``.
         """
         if self.training:
             return self._losses(batch)
@@ -246,8 +243,7 @@ class VideoPoseNet(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """The precision that inference runs in."""
-        dtype = self.inference_dtype
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+        return inference_autocast(self.precision, self.device)
 
     def _infer(self, clip: dict[str, Any]) -> dict[str, Any]:
         """Advance one track by one chunk."""
