@@ -1,0 +1,126 @@
+"""The LSTM cells against the equations, written out gate by gate with plain convolutions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from video_pose.modeling.conv_lstm import ConvLSTMCell, FirstFrameCell
+
+ROWS, INPUT, HIDDEN, SIZE = 3, 4, 5, (6, 7)
+GATE_BIAS = {"g": 0.0, "f": 1.0, "i": 1.4, "o": 0.2}
+
+
+def randomize(module: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+
+
+def state(seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """x, hidden and cell maps of three rows."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        torch.randn((ROWS, channels, *SIZE), generator=generator)
+        for channels in (INPUT, HIDDEN, HIDDEN)
+    )
+
+
+def gate(cell: ConvLSTMCell, name: str, x: Tensor, hidden: Tensor | None) -> Tensor:
+    """One gate's sum before its nonlinearity; no h-convolution where ``hidden`` is None."""
+    conv = cell.x[name]
+    total = F.conv2d(x, conv.weight, padding=1) + conv.bias.view(1, -1, 1, 1)
+    if hidden is not None:
+        conv = cell.h[name]
+        total = total + F.conv2d(hidden, conv.weight, padding=1) + conv.bias.view(1, -1, 1, 1)
+    if cell.gate_bias is not None:
+        total = total + cell.gate_bias[name].view(1, -1, 1, 1)
+    return total
+
+
+@pytest.mark.parametrize("gate_bias", [None, GATE_BIAS])
+def test_step_follows_the_equations(gate_bias: dict | None) -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=gate_bias)
+    randomize(cell)
+    x, hidden, memory = state()
+    got_hidden, got_memory = cell(x, hidden, memory, torch.zeros(ROWS, 1, 1, 1))
+    sums = {name: gate(cell, name, x, hidden) for name in "gfio"}
+    expected = sums["f"].sigmoid() * memory + sums["i"].sigmoid() * sums["g"].tanh()
+    torch.testing.assert_close(got_memory, expected)
+    torch.testing.assert_close(got_hidden, sums["o"].sigmoid() * expected.tanh())
+
+
+def test_a_fresh_row_loses_the_h_biases_and_nothing_else() -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=GATE_BIAS, mask_fresh_bias=True)
+    randomize(cell)
+    x, hidden, memory = state()
+    hidden[1], memory[1] = 0, 0
+    fresh = torch.tensor([0.0, 1.0, 0.0]).view(-1, 1, 1, 1)
+    got_hidden, got_memory = cell(x, hidden, memory, fresh)
+    # Row 1 is the paper's first frame: C = i g, h = o tanh(C), no h-convolution at all.
+    g, i, o = (gate(cell, name, x[1:2], None) for name in "gio")
+    first = i.sigmoid() * g.tanh()
+    torch.testing.assert_close(got_memory[1:2], first)
+    torch.testing.assert_close(got_hidden[1:2], o.sigmoid() * first.tanh())
+    # Rows 0 and 2 are what they are without a fresh row beside them.
+    old_hidden, old_memory = cell(x, hidden, memory, torch.zeros(ROWS, 1, 1, 1))
+    torch.testing.assert_close(got_hidden[[0, 2]], old_hidden[[0, 2]])
+    torch.testing.assert_close(got_memory[[0, 2]], old_memory[[0, 2]])
+    assert (got_hidden[1] - old_hidden[1]).abs().max() > 0.01
+
+
+def test_without_masking_fresh_changes_nothing() -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN)
+    randomize(cell)
+    x, hidden, memory = state()
+    for a, b in zip(
+        cell(x, hidden, memory, torch.ones(ROWS, 1, 1, 1)),
+        cell(x, hidden, memory, torch.zeros(ROWS, 1, 1, 1)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_initial_biases() -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=GATE_BIAS, forget_bias=1.0)
+    assert {k: v.unique().tolist() for k, v in cell.gate_bias.items()} == {
+        k: pytest.approx([v]) for k, v in GATE_BIAS.items()
+    }
+    assert cell.x["f"].bias.unique().tolist() == [1.0]
+    others = [cell.x[k].bias for k in "gio"] + [cell.h[k].bias for k in "gfio"]
+    assert all(bias.abs().max() == 0 for bias in others)
+
+
+def test_a_zero_state_fits_the_input() -> None:
+    x = torch.zeros(2, INPUT, 3, 4, dtype=torch.float64)
+    for tensor in ConvLSTMCell(INPUT, HIDDEN).zero_state(x):
+        assert tensor.shape == (2, HIDDEN, 3, 4) and tensor.dtype == x.dtype
+        assert tensor.abs().max() == 0
+
+
+def test_every_parameter_has_a_gradient_on_the_first_step() -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=GATE_BIAS, mask_fresh_bias=True)
+    x = torch.randn(ROWS, INPUT, *SIZE)
+    hidden, _ = cell(x, *cell.zero_state(x), torch.ones(ROWS, 1, 1, 1))
+    hidden.sum().backward()
+    assert [name for name, p in cell.named_parameters() if p.grad is None] == []
+
+
+def test_first_frame_cell_follows_the_equations() -> None:
+    cell = FirstFrameCell(INPUT, HIDDEN)
+    randomize(cell)
+    x = state()[0]
+    sums = {k: F.conv2d(x, cell.x[k].weight, cell.x[k].bias, padding=1) for k in "gio"}
+    memory = (sums["g"].tanh() * sums["i"].sigmoid()).tanh()
+    got_hidden, got_memory = cell(x)
+    torch.testing.assert_close(got_memory, memory)
+    torch.testing.assert_close(got_hidden, sums["o"].sigmoid() * memory)
+
+
+def test_even_kernels_are_refused() -> None:
+    with pytest.raises(ValueError, match="kernel_size 4"):
+        ConvLSTMCell(INPUT, HIDDEN, kernel_size=4)
+    with pytest.raises(ValueError, match="kernel_size 2"):
+        FirstFrameCell(INPUT, HIDDEN, kernel_size=2)

@@ -1,0 +1,172 @@
+"""From maps to joints in the image: affine maps, mirrored rows, scales merged at image size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
+
+LABELS = ["background", "head", "right_hand", "left_hand"]
+FLIP_MAP = [("left_hand", "right_hand")]
+CODEC = HeatmapCodec(stride=8, sigma=8.0, background="first", decode="dark")
+# A 64x64 crop of an image of 80x100 px (height x width).
+IMAGE = (80, 100)
+
+
+def scaled(scale: float, x: float, y: float) -> Tensor:
+    """crop_to_image of a crop that shows the image enlarged by ``scale`` from its corner (x, y)."""
+    return torch.tensor([[1 / scale, 0.0, x], [0.0, 1 / scale, y]])
+
+
+def mirrored(matrix: Tensor, width: float = 64.0) -> Tensor:
+    """crop_to_image of the same crop turned left to right: x_crop becomes width - x_crop."""
+    flip = torch.tensor([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    full = torch.cat([matrix, torch.tensor([[0.0, 0.0, 1.0]])])
+    return (full @ flip)[:2]
+
+
+def maps_of(image_points: list[tuple[float, float]], matrix: Tensor) -> Tensor:
+    """Target maps (C, 8, 8) of joints given in image px, as a perfect network would make them."""
+    full = torch.cat([matrix, torch.tensor([[0.0, 0.0, 1.0]])])
+    points = torch.cat([torch.tensor(image_points), torch.ones(len(image_points), 1)], 1)
+    crop = (points @ torch.linalg.inv(full).T)[:, :2]
+    keypoints = torch.cat([crop, torch.full((len(crop), 1), 2.0)], 1)
+    return CODEC.encode(keypoints[None], (8, 8))[0][0]
+
+
+def run(maps: Tensor, matrices: Tensor, flipped: list[bool], image=IMAGE) -> Tensor:
+    return decode_rows(
+        maps,
+        matrices,
+        codec=CODEC,
+        swap=flip_channels(LABELS, FLIP_MAP),
+        flipped=torch.tensor(flipped),
+        image_size=image,
+    )
+
+
+POINTS = [(40.0, 30.0), (25.0, 45.0), (55.0, 52.0)]
+
+
+def test_flip_channels_swaps_by_name_and_is_its_own_inverse() -> None:
+    swap = flip_channels(LABELS, FLIP_MAP)
+    assert swap == [0, 1, 3, 2]
+    assert [swap[i] for i in swap] == [0, 1, 2, 3]
+    assert flip_channels(["left_hand", "x", "right_hand"], [("right_hand", "left_hand")]) == [
+        2,
+        1,
+        0,
+    ]
+
+
+def test_a_mirror_partner_that_is_no_joint_is_named() -> None:
+    with pytest.raises(ValueError, match=r"FLIP_MAP.*'left_hand'.*\['head', 'right_hand'\]"):
+        flip_channels(["head", "right_hand"], FLIP_MAP)
+
+
+def test_one_row_is_mapped_by_its_matrix() -> None:
+    # Cell (5, 2) peaks at continuous crop px (2 * 8 + 4, 5 * 8 + 4) = (20, 44); the matrix turns by
+    # 90 degrees as well: x_image = 0.5 * 44 + 3, y_image = -2 * 20 + 70.
+    maps = torch.zeros(1, 2, 4, 8, 8)
+    maps[0, 1, 1, 5, 2] = 0.75
+    matrix = torch.tensor([[0.0, 0.5, 3.0], [-2.0, 0.0, 70.0]])
+    poses = run(maps, torch.stack([scaled(1, 0, 0), matrix])[None], [False])
+    assert poses.shape == (2, 3, 3)
+    assert poses[1, 0].tolist() == pytest.approx([25.0, 30.0, 0.75])
+
+
+def test_frames_keep_their_own_matrices() -> None:
+    matrices = torch.stack([scaled(1.0, 5, 0), scaled(0.5, -10, -7)])
+    maps = torch.stack([maps_of(POINTS, matrix) for matrix in matrices])[None]
+    poses = run(maps, matrices[None], [False])
+    for frame in range(2):
+        torch.testing.assert_close(poses[frame, :, :2], torch.tensor(POINTS), atol=0.05, rtol=0)
+
+
+def test_a_mirrored_row_has_its_sides_swapped() -> None:
+    matrix = mirrored(scaled(1.0, 10, 10))
+    head, right, left = POINTS
+    # The network sees a mirror image: what was the right hand looks like a left one.
+    maps = maps_of([head, left, right], matrix)[None, None]
+    poses = run(maps, matrix[None, None], [True])
+    torch.testing.assert_close(poses[0, :, :2], torch.tensor(POINTS), atol=0.05, rtol=0)
+    not_swapped = run(maps, matrix[None, None], [False])
+    torch.testing.assert_close(not_swapped[0, 1, :2], torch.tensor(left), atol=0.05, rtol=0)
+
+
+def test_rows_of_all_scales_and_flips_agree_on_a_known_peak() -> None:
+    straight = [scaled(0.8, 5, 5), scaled(1.0, 12, 14), scaled(1.25, 18, 20)]
+    matrices = straight + [mirrored(matrix) for matrix in straight]
+    head, right, left = POINTS
+    maps = [maps_of(POINTS, matrix) for matrix in matrices[:3]]
+    maps += [maps_of([head, left, right], matrix) for matrix in matrices[3:]]
+    poses = run(
+        torch.stack(maps)[:, None], torch.stack(matrices)[:, None], [False] * 3 + [True] * 3
+    )
+    # The result is the centre of an image pixel: within half a pixel, and interpolation between
+    # cells moves a peak by a fraction of one.
+    error = poses[0, :, :2] - torch.tensor(POINTS)
+    assert error.abs().max() <= 1.5
+    assert error.mean(dim=0).abs().max() < 1.0
+    assert poses[0, :, 2].min() > 0.8
+
+
+def test_a_shifted_row_is_outvoted() -> None:
+    matrices = [scaled(1.0, 12, 14), scaled(1.1, 13, 15), scaled(0.9, 8, 9)]
+    wrong = [(x + 24, y) for x, y in POINTS]
+    maps = [maps_of(POINTS, matrices[0]), maps_of(POINTS, matrices[1]), maps_of(wrong, matrices[2])]
+    poses = run(torch.stack(maps)[:, None], torch.stack(matrices)[:, None], [False] * 3)
+    assert (poses[0, :, :2] - torch.tensor(POINTS)).abs().max() <= 1.5
+    assert poses[0, :, 2].max() < 0.8  # two of three rows
+
+
+def test_a_pixel_that_few_rows_see_weighs_little() -> None:
+    # Row 0 sees the joint at (70, 70) with 0.6; row 1's crop ends at 64 and has 0.5 at (20, 20),
+    # where row 0 has 0.3: (0.5 + 0.3) / 2 beats 0.6 / 2.
+    maps = torch.zeros(2, 1, 4, 10, 10)
+    maps[0, 0, 1, 8, 8], maps[0, 0, 1, 2, 2] = 0.6, 0.3
+    small = torch.zeros(2, 1, 4, 10, 10)
+    small[1, 0, 1, 2, 2] = 0.5
+    both = maps + small
+    matrices = torch.stack([scaled(1.0, 0, 0), scaled(1.0, 0, 0)])[:, None]
+    found = run(both, matrices, [False, False], image=(80, 80))[0, 0]
+    assert (found[:2] - 20.0).abs().max() <= 0.5 and found[2].item() == pytest.approx(0.4, abs=0.02)
+
+
+def test_pixels_outside_every_crop_are_zero() -> None:
+    # The maps are highest along the crop's left edge: extended beyond it they would win there.
+    maps = torch.zeros(2, 1, 4, 8, 8)
+    maps[:, 0, 1:, :, 0] = 0.9
+    matrices = torch.stack([scaled(1.0, 30, 5), scaled(1.0, 30, 5)])[:, None]
+    poses = run(maps, matrices, [False, False])
+    assert poses[0, :, 0].min() >= 30 and poses[0, :, 1].min() >= 5
+
+
+def test_merging_reads_maps_at_the_offset_they_were_drawn_at() -> None:
+    codec = HeatmapCodec(
+        stride=8, sigma=8.0, background="none", encode_offset=0.0, decode_offset=0.0
+    )
+    keypoints = torch.tensor([[[37.0, 29.0, 2.0]]])
+    maps = codec.encode(keypoints, (8, 8))[0][None].expand(2, -1, -1, -1, -1)
+    matrices = scaled(1.0, 0, 0).expand(2, 1, 2, 3)
+    poses = decode_rows(
+        maps, matrices, codec=codec, swap=[0], flipped=torch.zeros(2, dtype=torch.bool),
+        image_size=IMAGE,
+    )  # fmt: skip
+    assert (poses[0, 0, :2] - torch.tensor([37.0, 29.0])).abs().max() <= 1.0
+
+
+def test_instances_of_every_frame() -> None:
+    poses = torch.tensor(
+        [[[10.0, 20, 0.5], [4, 30, 1.0]], [[1, 2, 0.0], [3, -4, 0.25]]],
+    )
+    first, second = to_instances(poses, IMAGE)
+    assert first.image_size == IMAGE and len(first) == len(second) == 1
+    assert first.pred_keypoints.shape == (1, 2, 3)
+    assert first.pred_keypoints[0].tolist() == poses[0].tolist()
+    assert first.pred_boxes.tensor.tolist() == [[4, 20, 10, 30]]
+    assert first.scores.tolist() == [0.75] and first.pred_classes.tolist() == [0]
+    assert second.pred_boxes.tensor.tolist() == [[1, -4, 3, 2]] and second.scores.item() == 0.125
