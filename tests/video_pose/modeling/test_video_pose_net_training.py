@@ -40,7 +40,7 @@ def test_loss_by_hand(toy_net, clip) -> None:
 
 def test_extra_maps_are_trained_on_the_first_frames(toy_net, clip) -> None:
     class WithInitial(toy_net):
-        def extra_maps(self, features: Tensor, first_state: Total) -> dict:
+        def extra_maps(self, features: Tensor, first_state: Any) -> dict:
             return {"initial": (features[:, :1] * 0 + first_state.maps[:, None], 0.5)}
 
     net = WithInitial().train()
