@@ -1,0 +1,69 @@
+"""What goes into a streaming predictor, and what comes out: one value per frame.
+
+Shape letters: P persons, K joints, H W image size. Coordinates are continuous image pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from detectron2.structures import Boxes, Instances
+from torch import from_numpy, zeros
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a video: its number from 0 in display order, its time and its picture."""
+
+    index: int
+    time: float  # seconds, by the container's timestamps
+    image: np.ndarray  # uint8 (H, W, 3), BGR
+
+
+@dataclass(frozen=True)
+class PoseFrame:
+    """The people on one frame; P is 0 where nobody is found.
+
+    Attributes:
+        index, time, image: as in :class:`Frame`.
+        video: name of the source.
+        joint_names: K names.
+        keypoints: float32 (P, K, 3), x, y in image pixels and a score in [0, 1].
+        boxes: float32 (P, 4) XYXY, the joints' extent or the detector's box.
+        scores: float32 (P,).
+        track_ids: int64 (P,), equal for one person on all frames.
+        heatmaps: float32 (P, K, h, w) where they were asked for.
+        crop_to_image: float32 (P, 2, 3), from pixels of the heatmaps' crops to image pixels.
+        crop_size: (height, width) of those crops.
+        masks: bool (P, H, W) where the model has them.
+    """
+
+    index: int
+    time: float
+    image: np.ndarray
+    video: str
+    joint_names: tuple[str, ...]
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    track_ids: np.ndarray
+    heatmaps: np.ndarray | None = field(default=None, repr=False)
+    crop_to_image: np.ndarray | None = field(default=None, repr=False)
+    crop_size: tuple[int, int] | None = None
+    masks: np.ndarray | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return len(self.track_ids)
+
+    def instances(self) -> Instances:
+        """The same as Detectron2 has it, with a field ``track_ids`` more."""
+        return Instances(
+            self.image.shape[:2],
+            pred_keypoints=from_numpy(self.keypoints),
+            pred_boxes=Boxes(from_numpy(self.boxes)),
+            scores=from_numpy(self.scores),
+            pred_classes=zeros(len(self)).long(),
+            track_ids=from_numpy(self.track_ids),
+        )

@@ -1,0 +1,121 @@
+"""Videos whose pixels hold the number of their frame, and small models with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.inference.backend import TorchBackend
+
+SIZE = (64, 128)  # height, width
+BITS = 8
+
+
+def number_picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """The number in black and white columns, lowest bit on the left; the top quarter is white."""
+    bits = np.array([(number >> bit) & 1 for bit in range(BITS)], np.uint8)
+    row = np.repeat(bits * 255, size[1] // BITS)
+    picture = np.repeat(np.tile(row, (size[0], 1))[:, :, None], 3, axis=2)
+    picture[: size[0] // 4] = 255
+    return picture
+
+
+def read_number(image: np.ndarray) -> int:
+    """The inverse, for an upright picture."""
+    height, width = image.shape[:2]
+    step = width // BITS
+    assert image[: height // 8].mean() > 200, "the picture is not upright"
+    low = image[height // 2 :]
+    return sum(int(low[:, b * step : (b + 1) * step].mean() > 127) << b for b in range(BITS))
+
+
+def write_numbers(
+    path: Path,
+    count: int = 30,
+    *,
+    codec: str = "libx264",
+    b_frames: int = 2,
+    stamps: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
+) -> str:
+    """A video at 25 frames per second; frame i is stamped ``stamps[i]`` / 100 s."""
+    stamps = stamps or [4 * i for i in range(count)]
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = SIZE[1], SIZE[0]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = 12
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.time_base = Fraction(1, 100)
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(number_picture(i), format="rgb24")
+            frame.pts, frame.time_base = stamps[i], Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+@pytest.fixture
+def numbers_video(tmp_path: Path) -> Callable[..., str]:
+    def write(name: str = "numbers.mp4", count: int = 30, **arguments: object) -> str:
+        return write_numbers(tmp_path / name, count, **arguments)  # type: ignore[arg-type]
+
+    return write
+
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = {
+    "unipose_lstm": "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml",
+    "lstm_pm": "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pose_cfg() -> Callable[..., CfgNode]:
+    """A small model's configuration with further keys."""
+
+    def make(name: str = "unipose_lstm", *options: object) -> CfgNode:
+        cfg = get_pose_cfg()
+        cfg.merge_from_file(str(ROOT / CONFIGS[name]))
+        cfg.merge_from_list(["MODEL.DEVICE", "cpu", *options])
+        complete_cfg(cfg)
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def build_backend() -> Callable[[CfgNode], TorchBackend]:
+    """A model with seeded random weights and norm statistics."""
+
+    def make(cfg: CfgNode) -> TorchBackend:
+        torch.manual_seed(0)
+        model = build_model(cfg)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+        for name, parameter in model.named_parameters():
+            # The last layer starts near 0 and would leave nothing to compare.
+            if name.startswith(("head", "decoder.predict")):
+                torch.nn.init.normal_(parameter, std=0.1)
+        return TorchBackend(model)
+
+    return make

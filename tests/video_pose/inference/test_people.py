@@ -1,0 +1,233 @@
+"""Trackers, cuts and the policies of person regions, on boxes with known answers."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from video_pose.data.synthetic.scene import render_scene
+from video_pose.inference.cuts import CutDetector
+from video_pose.inference.frames import Frame
+from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, pose_extent
+from video_pose.inference.trackers import (
+    IoUTracker,
+    Tracker,
+    build_tracker,
+    pairwise_iou,
+)
+
+IMAGE = np.zeros((100, 200, 3), np.uint8)
+
+
+def frame(index: int) -> Frame:
+    return Frame(index, index / 25, IMAGE)
+
+
+@pytest.fixture(params=["iou", "bytetrack"])
+def tracker(request: pytest.FixtureRequest) -> Tracker:
+    if request.param == "bytetrack":
+        pytest.importorskip("trackers")
+    return build_tracker(request.param, min_score=0.5, max_missed_seconds=0.4)
+
+
+def box(x: float, y: float = 50.0, width: float = 20.0, height: float = 40.0) -> list[float]:
+    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def test_overlap_by_hand() -> None:
+    """Squares of side 2, one shifted by (1, 1): 1 shared of 4 + 4 - 1 = 7."""
+    a = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], np.float64)
+    b = np.array([[1, 1, 3, 3], [0, 0, 2, 2]], np.float64)
+    np.testing.assert_allclose(pairwise_iou(a, b), [[1 / 7, 1], [0, 0]])
+    assert pairwise_iou(np.zeros((0, 4)), b).shape == (0, 2)
+
+
+def test_numbers_are_kept_through_a_crossing(tracker: Tracker) -> None:
+    """Two people walk through each other at 5 px a frame; for three frames one hides the other."""
+    seen: list[set[tuple[int, int]]] = []
+    for i in range(30):
+        right, left = 30 + 5 * i, 175 - 5 * i
+        boxes = [box(right), box(left)] if i % 2 else [box(left), box(right)]
+        who = [0, 1] if i % 2 else [1, 0]
+        if 13 <= i <= 15:  # the one who walks to the left is hidden
+            place = who.index(1)
+            del boxes[place], who[place]
+        ids = tracker.update(np.array(boxes), np.full(len(boxes), 0.9), i / 25)
+        if i > 1:
+            seen.append({(person, int(number)) for person, number in zip(who, ids)})
+    pairs = set().union(*seen)
+    assert len(pairs) == 2 and {number for _, number in pairs} != {-1}
+    assert len({number for _, number in pairs}) == 2
+
+
+def test_a_lost_person_is_found_again_within_the_time(tracker: Tracker) -> None:
+    """Standing still; away for 0.32 s is the same person, for 0.8 s another."""
+    times = [0, 0.04, 0.08, 0.4, 0.44, 1.24, 1.28]
+    ids = []
+    for time in times:
+        ids.append(tracker.update(np.array([box(50)]), np.array([0.9]), time)[0])
+        if time in (0.08, 0.44):  # nobody for a while
+            for gap in (0.1, 0.2, 0.3) if time == 0.08 else (0.6, 0.8, 1.0, 1.2):
+                assert len(tracker.update(np.zeros((0, 4)), np.zeros(0), gap)) == 0
+    assert ids[1] == ids[2] == ids[3] == ids[4] >= 0
+    assert ids[6] >= 0 and ids[6] != ids[4]
+
+
+def test_numbers_are_not_used_again_after_a_cut(tracker: Tracker) -> None:
+    first = [tracker.update(np.array([box(50)]), np.array([0.9]), t / 25)[0] for t in range(3)]
+    tracker.reset()
+    second = [tracker.update(np.array([box(50)]), np.array([0.9]), t / 25)[0] for t in range(3, 6)]
+    assert set(first) & set(second) - {-1} == set()
+
+
+def test_weak_detections_begin_no_track(tracker: Tracker) -> None:
+    for i in range(4):
+        assert tracker.update(np.array([box(50)]), np.array([0.3]), i / 25).tolist() == [-1]
+
+
+def test_an_unknown_tracker_and_an_absent_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="'deepsort'.*bytetrack, iou"):
+        build_tracker("deepsort", min_score=0.5, max_missed_seconds=1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install trackers"):
+        build_tracker("bytetrack", min_score=0.5, max_missed_seconds=1)
+
+
+class Detector:
+    """Gives the boxes of a timetable and counts its calls."""
+
+    def __init__(self, table: dict[int, list[list[float]]]) -> None:
+        self.table, self.calls = table, 0
+        self.index = 0
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.calls += 1
+        boxes = np.array(self.table.get(self.index, [])).reshape(-1, 4)
+        return boxes, np.full(len(boxes), 0.9)
+
+
+def run(people: DetectedPeople, detector: Detector, index: int, score: float = 0.9) -> list:
+    """One frame: find, then observe a pose that fills the box exactly."""
+    detector.index = index
+    found = people.find(frame(index))
+    corners = [[[*p.box[:2], score], [*p.box[2:], score]] for p in found]
+    people.observe(found, np.array(corners, np.float32).reshape(len(found), 2, 3))
+    return found
+
+
+def detected(detector: Detector, **options: float) -> DetectedPeople:
+    tracker = IoUTracker(min_score=0.5, max_missed_seconds=0.2)
+    return DetectedPeople(detector, tracker, max_missed=0.2, **options)  # type: ignore[arg-type]
+
+
+def test_a_detector_every_third_frame_and_poses_in_between() -> None:
+    detector = Detector({i: [box(50 + i)] for i in range(9)})
+    people = detected(detector, every=3, margin=1.5)
+    found = [run(people, detector, i) for i in range(6)]
+    assert detector.calls == 2
+    assert [len(p) for p in found] == [1] * 6
+    np.testing.assert_allclose(found[0][0].box, box(50))
+    # The pose filled the box: its extent times 1.5, then again.
+    np.testing.assert_allclose(found[1][0].box, box(50, width=30, height=60), rtol=1e-5)
+    np.testing.assert_allclose(found[3][0].box, box(53))
+    # What a per-clip region shows stays the track's first box.
+    np.testing.assert_allclose(found[5][0].shot_box, box(50))
+
+
+def test_a_poor_pose_hides_the_person_until_the_next_detection() -> None:
+    detector = Detector({0: [box(50)], 3: [box(50)]})
+    people = detected(detector, every=3)
+    assert len(run(people, detector, 0, score=0.01)) == 1
+    assert [len(run(people, detector, i)) for i in (1, 2, 3, 4)] == [0, 0, 1, 1]
+
+
+def test_memory_is_kept_for_the_given_time_only() -> None:
+    """max_missed .2 s = 5 frames: away on frames 2-4 the same, on 6-19 another."""
+    detector = Detector({0: [box(50)], 1: [box(50)], 5: [box(50)], 20: [box(50)]})
+    people = detected(detector)
+    numbers = {i: [p.track_id for p in run(people, detector, i)] for i in range(5)}
+    assert numbers == {0: [0], 1: [0], 2: [], 3: [], 4: []}
+    assert people.tracked() == {0}
+    assert [p.track_id for p in run(people, detector, 5)] == [0]
+    for i in range(6, 20):
+        assert run(people, detector, i) == []
+    assert people.tracked() == set()
+    assert [p.track_id for p in run(people, detector, 20)] == [1]
+
+
+def test_unconfirmed_detections_call_the_detector_again() -> None:
+    """A tracker that confirms on the second sight must not wait for n frames."""
+
+    class Hesitant(IoUTracker):
+        def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> np.ndarray:
+            ids = super().update(boxes, scores, time)
+            return np.full_like(ids, -1) if time == 0 else ids
+
+    detector = Detector({i: [box(50)] for i in range(9)})
+    people = DetectedPeople(detector, Hesitant(), every=4)
+    assert [len(run(people, detector, i)) for i in range(5)] == [0, 1, 1, 1, 1]
+    assert detector.calls == 2
+
+
+def test_boxes_without_area_are_no_people() -> None:
+    detector = Detector({0: [[5, 5, 5, 9], [np.nan, 0, 4, 4], box(50)]})
+    assert len(run(detected(detector), detector, 0)) == 1
+
+
+def test_a_followed_person_starts_anew_after_a_poor_pose() -> None:
+    people = FollowedPerson([10, 10, 60, 90], margin=1.0, min_score=0.5)
+    pose = np.array([[[20, 20, 0.9], [40, 80, 0.9]]], np.float32)
+    np.testing.assert_array_equal(people.find(frame(0))[0].box, [10, 10, 60, 90])
+    people.observe(people.find(frame(0)), pose)
+    np.testing.assert_array_equal(people.find(frame(1))[0].box, [20, 20, 40, 80])
+    np.testing.assert_array_equal(people.find(frame(1))[0].shot_box, [10, 10, 60, 90])
+    pose[..., 2] = 0.1
+    people.observe(people.find(frame(1)), pose)
+    np.testing.assert_array_equal(people.find(frame(2))[0].box, [10, 10, 60, 90])
+
+
+def test_given_boxes() -> None:
+    whole = GivenBoxes().find(frame(3))[0]
+    np.testing.assert_array_equal(whole.box, [0, 0, 200, 100])
+    rows = GivenBoxes(np.array([[0, 0, 0, 0], [1, 2, 3, 4], [2, 2, 9, 9]]))
+    np.testing.assert_array_equal(rows.find(frame(0))[0].box, [1, 2, 3, 4])
+    np.testing.assert_array_equal(rows.find(frame(2))[0].shot_box, [1, 2, 9, 9])
+    with pytest.raises(ValueError, match="frame 3 has no box: 3 were given"):
+        rows.find(frame(3))
+    with pytest.raises(ValueError, match=r"no box has an area: \[5.0, 5.0, 5.0, 9.0\]"):
+        GivenBoxes([5, 5, 5, 9])
+    with pytest.raises(ValueError, match=r"\(4,\) or \(N, 4\)"):
+        GivenBoxes([1, 2, 3])
+
+
+def test_extent_of_a_pose() -> None:
+    pose = np.array([[10, 20, 1.0], [30, 60, 0.5]], np.float32)
+    np.testing.assert_allclose(pose_extent(pose, 2.0, 0.5), [0, 0, 40, 80])
+    assert pose_extent(pose, 2.0, 0.8) is None
+    assert pose_extent(pose[:1], 2.0, 0.1) is None
+    assert pose_extent(pose[:0], 2.0, 0.1) is None
+
+
+def test_cuts_between_scenes_and_none_within() -> None:
+    cuts = CutDetector()
+    scenes = [render_scene(seed, frames=12, size=(160, 120)).frames for seed in (1, 2, 3)]
+    flags = [cuts(image) for frames in scenes for image in frames]
+    assert [i for i, flag in enumerate(flags) if flag] == [12, 24]
+    assert cuts(scenes[2][-1][:60]), "another size is another shot"
+    cuts.reset()
+    assert not cuts(scenes[0][0])
+
+
+def test_a_change_of_light_is_no_cut() -> None:
+    cuts = CutDetector()
+    image = render_scene(4, frames=1, size=(160, 120)).frames[0].astype(np.float64)
+    steps = [np.clip(image * gain, 0, 255).astype(np.uint8) for gain in (1, 1.1, 1.2, 1.1)]
+    assert not any([cuts(step) for step in steps])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.5])
+def test_thresholds_out_of_range(threshold: float) -> None:
+    with pytest.raises(ValueError, match="cut threshold"):
+        CutDetector(threshold)

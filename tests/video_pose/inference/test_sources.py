@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from video_pose.inference.sources import natural_order, open_source
+from video_pose.inference.video_source import VideoSource
+
+WriteNumbers = Callable[..., str]
+
+
+def read_number(image: np.ndarray) -> int:
+    """Bits of 8 columns in the lower half; the top quarter of an upright picture is white."""
+    height, step = image.shape[0], image.shape[1] // 8
+    assert image[: height // 8].mean() > 200, "the picture is not upright"
+    low = image[height // 2 :]
+    return sum(int(low[:, b * step : (b + 1) * step].mean() > 127) << b for b in range(8))
+
+
+def numbers_and_times(source: VideoSource) -> tuple[list[int], list[int], list[float]]:
+    """(numbers given, numbers in the pixels, times in hundredths of a second)."""
+    frames = list(source)
+    return (
+        [frame.index for frame in frames],
+        [read_number(frame.image) for frame in frames],
+        [round(frame.time * 100, 3) for frame in frames],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames"),
+    [
+        ("a.mp4", "libx264", 3),
+        ("a.mkv", "libx264", 3),
+        ("a.avi", "mpeg4", 0),
+        ("b.mp4", "mpeg4", 2),
+    ],
+)
+def test_constant_rate(numbers_video: WriteNumbers, name: str, codec: str, b_frames: int) -> None:
+    source = VideoSource(numbers_video(name, codec=codec, b_frames=b_frames))
+    if name != "a.avi":
+        assert numbers_and_times(source) == (
+            list(range(30)), list(range(30)), [4.0 * i for i in range(30)]
+        )  # fmt: skip
+    else:  # AVI has no timestamps but a rate
+        assert numbers_and_times(source)[:2] == (list(range(30)), list(range(30)))
+    assert source.problems == []
+    assert source.num_frames == 30
+
+
+def test_variable_rate_keeps_every_time(numbers_video: WriteNumbers) -> None:
+    stamps = np.cumsum(np.random.default_rng(0).integers(1, 30, 30)).tolist()
+    stamps = [stamp - stamps[0] for stamp in stamps]
+    source = VideoSource(numbers_video("variable.mp4", stamps=stamps))
+    assert numbers_and_times(source) == (list(range(30)), list(range(30)), stamps)
+    assert source.problems == []
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turns"),
+    [((0, 1, -1, 0), -1), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2), ((1, 0, 0, 1), 0)],
+)
+def test_rotation_metadata_turn_the_picture(
+    numbers_video: WriteNumbers, matrix: tuple[int, ...], turns: int
+) -> None:
+    """(a, b, c, d) of the track header: x' = a x + c y, y' = b x + d y, y down. (0, 1, -1, 0) takes
+    the right side to the bottom: a quarter turn clockwise, np.rot90 by -1."""
+    path = Path(numbers_video())
+    plain = [frame.image for frame in VideoSource(str(path))]
+    data = path.read_bytes()
+    identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = (value << 16 for value in matrix)
+    at = data.index(identity, data.index(b"tkhd"))
+    turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:at] + turned + data[at + 36 :])
+    for before, after in zip(plain, VideoSource(str(path)), strict=True):
+        np.testing.assert_array_equal(after.image, np.rot90(before, turns))
+
+
+def test_truncated_video_gives_what_exists_and_says_so(numbers_video: WriteNumbers) -> None:
+    path = Path(numbers_video(count=120, options={"movflags": "faststart"}))
+    data = path.read_bytes()
+    media = data.index(b"mdat")
+    path.write_bytes(data[: media + (len(data) - media) // 2])
+    source = VideoSource(str(path))
+    given, seen, _ = numbers_and_times(source)
+    assert 0 < len(given) < 120
+    assert given == seen == sorted(given)
+    assert len(source.problems) == 1
+    assert re.search(rf"truncated, {len(given)} of 120 frames", source.problems[0])
+
+
+def test_truncated_matroska_is_noticed_by_its_duration(numbers_video: WriteNumbers) -> None:
+    path = Path(numbers_video("long.mkv", stamps=[50 * i for i in range(30)]))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    source = VideoSource(str(path))
+    assert 0 < len(list(source)) < 30
+    assert len(source.problems) == 1
+
+
+def test_a_damaged_frame_does_not_shift_the_later_ones(numbers_video: WriteNumbers) -> None:
+    """Wiping a packet of a stream of key frames loses that frame; the others keep their numbers."""
+    path = Path(numbers_video("keys.mp4", codec="mjpeg", b_frames=0))
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+        at, size = packets[7].pos, packets[7].size
+    data = bytearray(path.read_bytes())
+    data[at : at + size] = bytes(size)
+    path.write_bytes(data)
+    source = VideoSource(str(path))
+    given, seen, _ = numbers_and_times(source)
+    assert given == seen == [i for i in range(30) if i != 7]
+    assert "29 of 30" in source.problems[0]
+
+
+def test_unreadable_files_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing.mp4"):
+        open_source(str(tmp_path / "nothing.mp4"))
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(ValueError, match="empty.mp4: the file is empty"):
+        open_source(str(tmp_path / "empty.mp4"))
+    (tmp_path / "text.mp4").write_text("no video" * 100)
+    with pytest.raises(ValueError, match="cannot read video .*text.mp4"):
+        open_source(str(tmp_path / "text.mp4"))
+    with av.open(str(tmp_path / "sound.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(ValueError, match="holds no video stream"):
+        open_source(str(tmp_path / "sound.wav"))
+
+
+def test_an_absent_camera_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="camera 77 cannot be opened"):
+        open_source("camera:77")
+
+
+def test_images_in_natural_order_with_odd_ones_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for i in (10, 2, 1):
+        cv2.imwrite(str(tmp_path / f"frame{i}.png"), np.full((8, 16, 3), i, np.uint8))
+    cv2.imwrite(str(tmp_path / "frame11.png"), np.full((4, 16, 3), 11, np.uint8))
+    (tmp_path / "frame3.png").write_bytes(b"broken")
+    (tmp_path / "notes.txt").touch()
+    for spec in (str(tmp_path), str(tmp_path / "frame*.png")):
+        source = open_source(spec, fps=10)
+        frames = list(source)
+        assert [frame.image[0, 0, 0] for frame in frames] == [1, 2, 10, 11]
+        # frame3.png keeps its place: a gap in numbers and times.
+        assert [frame.index for frame in frames] == [0, 1, 3, 4]
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.3, 0.4])
+        assert "frame3.png: cannot be read" in source.problems[0]
+        assert len(source.problems) == 1
+        # The notice reaches the log whatever handlers other code has set up.
+        assert "frame11.png: 16 x 4 px" in caplog.text
+        caplog.clear()
+    with pytest.raises(FileNotFoundError, match="no image matches"):
+        open_source(str(tmp_path / "*.jpg"))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match="no image in bare"):
+        open_source(str(tmp_path / "bare"))
+
+
+def test_natural_order_mixes_names_and_numbers() -> None:
+    assert natural_order(["b1", "a10", "a9", "1"]) == ["1", "a9", "a10", "b1"]
