@@ -127,8 +127,7 @@ class LSTMPoseMachine(VideoPoseNet):
 
     def begin(self, images: Tensor, features: Tensor) -> LSTMPMState:
         """A fresh row: ConvNet1's maps of its first frame as the "previous" ones, zero memory."""
-        shape = (len(features), self.cell.hidden_channels, *features.shape[-2:])
-        hidden, cell = features.new_zeros(shape), features.new_zeros(shape)
+        hidden, cell = self.cell.zero_state(features)
         fresh = features.new_ones((len(features), 1, 1, 1))
         return LSTMPMState(self.convnet1(images), hidden, cell, fresh)
 
