@@ -100,6 +100,17 @@ def _add_input_keys(cfg: CN) -> None:
     # Value of pixels outside the image, 0-255.
     inp.PAD_VALUE = 128
 
+    # What the loaders deliver: "clips" of tracks (recurrent models) or single "frames" of the
+    # datasets named <name>_frames, and images of Detectron2's own datasets (R-CNNs). "" follows
+    # from the meta-architecture. With frames, SOLVER.IMS_PER_BATCH counts frames.
+    inp.VIEW = ""
+    frames = inp.FRAMES = CN()
+    # Training takes every n-th labelled frame of a video, >= 1; testing takes all.
+    frames.STRIDE = 1
+    # A person without a mask in a training with MODEL.MASK_ON: "error", or "keep" without a mask
+    # loss, which needs MODEL.ROI_MASK_HEAD.NAME "PartlyLabelledMaskHead".
+    frames.UNMASKED = "error"
+
     clip = inp.CLIP = CN()
     # Frames per training clip, T >= 1.
     clip.LENGTH = 5
@@ -165,7 +176,15 @@ def _add_test_keys(cfg: CN) -> None:
     # Precision of inference: "float32", "bfloat16", "float16" or "auto" (the fastest that the device has).
     test.PRECISION = "float32"
 
+    # Evaluators of video datasets, of "pck" and "coco" (AP of boxes, masks and keypoints, as far as
+    # model and dataset have them). Image datasets have "coco" alone.
+    test.EVALUATORS = ("pck", "coco")
+
     pck = test.PCK = CN()
+    # Whose pose counts for a labelled person, where a detector found several in a frame: "score",
+    # the surest one, or "overlap", the one whose box overlaps the ground-truth box most (each
+    # detection for one person at most; without any overlap the person is missed).
+    pck.PERSON = "score"
     # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "pixels"; () = the dataset's.
     pck.PROTOCOLS = ()
     # Write the predictions of each dataset to OUTPUT_DIR/inference/<dataset>/predictions.npz.

@@ -93,7 +93,7 @@ def build_pose_train_loader(
     tracks = get_training_tracks(list(cfg.DATASETS.TRAIN), mapper)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = ResumableTrainingSampler(
-        len(tracks), seed, start=start_iter * batch, repeats=_repeats(cfg, tracks)
+        len(tracks), seed, start=start_iter * batch, repeats=repeat_factors(cfg, tracks)
     )
     per_rank = batch // world_size
     # Every worker walks the sampler and takes each n-th batch of it: the order is the stream's.
@@ -165,7 +165,12 @@ def _runs(track: dict[str, Any], warmup: int) -> list[tuple[int, int]]:
     return warmup_runs(np.asarray(track["labelled"]), warmup)
 
 
-def _repeats(cfg: CfgNode, tracks: list[dict[str, Any]]) -> list[float] | None:
+def repeat_factors(cfg: CfgNode, items: list[dict[str, Any]]) -> list[float] | None:
+    """How often each item comes in an epoch, by its ``dataset_name``; None: once each.
+
+    Raises:
+        ValueError: unknown DATALOADER.SAMPLER_TRAIN, or factors of datasets not trained on.
+    """
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "TrainingSampler":
         return None
@@ -180,7 +185,7 @@ def _repeats(cfg: CfgNode, tracks: list[dict[str, Any]]) -> list[float] | None:
         raise ValueError(
             f"DATASETS.TRAIN_REPEAT_FACTOR names {unknown}: DATASETS.TRAIN is {cfg.DATASETS.TRAIN}"
         )
-    return [float(factors.get(track["dataset_name"], 1.0)) for track in tracks]
+    return [float(factors.get(item["dataset_name"], 1.0)) for item in items]
 
 
 def _loader(

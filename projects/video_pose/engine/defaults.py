@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
 from video_pose.data.mapper_config import joints_from_config
+from video_pose.engine.views import check_evaluators, default_view, view_of
 from video_pose.evaluation.pck_accumulator import PCKAccumulator
 from video_pose.evaluation.predicted_pose import PredictedPose
 
@@ -40,20 +41,24 @@ def complete_cfg(cfg: CfgNode) -> None:
         logging.getLogger(__name__).info("No GPU: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
     require_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    cfg.INPUT.VIEW = cfg.INPUT.VIEW or default_view(cfg)
     pose = cfg.MODEL.POSE
     if not pose.JOINTS and cfg.DATASETS.TRAIN:
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
         pose.JOINTS = list(metadata.get("keypoint_names", []))
         if not pose.FLIP_MAP:
             pose.FLIP_MAP = [list(pair) for pair in metadata.get("keypoint_flip_map", [])]
-    if not pose.JOINTS:
+    if not pose.JOINTS and view_of(cfg).needs_joints(cfg):
         raise ValueError(
             "MODEL.POSE.JOINTS is empty and no dataset of DATASETS.TRAIN "
             f"({list(cfg.DATASETS.TRAIN)}) has keypoint_names to take it from"
         )
     if cfg.SOLVER.CLIP_GLOBAL_NORM > 0 and cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         raise ValueError("SOLVER.CLIP_GLOBAL_NORM excludes SOLVER.CLIP_GRADIENTS.ENABLED")
-    check_datasets(cfg)
+    check_evaluators(cfg)
+    view_of(cfg).complete(cfg)
+    if cfg.INPUT.VIEW == "clips":
+        check_datasets(cfg)
 
 
 def require_registered(names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import OrderedDict
@@ -9,24 +10,17 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 
-from video_pose.data.build import build_pose_test_loader
-from video_pose.evaluation.pck_evaluator import PCKEvaluator
+from video_pose.engine.views import view_of
 
 logger = logging.getLogger(__name__)
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> PCKEvaluator:
-    """The PCK evaluator of one dataset, writing to OUTPUT_DIR/inference/<dataset>."""
-    return PCKEvaluator(
-        dataset_name,
-        joint_names=list(cfg.MODEL.POSE.JOINTS),
-        protocols=list(cfg.TEST.PCK.PROTOCOLS) or None,
-        output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
-        save_predictions=cfg.TEST.PCK.SAVE_PREDICTIONS,
-    )
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+    """All evaluators of one dataset, writing to OUTPUT_DIR/inference/<dataset>."""
+    return DatasetEvaluators(view_of(cfg).build_evaluators(cfg, dataset_name))
 
 
 def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
@@ -38,9 +32,20 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
     """
     results: OrderedDict[str, Any] = OrderedDict()
     for name in cfg.DATASETS.TEST:
-        loader = build_pose_test_loader(cfg, name)
-        results[name] = inference_on_dataset(model, loader, build_evaluator(cfg, name)) or {}
+        view = view_of(cfg)
+        loader = view.build_test_loader(cfg, name)
+        tested = view.tested(cfg, model)
+        results[name] = inference_on_dataset(tested, loader, build_evaluator(cfg, name)) or {}
         if comm.is_main_process():
+            write_results(cfg, name, results[name])
             logger.info("Results on %s, for copying:", name)
             print_csv_format(results[name])
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+def write_results(cfg: CfgNode, dataset_name: str, results: dict[str, Any]) -> None:
+    """Keep the figures in OUTPUT_DIR/inference/<dataset>/results.json, for tables of models."""
+    folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "results.json"), "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)

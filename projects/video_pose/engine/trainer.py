@@ -19,13 +19,13 @@ from detectron2.utils import comm
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from video_pose.data.build import build_pose_train_loader
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.ema import WeightAverage
 from video_pose.engine.evaluation import evaluate
 from video_pose.engine.hooks import AverageWeights, ResumableCheckpoints
 from video_pose.engine.optimizer import build_optimizer
 from video_pose.engine.precision import training_dtype
+from video_pose.engine.views import view_of
 
 logger = logging.getLogger(__name__)
 # Losses are fetched from the device and logged once in so many steps.
@@ -46,6 +46,7 @@ class PoseTrainer(TrainerBase):
         self.cfg = cfg
         # Channels-last is the layout that both CPU and GPU convolutions compute fastest in.
         self.model = build_model(cfg).to(memory_format=torch.channels_last)
+        view_of(cfg).prepare(self.model)
         self.model.train()
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
@@ -117,7 +118,7 @@ class PoseTrainer(TrainerBase):
     def train(self) -> Any:
         """Run to SOLVER.MAX_ITER, then evaluate; returns what ``test`` does, {} without data."""
         if self.start_iter < self.max_iter:
-            loader = build_pose_train_loader(self.cfg, start_iter=self.start_iter)
+            loader = view_of(self.cfg).build_train_loader(self.cfg, self.start_iter)
             self._batches = iter(loader)
             # Dropout continues differently in a resumed run than at its start.
             torch.manual_seed(max(self.cfg.SEED, 0) + self.start_iter + comm.get_rank())

@@ -14,6 +14,7 @@ from video_pose.data.datasets.jhmdb import load_jhmdb
 from video_pose.data.datasets.lspet import load_lspet
 from video_pose.data.datasets.penn_action import load_penn_action
 from video_pose.data.datasets.roots import datasets_root
+from video_pose.data.frames import register_frames
 
 Tracks = list[dict[str, Any]]
 
@@ -72,13 +73,14 @@ def builtin_splits() -> dict[str, Split]:
 
 
 def register_builtin() -> None:
-    """Register every built-in dataset that is not registered yet (a reload changes nothing)."""
+    """Register every built-in dataset, and its frames, if it is not yet (a reload changes nothing)."""
     for name, split in builtin_splits().items():
         if name in DatasetCatalog.list():
             continue
         DatasetCatalog.register(name, _loader(split))
         joints = JOINT_SETS[split.kind]
         MetadataCatalog.get(name).set(**dataset_metadata(split.kind, joints, split.folder))
+        register_frames(name)
 
 
 def _loader(split: Split) -> Callable[[], Tracks]:

@@ -43,6 +43,7 @@ from video_pose.data.datasets.tracks import (
     make_track,
     require_labelled,
 )
+from video_pose.data.frames import register_frames
 
 TREE = """<json_file>     {"images": [...], "annotations": [...], "categories": [...]}
 <image_root>/   the files that images[].file_name names"""
@@ -53,7 +54,7 @@ Record = dict[str, Any]
 def register_video_keypoints(
     name: str, json_file: str, image_root: str, joints: JointSet | None = None
 ) -> None:
-    """Register a dataset of person tracks in `DatasetCatalog` and `MetadataCatalog`.
+    """Register a dataset of person tracks, and its frames as ``<name>_frames``, in Detectron2's catalogs.
 
     Args:
         name: a new dataset name.
@@ -76,7 +77,11 @@ def register_video_keypoints(
     DatasetCatalog.register(
         name, lambda: load_video_keypoints(json_file, image_root, list(skeleton.names))
     )
-    MetadataCatalog.get(name).set(**metadata, json_file=json_file, image_root=image_root)
+    # Boxes of COCO bound the pixels' areas already.
+    MetadataCatalog.get(name).set(
+        **metadata, json_file=json_file, image_root=image_root, box_margin=0.0
+    )
+    register_frames(name)
 
 
 def load_video_keypoints(json_file: str, image_root: str, names: list[str]) -> list[Record]:

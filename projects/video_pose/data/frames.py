@@ -1,0 +1,178 @@
+"""The frames view: every video dataset ``X`` is also ``X_frames``, stock Detectron2 dicts.
+
+One dict per frame with a labelled person, the tracks of a frame merged:
+
+    file_name      str: an image file, or a video file with ``frame_number``, counted from 0
+    image_id       int, the catalog's; height, width
+    video_id       str; frame_index int: position in the first of its tracks
+    tracks         [(track_id, position in that track)] of the persons labelled here
+    annotations    per person bbox (XYXY_ABS), category_id 0, keypoints [x, y, v, ...] in continuous
+                   pixels, track_id, and ``segmentation_ref`` where the dataset has masks: what
+                   `frame_masks.MaskReader` reads; the mapper turns it into ``segmentation``
+
+Rules:
+
+* A catalog box runs through the centres of the extreme pixels; here it bounds their areas, as
+  Detectron2's masks and boxes do: half a pixel more on each side (metadata ``box_margin``).
+* Boxes are clipped to the image. A box without area takes the extent of the frame's joints x 1.25;
+  a person for whom that is empty, too, has no annotation. The frame stays, as it is tested on.
+* A joint outside the image is v = 0 (the catalog may say 1): no detector can point there.
+* A frame without a labelled person is not in the view.
+
+N frames of a track, K joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from .datasets.tracks import joint_boxes
+
+FRAMES_SUFFIX = "_frames"
+# Facts of the video dataset that do not hold for its frames.
+_NOT_INHERITED = ("name", "json_file", "image_root", "evaluator_type")
+
+Record = dict[str, Any]
+
+
+def register_frames(name: str) -> str:
+    """Register the frames of the registered video dataset ``name``; nothing is read.
+
+    Returns:
+        The new name, ``<name>_frames``. Its metadata are those of ``name`` and ``video_dataset``.
+
+    Raises:
+        ValueError: the new name is taken by another dataset.
+    """
+    frames_name = name + FRAMES_SUFFIX
+    if frames_name in DatasetCatalog.list():
+        if MetadataCatalog.get(frames_name).get("video_dataset") != name:
+            raise ValueError(f"dataset {frames_name!r} is already registered")
+        # The view of a dataset of this name that was removed since.
+        DatasetCatalog.remove(frames_name)
+        MetadataCatalog.remove(frames_name)
+    facts = {
+        k: v for k, v in MetadataCatalog.get(name).as_dict().items() if k not in _NOT_INHERITED
+    }
+    DatasetCatalog.register(frames_name, lambda: load_frames(name))
+    MetadataCatalog.get(frames_name).set(
+        **facts, video_dataset=name, evaluator_type="video_pose_frames"
+    )
+    return frames_name
+
+
+def load_frames(video_dataset: str) -> list[Record]:
+    """Frame dicts of a registered video dataset, in the order of its tracks."""
+    margin = MetadataCatalog.get(video_dataset).get("box_margin", 0.5)
+    return tracks_to_frames(DatasetCatalog.get(video_dataset), margin)
+
+
+def tracks_to_frames(tracks: Iterable[Record], box_margin: float = 0.5) -> list[Record]:
+    """Frame dicts of catalog tracks; frames of equal ``image_id`` are one.
+
+    Args:
+        tracks: catalog dicts. box_margin: px added to each side of a box.
+
+    Raises:
+        ValueError: two tracks of one frame disagree on its video.
+    """
+    frames: dict[int, Record] = {}
+    for track in tracks:
+        keypoints = keypoints_in_image(track["keypoints"], track["height"], track["width"])
+        boxes = frame_boxes(track, keypoints, box_margin)
+        labelled = np.flatnonzero(track["labelled"])
+        for i in labelled.tolist():
+            image_id = int(track["image_ids"][i])
+            frame = frames.setdefault(image_id, _frame(track, i, image_id))
+            if frame["video_id"] != str(track["video_id"]):
+                raise ValueError(
+                    f"image_id {image_id} belongs to the videos {frame['video_id']!r} and "
+                    f"{track['video_id']!r}: ids must be unique in a dataset"
+                )
+            frame["tracks"].append((str(track["track_id"]), i))
+            if np.isfinite(boxes[i]).all():
+                frame["annotations"].append(_annotation(track, i, boxes[i], keypoints[i]))
+    return list(frames.values())
+
+
+def thin_frames(frames: Iterable[Record], stride: int) -> list[Record]:
+    """Every ``stride``-th frame of each video, its first one included; stills all stay.
+
+    Raises:
+        ValueError: ``stride`` is below 1.
+    """
+    if stride < 1:
+        raise ValueError(f"INPUT.FRAMES.STRIDE is {stride}: must be at least 1")
+    seen: dict[str, int] = {}
+    kept = []
+    for frame in frames:
+        video = frame.get("video_id")
+        if video is not None:
+            seen[video] = seen.get(video, -1) + 1
+        if video is None or seen[video] % stride == 0:
+            kept.append(frame)
+    return kept
+
+
+def keypoints_in_image(keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A copy of (N, K, 3) with the joints outside the image set to (0, 0, 0)."""
+    x, y = keypoints[..., 0], keypoints[..., 1]
+    inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height) & (keypoints[..., 2] > 0)
+    return np.where(inside[..., None], keypoints, 0).astype(np.float32)
+
+
+def frame_boxes(track: Record, keypoints: np.ndarray, margin: float) -> np.ndarray:
+    """Boxes (N, 4) within the image by the module's rules; NaN where a person has none.
+
+    Args:
+        track: catalog dict. keypoints: (N, K, 3) within the image. margin: px on each side.
+    """
+    size = np.array([track["width"], track["height"]] * 2, np.float32)
+
+    def clip(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        boxes = np.clip(boxes, 0, size)
+        return boxes, (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+    stored = np.asarray(track["boxes"], np.float32)
+    real = (stored[:, 2:] > stored[:, :2]).all(axis=1)
+    boxes, usable = clip(stored + np.array([-margin, -margin, margin, margin], np.float32))
+    extents, extent_usable = clip(joint_boxes(keypoints).astype(np.float32))
+    usable &= real
+    boxes = np.where(usable[:, None], boxes, extents)
+    return np.where((usable | extent_usable)[:, None], boxes, np.nan)
+
+
+def _frame(track: Record, index: int, image_id: int) -> Record:
+    names = track.get("file_names")
+    frame = {
+        "file_name": str(names[index] if names is not None else track["video_file"]),
+        "image_id": image_id,
+        "height": int(track["height"]),
+        "width": int(track["width"]),
+        "video_id": str(track["video_id"]),
+        "frame_index": index,
+        "tracks": [],
+        "annotations": [],
+    }
+    if names is None:
+        frame["frame_number"] = int(track["frame_numbers"][index])
+    return frame
+
+
+def _annotation(track: Record, index: int, box: np.ndarray, keypoints: np.ndarray) -> Record:
+    annotation = {
+        "bbox": box.tolist(),
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": 0,
+        "iscrowd": 0,
+        "keypoints": keypoints.reshape(-1).tolist(),
+        "track_id": str(track["track_id"]),
+    }
+    if track.get("masks") is not None:
+        annotation["segmentation_ref"] = {**track["masks"], "index": index}
+    return annotation

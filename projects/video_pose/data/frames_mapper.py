@@ -1,0 +1,203 @@
+"""From a frame dict to what stock Detectron2 models take: Detectron2's mapper, and beyond it
+
+* frames inside a video file are decoded, with exact frame numbers;
+* keypoints are carried to the model's joints by name; joints that a dataset lacks are v = 0;
+* mirror pairs are the model's, so that datasets of different skeletons share one;
+* masks are read by reference. A person without a mask keeps box and keypoints, with
+  ``gt_has_mask`` False and an all-zero mask (see ``INPUT.FRAMES.UNMASKED``).
+
+Dicts of image datasets (COCO, `register_coco_instances`) go to Detectron2's mapper as they are, but
+for their keypoints where the model has other joints.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import DatasetMapper, MetadataCatalog
+from detectron2.data import detection_utils as d2
+from detectron2.data import transforms as T
+
+from .frame_masks import MaskReader
+from .frame_reader import FrameReader
+from .joint_subset import PartialJointMap, match_present
+from .transforms import flip_permutation
+
+Record = dict[str, Any]
+UNMASKED = ("error", "keep")
+
+
+class FrameMapper(DatasetMapper):
+    """See the module. Dicts carry ``dataset_name``, the key of ``joint_maps``.
+
+    Output as Detectron2's: ``image`` uint8 (C, H, W), in training ``instances``; ``image_id``,
+    ``video_id`` and ``tracks`` go through.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        reader: FrameReader,
+        joint_maps: Mapping[str, PartialJointMap],
+        unmasked: str = "error",
+        **stock: Any,
+    ) -> None:
+        """
+        Args:
+            reader: of frames.
+            joint_maps: by dataset, to the model's joints; a dataset without one keeps its own.
+            unmasked: "error" or "keep", what becomes of a person without a mask.
+            stock: arguments of Detectron2's mapper.
+        """
+        if unmasked not in UNMASKED:
+            raise ValueError(f"INPUT.FRAMES.UNMASKED {unmasked!r}: choose from {UNMASKED}")
+        super().__init__(is_train, **stock)
+        self._reader = reader
+        self._joint_maps = dict(joint_maps)
+        self._unmasked = unmasked
+        self._masks = MaskReader()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> Record:
+        # Detectron2's would want one skeleton for all datasets, to take the mirror pairs from.
+        stock = cfg.clone()
+        stock.defrost()
+        stock.MODEL.KEYPOINT_ON = False
+        kwargs = super().from_config(stock, is_train)
+        kwargs["use_keypoint"] = cfg.MODEL.KEYPOINT_ON
+        kwargs["reader"] = FrameReader(cfg.INPUT.FRAME_CACHE_BYTES, cfg.INPUT.FORMAT)
+        kwargs["unmasked"] = cfg.INPUT.FRAMES.UNMASKED
+        kwargs["joint_maps"] = {}
+        if cfg.MODEL.KEYPOINT_ON:
+            joints = list(cfg.MODEL.POSE.JOINTS)
+            pairs = [tuple(pair) for pair in cfg.MODEL.POSE.FLIP_MAP]
+            kwargs["keypoint_hflip_indices"] = np.array(flip_permutation(joints, pairs))
+            if is_train:
+                kwargs["joint_maps"] = joint_maps(list(cfg.DATASETS.TRAIN), joints)
+        return kwargs
+
+    def __call__(self, dataset_dict: Record) -> Record:
+        """Map one frame.
+
+        Raises:
+            FileNotFoundError, ValueError: the frame or its mask cannot be read, or a person has no
+                mask and ``unmasked`` is "error".
+        """
+        record = copy.copy(dataset_dict)
+        if "annotations" in record:
+            joint_map = self._joint_maps.get(record.get("dataset_name", ""))
+            record["annotations"] = [
+                _to_model_joints(annotation, joint_map) for annotation in record["annotations"]
+            ]
+        if "video_id" not in record:
+            return super().__call__(record)
+        aug_input = T.AugInput(self._read(record))
+        transforms = self.augmentations(aug_input)
+        image = aug_input.image
+        record["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        annotations = record.pop("annotations", None)
+        if self.is_train and annotations is not None:
+            record["instances"] = self._instances(record, annotations, transforms, image.shape[:2])
+        return record
+
+    def _read(self, record: Record) -> np.ndarray:
+        source: Record = {key: record[key] for key in ("video_id", "height", "width")}
+        if "frame_number" in record:
+            source["video_file"] = record["file_name"]
+            source["frame_numbers"] = [record["frame_number"]]
+        else:
+            source["file_names"] = [record["file_name"]]
+        return self._reader.read(source, [0])[0]
+
+    def _instances(
+        self,
+        record: Record,
+        annotations: list[Record],
+        transforms: T.TransformList,
+        image_shape: tuple[int, int],
+    ) -> Any:
+        """Annotations of one frame, transformed, as Detectron2's `Instances`."""
+        mapped = []
+        for annotation in annotations:
+            reference = annotation.pop("segmentation_ref", None)
+            if self.use_instance_mask and reference is not None:
+                mask = self._masks.read(reference)
+                if mask is not None:
+                    annotation["segmentation"] = mask
+            if not self.use_keypoint:
+                annotation.pop("keypoints", None)
+            mapped.append(
+                d2.transform_instance_annotations(
+                    annotation,
+                    transforms,
+                    image_shape,
+                    keypoint_hflip_indices=self.keypoint_hflip_indices,
+                )
+            )
+        has_mask = torch.tensor(["segmentation" in item for item in mapped], dtype=torch.bool)
+        if self.use_instance_mask:
+            self._check_masks(record, has_mask)
+            for item in mapped:
+                # A copy: what run lengths decode to is read-only, which torch warns of.
+                mask = item.get("segmentation", np.zeros(image_shape, np.uint8))
+                item["segmentation"] = np.array(mask)
+        instances = d2.annotations_to_instances(
+            mapped, image_shape, mask_format=self.instance_mask_format
+        )
+        keep = instances.gt_boxes.nonempty(threshold=1e-5)
+        if self.use_instance_mask and mapped:
+            instances.gt_has_mask = has_mask
+            if self.recompute_boxes and has_mask.any():
+                boxes = instances.gt_masks.get_bounding_boxes().tensor
+                instances.gt_boxes.tensor[has_mask] = boxes[has_mask]
+            keep &= instances.gt_masks.nonempty() | ~has_mask
+        return instances[keep]
+
+    def _check_masks(self, record: Record, has_mask: torch.Tensor) -> None:
+        if self.instance_mask_format != "bitmask":
+            raise ValueError(
+                f"INPUT.MASK_FORMAT is {self.instance_mask_format!r}: video frames have masks as "
+                "run lengths, which need 'bitmask'"
+            )
+        if self._unmasked == "error" and not has_mask.all():
+            raise ValueError(
+                f"frame {record['frame_index']} of video {record['video_id']!r} "
+                f"({record['file_name']}) has a person without a mask: set INPUT.FRAMES.UNMASKED "
+                "to 'keep' and MODEL.ROI_MASK_HEAD.NAME to 'PartlyLabelledMaskHead', whose loss "
+                "leaves such persons out, or MODEL.MASK_ON to False"
+            )
+
+
+def joint_maps(dataset_names: list[str], joints: list[str]) -> dict[str, PartialJointMap]:
+    """The way from each dataset's joints to the model's; datasets without joint names have none.
+
+    Raises:
+        ValueError: a dataset has not one of the model's joints.
+    """
+    maps = {}
+    for name in dataset_names:
+        metadata = MetadataCatalog.get(name)
+        names = metadata.get("keypoint_names")
+        if not names:
+            continue
+        try:
+            maps[name] = match_present(names, joints, metadata.get("derived_joints"))
+        except ValueError as error:
+            raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error}") from error
+    return maps
+
+
+def _to_model_joints(annotation: Record, joint_map: PartialJointMap | None) -> Record:
+    """A copy of an annotation, with its keypoints in the model's joints."""
+    annotation = copy.copy(annotation)
+    if joint_map is not None and not joint_map.is_identity and "keypoints" in annotation:
+        keypoints = np.asarray(annotation["keypoints"], np.float64).reshape(-1, 3)
+        annotation["keypoints"] = joint_map.apply(keypoints).reshape(-1).tolist()
+    return annotation
