@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+# The project is imported in the fixtures: tests that need none of it start at once.
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 Layers = Sequence[tuple[str, Sequence[np.ndarray]]]
 
@@ -55,3 +61,81 @@ def caffe_bytes() -> Callable[..., bytes]:
         return out
 
     return write
+
+
+@pytest.fixture(scope="session")
+def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root as $DETECTRON2_DATASETS with tiny synthetic videos, 3 to train and 2 to test, in each
+    real format, under the synthetic and the real datasets' folders, and three stills of LSPET."""
+    import cv2
+    from scipy.io import savemat
+
+    from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
+
+    root = tmp_path_factory.mktemp("datasets")
+    (root / "synthetic").mkdir()
+    for kind, folder in (
+        ("jhmdb", "jhmdb"),
+        ("penn_action", "Penn_Action"),
+        ("bbc_pose", "bbc_pose"),
+    ):
+        options = SyntheticOptions(
+            format=kind, videos=3, test_videos=2, frames=(5, 7), size=(96, 72), seed=1
+        )
+        make_dataset(root / "synthetic" / folder, options, workers=1)
+        (root / folder).symlink_to(root / "synthetic" / folder, target_is_directory=True)
+    (root / "lspet" / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    joints = random.uniform(10, 60, (14, 3, 3))
+    joints[:, 2] = 1
+    savemat(root / "lspet" / "joints.mat", {"joints": joints})
+    for n in (1, 2, 3):
+        picture = random.integers(0, 255, (72, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "lspet" / "images" / f"im{n:05d}.jpg"), picture)
+    return root
+
+
+@pytest.fixture
+def datasets(dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes `dataset_root` the root of the registered datasets for one test."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(dataset_root))
+    return dataset_root
+
+
+TINY_UNIPOSE: list[Any] = [
+    *("MODEL.DEVICE", "cpu", "SEED", 1, "DATALOADER.NUM_WORKERS", 0),
+    *("DATALOADER.ASPECT_RATIO_GROUPING", False),
+    *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.BACKBONE.FREEZE_AT", 0),
+    *("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.STEM_OUT_CHANNELS", 8),
+    *("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.WIDTH_PER_GROUP", 4),
+    *("MODEL.RESNETS.NORM", "BN", "MODEL.RESNETS.OUT_FEATURES", ["res2", "res4"]),
+    *("MODEL.RESNETS.STRIDE_IN_1X1", False, "MODEL.UNIPOSE.HIGH_FEATURE", "res4"),
+    *("MODEL.PIXEL_MEAN", [128.0] * 3, "MODEL.PIXEL_STD", [64.0] * 3),
+    *("MODEL.POSE.HEATMAP.BACKGROUND", "first"),
+    *("MODEL.UNIPOSE.WASP.CHANNELS", 8, "MODEL.UNIPOSE.WASP.DILATIONS", [2, 1]),
+    *("MODEL.UNIPOSE.WASP.DROPOUT", 0.0, "MODEL.UNIPOSE.DECODER.DROPOUT", [0.0, 0.0]),
+    *("MODEL.UNIPOSE.DECODER.CHANNELS", 8, "MODEL.UNIPOSE.DECODER.LOW_CHANNELS", 8),
+    *("MODEL.UNIPOSE.LSTM.HEAD.CHANNELS", 8, "MODEL.UNIPOSE.LSTM.HEAD.KERNEL", 3),
+    *("INPUT.MAPPER", "JHMDBClipMapper", "INPUT.CROP_SIZE", (64, 64)),
+    *("INPUT.CLIP.LENGTH", 3, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 4),
+    *("SOLVER.OPTIMIZER", "ADAM", "SOLVER.BASE_LR", 0.001, "SOLVER.WARMUP_ITERS", 0),
+    *("DATASETS.TRAIN", ("synthetic_jhmdb_train",)),
+    *("DATASETS.TEST", ("synthetic_jhmdb_test",), "TEST.EVALUATORS", ("pck",)),
+]
+
+
+@pytest.fixture
+def tiny_cfg(tmp_path: Path) -> Callable[..., CfgNode]:
+    """tiny_cfg("UniPoseLSTM", KEY, value, ...): a narrow model on 64x64 crops, complete, thawed."""
+    from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+
+    def make(architecture: str, *options: Any) -> CfgNode:
+        cfg = get_pose_cfg()
+        cfg.merge_from_list(
+            ["MODEL.META_ARCHITECTURE", architecture, "OUTPUT_DIR", str(tmp_path / "output")]
+        )
+        cfg.merge_from_list([*TINY_UNIPOSE, *options])
+        complete_cfg(cfg)
+        return cfg
+
+    return make

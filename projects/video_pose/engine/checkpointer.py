@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from safetensors import safe_open
 from torch import Tensor, nn
 
-# Where the tensors of a bare backbone belong, by kind of model.
+# Where the backbone's tensors lie in a file of the backbone alone, in a pose model and in an FPN.
 _BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
 
 
@@ -21,7 +22,7 @@ class PoseCheckpointer(DetectionCheckpointer):
     * writes to a temporary file first, so that a kill never leaves half a checkpoint;
     * records the model's joints, and on loading moves the channels of joints that both models have
       to their new places; channels of other joints keep their initial values;
-    * a file of a bare backbone is loaded into the backbone;
+    * the backbone of a file with another layout, or of nothing else, is loaded into the backbone;
     * refuses a file of which no tensor fits, and says which file is missing.
     """
 
@@ -88,10 +89,15 @@ class PoseCheckpointer(DetectionCheckpointer):
 
 
 def _prefixed(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors`` with the prefix under which most of them are in ``own``."""
-    stripped = {key.removeprefix("module."): value for key, value in tensors.items()}
-    prefix = max(_BACKBONE_PREFIXES, key=lambda p: sum(p + key in own for key in stripped))
-    return {prefix + key: value for key, value in stripped.items()}
+    """``tensors`` with the backbone's moved to the prefix under which most are in ``own``."""
+
+    def moved(key: str, old: str, new: str) -> str:
+        key = key.removeprefix("module.")
+        return new + key.removeprefix(old) if key.startswith(old) else key
+
+    moves = list(product(_BACKBONE_PREFIXES, repeat=2))  # the first one changes nothing
+    old, new = max(moves, key=lambda move: sum(moved(key, *move) in own for key in tensors))
+    return {moved(key, old, new): value for key, value in tensors.items()}
 
 
 def carry_over_joints(
