@@ -26,8 +26,10 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.modeling": DATA,
     "video_pose.evaluation": DATA,
     "video_pose.visualization": DATA,
-    "video_pose.inference": MODELING | {"video_pose"},
-    "video_pose.engine": MODELING | {"video_pose", "video_pose.evaluation", "video_pose.inference"},
+    "video_pose.engine": MODELING | {"video_pose", "video_pose.evaluation"},
+    # On top: a predictor reads configs and checkpoints, and draws.
+    "video_pose.inference": MODELING
+    | {"video_pose", "video_pose.engine", "video_pose.visualization"},
     "video_pose.weights": BASE,
     "unipose_lstm": MODELS,
     "lstm_pose_machines": MODELS,

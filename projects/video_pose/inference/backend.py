@@ -24,7 +24,10 @@ class PoseBackend(Protocol):
     center_map: CenterMap
     flip_channels: list[int]
     reset_every: int
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where heatmaps are."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision to compute in."""

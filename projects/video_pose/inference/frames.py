@@ -34,9 +34,9 @@ class PoseFrame:
         scores: float32 (P,).
         track_ids: int64 (P,), equal for one person on all frames.
         heatmaps: float32 (P, K, h, w) where they were asked for.
-        crop_to_image: float32 (P, 2, 3), from pixels of the heatmaps' crops to image pixels.
-        crop_size: (height, width) of those crops.
+        map_to_image: float32 (P, 2, 3), from cell indices (x, y) of the heatmaps to image pixels.
         masks: bool (P, H, W) where the model has them.
+        starts_shot: whether memories were dropped before this frame: the first one, or a cut.
     """
 
     index: int
@@ -49,9 +49,9 @@ class PoseFrame:
     scores: np.ndarray
     track_ids: np.ndarray
     heatmaps: np.ndarray | None = field(default=None, repr=False)
-    crop_to_image: np.ndarray | None = field(default=None, repr=False)
-    crop_size: tuple[int, int] | None = None
+    map_to_image: np.ndarray | None = field(default=None, repr=False)
     masks: np.ndarray | None = field(default=None, repr=False)
+    starts_shot: bool = False
 
     def __len__(self) -> int:
         """Number of people."""

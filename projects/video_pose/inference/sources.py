@@ -19,7 +19,7 @@ from video_pose.inference.video_source import VideoSource
 
 logger = logging.getLogger(__name__)
 
-_IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _DEFAULT_FPS = 25.0
 
 
@@ -40,7 +40,7 @@ class ImageSource:
     def __init__(self, paths: Sequence[str], name: str, fps: float = _DEFAULT_FPS) -> None:
         """Raises ValueError if there is no image or ``fps`` is not positive."""
         if not paths:
-            raise ValueError(f"no image in {name} (of {', '.join(_IMAGE_SUFFIXES)})")
+            raise ValueError(f"no image in {name} (of {', '.join(IMAGE_SUFFIXES)})")
         if fps <= 0:
             raise ValueError(f"fps is {fps}: expected more than 0")
         self.paths = list(paths)
@@ -145,4 +145,4 @@ def natural_order(paths: Sequence[str]) -> list[str]:
 
 
 def _is_image(path: str) -> bool:
-    return path.lower().endswith(_IMAGE_SUFFIXES)
+    return path.lower().endswith(IMAGE_SUFFIXES)

@@ -25,7 +25,7 @@ from video_pose.modeling.postprocess import decode_rows, to_instances
 
 class _Prepared(NamedTuple):
     frame: Frame
-    is_cut: bool
+    starts_shot: bool
     people: list[Person]
     crops: PersonCrops | None  # None where there is nobody
 
@@ -66,6 +66,7 @@ class StreamingPosePredictor:
         self._batch_frames = batch_frames if people.independent else 1
         self._keep_heatmaps = keep_heatmaps
         self._rows = PersonRows(backend)
+        self._is_new = True
 
     def __call__(self, frames: Iterable[Frame], video: str = "video") -> Iterator[PoseFrame]:
         """Yield a result for every frame, in order, also where nobody is found."""
@@ -79,6 +80,7 @@ class StreamingPosePredictor:
     def _restart(self) -> None:
         self._rows.clear()
         self.people.reset()
+        self._is_new = True
 
     @torch.no_grad()
     def _run(self, frames: list[Frame], video: str) -> list[PoseFrame]:
@@ -93,12 +95,13 @@ class StreamingPosePredictor:
 
     def _prepare(self, frame: Frame) -> _Prepared:
         is_cut = self._cuts is not None and self._cuts(frame.image)
+        starts_shot, self._is_new = is_cut or self._is_new, False
         if is_cut:
             # States are dropped only when this frame's turn comes: earlier ones of the batch wait.
             self.people.reset()
         people = self.people.find(frame)
         crops = self._cropper(frame.image, people) if people else None
-        return _Prepared(frame, is_cut, people, crops)
+        return _Prepared(frame, starts_shot, people, crops)
 
     def _encode(self, crops: list[PersonCrops]) -> list[tuple[Tensor, Tensor]]:
         """Images as ``begin`` wants them and features, each (S, P, ...), of every frame."""
@@ -114,7 +117,7 @@ class StreamingPosePredictor:
     def _step(
         self, item: _Prepared, encoded: tuple[Tensor, Tensor] | None, video: str
     ) -> PoseFrame:
-        if item.is_cut:
+        if item.starts_shot:
             self._rows.clear()
         tracked = self.people.tracked()
         if tracked is not None:
@@ -132,7 +135,7 @@ class StreamingPosePredictor:
         frame, names = item.frame, tuple(self.backend.joint_names)
         keypoints = np.zeros((0, len(names), 3), np.float32)
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-        extra: dict[str, np.ndarray | tuple[int, int]] = {}
+        extra: dict[str, np.ndarray] = {}
         if heatmaps is not None and item.crops is not None:
             size = (frame.image.shape[0], frame.image.shape[1])
             poses = decode_rows(
@@ -149,8 +152,7 @@ class StreamingPosePredictor:
             scores = torch.cat([person.scores for person in found]).numpy()
             if self._keep_heatmaps:
                 maps = self.backend.codec.joint_maps(heatmaps[0]).cpu().numpy()
-                extra = {"heatmaps": maps, "crop_to_image": item.crops.crop_to_image[0].numpy()}
-                extra["crop_size"] = self._cropper.crop_size
+                extra = {"heatmaps": maps, "map_to_image": self._map_to_image(item.crops)}
             self.people.observe(item.people, keypoints)
         return PoseFrame(
             index=frame.index,
@@ -162,5 +164,13 @@ class StreamingPosePredictor:
             boxes=boxes,
             scores=scores,
             track_ids=np.array([person.track_id for person in item.people], np.int64),
+            starts_shot=item.starts_shot,
             **extra,
         )
+
+    def _map_to_image(self, crops: PersonCrops) -> np.ndarray:
+        """(P, 2, 3): cell indices of the first row's maps to image pixels."""
+        codec, matrices = self.backend.codec, crops.crop_to_image[0].numpy()
+        linear, offset = matrices[..., :2], codec.decode_offset + 0.5
+        shift = linear.sum(axis=-1, keepdims=True) * offset + matrices[..., 2:]
+        return np.concatenate([linear * codec.stride, shift], axis=-1)

@@ -231,3 +231,28 @@ def test_a_change_of_light_is_no_cut() -> None:
 def test_thresholds_out_of_range(threshold: float) -> None:
     with pytest.raises(ValueError, match="cut threshold"):
         CutDetector(threshold)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_crossing_people_of_a_scene_keep_their_numbers(tracker: Tracker, seed: int) -> None:
+    """Three rendered people cross; a detector that misses who is hidden (overlap above .6)."""
+    frames = 40
+    scene = render_scene((seed, 1), people=3, frames=frames, size=(320, 240), occluders="none")
+    table: dict[int, list[list[float]]] = {}
+    for n in range(frames):
+        kept: list[np.ndarray] = []
+        for person in scene.people:
+            box_n = person.boxes[n][None]
+            if box_n[0, 2] > box_n[0, 0] and all(pairwise_iou(box_n, k)[0, 0] < 0.6 for k in kept):
+                kept.append(box_n)
+        table[n] = [k[0].tolist() for k in kept]
+    detector = Detector(table)
+    people = DetectedPeople(detector, tracker, max_missed=0.4)
+    numbers: dict[int, set[int]] = {0: set(), 1: set(), 2: set()}
+    for n in range(frames):
+        for found in run(people, detector, n):
+            who = [p for p in range(3) if np.allclose(scene.people[p].boxes[n], found.box)]
+            assert len(who) == 1
+            numbers[who[0]].add(found.track_id)
+    assert all(len(own) == 1 for own in numbers.values()), numbers
+    assert len(set.union(*numbers.values())) == 3

@@ -1,0 +1,133 @@
+"""Models and person regions from configuration files, for inference."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+import torch
+from detectron2 import model_zoo
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from torch import nn
+
+from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
+from video_pose.inference.rcnn import PersonRCNN
+from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.trackers import Tracker, build_tracker
+from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.visualization import connection_indices
+from video_pose.visualization.poses import Connection
+
+logger = logging.getLogger(__name__)
+
+
+def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
+    """Read a config for inference on this machine.
+
+    Args:
+        config_file: a file, or a name in Detectron2's model zoo.
+        options: keys and values in turn.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError, KeyError: it contradicts itself, or an option does not exist.
+    """
+    cfg = get_pose_cfg()
+    path = config_file
+    if not os.path.isfile(path):
+        try:
+            path = model_zoo.get_config_file(config_file)
+        except RuntimeError:
+            raise FileNotFoundError(f"config not found: {config_file}") from None
+    cfg.merge_from_file(path)
+    try:
+        cfg.merge_from_list(list(options))
+    except AssertionError as error:  # yacs
+        raise ValueError(f"{config_file}: {error}") from error
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    if is_recurrent(cfg):
+        if cfg.MODEL.POSE.JOINTS:
+            # A user's data set is not needed where the joints are known.
+            known = set(DatasetCatalog.list())
+            cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TRAIN if name in known)
+            cfg.DATASETS.TEST = tuple(name for name in cfg.DATASETS.TEST if name in known)
+        complete_cfg(cfg)
+    return cfg
+
+
+def is_recurrent(cfg: CfgNode) -> bool:
+    """Whether the config's model is one of this project's, with `encode`, `begin` and `advance`.
+
+    Raises:
+        KeyError: an unknown meta-architecture.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in META_ARCH_REGISTRY:
+        known = sorted(key for key, _ in META_ARCH_REGISTRY)
+        raise KeyError(f"MODEL.META_ARCHITECTURE is {name!r}: registered are {known}")
+    return issubclass(META_ARCH_REGISTRY.get(name), VideoPoseNet)
+
+
+def load_model(cfg: CfgNode) -> nn.Module:
+    """Build the config's model and load MODEL.WEIGHTS; without weights it says so and goes on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and not os.path.isfile(weights):
+        raise FileNotFoundError(f"MODEL.WEIGHTS not found: {weights}")
+    model = build_model(cfg)
+    if weights:
+        checkpointer = PoseCheckpointer if is_recurrent(cfg) else DetectionCheckpointer
+        checkpointer(model).load(weights)
+    else:
+        logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
+    return model.eval()
+
+
+def load_tracker(settings: PredictorSettings) -> Tracker:
+    """The tracker of ``settings``."""
+    return build_tracker(
+        settings.tracker,
+        min_score=settings.min_score,
+        max_missed_seconds=settings.max_missed,
+    )
+
+
+def load_people(settings: PredictorSettings) -> People:
+    """The policy of person regions that ``settings`` describe, its detector loaded."""
+    if settings.where in ("frame", "box"):
+        return GivenBoxes(settings.box)
+    if settings.where == "pose":
+        return FollowedPerson(settings.box, min_score=settings.min_pose_score)
+    # First what may be missing and costs nothing to find out.
+    tracker = load_tracker(settings)
+    cfg = load_cfg(settings.detector, settings.detector_options)
+    if is_recurrent(cfg):
+        raise ValueError(f"detector {settings.detector}: it detects nobody, it is a pose model")
+    detector = PersonRCNN.from_cfg(cfg, load_model(cfg), settings.min_score)
+    return DetectedPeople(
+        detector,
+        tracker,
+        every=settings.detect_every,
+        max_missed=settings.max_missed,
+        min_score=settings.min_pose_score,
+    )
+
+
+def find_connections(cfg: CfgNode, joint_names: Sequence[str]) -> list[Connection]:
+    """Lines between joints, by the first of the config's datasets that has such rules."""
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name in MetadataCatalog.list():
+            rules = MetadataCatalog.get(name).get("keypoint_connection_rules")
+            if rules:
+                return connection_indices(joint_names, rules)
+    return []

@@ -1,0 +1,107 @@
+"""Draw the people of a frame: skeletons with confidences, identities, heatmaps and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from video_pose.inference.frames import PoseFrame
+from video_pose.visualization import display_factor, draw_pose
+from video_pose.visualization.pictures import MIN_DISPLAY_SIDE, whole_px
+from video_pose.visualization.poses import Connection
+
+# Colours (b, g, r) of identities, in turn; all light enough for dark letters.
+_COLORS = (
+    (255, 200, 80), (80, 200, 255), (140, 255, 140), (220, 150, 255), (120, 255, 255),
+    (255, 255, 120), (160, 170, 255), (200, 255, 200),
+)  # fmt: skip
+_MASK_WEIGHT = 0.45
+_HEAT_WEIGHT = 0.6
+
+
+def draw_people(
+    frame: PoseFrame,
+    connections: Sequence[Connection],
+    *,
+    heatmaps: bool = False,
+    masks: bool = True,
+) -> np.ndarray:
+    """The frame with everybody on it; small frames are enlarged by a whole factor.
+
+    Every person has a box and a number in the colour of the identity; joints as in `draw_pose`.
+
+    Args:
+        heatmaps: the joints' highest heatmap, where the frame has heatmaps.
+        masks: silhouettes, where the frame has masks.
+
+    Returns:
+        uint8 BGR, (H, W) times `display_factor`.
+    """
+    canvas = frame.image.copy()
+    if masks and frame.masks is not None:
+        for number, mask in zip(frame.track_ids.tolist(), frame.masks):
+            color = np.array(_color(number), np.float32) * _MASK_WEIGHT
+            canvas[mask] = (canvas[mask] * (1 - _MASK_WEIGHT) + color).astype(np.uint8)
+    if heatmaps and frame.heatmaps is not None:
+        canvas = _draw_heat(canvas, frame)
+    factor = display_factor(canvas.shape[:2])
+    if factor > 1:
+        canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    for number, box in zip(frame.track_ids.tolist(), frame.boxes):
+        _draw_box(canvas, box * factor, _color(number))
+    for pose in frame.keypoints:
+        canvas = draw_pose(canvas, pose * (factor, factor, 1), connections)
+    for number, box in zip(frame.track_ids.tolist(), frame.boxes):
+        _draw_number(canvas, box * factor, number)
+    return canvas
+
+
+def _color(number: int) -> tuple[int, int, int]:
+    return _COLORS[number % len(_COLORS)]
+
+
+def _draw_heat(canvas: np.ndarray, frame: PoseFrame) -> np.ndarray:
+    """Red where any joint of anybody is likely."""
+    assert frame.heatmaps is not None and frame.map_to_image is not None
+    height, width = canvas.shape[:2]
+    heat = np.zeros((height, width), np.float32)
+    for maps, matrix in zip(frame.heatmaps, frame.map_to_image):
+        indexed = matrix.astype(np.float64).copy()
+        indexed[:, 2] -= 0.5  # cv2 counts pixels by index
+        highest = maps.max(axis=0).clip(0, 1)
+        heat = np.maximum(heat, cv2.warpAffine(highest, indexed, (width, height)))
+    weight = _HEAT_WEIGHT * heat[..., None]
+    return (canvas * (1 - weight) + np.float32([0, 0, 255]) * weight).astype(np.uint8)
+
+
+def _draw_box(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int]) -> None:
+    if np.isfinite(box).all():
+        x0, y0, x1, y1 = _corners(box)
+        width = whole_px(max(canvas.shape[:2]) / MIN_DISPLAY_SIDE)
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), color, width, cv2.LINE_AA)
+
+
+def _draw_number(canvas: np.ndarray, box: np.ndarray, number: int) -> None:
+    """A tag at the box's upper left corner, inside the picture."""
+    if not np.isfinite(box).all():
+        return
+    unit = max(canvas.shape[:2]) / MIN_DISPLAY_SIDE
+    thickness, text = whole_px(unit), str(number)
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, thickness)
+    x0, y0, _, _ = _corners(box)
+    pad = whole_px(2 * unit)
+    x = int(np.clip(x0, 0, max(0, canvas.shape[1] - width - 2 * pad)))
+    y = int(np.clip(y0 - height - 2 * pad, 0, max(0, canvas.shape[0] - height - 2 * pad)))
+    corner = (x + width + 2 * pad, y + height + 2 * pad)
+    cv2.rectangle(canvas, (x, y), corner, _color(number), -1)
+    cv2.putText(
+        canvas, text, (x + pad, y + height + pad), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit,
+        (0, 0, 0), thickness, cv2.LINE_AA,
+    )  # fmt: skip
+
+
+def _corners(box: np.ndarray) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = (int(v) for v in np.clip(np.rint(box), -(2**15), 2**15))
+    return x0, y0, x1, y1

@@ -1,0 +1,140 @@
+"""From a config to the poses of a video in three lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
+
+from detectron2.config import CfgNode
+
+from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.inference.backend import PoseBackend, TorchBackend
+from video_pose.inference.building import (
+    find_connections,
+    is_recurrent,
+    load_cfg,
+    load_model,
+    load_people,
+    load_tracker,
+)
+from video_pose.inference.cuts import CutDetector
+from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.smoothing import OneEuroSmoother
+from video_pose.inference.sources import FrameSource, open_source
+from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.visualization.poses import Connection
+
+Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
+
+
+class VideoPosePredictor:
+    """Poses of the people in videos, whichever of the models finds them.
+
+    ::
+
+        predictor = VideoPosePredictor.from_config("config.yaml", weights="model.pth")
+        for frame in predictor("video.mp4"):
+            print(frame.time, frame.track_ids, frame.keypoints)
+
+    Attributes:
+        joint_names: of the poses. connections: lines between joints, for drawing.
+        problems: what was wrong with the last source, one line each, once its frames are used up.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        joint_names: Sequence[str],
+        connections: Sequence[Connection] = (),
+        smoother: OneEuroSmoother | None = None,
+    ) -> None:
+        self._stream = stream
+        self._smoother = smoother
+        self.joint_names = tuple(joint_names)
+        self.connections = list(connections)
+        self.problems: list[str] = []
+
+    @classmethod
+    def from_config(
+        cls,
+        config_file: str,
+        *,
+        weights: str | None = None,
+        options: Sequence[object] = (),
+        settings: PredictorSettings | None = None,
+    ) -> VideoPosePredictor:
+        """Build from a config of any of the models.
+
+        Args:
+            config_file: a file, or a name in Detectron2's model zoo.
+            weights: instead of the config's MODEL.WEIGHTS.
+            options: config keys and values in turn, as of ``--opts``.
+            settings: person regions, tracker and so on.
+
+        Raises:
+            FileNotFoundError: config or weights are missing.
+            ValueError, KeyError: they, or ``settings``, contradict each other.
+        """
+        settings = settings or PredictorSettings()
+        if weights is not None:
+            options = [*options, "MODEL.WEIGHTS", weights]
+        cfg = load_cfg(config_file, options)
+        cuts = CutDetector(settings.cut_threshold) if settings.cut_threshold > 0 else None
+        smoother = OneEuroSmoother() if settings.smooth else None
+        if not is_recurrent(cfg):
+            if settings.where != "frame" or settings.backend != "torch":
+                raise ValueError(
+                    f"{config_file} finds people by itself: region, box, detector and backend "
+                    "have no effect"
+                )
+            tracker = load_tracker(settings)
+            rcnn = PersonRCNN.from_cfg(cfg, load_model(cfg), settings.min_score)
+            stream: Stream = StreamingRCNNPredictor(rcnn, tracker, cuts=cuts)
+            names: Sequence[str] = rcnn.joint_names
+        else:
+            people = load_people(settings)
+            backend: PoseBackend = _load_backend(cfg, settings)
+            names = backend.joint_names
+            stream = StreamingPosePredictor(
+                backend=backend,
+                mapper=build_pose_mapper(cfg, False),
+                people=people,
+                cuts=cuts,
+                batch_frames=settings.batch_frames,
+                keep_heatmaps=settings.heatmaps,
+            )
+        return cls(stream, names, find_connections(cfg, names), smoother)
+
+    def __call__(
+        self, source: str | int | Sequence[str] | FrameSource, fps: float | None = None
+    ) -> Iterator[PoseFrame]:
+        """Yield a result for every frame of ``source``, in order, also where nobody is found.
+
+        Args:
+            source: what `open_source` takes (a video file or URL, a folder, a glob pattern, image
+                files, a camera's number), or what it returns.
+            fps: of images.
+
+        Raises:
+            FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
+        """
+        if isinstance(source, (str, int, list, tuple)):
+            return self._run(open_source(source, fps))
+        return self._run(cast(FrameSource, source))
+
+    def _run(self, source: FrameSource) -> Iterator[PoseFrame]:
+        self.problems = []
+        results = self._stream(source, source.name)
+        yield from results if self._smoother is None else self._smoother(results)
+        self.problems = list(source.problems)
+
+
+def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
+    if settings.backend == "torch":
+        return TorchBackend(cast(VideoPoseNet, load_model(cfg)))
+    from video_pose.inference.onnx_backend import OnnxBackend
+
+    return OnnxBackend.from_folder(settings.backend, cfg)

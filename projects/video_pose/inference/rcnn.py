@@ -1,0 +1,169 @@
+"""Detectron2's detectors on video: as a person detector, and as a pose model of their own.
+
+Shape letters: P persons, K joints, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
+from torch import nn
+
+from video_pose.inference.cuts import CutDetector
+from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.trackers import Tracker
+
+PERSON = "person"
+
+
+class PersonRCNN:
+    """The people that a Detectron2 model finds in a picture."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        person_class: int,
+        image_format: str = "BGR",
+        min_size: int = 800,
+        max_size: int = 1333,
+        min_score: float = 0.5,
+        joint_names: tuple[str, ...] = (),
+    ) -> None:
+        """
+        Args:
+            model: a meta-architecture of detection, with weights.
+            person_class: index of the class.
+            min_size, max_size: of the shorter and the longer side that pictures are resized to;
+                ``min_size`` 0 keeps the size.
+            joint_names: of ``pred_keypoints``; empty where the model has none.
+        """
+        self.model = model.eval()
+        self.joint_names = joint_names
+        self._person_class, self._min_score = person_class, min_score
+        self._image_format = image_format
+        self._resize = T.ResizeShortestEdge([min_size, min_size], max_size)
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode, model: nn.Module, min_score: float = 0.5) -> PersonRCNN:
+        """Take what surrounds ``model`` from its configuration.
+
+        Raises:
+            ValueError: the configuration's dataset is unknown or has no class "person".
+        """
+        metadata = _metadata(cfg)
+        return cls(
+            model,
+            person_class=_person_class(cfg, metadata.get("thing_classes", [])),
+            image_format=cfg.INPUT.FORMAT,
+            min_size=cfg.INPUT.MIN_SIZE_TEST,
+            max_size=cfg.INPUT.MAX_SIZE_TEST,
+            min_score=min_score,
+            joint_names=tuple(_joint_names(cfg, metadata.get("keypoint_names", []))),
+        )
+
+    @torch.no_grad()
+    def instances(self, image: np.ndarray) -> Instances:
+        """The people in uint8 (H, W, 3) BGR ``image``, on the CPU, the surest first."""
+        height, width = image.shape[:2]
+        if self._image_format == "RGB":
+            image = image[:, :, ::-1]
+        resized = self._resize.get_transform(image).apply_image(image)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32))
+        found = self.model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
+        found = found.to("cpu")
+        found = found[
+            (found.pred_classes == self._person_class) & (found.scores >= self._min_score)
+        ]
+        return found[found.scores.argsort(descending=True)]
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (P, 4) XYXY and scores (P,)."""
+        found = self.instances(image)
+        return found.pred_boxes.tensor.numpy(), found.scores.numpy()
+
+
+class StreamingRCNNPredictor:
+    """Keypoint or Mask R-CNN on a stream of frames, with identities from a tracker.
+
+    These models have no memory: frames are independent but for the identities. People whom the
+    tracker has not confirmed yet are left out, as with the recurrent models.
+    """
+
+    def __init__(
+        self, rcnn: PersonRCNN, tracker: Tracker, *, cuts: CutDetector | None = None
+    ) -> None:
+        self._rcnn, self._tracker, self._cuts = rcnn, tracker, cuts
+
+    def __call__(self, frames: Iterable[Frame], video: str = "video") -> Iterator[PoseFrame]:
+        """Yield a result for every frame, in order, also where nobody is found."""
+        self._tracker.reset()
+        if self._cuts is not None:
+            self._cuts.reset()
+        starts_shot = True
+        for frame in frames:
+            if self._cuts is not None and self._cuts(frame.image):
+                self._tracker.reset()
+                starts_shot = True
+            yield self._result(frame, video, starts_shot)
+            starts_shot = False
+
+    def _result(self, frame: Frame, video: str, starts_shot: bool) -> PoseFrame:
+        found = self._rcnn.instances(frame.image)
+        boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
+        ids = self._tracker.update(boxes, scores, frame.time)
+        kept = np.flatnonzero(ids >= 0)
+        keypoints = np.zeros((len(found), len(self._rcnn.joint_names), 3), np.float32)
+        if found.has("pred_keypoints"):
+            keypoints = found.pred_keypoints.numpy()
+        masks = found.pred_masks.numpy()[kept] if found.has("pred_masks") else None
+        return PoseFrame(
+            index=frame.index,
+            time=frame.time,
+            image=frame.image,
+            video=video,
+            joint_names=self._rcnn.joint_names,
+            keypoints=keypoints[kept].astype(np.float32),
+            boxes=boxes[kept].astype(np.float32),
+            scores=scores[kept].astype(np.float32),
+            track_ids=ids[kept],
+            masks=masks,
+            starts_shot=starts_shot,
+        )
+
+
+def _metadata(cfg: CfgNode) -> MetadataCatalog:
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    for name in names:
+        if name in MetadataCatalog.list() and MetadataCatalog.get(name).get("thing_classes"):
+            return MetadataCatalog.get(name)
+    raise ValueError(
+        f"the detector's classes are unknown: no dataset of its configuration ({names}) is "
+        "registered with thing_classes"
+    )
+
+
+def _person_class(cfg: CfgNode, classes: list[str]) -> int:
+    if PERSON not in classes:
+        shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+        raise ValueError(f"the detector has no class {PERSON!r}; its classes are: {shown}")
+    return list(classes).index(PERSON)
+
+
+def _joint_names(cfg: CfgNode, names: list[str]) -> list[str]:
+    """Joints of the keypoint head; none where there is no such head."""
+    if not cfg.MODEL.KEYPOINT_ON:
+        return []
+    count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    if len(names) != count:
+        raise ValueError(
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but the dataset names "
+            f"{len(names)} joints: {list(names)}"
+        )
+    return list(names)

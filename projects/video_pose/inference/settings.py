@@ -1,0 +1,72 @@
+"""What a user may choose about a video predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from video_pose.inference.trackers import TRACKERS
+
+REGIONS = ("frame", "box", "pose", "detector")
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """Choices beside the model.
+
+    Attributes:
+        region: where a recurrent model looks for people. "frame": one person, anywhere in the
+            frame; "box": one person in ``box``; "pose": one person, first as "box" or "frame", then
+            where the last pose was; "detector": several people. "": "detector" where there is one,
+            "box" where there is a box, else "frame". R-CNNs find people by themselves.
+        box: x0, y0, x1, y1 in image pixels.
+        detector: a Detectron2 config with a person class: a file, or a name in the model zoo.
+        detector_options: keys and values that override the detector's config, such as its weights.
+        detect_every: frames between two detections; the last pose's extent serves in between.
+        tracker: "bytetrack" (package ``trackers``) or "iou" (built in).
+        min_score: of detections.
+        min_pose_score: a pose with a lower mean score counts as lost.
+        max_missed: seconds that a lost person is remembered.
+        cut_threshold: see `CutDetector`; 0 never restarts at a cut.
+        smooth: One-Euro smoothing of the joints.
+        batch_frames: frames encoded together, where people do not depend on earlier poses.
+        heatmaps: put heatmaps into the results.
+        backend: "torch", or the folder of an exported ONNX model (tools/export_model.py).
+
+    Raises:
+        ValueError: an unknown name, or choices that contradict each other.
+    """
+
+    region: str = ""
+    box: tuple[float, float, float, float] | None = None
+    detector: str = ""
+    detector_options: tuple[str, ...] = ()
+    detect_every: int = 1
+    tracker: str = "bytetrack"
+    min_score: float = 0.5
+    min_pose_score: float = 0.1
+    max_missed: float = 1.0
+    cut_threshold: float = 0.2
+    smooth: bool = False
+    batch_frames: int = 1
+    heatmaps: bool = False
+    backend: str = "torch"
+
+    def __post_init__(self) -> None:
+        if self.region and self.region not in REGIONS:
+            raise ValueError(f"region {self.region!r}: choose from {', '.join(REGIONS)}")
+        if self.tracker not in TRACKERS:
+            raise ValueError(f"tracker {self.tracker!r}: choose from {', '.join(TRACKERS)}")
+        if self.where == "detector" and not self.detector:
+            raise ValueError("region 'detector' needs a detector: name its config")
+        if self.where == "box" and self.box is None:
+            raise ValueError("region 'box' needs a box: x0 y0 x1 y1")
+        if self.detector and self.where != "detector":
+            raise ValueError(f"a detector has no effect with region {self.where!r}")
+        if self.box is not None and self.where not in ("box", "pose"):
+            raise ValueError(f"a box has no effect with region {self.where!r}")
+
+    @property
+    def where(self) -> str:
+        """``region`` with its default filled in."""
+        given = "detector" if self.detector else "box" if self.box is not None else "frame"
+        return self.region or given

@@ -1,0 +1,96 @@
+"""Detectors on video: what of a detector's output becomes people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from video_pose.inference.frames import Frame
+from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.trackers import IoUTracker
+
+IMAGE = np.zeros((100, 200, 3), np.uint8)
+IMAGE[..., 0] = 250  # blue
+
+
+class Scripted(nn.Module):
+    """Finds the same on every picture: a dog, a sure, an unsure and a hardly seen person."""
+
+    def __init__(self, keypoints: bool = False, masks: bool = False) -> None:
+        super().__init__()
+        self.keypoints, self.masks = keypoints, masks
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, batch: list[dict]) -> list[dict]:
+        self.seen.append(batch[0]["image"])
+        size = (batch[0]["height"], batch[0]["width"])
+        found = Instances(size)
+        boxes = torch.tensor([[0, 0, 9, 9], [10, 10, 30, 60], [60, 10, 80, 60], [5, 5, 9, 9.0]])
+        found.pred_boxes = Boxes(boxes)
+        found.pred_classes = torch.tensor([1, 0, 0, 0])
+        found.scores = torch.tensor([0.99, 0.6, 0.9, 0.2])
+        if self.keypoints:
+            found.pred_keypoints = torch.arange(4).view(4, 1, 1).expand(4, 2, 3).float()
+        if self.masks:
+            found.pred_masks = torch.arange(4).view(4, 1, 1).expand(4, *size) == 2
+        return [{"instances": found}]
+
+
+def test_people_above_the_threshold_the_surest_first() -> None:
+    boxes, scores = PersonRCNN(Scripted(), person_class=0)(IMAGE)
+    np.testing.assert_allclose(scores, [0.9, 0.6])
+    np.testing.assert_allclose(boxes, [[60, 10, 80, 60], [10, 10, 30, 60]])
+
+
+def test_pictures_are_resized_and_in_the_models_channel_order() -> None:
+    model = Scripted()
+    PersonRCNN(model, person_class=0, min_size=50, image_format="RGB")(IMAGE)
+    assert model.seen[0].shape == (3, 50, 100)
+    assert model.seen[0][2].mean() == 250 and model.seen[0][0].mean() == 0
+
+
+def test_keypoints_and_masks_follow_their_person() -> None:
+    """The tracker takes only scores of .7 and more: the person of row 2."""
+    model = Scripted(keypoints=True, masks=True)
+    rcnn = PersonRCNN(model, person_class=0, joint_names=("a", "b"))
+    stream = StreamingRCNNPredictor(rcnn, IoUTracker(min_score=0.7))
+    out = list(stream([Frame(i, i / 25, IMAGE) for i in range(3)], "v"))
+    assert [frame.track_ids.tolist() for frame in out] == [[0]] * 3
+    assert (out[1].keypoints == 2).all() and out[1].keypoints.shape == (1, 2, 3)
+    assert out[1].masks is not None and out[1].masks.shape == (1, 100, 200) and out[1].masks.all()
+    assert [frame.starts_shot for frame in out] == [True, False, False]
+
+
+def config(classes: list[str], keypoints: list[str] | None = None) -> CfgNode:
+    name = f"inference_test_{len(MetadataCatalog.list())}"
+    MetadataCatalog.get(name).set(thing_classes=classes)
+    if keypoints:
+        MetadataCatalog.get(name).keypoint_names = keypoints
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = (name,)
+    return cfg
+
+
+def test_the_person_class_is_found_by_name() -> None:
+    rcnn = PersonRCNN.from_cfg(config(["dog", "person"]), Scripted())
+    assert rcnn(IMAGE)[1].tolist() == pytest.approx([0.99])
+
+
+def test_configs_without_people_or_names() -> None:
+    with pytest.raises(ValueError, match="no class 'person'; its classes are: dog, cat"):
+        PersonRCNN.from_cfg(config(["dog", "cat"]), Scripted())
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = ("nobody_registered_this",)
+    with pytest.raises(ValueError, match="nobody_registered_this"):
+        PersonRCNN.from_cfg(cfg, Scripted())
+    cfg = config(["person"], ["a", "b"])
+    cfg.MODEL.KEYPOINT_ON = True
+    with pytest.raises(ValueError, match="NUM_KEYPOINTS is 17, but the dataset names 2"):
+        PersonRCNN.from_cfg(cfg, Scripted())
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 2
+    assert PersonRCNN.from_cfg(cfg, Scripted()).joint_names == ("a", "b")
