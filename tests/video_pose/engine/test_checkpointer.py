@@ -1,0 +1,144 @@
+"""Checkpoint files: formats, refusals and writing in one step. Joints: tests/unipose_lstm."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from video_pose.engine import checkpointer
+from video_pose.engine.checkpointer import PoseCheckpointer
+
+
+class Net(nn.Module):
+    """Two joints' maps, the background first."""
+
+    def __init__(self, joints: list[str], value: float = 0.0) -> None:
+        super().__init__()
+        self.joint_names = joints
+        self.body = nn.Conv2d(2, 4, 1)
+        self.predict = nn.Conv2d(4, len(joints) + 1, 1)
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, value)
+        with torch.no_grad():  # channel c of the output holds value + c
+            self.predict.bias += torch.arange(len(joints) + 1)
+
+    def channel_labels(self, joints: list[str]) -> dict:
+        labels = ["background", *joints]
+        return {"predict.weight": {0: labels}, "predict.bias": {0: labels}}
+
+
+class Counter:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def state_dict(self) -> dict:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.count = state["count"]
+
+
+def test_round_trip_of_everything(tmp_path: Path) -> None:
+    old = PoseCheckpointer(Net(["a", "b"], 3.0), str(tmp_path), counter=Counter(7))
+    old.save("model_0000004", iteration=4)
+    new = PoseCheckpointer(Net(["a", "b"]), str(tmp_path), counter=Counter(0))
+    extra = new.resume_or_load("", resume=True)
+    assert new.model.predict.bias.tolist() == [3, 4, 5]
+    assert new.checkpointables["counter"].count == 7
+    assert extra["iteration"] == 4 and extra["joints"] == ["a", "b"]
+    # Without --resume a file gives its weights alone.
+    other = PoseCheckpointer(Net(["a", "b"]), str(tmp_path / "x"), counter=Counter(0))
+    other.resume_or_load(str(tmp_path / "model_0000004.pth"), resume=True)
+    assert other.model.predict.bias.tolist() == [3, 4, 5]
+    assert other.checkpointables["counter"].count == 0
+
+
+def test_other_joints_take_their_channels_by_name(tmp_path: Path) -> None:
+    PoseCheckpointer(Net(["a", "b", "c"], 10.0), str(tmp_path)).save("old")
+    new = Net(["c", "new", "a"])
+    PoseCheckpointer(new).load(str(tmp_path / "old.pth"))
+    # background 10, c 13, "new" keeps its initial 2, a 11
+    assert new.predict.bias.tolist() == [10, 13, 2, 11]
+    assert new.body.bias.tolist() == [10] * 4
+
+
+def test_safetensors_with_and_without_joints(tmp_path: Path) -> None:
+    tensors = {key: value.contiguous() for key, value in Net(["a", "b"], 10.0).state_dict().items()}
+    save_file(tensors, tmp_path / "named.safetensors", metadata={"joints": "a,b"})
+    save_file(tensors, tmp_path / "bare.safetensors")
+    swapped, same = Net(["b", "a"]), Net(["b", "a"])
+    PoseCheckpointer(swapped).load(str(tmp_path / "named.safetensors"))
+    PoseCheckpointer(same).load(str(tmp_path / "bare.safetensors"))
+    assert swapped.predict.bias.tolist() == [10, 12, 11]
+    assert same.predict.bias.tolist() == [10, 11, 12]  # nothing says what its channels are
+
+
+def test_arrays_and_wrapped_names(tmp_path: Path) -> None:
+    state = {f"module.{k}": v.numpy() for k, v in Net(["a", "b"], 10.0).state_dict().items()}
+    with open(tmp_path / "x.pkl", "wb") as file:  # as Detectron2's model zoo writes them
+        pickle.dump({"model": state, "__author__": "someone"}, file)
+    model = Net(["a", "b"])
+    PoseCheckpointer(model).load(str(tmp_path / "x.pkl"))
+    assert model.predict.bias.tolist() == [10, 11, 12]
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"fc.weight": torch.zeros(3)},
+        {"body.weight": torch.zeros(9, 9, 1, 1), "predict.bias": torch.zeros(17)},  # no shape fits
+    ],
+)
+def test_a_foreign_file_is_refused(tmp_path: Path, tensors: dict) -> None:
+    torch.save(tensors, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match=r"no tensor.*fits.*it has \[.*wants \['body\.weight'"):
+        PoseCheckpointer(Net(["a", "b"])).load(str(tmp_path / "foreign.pth"))
+
+
+def test_a_file_that_fits_in_part_is_loaded_in_part(tmp_path: Path) -> None:
+    tensors = {"body.bias": torch.ones(4), "body.weight": torch.ones(5, 2, 1, 1)}
+    torch.save(tensors, tmp_path / "x.pth")
+    model = Net(["a", "b"])
+    PoseCheckpointer(model).load(str(tmp_path / "x.pth"))
+    assert model.body.bias.tolist() == [1] * 4 and model.body.weight.abs().max() == 0
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth.*MODEL\.WEIGHTS"):
+        PoseCheckpointer(Net(["a"])).load(str(tmp_path / "nowhere.pth"))
+    (tmp_path / "last_checkpoint").write_text("gone.pth")
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+        PoseCheckpointer(Net(["a"]), str(tmp_path)).resume_or_load("", resume=True)
+
+
+@pytest.mark.parametrize("when", ["save", "replace"])
+def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch, when: str) -> None:
+    saver = PoseCheckpointer(Net(["a", "b"], 1.0), str(tmp_path))
+    saver.save("model_resume")
+    torch.nn.init.constant_(saver.model.body.bias, 5.0)
+
+    def die(*_args) -> None:
+        Path(tmp_path, "model_resume.pth.tmp").write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    module, name = (torch, "save") if when == "save" else (checkpointer.os, "replace")
+    monkeypatch.setattr(module, name, die)
+    with pytest.raises(KeyboardInterrupt):
+        saver.save("model_resume")
+    monkeypatch.undo()
+    model = Net(["a", "b"])
+    PoseCheckpointer(model, str(tmp_path)).resume_or_load("", resume=True)
+    assert model.body.bias.tolist() == [1.0] * 4
+    saver.save("model_resume")  # and the next one works again
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_resume.pth"]
+
+
+def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+    PoseCheckpointer(Net(["a"]), str(tmp_path), save_to_disk=False).save("x")
+    assert os.listdir(tmp_path) == []

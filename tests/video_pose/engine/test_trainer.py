@@ -1,0 +1,208 @@
+"""The training loop on synthetic clips: resuming, averaging, precision, faults."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.engine import HookBase
+from torch import Tensor
+
+from video_pose.engine.trainer import PoseTrainer
+
+pytestmark = pytest.mark.usefixtures("datasets")
+NO_TEST = ["DATASETS.TEST", ()]
+
+
+class Recorder(PoseTrainer):
+    """Keeps the losses of every step."""
+
+    def __init__(self, cfg) -> None:
+        super().__init__(cfg)
+        self.losses: dict[int, float] = {}
+
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        self.losses[self.iter] = sum(losses.values()).item()
+        super()._log(losses)
+
+
+class SignalAt(HookBase):
+    """An interrupt while step ``iteration`` is under way."""
+
+    def __init__(self, iteration: int, number: int = signal.SIGINT) -> None:
+        self.iteration, self.number = iteration, number
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def start(cfg, resume: bool = False) -> Recorder:
+    torch.manual_seed(0)  # initial weights
+    trainer = Recorder(cfg)
+    trainer.resume_or_load(resume)
+    return trainer
+
+
+def weights(trainer: PoseTrainer) -> dict[str, Tensor]:
+    state = dict(trainer.model.state_dict())
+    if trainer.average is not None:
+        state |= {f"average {key}": value for key, value in trainer.average.average.items()}
+    return {key: value.clone() for key, value in state.items()}
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, atol=1e-6, rtol=1e-5, msg=key)
+
+
+RUNS = {
+    "plain": [],
+    "bfloat16, averaged": ["SOLVER.AMP.ENABLED", True, "SOLVER.EMA_DECAY", 0.5],
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("run", RUNS)
+def test_an_interrupted_run_continues_as_if_nothing_had_happened(
+    tiny_cfg, tmp_path: Path, run: str, number: int
+) -> None:
+    options = [*NO_TEST, "SOLVER.MAX_ITER", 5, "SOLVER.STEPS", (2, 4), *RUNS[run]]
+    whole = start(tiny_cfg("UniPoseLSTM", *options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    whole.train()
+    cfg = tiny_cfg("UniPoseLSTM", *options, "OUTPUT_DIR", str(tmp_path / "cut"))
+    before = signal.getsignal(number)
+    cut = start(cfg)
+    cut.register_hooks([SignalAt(1, number)])
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    assert signal.getsignal(number) is before
+    assert sorted(cut.losses) == [0, 1]  # the step under way was finished
+    assert (tmp_path / "cut" / "last_checkpoint").read_text() == "model_resume.pth"
+    assert not (tmp_path / "cut" / "model_final.pth").exists()
+    resumed = start(cfg, resume=True)
+    resumed.train()
+    assert sorted(resumed.losses) == [2, 3, 4]
+    assert (cut.losses | resumed.losses) == pytest.approx(whole.losses, rel=1e-4)
+    assert_same(weights(whole), weights(resumed))
+
+
+def test_a_finished_run_goes_on_from_its_trained_weights(tiny_cfg, tmp_path: Path) -> None:
+    """`model_final` holds averaged weights, but training continues from those it had."""
+    options = [*NO_TEST, "SOLVER.EMA_DECAY", 0.5]
+    whole = start(tiny_cfg("UniPoseLSTM", *options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    whole.train()
+    options += ["OUTPUT_DIR", str(tmp_path / "parts")]
+    first = start(tiny_cfg("UniPoseLSTM", *options, "SOLVER.MAX_ITER", 2))
+    first.train()
+    final = torch.load(tmp_path / "parts" / "model_final.pth", weights_only=False)
+    assert_same(final["model"], first.average.average)
+    second = start(tiny_cfg("UniPoseLSTM", *options, "SOLVER.MAX_ITER", 4), resume=True)
+    assert second.start_iter == 2
+    second.train()
+    assert (first.losses | second.losses) == pytest.approx(whole.losses, rel=1e-4)
+    assert_same(weights(whole), weights(second))
+
+
+def test_resume_with_nothing_to_resume_starts_anew(tiny_cfg) -> None:
+    trainer = start(tiny_cfg("UniPose", *NO_TEST), resume=True)
+    assert trainer.start_iter == 0
+
+
+def test_averaging_may_begin_in_a_resumed_run(tiny_cfg) -> None:
+    start(tiny_cfg("UniPose", *NO_TEST, "SOLVER.MAX_ITER", 1)).train()
+    cfg = tiny_cfg("UniPose", *NO_TEST, "SOLVER.EMA_DECAY", 0.5)
+    torch.manual_seed(7)
+    trainer = PoseTrainer(cfg)
+    trainer.resume_or_load(True)
+    assert_same(dict(trainer.model.state_dict()), trainer.average.average)
+
+
+def test_what_a_run_leaves_behind(tiny_cfg, tmp_path: Path) -> None:
+    options = ["SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2, "SOLVER.EMA_DECAY", 0.5]
+    trainer = start(tiny_cfg("UniPoseLSTM", *options))
+    results = trainer.train()
+    output = tmp_path / "output"
+    assert {"metrics.json", "model_0000001.pth", "model_final.pth"} <= set(os.listdir(output))
+    assert any(name.startswith("events.out.tfevents") for name in os.listdir(output))
+    rows = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    merged: dict[str, Any] = {}
+    for row in rows:
+        merged |= row
+    assert merged["total_loss"] == pytest.approx(sum(trainer.losses.values()) / 4, rel=1e-4)
+    assert 0 <= merged["keypoints_pck_bbox/PCK@0.2"] <= 100
+    assert 0 <= results["keypoints_pck_bbox"]["PCK@0.2"] <= 100
+    folder = output / "inference" / "synthetic_jhmdb_test"
+    assert (folder / "predictions.npz").is_file() and (folder / "pck.txt").is_file()
+    # The figures are the final file's: averaged weights, as another process would load them.
+    final = PoseTrainer(tiny_cfg("UniPoseLSTM", "MODEL.WEIGHTS", str(output / "model_final.pth")))
+    final.resume_or_load(False)
+    assert final.test() == results
+    assert trainer.model.training
+
+
+def test_time_decides_about_resumable_checkpoints(tiny_cfg, tmp_path: Path, monkeypatch) -> None:
+    clock = itertools.count(step=20)
+    monkeypatch.setattr("video_pose.engine.hooks.time", Namespace(monotonic=lambda: next(clock)))
+    start(tiny_cfg("UniPose", *NO_TEST, "SOLVER.CHECKPOINT_SECONDS", 10)).train()
+    state = torch.load(tmp_path / "output" / "model_resume.pth", weights_only=False)
+    assert state["iteration"] == 2  # the last one that is not the end
+    assert (tmp_path / "output" / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_several_test_datasets_have_a_result_each(tiny_cfg) -> None:
+    names = ("synthetic_jhmdb_test", "synthetic_jhmdb_train")
+    results = start(tiny_cfg("UniPose", "DATASETS.TEST", names)).test()
+    assert tuple(results) == names
+    assert results[names[0]]["keypoints_pck_bbox"]["frames"] > 0
+
+
+def test_clipping_is_by_the_global_norm(tiny_cfg) -> None:
+    limit = 1e-3
+    options = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 1.0, "SOLVER.WEIGHT_DECAY", 0.0]
+    options += ["SOLVER.MOMENTUM", 0.0, "SOLVER.CLIP_GLOBAL_NORM", limit, "SOLVER.MAX_ITER", 1]
+    trainer = start(tiny_cfg("UniPose", *NO_TEST, *options))
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    moved = [(p - before[name]).flatten() for name, p in trainer.model.named_parameters()]
+    assert torch.cat(moved).norm().item() == pytest.approx(limit, rel=0.01)
+    assert sum(m.norm().item() > 0 for m in moved) > 50
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tiny_cfg, tmp_path) -> None:
+    trainer = start(tiny_cfg("UniPose", *NO_TEST, "SOLVER.CHECKPOINT_PERIOD", 1))
+    trainer.model.decoder.predict.bias.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="nan"):
+        trainer.train()
+    assert [name for name in os.listdir(tmp_path / "output") if name.endswith(".pth")] == []
+    quiet = start(tiny_cfg("UniPose", *NO_TEST))
+    quiet.model.decoder.predict.bias.data.fill_(float("inf"))
+    with pytest.raises(FloatingPointError):
+        quiet.train()  # without checkpoints it is noticed when losses are logged
+    assert not (tmp_path / "output" / "model_final.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "fp8"], "AMP.PRECISION 'fp8'"),
+        (["SOLVER.OPTIMIZER", "LION"], "OPTIMIZER 'LION'"),
+        (["MODEL.POSE.ENCODER", "freeze"], "no parameter of the model is trainable"),
+    ],
+)
+def test_wrong_keys_are_named_before_data_is_read(tiny_cfg, options, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PoseTrainer(tiny_cfg("UniPose", *options))
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tiny_cfg) -> None:
+    trainer = start(tiny_cfg("UniPose", *NO_TEST, "SOLVER.IMS_PER_BATCH", 0))
+    with pytest.raises(ValueError, match="IMS_PER_BATCH is 0"):
+        trainer.train()
