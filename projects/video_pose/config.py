@@ -13,6 +13,9 @@ def add_video_pose_config(cfg: CN) -> None:
     ``INPUT.CLIP.LENGTH`` frames, and ``DATALOADER.ASPECT_RATIO_GROUPING`` must be off, since all
     crops have one size.
     """
+    # Pairs [dataset, factor]: how often an item of the dataset comes in an epoch, with
+    # DATALOADER.SAMPLER_TRAIN "WeightedTrainingSampler". Detectron2 reads the key, but lacks it.
+    cfg.DATASETS.TRAIN_REPEAT_FACTOR = []
     _add_model_keys(cfg)
     _add_input_keys(cfg)
     _add_solver_keys(cfg)

@@ -19,8 +19,8 @@ from video_pose.evaluation.frames_pck import FramePCKEvaluator
 from video_pose.evaluation.image_coco import ImageCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import PCKEvaluator
 from video_pose.modeling.precision import inference_autocast
-from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
 from video_pose.modeling.region_modules import prepare_regions
+from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
 
 # Heads and backbones register when they are imported.
 from video_pose.modeling import roi_mask_head, short_fpn  # noqa: F401  isort: skip

@@ -30,7 +30,8 @@ def write_coco_json(
     replaced at once or not at all.
     """
     reader = MaskReader()
-    images, annotations = [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for frame in frames:
         number = f"#{frame['frame_number']}" if "frame_number" in frame else ""
         images.append(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
@@ -81,7 +82,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         self._inner = self._build(frames, metadata, output_dir, distributed)
 
     def _build(
-        self, frames: list[dict], metadata: object, output_dir: str | None, distributed: bool
+        self, frames: list[dict], metadata: Metadata, output_dir: str | None, distributed: bool
     ) -> COCOEvaluator:
         """Detectron2's evaluator of a name of its own, since it pins what it reads to the name."""
         folder = tempfile.TemporaryDirectory(prefix="coco_truth_")

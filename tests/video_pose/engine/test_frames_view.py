@@ -217,7 +217,7 @@ def test_perfect_detections_of_a_users_images_score_100(user_coco, tmp_path) -> 
     assert results["keypoints"]["AP"] == pytest.approx(100)
 
 
-def test_frames_of_a_video_dataset_are_evaluated_by_both(register, tmp_path) -> None:
+def test_evaluators_that_are_not_named_are_not_built(tmp_path) -> None:
     cfg = keypoint_cfg("jhmdb_split1_train_frames")
     complete_cfg(cfg)
     cfg.OUTPUT_DIR = str(tmp_path)

@@ -73,7 +73,7 @@ def builtin_splits() -> dict[str, Split]:
 
 
 def register_builtin() -> None:
-    """Register every built-in dataset, and its frames, if it is not yet (a reload changes nothing)."""
+    """Register every built-in dataset and its frames that are not yet (a reload changes nothing)."""
     for name, split in builtin_splits().items():
         if name in DatasetCatalog.list():
             continue

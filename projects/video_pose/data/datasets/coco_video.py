@@ -54,7 +54,7 @@ Record = dict[str, Any]
 def register_video_keypoints(
     name: str, json_file: str, image_root: str, joints: JointSet | None = None
 ) -> None:
-    """Register a dataset of person tracks, and its frames as ``<name>_frames``, in Detectron2's catalogs.
+    """Register a dataset of person tracks, and ``<name>_frames``, in Detectron2's catalogs.
 
     Args:
         name: a new dataset name.

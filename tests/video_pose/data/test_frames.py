@@ -1,0 +1,173 @@
+"""The frames view of hand-made tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import video_pose  # noqa: F401  registers the built-in datasets
+from video_pose.data.datasets.builtin import builtin_splits
+from video_pose.data.frames import (
+    keypoints_in_image,
+    load_frames,
+    register_frames,
+    thin_frames,
+    tracks_to_frames,
+)
+
+
+def track(track_id="0", frames=3, image_ids=None, **changes):
+    """Two joints at (10, 20) and (30, 60) in a 100 x 80 (w x h) image, all visible."""
+    keypoints = np.zeros((frames, 2, 3), np.float32)
+    keypoints[:] = [[10, 20, 2], [30, 60, 1]]
+    return {
+        "video_id": "v",
+        "track_id": track_id,
+        "file_names": [f"{i}.png" for i in range(frames)],
+        "height": 80,
+        "width": 100,
+        "keypoints": keypoints,
+        "boxes": np.tile(np.array([5.5, 10.5, 40.5, 70.5], np.float32), (frames, 1)),
+        "labelled": np.ones(frames, bool),
+        "image_ids": np.arange(frames) if image_ids is None else np.array(image_ids),
+        **changes,
+    }
+
+
+def test_a_frame_is_a_detectron2_dict() -> None:
+    frames = tracks_to_frames([track()])
+    assert [frame["image_id"] for frame in frames] == [0, 1, 2]
+    frame = frames[1]
+    assert (frame["file_name"], frame["height"], frame["width"]) == ("1.png", 80, 100)
+    assert frame["tracks"] == [("0", 1)] and frame["frame_index"] == 1
+    (annotation,) = frame["annotations"]
+    # Pixels 5 to 40 and 10 to 70: their areas end at 41 and 71.
+    assert annotation["bbox"] == [5, 10, 41, 71]
+    assert annotation["keypoints"] == [10, 20, 2, 30, 60, 1]
+    assert "segmentation_ref" not in annotation and "frame_number" not in frame
+
+
+def test_boxes_of_pixel_edges_stay() -> None:
+    (annotation,) = tracks_to_frames([track(frames=1)], box_margin=0.0)[0]["annotations"]
+    assert annotation["bbox"] == [5.5, 10.5, 40.5, 70.5]
+
+
+def test_unlabelled_frames_are_not_in_the_view() -> None:
+    frames = tracks_to_frames([track(labelled=np.array([True, False, True]))])
+    assert [frame["tracks"] for frame in frames] == [[("0", 0)], [("0", 2)]]
+
+
+def test_tracks_of_a_frame_are_merged_by_image_id() -> None:
+    """The second person enters at the second frame: its first frame is the video's second."""
+    frames = tracks_to_frames([track("a"), track("b", 2, image_ids=[1, 2])])
+    assert [frame["tracks"] for frame in frames] == [
+        [("a", 0)],
+        [("a", 1), ("b", 0)],
+        [("a", 2), ("b", 1)],
+    ]
+    assert [a["track_id"] for a in frames[2]["annotations"]] == ["a", "b"]
+
+
+def test_one_id_in_two_videos_is_an_error() -> None:
+    with pytest.raises(ValueError, match="image_id 0 belongs to the videos 'v' and 'w'"):
+        tracks_to_frames([track(), track(video_id="w")])
+
+
+def test_a_joint_outside_the_image_is_unlabelled() -> None:
+    points = np.array([[[100, 80, 2], [100.5, 3, 1], [-0.1, 3, 2], [0, 0, 1], [50, 50, 0]]])
+    inside = keypoints_in_image(points, height=80, width=100)
+    assert inside[0, :, 2].tolist() == [2, 0, 0, 1, 0]
+    assert inside[0, 1].tolist() == [0, 0, 0] and inside[0, 4].tolist() == [0, 0, 0]
+
+
+def test_boxes_are_clipped_and_those_without_area_follow_the_joints() -> None:
+    boxes = np.array(
+        [
+            [-20, 60.5, 30.5, 99.5],  # over the left and the lower edge
+            [50.5, 50.5, 50.5, 50.5],  # Penn Action 0038
+            [110, 10, 130, 20],  # right of the image
+        ],
+        np.float32,
+    )
+    found = [f["annotations"][0]["bbox"] for f in tracks_to_frames([track(boxes=boxes)])]
+    # The joints span (10, 20) to (30, 60): x 1.25 about (20, 40) is half a width of 12.5 and 25.
+    assert found == [[0, 60, 31, 80], [7.5, 15, 32.5, 65], [7.5, 15, 32.5, 65]]
+
+
+def test_a_person_without_any_box_has_no_annotation_but_a_frame() -> None:
+    person = track(frames=1, boxes=np.zeros((1, 4), np.float32))
+    person["keypoints"][:, :, :2] += 200  # all joints outside
+    (frame,) = tracks_to_frames([person])
+    assert frame["annotations"] == [] and frame["tracks"] == [("0", 0)]
+
+
+def test_frames_of_a_video_file_carry_their_numbers() -> None:
+    person = track(video_file="v.avi", frame_numbers=np.array([4, 6, 9]))
+    del person["file_names"]
+    frames = tracks_to_frames([person])
+    assert [frame["frame_number"] for frame in frames] == [4, 6, 9]
+    assert {frame["file_name"] for frame in frames} == {"v.avi"}
+
+
+def test_masks_are_references_with_the_frame_of_the_track() -> None:
+    masks = {"mat_file": "m.mat", "field": "part_mask"}
+    frames = tracks_to_frames([track(masks=masks)])
+    assert frames[2]["annotations"][0]["segmentation_ref"] == {**masks, "index": 2}
+    assert masks == {"mat_file": "m.mat", "field": "part_mask"}
+
+
+def test_thinning_starts_anew_in_each_video_and_keeps_stills_and_images() -> None:
+    def frame(video):
+        return {"video_id": video}
+
+    frames = [frame("a")] * 5 + [frame("b")] * 2 + [frame("still"), {"file_name": "coco.jpg"}]
+    kept = [f.get("video_id") for f in thin_frames(frames, 2)]
+    assert kept == ["a", "a", "a", "b", "still", None]
+    assert thin_frames(frames, 1) == frames
+    with pytest.raises(ValueError, match="INPUT.FRAMES.STRIDE is 0"):
+        thin_frames(frames, 0)
+
+
+def test_every_built_in_dataset_has_its_frames_with_its_joint_facts() -> None:
+    for name in builtin_splits():
+        video, frames = MetadataCatalog.get(name), MetadataCatalog.get(name + "_frames")
+        assert name + "_frames" in DatasetCatalog.list()
+        assert frames.video_dataset == name and frames.evaluator_type != video.evaluator_type
+        for key in ("keypoint_names", "keypoint_flip_map", "keypoint_oks_sigmas", "thing_classes"):
+            assert getattr(frames, key) == getattr(video, key)
+
+
+@pytest.fixture
+def video_name():
+    names = ["test_frames_video", "test_frames_video_frames"]
+    yield names[0]
+    for name in names:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+def test_registration_reads_nothing_and_replaces_the_view_of_a_removed_dataset(video_name) -> None:
+    def fail():
+        raise AssertionError("the dataset was read")
+
+    DatasetCatalog.register(video_name, fail)
+    MetadataCatalog.get(video_name).set(keypoint_names=["a"], json_file="x.json", box_margin=0.0)
+    register_frames(video_name)
+    # COCOEvaluator would take the video dataset's file for the frames' annotations.
+    assert not hasattr(MetadataCatalog.get(video_name + "_frames"), "json_file")
+    DatasetCatalog.remove(video_name)
+    MetadataCatalog.remove(video_name)
+    DatasetCatalog.register(video_name, lambda: [track()])
+    MetadataCatalog.get(video_name).set(keypoint_names=["b", "c"], box_margin=0.0)
+    frames_name = register_frames(video_name)
+    assert MetadataCatalog.get(frames_name).keypoint_names == ["b", "c"]
+    assert DatasetCatalog.get(frames_name)[0]["annotations"][0]["bbox"][0] == 5.5
+    assert len(load_frames(video_name)) == 3
+
+
+def test_a_foreign_dataset_of_that_name_is_not_replaced(video_name) -> None:
+    DatasetCatalog.register(video_name + "_frames", list)
+    with pytest.raises(ValueError, match="already registered"):
+        register_frames(video_name)

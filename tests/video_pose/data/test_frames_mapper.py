@@ -1,0 +1,205 @@
+"""Frames, joints and masks as stock models get them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
+from pycocotools import mask as coco_mask
+
+from video_pose.data.frame_masks import MaskReader, encode_mask
+from video_pose.data.frame_reader import FrameReader
+from video_pose.data.frames_mapper import FrameMapper, joint_maps
+from video_pose.data.joint_subset import match_present
+
+JOINTS = ["head", "left_hand", "right_hand"]
+
+
+def make_mapper(augmentations=(), maps=None, masks=True, train=True, **changes) -> FrameMapper:
+    return FrameMapper(
+        train,
+        reader=FrameReader(0, "BGR"),
+        joint_maps=maps or {},
+        augmentations=list(augmentations),
+        image_format="BGR",
+        use_instance_mask=masks,
+        use_keypoint=True,
+        instance_mask_format="bitmask",
+        keypoint_hflip_indices=np.array([0, 2, 1]),
+        **changes,
+    )
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> dict:
+    """A 40 x 30 image; the person in columns 10-19 and rows 5-24, its mask of frame 1 alike."""
+    image = np.zeros((30, 40, 3), np.uint8)
+    image[5:25, 10:20] = (10, 20, 30)
+    cv2.imwrite(str(tmp_path / "f.png"), image)
+    masks = np.zeros((30, 40, 3), np.uint8)
+    masks[5:25, 10:20, 1] = 1
+    scipy.io.savemat(tmp_path / "m.mat", {"part_mask": masks})
+    return {
+        "file_name": str(tmp_path / "f.png"),
+        "image_id": 7,
+        "height": 30,
+        "width": 40,
+        "video_id": "v",
+        "frame_index": 1,
+        "tracks": [("0", 1)],
+        "dataset_name": "d",
+        "annotations": [
+            {
+                "bbox": [10.0, 5.0, 20.0, 25.0],
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": 0,
+                "iscrowd": 0,
+                "keypoints": [15.0, 6.0, 2, 11.0, 10.0, 1, 18.0, 12.0, 2],
+                "segmentation_ref": {
+                    "mat_file": str(tmp_path / "m.mat"),
+                    "field": "part_mask",
+                    "index": 1,
+                },
+            }
+        ],
+    }
+
+
+def test_a_mirrored_frame_swaps_sides_and_moves_box_joints_and_mask(frame) -> None:
+    before = repr(frame)
+    out = make_mapper([T.RandomFlip(prob=1.0)])(frame)
+    assert repr(frame) == before  # the catalog's dict is not changed
+    instances = out["instances"]
+    assert out["image"].shape == (3, 30, 40)
+    assert out["image"][:, 10, 25].tolist() == [10, 20, 30]  # column 14 became 25
+    assert instances.gt_boxes.tensor.tolist() == [[20, 5, 30, 25]]
+    # x becomes 40 - x; the left hand (11, 10) is now the image's right one.
+    expected = [[25, 6, 2], [22, 12, 2], [29, 10, 1]]
+    assert instances.gt_keypoints.tensor[0].tolist() == expected
+    mask = instances.gt_masks.tensor[0]
+    assert mask.sum() == 200 and mask[5:25, 20:30].all()
+    assert instances.gt_has_mask.tolist() == [True]
+
+
+def test_in_testing_the_annotations_stay_behind(frame) -> None:
+    out = make_mapper(train=False)(frame)
+    assert "instances" not in out and "annotations" not in out
+    assert (out["image_id"], out["tracks"]) == (7, [("0", 1)])
+
+
+def test_a_person_without_mask_is_kept_or_refused(frame) -> None:
+    for index in (0, 5):  # an empty mask; beyond the file's three masks
+        frame["annotations"][0]["segmentation_ref"]["index"] = index
+        with pytest.raises(ValueError, match="frame 1 of video 'v'.*PartlyLabelledMaskHead"):
+            make_mapper()(frame)
+        instances = make_mapper(unmasked="keep")(frame)["instances"]
+        assert instances.gt_has_mask.tolist() == [False]
+        assert instances.gt_boxes.tensor.tolist() == [[10, 5, 20, 25]]
+        assert instances.gt_masks.tensor.sum() == 0
+        plain = make_mapper(masks=False)(frame)["instances"]
+        assert len(plain) == 1 and not plain.has("gt_masks")
+
+
+def test_an_unknown_rule_and_polygons_are_refused(frame) -> None:
+    with pytest.raises(ValueError, match="INPUT.FRAMES.UNMASKED 'drop'"):
+        make_mapper(unmasked="drop")
+    mapper = make_mapper()
+    mapper.instance_mask_format = "polygon"
+    with pytest.raises(ValueError, match="INPUT.MASK_FORMAT is 'polygon'"):
+        mapper(frame)
+
+
+def test_a_person_cropped_away_is_no_instance(frame) -> None:
+    out = make_mapper([T.CropTransform(25, 0, 15, 30)])(frame)
+    assert len(out["instances"]) == 0 and out["image"].shape == (3, 30, 15)
+
+
+def test_joints_of_another_skeleton_by_name_with_absent_ones_unlabelled(frame) -> None:
+    names = ["right_hand", "tail", "head"]
+    mapper = make_mapper(maps={"d": match_present(names, JOINTS, {})})
+    frame["annotations"][0]["keypoints"] = [18.0, 12.0, 2, 1.0, 1.0, 2, 15.0, 6.0, 1]
+    keypoints = mapper(frame)["instances"].gt_keypoints.tensor[0]
+    assert keypoints.tolist() == [[15, 6, 1], [0, 0, 0], [18, 12, 2]]
+
+
+def test_present_joints_include_derived_ones() -> None:
+    middle = {"neck": {axis: {"a": 0.5, "b": 0.5} for axis in "xy"}}
+    joint_map = match_present(["a", "b"], ["tail", "neck", "b"], middle)
+    out = joint_map.apply(np.array([[0.0, 2, 2], [4, 4, 1]]))
+    assert out.tolist() == [[0, 0, 0], [2, 3, 1], [4, 4, 1]]
+    assert not joint_map.is_identity
+    assert match_present(["a", "b"], ["a", "b"]).is_identity
+    # Two names of three are no identity: their rows are others.
+    assert not match_present(["a", "b"], ["a", "b", "c"]).is_identity
+
+
+def test_no_common_joint_names_both_lists(register) -> None:
+    name = register([], ["trunk", "tail"])
+    with pytest.raises(ValueError, match=r"dataset '.*': none of the joints \['head'\].*trunk"):
+        joint_maps([name], ["head"])
+
+
+def test_images_of_stock_datasets_come_out_as_from_the_stock_mapper(frame) -> None:
+    polygon = [[10.0, 5.0, 20.0, 5.0, 20.0, 25.0, 10.0, 25.0]]
+    for key in ("video_id", "frame_index", "tracks"):
+        del frame[key]
+    del frame["annotations"][0]["segmentation_ref"]
+    frame["annotations"][0]["segmentation"] = polygon
+    stock = DatasetMapper(
+        True,
+        augmentations=[T.RandomFlip(prob=1.0)],
+        image_format="BGR",
+        use_instance_mask=True,
+        use_keypoint=True,
+        instance_mask_format="bitmask",
+        keypoint_hflip_indices=np.array([0, 2, 1]),
+    )
+    ours, theirs = make_mapper([T.RandomFlip(prob=1.0)])(frame), stock(frame)
+    assert torch.equal(ours["image"], theirs["image"])
+    assert ours["instances"].get_fields().keys() == theirs["instances"].get_fields().keys()
+    for field in ("gt_boxes", "gt_keypoints", "gt_masks"):
+        pair = [out["instances"].get(field).tensor for out in (ours, theirs)]
+        assert torch.equal(*pair)
+
+
+def test_frames_of_a_video_file_are_exact(tmp_path: Path, frame) -> None:
+    path = str(tmp_path / "v.avi")
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.gop_size = 40, 30, 6
+        for i in range(20):
+            image = np.full((30, 40, 3), 10 + 12 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    mapper = make_mapper(masks=False)
+    for number in (13, 2, 19, 3):
+        out = mapper({**frame, "file_name": path, "frame_number": number})
+        assert abs(float(out["image"].float().mean()) - (10 + 12 * number)) < 4
+    with pytest.raises(ValueError, match="no frame 20"):
+        mapper({**frame, "file_name": path, "frame_number": 20})
+
+
+def test_a_missing_image_is_named(frame) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.png"):
+        make_mapper()({**frame, "file_name": "nowhere.png"})
+
+
+def test_run_lengths_give_the_mask_back_and_are_fresh_dicts(frame) -> None:
+    reference = frame["annotations"][0]["segmentation_ref"]
+    reader = MaskReader(keep=1)
+    first = reader.read(reference)
+    decoded = coco_mask.decode(first)
+    assert decoded.sum() == 200 and decoded[5:25, 10:20].all()
+    first["counts"] = b""
+    assert reader.read(reference)["counts"] != b""
+    assert encode_mask(np.zeros((3, 3), bool)) is None
+    with pytest.raises(FileNotFoundError):
+        reader.read({**reference, "mat_file": "nowhere.mat"})

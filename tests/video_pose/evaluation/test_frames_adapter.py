@@ -1,0 +1,236 @@
+"""COCO's and PCK's evaluators on the same predictions, of frames and of clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluators
+from detectron2.structures import Boxes, Instances
+
+from video_pose.data.frames import tracks_to_frames
+from video_pose.evaluation.coco_json import write_coco_json
+from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
+from video_pose.evaluation.frames_pck import FramePCKEvaluator, assign_by_overlap
+from video_pose.evaluation.pck_evaluator import PCKEvaluator
+
+
+@pytest.fixture
+def dataset(register, make_track) -> str:
+    """Two videos of one person and one of two, three frames each; image ids 10 v + frame."""
+
+    def track(video: int, person: str, left: float = 0.0) -> dict:
+        return {
+            **make_track(str(video), person, 3, left),
+            "file_names": [f"{video}_{i}.png" for i in range(3)],
+            "image_ids": np.arange(3) + 10 * video,
+        }
+
+    tracks = [track(0, "0"), track(1, "0"), track(2, "0"), track(2, "1", left=150)]
+    return register(
+        "frames_adapter", tracks, keypoint_oks_sigmas=[0.05] * 7, thing_classes=["person"]
+    )
+
+
+def person(keypoints, box, score=0.9) -> Instances:
+    return Instances(
+        (120, 320),
+        pred_keypoints=torch.as_tensor(np.array(keypoints), dtype=torch.float32)[None],
+        pred_boxes=Boxes(torch.tensor([box], dtype=torch.float32)),
+        scores=torch.tensor([score]),
+        pred_classes=torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def predict(dataset: str, seed: int = 0, found=lambda frame: True) -> tuple[list, list]:
+    """Frames and what a detector says of them: every labelled pose, moved by up to some px."""
+    generator = np.random.default_rng(seed)
+    inputs, outputs = [], []
+    for frame in tracks_to_frames(DatasetCatalog.get(dataset)):
+        people = []
+        for annotation in frame["annotations"]:
+            keypoints = np.array(annotation["keypoints"]).reshape(-1, 3)
+            keypoints[:, :2] += generator.normal(0, 4, (7, 2))
+            keypoints[:, 2] = 0.5
+            score = 0.5 + 0.4 * generator.random()
+            people.append(person(keypoints, annotation["bbox"], score))
+        if not found(frame):
+            people = []
+        inputs.append(frame)
+        empty = person(np.zeros((7, 3)), [0, 0, 1, 1])[[]]
+        outputs.append({"instances": Instances.cat(people) if people else empty})
+    return inputs, outputs
+
+
+def coco_of(dataset, joints, tasks=("bbox", "keypoints"), output_dir=None):
+    return FrameCOCOEvaluator(dataset, joints, tasks, output_dir, distributed=False)
+
+
+def pck_of(dataset, joints, rule="overlap"):
+    inner = PCKEvaluator(dataset, joints, distributed=False)
+    return FramePCKEvaluator(inner, dataset, rule)
+
+
+def run(evaluators, inputs, outputs) -> dict:
+    both = DatasetEvaluators(evaluators)
+    both.reset()
+    for frame, output in zip(inputs, outputs):
+        both.process([frame], [output])
+    return both.evaluate()
+
+
+def test_the_order_of_the_evaluators_changes_no_figure(dataset, joints) -> None:
+    """Detectron2's conversion moves keypoints by half a pixel in place: whoever comes second would
+    score others."""
+    inputs, outputs = predict(dataset)
+    before = outputs[0]["instances"].pred_keypoints.clone()
+    first = run([coco_of(dataset, joints), pck_of(dataset, joints)], inputs, outputs)
+    second = run([pck_of(dataset, joints), coco_of(dataset, joints)], inputs, outputs)
+    assert set(first) == {"bbox", "keypoints", "keypoints_pck_bbox", "keypoints_pck_torso"}
+    for task in first:
+        np.testing.assert_equal(first[task], second[task])
+    assert torch.equal(outputs[0]["instances"].pred_keypoints, before)
+    assert 0 < first["keypoints"]["AP"] < 100
+    assert first["bbox"]["AP"] == pytest.approx(100)
+
+
+def test_exact_predictions_score_100_and_half_a_pixel_does_not(dataset, joints) -> None:
+    """Any wrong half pixel between truth and prediction would cost similarity at tiny widths."""
+    MetadataCatalog.get(dataset).keypoint_oks_sigmas[:] = [0.001] * 7
+    inputs, outputs = predict(dataset)
+    for frame, output in zip(inputs, outputs):
+        truth = [np.array(a["keypoints"]).reshape(-1, 3) for a in frame["annotations"]]
+        output["instances"].pred_keypoints[..., :2] = torch.tensor(np.stack(truth)[..., :2])
+    assert run([coco_of(dataset, joints)], inputs, outputs)["keypoints"]["AP"] == pytest.approx(100)
+    for output in outputs:
+        output["instances"].pred_keypoints[..., 0] += 0.5
+    assert run([coco_of(dataset, joints)], inputs, outputs)["keypoints"]["AP"] < 10
+
+
+def test_clips_and_frames_of_the_same_predictions_agree(dataset, joints) -> None:
+    inputs, outputs = predict(dataset)
+    by_frame = run([coco_of(dataset, joints), pck_of(dataset, joints)], inputs, outputs)
+    clips: dict[tuple[str, str], list] = {}
+    for frame, output in zip(inputs, outputs):
+        for row, (track, index) in enumerate(frame["tracks"]):
+            clips.setdefault((frame["video_id"], track), []).append(
+                (index, output["instances"][row])
+            )
+    clip_inputs, clip_outputs = [], []
+    for (video, track), found in clips.items():
+        padded = [*found, found[-1]]  # padding repeats the last frame
+        clip_inputs.append(
+            {
+                "video_id": video,
+                "track_id": track,
+                "frame_indices": torch.tensor([index for index, _ in padded]),
+                "is_padding": torch.tensor([False] * len(found) + [True]),
+            }
+        )
+        clip_outputs.append({"instances": [instances for _, instances in padded]})
+    evaluators = [coco_of(dataset, joints), PCKEvaluator(dataset, joints, distributed=False)]
+    by_clip = run(evaluators, clip_inputs, clip_outputs)
+    for task in by_clip:
+        np.testing.assert_equal(by_clip[task], by_frame[task])
+
+
+def test_frames_without_detection_are_counted_misses(dataset, joints) -> None:
+    """Of 12 persons in 9 frames, those of the three frames 0 are not found: 4 persons."""
+    inputs, outputs = predict(dataset, found=lambda frame: frame["frame_index"] != 0)
+    for rule in ("overlap", "score"):
+        metrics = run([pck_of(dataset, joints, rule)], inputs, outputs)["keypoints_pck_bbox"]
+        assert (metrics["frames"], metrics["missed_frames"]) == (12, 4)
+        assert metrics["never_predicted_frames"] == 0
+        assert metrics["PCK@0.2"] <= 100 * 8 / 12 + 1e-9
+
+
+def test_the_surest_or_the_overlapping_person(dataset, joints) -> None:
+    """A bystander with a higher score: "score" takes his pose, "overlap" the labelled person's."""
+    inputs, outputs = predict(dataset)
+    bystander = person(np.full((7, 3), 300.0), [290, 0, 310, 20], score=0.99)
+    for output in outputs:
+        output["instances"] = Instances.cat([output["instances"], bystander])
+    by_score = run([pck_of(dataset, joints, "score")], inputs, outputs)
+    by_overlap = run([pck_of(dataset, joints, "overlap")], inputs, outputs)
+    assert by_score["keypoints_pck_bbox"]["PCK@0.2"] == 0
+    assert by_overlap["keypoints_pck_bbox"]["PCK@0.2"] > 95
+    with pytest.raises(ValueError, match="TEST.PCK.PERSON 'best'"):
+        pck_of(dataset, joints, "best")
+
+
+def test_each_detection_serves_one_person() -> None:
+    predicted = torch.tensor([[0.0, 0, 10, 10], [100, 0, 110, 10], [0, 0, 9, 10]])
+    truth = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    # The first takes the exact box; the second the one left that overlaps; the third has none.
+    assert assign_by_overlap(predicted, truth) == [0, 2, None]
+    assert assign_by_overlap(predicted[:1], truth[:2]) == [0, None]
+
+
+def test_joints_are_matched_by_name(dataset, joints) -> None:
+    inputs, outputs = predict(dataset)
+    straight = run([coco_of(dataset, joints)], inputs, outputs)
+    order = [3, 0, 6, 1, 5, 2, 4]
+    for output in outputs:
+        instances = output["instances"]
+        instances.pred_keypoints = instances.pred_keypoints[:, order]
+    mixed = run([coco_of(dataset, [joints[i] for i in order])], inputs, outputs)
+    for task in straight:
+        np.testing.assert_equal(mixed[task], straight[task])
+    assert straight["keypoints"]["AP"] > 0
+    with pytest.raises(KeyError, match="left_wrist"):
+        coco_of(dataset, [name for name in joints if name != "left_wrist"])
+
+
+def test_nothing_is_pinned_or_cached(dataset, joints, tmp_path: Path) -> None:
+    names = set(MetadataCatalog.list()) | set(DatasetCatalog.list())
+    coco_of(dataset, joints, output_dir=str(tmp_path))
+    assert not hasattr(MetadataCatalog.get(dataset), "json_file")
+    assert set(MetadataCatalog.list()) | set(DatasetCatalog.list()) == names
+    assert not list(tmp_path.glob("*coco_format*"))
+
+
+def test_foreign_images_and_tasks_are_refused(dataset, joints) -> None:
+    evaluator = coco_of(dataset, joints)
+    evaluator.reset()
+    (frame, *_), (output, *_) = predict(dataset)
+    with pytest.raises(KeyError, match="no labelled image 99"):
+        evaluator.process([{**frame, "image_id": 99}], [output])
+    with pytest.raises(ValueError, match=r"\['boxes'\]"):
+        coco_of(dataset, joints, ["boxes"])
+
+
+def test_masks_are_left_out_where_there_are_none(dataset, joints) -> None:
+    inputs, outputs = predict(dataset)
+    for output in outputs:
+        count = len(output["instances"])
+        output["instances"].pred_masks = torch.zeros(count, 120, 320, dtype=torch.bool)
+    results = run([coco_of(dataset, joints, ("bbox", "segm", "keypoints"))], inputs, outputs)
+    assert set(results) == {"bbox", "keypoints"}
+
+
+def test_the_annotation_file(make_track, tmp_path: Path) -> None:
+    masks = np.zeros((120, 320, 1), np.uint8)
+    masks[10:20, 30:50] = 1
+    scipy.io.savemat(tmp_path / "m.mat", {"part_mask": masks})
+    track = {
+        **make_track("v", "0", 2),
+        "file_names": ["a.png", "b.png"],
+        "image_ids": np.array([4, 5]),
+        "masks": {"mat_file": str(tmp_path / "m.mat"), "field": "part_mask"},
+    }
+    track["keypoints"][0, 0] = 0
+    path = tmp_path / "sub" / "truth.json"
+    write_coco_json(path, tracks_to_frames([track]), ["person"], ["a"] * 7)
+    content = json.loads(path.read_text())
+    first, second = content["annotations"]
+    assert [image["file_name"] for image in content["images"]] == ["a.png", "b.png"]
+    # Box 0 to 100, clipped at 0: 100.5 px. The mask's area, 10 x 20, where there is a mask.
+    assert first["bbox"] == [0, 0, 100.5, 100.5] and first["area"] == 200
+    assert second["area"] == 100.5**2 and "segmentation" not in second
+    assert first["keypoints"][:6] == [0, 0, 0, 64.5, 29.5, 2] and first["num_keypoints"] == 6
+    assert (first["image_id"], second["id"]) == (4, 2)
