@@ -57,6 +57,10 @@ setup(
         # The one place where formatter, linter and type checker are pinned.
         "dev": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1"],
         "export": ["onnx", "onnxscript", "onnxruntime"],
+        "parquet": ["pyarrow"],
+        # ByteTrack. It asks for opencv-python, which then lies over opencv-python-headless where that
+        # is installed: the same module, but it needs the system's graphics libraries.
+        "track": ["trackers>=2.6"],
     },
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.
     # video_pose loads them by this name and so knows no model.

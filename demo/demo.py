@@ -21,12 +21,12 @@ from contextlib import ExitStack, closing
 from tqdm import tqdm
 
 from video_pose.inference import PredictorSettings, VideoPosePredictor, open_source
-from video_pose.inference.writers import FORMATS, JsonLinesWriter, check_formats, open_writers
 from video_pose.inference.overlay import draw_people
 from video_pose.inference.settings import REGIONS
 from video_pose.inference.sources import IMAGE_SUFFIXES, FrameSource
 from video_pose.inference.trackers import TRACKERS
 from video_pose.inference.video_writer import VideoWriter, check_writable
+from video_pose.inference.writers import FORMATS, JsonLinesWriter, check_formats, open_writers
 
 # What a user can get wrong; anything else is a defect and shows its traceback.
 USER_ERRORS = (ValueError, KeyError, OSError)

@@ -66,7 +66,7 @@ def test_bad_input_is_one_clear_line(
     assert len(errors) == 1 and message in errors[0]
 
 
-def test_a_kill_loses_at_most_the_last_moments(video: str, tmp_path: Path) -> None:
+def test_a_kill_loses_at_most_the_last_moments(tmp_path: Path) -> None:
     """A long folder of images, killed without warning: table and video are readable."""
     folder = tmp_path / "frames"
     folder.mkdir()

@@ -87,8 +87,8 @@ class CocoResultsWriter:
 class PoseTrackWriter:
     """A PoseTrack18 file: ``images`` with every frame, ``annotations`` with every person.
 
-    Joints are matched by name (neck is head_bottom, head is head_top); those that the model does not
-    have are zeros with score 0. File names are those of frames extracted as 000000.jpg and so on.
+    Joints are matched by name (neck is head_bottom, head is head_top); those that the model lacks
+    are zeros with score 0. File names are those of frames extracted as 000000.jpg and so on.
     """
 
     def __init__(self, path: str | Path, video: str) -> None:
