@@ -58,8 +58,8 @@ setup(
         "dev": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1"],
         "export": ["onnx", "onnxscript", "onnxruntime"],
         "parquet": ["pyarrow"],
-        # ByteTrack. It asks for opencv-python, which then lies over opencv-python-headless where that
-        # is installed: the same module, but it needs the system's graphics libraries.
+        # ByteTrack. It asks for opencv-python, which then lies over opencv-python-headless where
+        # that is installed: the same module, but it needs the system's graphics libraries.
         "track": ["trackers>=2.6"],
     },
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.

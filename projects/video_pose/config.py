@@ -1,4 +1,4 @@
-"""Every configuration key that video pose adds to Detectron2's, with its unit and its legal values."""
+"""Every configuration key that video pose adds to Detectron2's, with unit and legal values."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def _add_model_keys(cfg: CN) -> None:
     # Names of the joints, in the order of the model's maps. An empty list takes the joints of the
     # first training dataset when the configuration is set up (see engine/defaults.py).
     pose.JOINTS = []
-    # Pairs [left, right] of joints that a mirror image swaps. An empty list takes those of the first
-    # training dataset, or follows from names that begin with left_ and right_.
+    # Pairs [left, right] of joints that a mirror image swaps. An empty list takes those of the
+    # first training dataset, or follows from names that begin with left_ and right_.
     pose.FLIP_MAP = []
-    # Whether the encoder is trained ("train"), kept as loaded ("freeze"), its norms in eval mode, too.
+    # Whether the encoder is trained ("train"), kept as loaded ("freeze"), its norms in eval mode,
+    # too.
     pose.ENCODER = "train"
     # Factor on the encoder's learning rate (parameters outside the recurrent part); >= 0.
     pose.ENCODER_LR_FACTOR = 1.0
@@ -45,7 +46,8 @@ def _add_model_keys(cfg: CN) -> None:
     # Channel of the background map (1 - max over joints): "first", "last" or "none".
     heatmap.BACKGROUND = "last"
     # Centre of cell 0 in 0-based discrete pixels; below 0: the true centre, (STRIDE - 1) / 2.
-    # Two keys, since released weights were trained on targets drawn at one offset and decoded at another.
+    # Two keys, since released weights were trained on targets drawn at one offset and decoded at
+    # another.
     heatmap.ENCODE_OFFSET = -1.0
     heatmap.DECODE_OFFSET = -1.0
     # Whether a joint outside the image or the crop still draws the part of its Gaussian that falls
@@ -63,7 +65,8 @@ def _add_model_keys(cfg: CN) -> None:
     # Apply the threshold at inference as well as in training.
     center.THRESHOLD_IN_TEST = True
     # Average pooling that brings the map to the heatmap's grid: kernel and padding in px (stride is
-    # HEATMAP.STRIDE), and whether the output size is rounded up (Caffe) or down (PyTorch's default).
+    # HEATMAP.STRIDE), and whether the output size is rounded up (Caffe) or down (PyTorch's
+    # default).
     center.POOL_KERNEL = 9
     center.POOL_PADDING = 1
     center.POOL_CEIL = False
@@ -89,7 +92,8 @@ def _add_input_keys(cfg: CN) -> None:
     # (*) Factor on the box's longer side (REGION "box", SCALE_MODE "region"); 0 = default.
     inp.REGION_PADDING = 0.0
     # Fixed window of the frame for REGION "frame": (x0, y0, x1, y1) in image px. x0, y0 < 0 and
-    # x1, y1 <= 0 count from the right and bottom edges: (-368, -368, 0, 0) is the bottom-right 368x368.
+    # x1, y1 <= 0 count from the right and bottom edges: (-368, -368, 0, 0) is the bottom-right
+    # 368x368.
     inp.WINDOW = ()
     # With REGION "frame": True stretches the frame to the crop, False keeps its aspect and pads.
     inp.STRETCH = False
@@ -97,8 +101,8 @@ def _add_input_keys(cfg: CN) -> None:
     # the clip's boxes) for all frames of a training clip or test chunk's track.
     inp.REGION_PER = ""
     # (*) "region": SCALE_RANGE multiplies the scale that makes the padded region fill the crop.
-    # "absolute": it multiplies the image's own size (LSTM Pose Machines); a clip whose longest scaled
-    # box exceeds the crop is shrunk to crop / longest / 1.1 (test: per frame, / 1.05).
+    # "absolute": it multiplies the image's own size (LSTM Pose Machines); a clip whose longest
+    # scaled box exceeds the crop is shrunk to crop / longest / 1.1 (test: per frame, / 1.05).
     inp.SCALE_MODE = ""
     # Value of pixels outside the image, 0-255.
     inp.PAD_VALUE = 128
@@ -131,7 +135,8 @@ def _add_input_keys(cfg: CN) -> None:
     aug.TRANSLATION = 0.0
     # Largest relative change of brightness, contrast and saturation, 0 = none.
     aug.COLOR = 0.0
-    # Probability that a random rectangle of the whole clip is covered (share of the crop: OCCLUSION_SIZE).
+    # Probability that a random rectangle of the whole clip is covered (share of the crop:
+    # OCCLUSION_SIZE).
     aug.OCCLUSION_PROB = 0.0
     aug.OCCLUSION_SIZE = (0.1, 0.3)
 
@@ -155,7 +160,8 @@ def _add_solver_keys(cfg: CN) -> None:
     # Precision of autocast when SOLVER.AMP.ENABLED: "auto" (float16 on GPU, bfloat16 on CPU),
     # "bfloat16" or "float16" (GPU only).
     solver.AMP.PRECISION = "auto"
-    # Exponential moving average of the weights, used for evaluation and the final checkpoint; 0 = off.
+    # Exponential moving average of the weights, used for evaluation and the final checkpoint; 0 =
+    # off.
     solver.EMA_DECAY = 0.0
     # Seconds between checkpoints that a killed run resumes from; 0 = only every CHECKPOINT_PERIOD.
     solver.CHECKPOINT_SECONDS = 300
@@ -173,10 +179,11 @@ def _add_test_keys(cfg: CN) -> None:
     test.FLIP = False
     # Drop the recurrent state every n frames; 0 = carry it over the whole track.
     test.RESET_EVERY = 0
-    # Frames run before each labelled frame from a fresh state, on tracks that are too long to be run
-    # whole (BBC Pose); below 0: the whole track.
+    # Frames run before each labelled frame from a fresh state, on tracks that are too long to be
+    # run whole (BBC Pose); below 0: the whole track.
     test.WARMUP_FRAMES = -1
-    # Precision of inference: "float32", "bfloat16", "float16" or "auto" (the fastest that the device has).
+    # Precision of inference: "float32", "bfloat16", "float16" or "auto" (the fastest that the
+    # device has).
     test.PRECISION = "float32"
 
     # Evaluators of video datasets, of "pck" and "coco" (AP of boxes, masks and keypoints, as far as
@@ -188,7 +195,8 @@ def _add_test_keys(cfg: CN) -> None:
     # the surest one, or "overlap", the one whose box overlaps the ground-truth box most (each
     # detection for one person at most; without any overlap the person is missed).
     pck.PERSON = "score"
-    # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "pixels"; () = the dataset's.
+    # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "pixels"; () = the
+    # dataset's.
     pck.PROTOCOLS = ()
     # Write the predictions of each dataset to OUTPUT_DIR/inference/<dataset>/predictions.npz.
     pck.SAVE_PREDICTIONS = True

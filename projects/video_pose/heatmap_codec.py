@@ -28,7 +28,8 @@ class HeatmapCodec:
         sigma: standard deviation of a Gaussian, px.
         threshold: target values below it are set to 0.
         background: channel of 1 - max over the joints' maps: "first", "last" or "none".
-        encode_offset, decode_offset: discrete pixel at the centre of cell 0; None: (stride - 1) / 2.
+        encode_offset, decode_offset: discrete pixel at the centre of cell 0; None: (stride - 1) /
+        2.
         decode: "argmax", "quarter" or "dark" (Zhang et al., CVPR 2020, section 3.2).
     """
 
@@ -130,7 +131,8 @@ class HeatmapCodec:
             maps: (N, C, h, w).
 
         Returns:
-            (N, K, 3) float32: (x, y) in continuous crop px, and the peak's height clipped to [0, 1].
+            (N, K, 3) float32: (x, y) in continuous crop px, and the peak's height clipped to [0,
+            1].
         """
         maps = self.joint_maps(maps).float()
         height, width = maps.shape[-2:]
@@ -179,7 +181,8 @@ def _taylor_offset(at: Callable[[int, int], Tensor], inside: Tensor) -> tuple[Te
     hyy = log(1, 0) - 2 * center + log(-1, 0)
     hxy = (log(1, 1) - log(1, -1) - log(-1, 1) + log(-1, -1)) / 4 * inside
     determinant = hxx * hyy - hxy**2
-    # A maximum has a negative definite Hessian; elsewhere (plateaus, saddles) the cell centre stands.
+    # A maximum has a negative definite Hessian; elsewhere (plateaus, saddles) the cell centre
+    # stands.
     regular = (hxx < 0) & (determinant > 1e-8)
     safe = torch.where(regular, determinant, torch.ones_like(determinant))
     dx = torch.where(regular, -(hyy * gx - hxy * gy) / safe, torch.zeros_like(gx))
