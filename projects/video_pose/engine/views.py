@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
 from video_pose.engine.frames_view import (
     FrameModel,
@@ -35,6 +36,7 @@ class View(NamedTuple):
 
     Attributes:
         needs_joints: (cfg) -> whether a model without MODEL.POSE.JOINTS makes no sense.
+        dataset_name: (dataset) -> the name under which the view has it.
         complete: (cfg) sets what follows from the datasets, and refuses what cannot work.
         build_train_loader: (cfg, start_iter).
         build_test_loader, build_evaluators: (cfg, dataset name).
@@ -43,6 +45,7 @@ class View(NamedTuple):
     """
 
     needs_joints: Callable[[CfgNode], bool]
+    dataset_name: Callable[[str], str]
     complete: Callable[[CfgNode], None]
     build_train_loader: Callable[[CfgNode, int], Iterable[list[dict[str, Any]]]]
     build_test_loader: Callable[[CfgNode, str], Iterable[list[dict[str, Any]]]]
@@ -112,9 +115,16 @@ def build_clip_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvalua
     return evaluators
 
 
+def frames_name(dataset: str) -> str:
+    """The frames of a video dataset; an image dataset itself."""
+    name = dataset + FRAMES_SUFFIX
+    return name if name in DatasetCatalog.list() else dataset
+
+
 VIEWS = {
     "clips": View(
         needs_joints=lambda cfg: True,
+        dataset_name=lambda name: name,
         complete=complete_clips_cfg,
         build_train_loader=build_pose_train_loader,
         build_test_loader=build_pose_test_loader,
@@ -124,6 +134,7 @@ VIEWS = {
     ),
     "frames": View(
         needs_joints=lambda cfg: cfg.MODEL.KEYPOINT_ON,
+        dataset_name=frames_name,
         complete=complete_frames_cfg,
         build_train_loader=build_frames_train_loader,
         build_test_loader=build_frames_test_loader,
