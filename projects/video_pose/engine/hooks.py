@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -33,6 +36,7 @@ class ResumableCheckpoints(HookBase):
     def before_train(self) -> None:
         self._last = time.monotonic()
         self._interrupted = False
+        self._process = os.getpid()
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._previous[number] = signal.signal(number, self._handle)
@@ -61,6 +65,8 @@ class ResumableCheckpoints(HookBase):
             self.trainer.save_final(self._checkpointer)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a loader's worker, which stops when its parent does
+            return
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
@@ -77,6 +83,24 @@ class ResumableCheckpoints(HookBase):
         self.trainer.check_pending_losses()  # rather no checkpoint than one of nan
         self._last = time.monotonic()
         self._checkpointer.save(name, iteration=self.trainer.iter)
+
+
+@contextmanager
+def keyboard_interrupts_ignored() -> Iterator[None]:
+    """For starting a loader's workers, which inherit it.
+
+    Ctrl-C reaches every process in the terminal's foreground; a worker that dies of it takes the
+    step under way with it.
+    """
+    try:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread, which alone gets interrupts
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 class AverageWeights(HookBase):

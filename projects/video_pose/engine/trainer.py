@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import time
 import weakref
@@ -22,7 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.ema import WeightAverage
 from video_pose.engine.evaluation import evaluate
-from video_pose.engine.hooks import AverageWeights, ResumableCheckpoints
+from video_pose.engine.hooks import (
+    AverageWeights,
+    ResumableCheckpoints,
+    keyboard_interrupts_ignored,
+)
 from video_pose.engine.optimizer import build_optimizer
 from video_pose.engine.precision import training_dtype
 from video_pose.engine.views import view_of
@@ -78,7 +83,10 @@ class PoseTrainer(TrainerBase):
             return model
         on_gpu = next(model.parameters()).device.type == "cuda"
         ids = [comm.get_local_rank()] if on_gpu else None
-        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        # Every rank keeps running statistics of its own; recent PyTorch has a new name for that.
+        known = inspect.signature(DistributedDataParallel).parameters
+        key = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        return DistributedDataParallel(model, device_ids=ids, **{key: False})
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
@@ -119,7 +127,8 @@ class PoseTrainer(TrainerBase):
         """Run to SOLVER.MAX_ITER, then evaluate; returns what ``test`` does, {} without data."""
         if self.start_iter < self.max_iter:
             loader = view_of(self.cfg).build_train_loader(self.cfg, self.start_iter)
-            self._batches = iter(loader)
+            with keyboard_interrupts_ignored():
+                self._batches = iter(loader)
             # Dropout continues differently in a resumed run than at its start.
             torch.manual_seed(max(self.cfg.SEED, 0) + self.start_iter + comm.get_rank())
             super().train(self.start_iter, self.max_iter)
