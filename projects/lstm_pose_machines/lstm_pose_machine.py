@@ -128,7 +128,7 @@ class LSTMPoseMachine(VideoPoseNet):
     def begin(self, images: Tensor, features: Tensor) -> LSTMPMState:
         """A fresh row: ConvNet1's maps of its first frame as the "previous" ones, zero memory."""
         hidden, cell = self.cell.zero_state(features)
-        fresh = features.new_ones((len(features), 1, 1, 1))
+        fresh = features.new_ones((features.shape[0], 1, 1, 1))
         return LSTMPMState(self.convnet1(images), hidden, cell, fresh)
 
     def advance(

@@ -101,7 +101,7 @@ class UniPose(VideoPoseNet):
         return self.decoder(self.wasp(features[self.high_feature]), features[self.low_feature])
 
     def begin(self, images: Tensor, features: Tensor) -> Any:
-        return NoMemory(features.new_ones((len(features), 1, 1, 1)))
+        return NoMemory(features.new_ones((features.shape[0], 1, 1, 1)))
 
     def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
         return features, NoMemory(state.fresh * 0)

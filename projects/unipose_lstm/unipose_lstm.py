@@ -102,7 +102,7 @@ class UniPoseLSTM(UniPose):
     def begin(self, images: Tensor, features: Tensor) -> UniPoseLSTMState:
         """A fresh row: zero memory, and its own decoder maps as the "previous" ones."""
         hidden, cell = self.cell.zero_state(features)
-        fresh = features.new_ones((len(features), 1, 1, 1))
+        fresh = features.new_ones((features.shape[0], 1, 1, 1))
         return UniPoseLSTMState(features, hidden, cell, fresh)
 
     def advance(
@@ -131,7 +131,9 @@ class UniPoseLSTM(UniPose):
         batch, and only where needed otherwise.
         """
         mask = fresh > 0
-        if not self.training and not torch.jit.is_tracing() and not bool(mask.any()):
+        # A graph cannot branch on values.
+        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if not self.training and not recorded and not bool(mask.any()):
             return hidden, cell
         first_hidden, first_cell = self.first_cell(x)
         return torch.where(mask, first_hidden, hidden), torch.where(mask, first_cell, cell)

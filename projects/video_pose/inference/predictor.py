@@ -135,6 +135,6 @@ class VideoPosePredictor:
 def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
     if settings.backend == "torch":
         return TorchBackend(cast(VideoPoseNet, load_model(cfg)))
-    from video_pose.inference.onnx_backend import OnnxBackend
+    from video_pose.inference.exported_backend import ExportedBackend
 
-    return OnnxBackend.from_folder(settings.backend, cfg)
+    return ExportedBackend.from_folder(settings.backend, cfg)

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Export a recurrent pose model for inference without this project's Python code.
+
+python tools/export_model.py --config-file C.yaml --output exported/ --opts MODEL.WEIGHTS w.pth
+python demo/demo.py --config-file C.yaml --backend exported/ --input video.mp4 --output out/
+
+Writes encode, begin and advance as ONNX (or torch.export programs with --format pt2), model.json,
+which names the state's tensors, and parity.json: the largest differences from the PyTorch model
+over 50 frames of rolling state, and the time per frame of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+
+from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.synthetic.scene import render_scene
+from video_pose.inference.backend import TorchBackend
+from video_pose.inference.building import is_recurrent, load_cfg, load_model
+from video_pose.inference.crops import PersonCropper
+from video_pose.inference.export import FORMATS, export_model
+from video_pose.inference.exported_backend import ExportedBackend
+from video_pose.inference.parity import FRAMES, compare
+from video_pose.inference.people import Person
+from video_pose.inference.video_writer import check_writable
+
+# The largest differences that an export may have.
+HEATMAP_LIMIT = 1e-3
+JOINT_LIMIT_PX = 0.1
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument("--format", choices=FORMATS, default="onnx")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config keys; last")
+    return parser.parse_args(argv)
+
+
+def synthetic_crops(cfg: CfgNode, frames: int = FRAMES) -> torch.Tensor:
+    """Crops of a moving synthetic person, uint8 (T, 3, H, W), made by the config's mapper."""
+    scene = render_scene(0, frames=frames)
+    cropper = PersonCropper(build_pose_mapper(cfg, False))
+    boxes = scene.people[0].boxes
+    crops = [
+        cropper(image, [Person(0, box, boxes[0])]).images[0, 0]
+        for image, box in zip(scene.frames, boxes)
+    ]
+    return torch.stack(crops)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 for bad arguments and for an export that differs from the model."""
+    args = parse_args(argv)
+    try:
+        return _export(args)
+    except (ValueError, KeyError, OSError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        return 1
+
+
+def _export(args: argparse.Namespace) -> int:
+    cfg = load_cfg(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    if not is_recurrent(cfg):
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise ValueError(f"{name} has no encode, begin and advance; use Detectron2's own export")
+    check_writable(args.output)
+    model = load_model(cfg)
+    crop_size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
+    paths = export_model(model, args.output, crop_size=crop_size, file_format=args.format)  # type: ignore[arg-type]
+    reference = TorchBackend(model)  # type: ignore[arg-type]
+    exported = ExportedBackend.from_folder(args.output, cfg)
+    crops = synthetic_crops(cfg)
+    reports = [compare(reference, exported, crops, rows=rows) for rows in (1, 3)]
+    Path(args.output, "parity.json").write_text(json.dumps(reports, indent=2) + "\n")
+    heatmap = max(report["heatmap_max_difference"] for report in reports)
+    joint = max(report["joint_max_difference_px"] for report in reports)
+    print(f"{', '.join(path.name for path in paths)} in {args.output}")
+    print(f"largest difference: heatmaps {heatmap:.2e}, joints {joint:.2e} px")
+    for report in reports:
+        print(
+            f"{report['rows']} row(s): PyTorch {report['reference_ms_per_frame']:.1f} ms, "
+            f"exported {report['exported_ms_per_frame']:.1f} ms a frame"
+        )
+    if not np.isfinite([heatmap, joint]).all() or heatmap > HEATMAP_LIMIT or joint > JOINT_LIMIT_PX:
+        raise ValueError(
+            f"the export differs from the model by more than {HEATMAP_LIMIT} in a heatmap or "
+            f"{JOINT_LIMIT_PX} px in a joint"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
