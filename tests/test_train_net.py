@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -109,3 +110,22 @@ def test_expected_results_are_checked(train_net, tiny_cfg, datasets, tmp_path: P
     write_config(cfg, tmp_path)
     with pytest.raises(SystemExit):
         train_net.main(arguments(tmp_path, eval_only=True))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "train_net.py", *sorted((ROOT / "tools").glob("*.py")), *(ROOT / "demo").glob("*.py")],
+    ids=lambda path: path.name,
+)
+def test_programs_import_the_project_before_detectron2(path: Path) -> None:
+    """Its import holds the filter for a warning that Detectron2's makes PyTorch print."""
+    names = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module)
+    # detectron2.config prints nothing.
+    relevant = [n for n in names if n.startswith(("detectron2", "video_pose"))]
+    relevant = [n for n in relevant if n != "detectron2.config"]
+    assert not relevant or relevant[0].startswith("video_pose")

@@ -15,15 +15,17 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, Instances
-from tabulate import tabulate
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
-import video_pose  # noqa: E402,F401  registers the datasets
+import video_pose  # noqa: E402,F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
+from detectron2.structures import Boxes, Instances  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+
 from video_pose.data.frame_reader import FrameReader  # noqa: E402
 from video_pose.data.frames_mapper import FrameMapper  # noqa: E402
 from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator  # noqa: E402

@@ -14,6 +14,9 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
 import cv2
 import numpy as np
 from detectron2.config import CfgNode

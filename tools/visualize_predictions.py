@@ -14,11 +14,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
 import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-import video_pose  # noqa: F401  (registers the datasets)
 from video_pose.data.frame_reader import FrameReader
 from video_pose.evaluation.predictions_file import read_predictions
 from video_pose.visualization import (
