@@ -4,7 +4,8 @@
     python tools/visualize_predictions.py output/quickstart/inference/synthetic_jhmdb_test
 
 The folder is that of an evaluation (or the predictions.npz in it); the pictures go there, too.
-``--order worst`` shows the frames with the largest errors, ``even`` frames spread over the videos.
+``--order worst`` shows the worst frame of each video, worst video first; ``even`` shows frames spread
+over the videos.
 """
 
 from __future__ import annotations
@@ -82,7 +83,10 @@ def chosen_rows(stored: dict[str, np.ndarray], count: int, order: str) -> np.nda
     distance = np.linalg.norm(stored["predictions"][..., :2] - truth[..., :2], axis=-1)
     distance = np.where(truth[..., 2] > 0, np.nan_to_num(distance, nan=np.inf), np.nan)
     side = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1)
-    return np.argsort(-np.nanmean(distance, axis=1) / side)[:count]
+    order_of_error = np.argsort(-np.nanmean(distance, axis=1) / side)
+    # One frame a video: the neighbours of a bad frame are bad in the same way.
+    _, first = np.unique(stored["video_ids"][order_of_error], return_index=True)
+    return order_of_error[np.sort(first)][:count]
 
 
 def video_frames(pictures: Pictures, videos: int) -> Iterator[np.ndarray]:
