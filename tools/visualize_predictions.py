@@ -4,7 +4,7 @@
     python tools/visualize_predictions.py output/quickstart/inference/synthetic_jhmdb_test
 
 The folder is that of an evaluation (or the predictions.npz in it); the pictures go there, too.
-``--order worst`` shows the worst frame of each video, worst video first; ``even`` shows frames spread
+``--order worst`` shows the worst frame of each video, worst video first; ``even`` frames spread
 over the videos.
 """
 
