@@ -52,12 +52,16 @@ def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
         raise ValueError(f"{config_file}: {error}") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    known = set(DatasetCatalog.list())
+    named = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     if is_recurrent(cfg):
         if cfg.MODEL.POSE.JOINTS:
             # A user's data set is not needed where the joints are known.
-            known = set(DatasetCatalog.list())
             cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TRAIN if name in known)
             cfg.DATASETS.TEST = tuple(name for name in cfg.DATASETS.TEST if name in known)
+        complete_cfg(cfg)
+    elif named <= known:
+        # Detectors of other projects need no more than their classes' names.
         complete_cfg(cfg)
     return cfg
 

@@ -157,13 +157,15 @@ def _person_class(cfg: CfgNode, classes: list[str]) -> int:
 
 
 def _joint_names(cfg: CfgNode, names: list[str]) -> list[str]:
-    """Joints of the keypoint head; none where there is no such head."""
+    """Joints of the keypoint head: MODEL.POSE.JOINTS, else the dataset's; none without a head."""
     if not cfg.MODEL.KEYPOINT_ON:
         return []
+    if "POSE" in cfg.MODEL:
+        names = list(cfg.MODEL.POSE.JOINTS) or names
     count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     if len(names) != count:
         raise ValueError(
-            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but the dataset names "
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but there are names of "
             f"{len(names)} joints: {list(names)}"
         )
     return list(names)

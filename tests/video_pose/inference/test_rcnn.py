@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from video_pose.inference.building import load_cfg
 from video_pose.inference.frames import Frame
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
@@ -90,7 +93,28 @@ def test_configs_without_people_or_names() -> None:
         PersonRCNN.from_cfg(cfg, Scripted())
     cfg = config(["person"], ["a", "b"])
     cfg.MODEL.KEYPOINT_ON = True
-    with pytest.raises(ValueError, match="NUM_KEYPOINTS is 17, but the dataset names 2"):
+    with pytest.raises(ValueError, match="NUM_KEYPOINTS is 17, but there are names of 2"):
         PersonRCNN.from_cfg(cfg, Scripted())
     cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 2
     assert PersonRCNN.from_cfg(cfg, Scripted()).joint_names == ("a", "b")
+
+
+def test_the_projects_own_configs_name_joints_and_people() -> None:
+    """Joints of the model, which several datasets share, go before those of one dataset."""
+    root = Path(__file__).parents[3] / "configs"
+    for name, joints in (
+        ("Keypoint-RCNN/keypoint_rcnn_R50_FPN_penn_jhmdb_lspet.yaml", 14),
+        ("Keypoint-RCNN/keypoint_rcnn_R50_FPN_small_sub_jhmdb_split1.yaml", 15),
+        ("Keypoint-RCNN/keypoint_rcnn_R50_FPN_coco.yaml", 17),
+        ("Mask-RCNN/person_detector_R50_FPN_small.yaml", 0),
+    ):
+        rcnn = PersonRCNN.from_cfg(load_cfg(str(root / name)), Scripted())
+        assert len(rcnn.joint_names) == joints, name
+
+
+@pytest.mark.parametrize("name", ["Detection/faster_rcnn", "Keypoints/keypoint_rcnn"])
+def test_names_of_the_model_zoo(name: str) -> None:
+    cfg = load_cfg(f"COCO-{name}_R_50_FPN_3x.yaml")
+    assert PersonRCNN.from_cfg(cfg, Scripted())(IMAGE)[1].tolist() == pytest.approx([0.9, 0.6])
+    with pytest.raises(FileNotFoundError, match="config not found: COCO-Detection/none.yaml"):
+        load_cfg("COCO-Detection/none.yaml")
