@@ -157,8 +157,8 @@ def _add_solver_keys(cfg: CN) -> None:
     # Clip gradients by their global norm (over all parameters) to this value; 0 = off.
     # SOLVER.CLIP_GRADIENTS of Detectron2 clips each parameter apart, and must be off.
     solver.CLIP_GLOBAL_NORM = 0.0
-    # Precision of autocast when SOLVER.AMP.ENABLED: "auto" (float16 on GPU, bfloat16 on CPU),
-    # "bfloat16" or "float16" (GPU only).
+    # Precision of autocast when SOLVER.AMP.ENABLED: "auto" (float16 on GPU, bfloat16 on a CPU that
+    # has instructions for it, else float32), "bfloat16" or "float16" (GPU only).
     solver.AMP.PRECISION = "auto"
     # Exponential moving average of the weights, used for evaluation and the final checkpoint; 0 =
     # off.

@@ -6,6 +6,7 @@ import os
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from safetensors import safe_open
@@ -69,6 +70,14 @@ class PoseCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         own = self.model.state_dict()
+        other = [
+            k for k, v in checkpoint["model"].items() if not isinstance(v, Tensor | np.ndarray)
+        ]
+        if other:
+            raise ValueError(
+                f"the checkpoint holds {other[:5]} beside or instead of tensors by name; for weights "
+                "of other code see tools/convert_weights.py"
+            )
         tensors = _prefixed({k: torch.as_tensor(v) for k, v in checkpoint["model"].items()}, own)
         fits = any(key in own and own[key].shape == value.shape for key, value in tensors.items())
         if not fits and not checkpoint.get("matching_heuristics"):

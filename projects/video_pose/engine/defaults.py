@@ -34,8 +34,8 @@ def complete_cfg(cfg: CfgNode) -> None:
     Raises:
         KeyError: a dataset that is not registered, or an unknown protocol.
         ValueError: MODEL.POSE.JOINTS is empty and there is no training dataset to take it from, a
-            dataset does not go with the model's joints or with a protocol, or Detectron2's
-            per-parameter clipping is on together with the global one.
+            dataset does not go with the model's joints or with a protocol, or a key of
+            Detectron2 is set that has no effect here.
     """
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logging.getLogger(__name__).info("No GPU: MODEL.DEVICE is cpu")
@@ -53,12 +53,23 @@ def complete_cfg(cfg: CfgNode) -> None:
             "MODEL.POSE.JOINTS is empty and no dataset of DATASETS.TRAIN "
             f"({list(cfg.DATASETS.TRAIN)}) has keypoint_names to take it from"
         )
-    if cfg.SOLVER.CLIP_GLOBAL_NORM > 0 and cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
-        raise ValueError("SOLVER.CLIP_GLOBAL_NORM excludes SOLVER.CLIP_GRADIENTS.ENABLED")
+    refuse_unused_keys(cfg)
     check_evaluators(cfg)
     view_of(cfg).complete(cfg)
     if cfg.INPUT.VIEW == "clips":
         check_datasets(cfg)
+
+
+def refuse_unused_keys(cfg: CfgNode) -> None:
+    """Raise ValueError for keys of Detectron2 that this project replaces by others."""
+    solver = cfg.SOLVER
+    for key, is_set, instead in (
+        ("CLIP_GRADIENTS.ENABLED", solver.CLIP_GRADIENTS.ENABLED, "CLIP_GLOBAL_NORM"),
+        ("BIAS_LR_FACTOR", solver.BIAS_LR_FACTOR != 1.0, "BIAS_LR_MULTIPLIER"),
+        ("WEIGHT_DECAY_BIAS", solver.WEIGHT_DECAY_BIAS is not None, "BIAS_DECAY"),
+    ):
+        if is_set:
+            raise ValueError(f"SOLVER.{key} has no effect here: use SOLVER.{instead}")
 
 
 def require_registered(names: list[str]) -> None:

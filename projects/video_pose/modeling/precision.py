@@ -22,14 +22,17 @@ def inference_autocast(precision: str, device: torch.device) -> torch.autocast:
         precision: "float32", "bfloat16", "float16" or "auto", the fastest that the device computes
             in hardware: float16 on a GPU, bfloat16 on a CPU with instructions for it, else float32.
     """
-    dtype = _fastest(device) if precision == "auto" else _FORMATS[precision]
+    dtype = fastest_dtype(device) if precision == "auto" else _FORMATS[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def _fastest(device: torch.device) -> torch.dtype | None:
+def fastest_dtype(device: torch.device) -> torch.dtype | None:
+    """float16 on a GPU, bfloat16 on a CPU with instructions for it, else None: float32."""
     if device.type == "cuda":
         return torch.float16
-    # Older PyTorch does not tell what a CPU can do; float32 is right on all of them.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    features = ("avx512_bf16", "amx_bf16", "bf16")
-    return torch.bfloat16 if any(capabilities.get(name) for name in features) else None
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        able = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    else:  # an older PyTorch
+        able = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if able else None
