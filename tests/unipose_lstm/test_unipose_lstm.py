@@ -212,6 +212,15 @@ def test_the_forget_gates_bias_is_the_paper_forms(tiny_cfg) -> None:
     assert released.cell.x["f"].bias.unique().tolist() == [0.0]
 
 
+@pytest.mark.parametrize("form", ["image", "paper", "released"])
+def test_bfloat16_inference_is_close(tiny_cfg, form: str) -> None:
+    clip = video(4)
+    exact = run_chunks(build(tiny_cfg, form), clip, 2)
+    rough = run_chunks(build(tiny_cfg, form, "TEST.PRECISION", "bfloat16"), clip, 2)
+    assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
+    assert (rough - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
 def test_a_chunk_out_of_order_is_refused(tiny_cfg) -> None:
     model = build(tiny_cfg, "paper")
     first, _, third = chunks(video(6), 2)

@@ -101,6 +101,13 @@ def test_a_foreign_file_is_refused(tmp_path: Path, tensors: dict) -> None:
         PoseCheckpointer(Net(["a", "b"])).load(str(tmp_path / "foreign.pth"))
 
 
+def test_a_file_of_other_code_points_to_the_converter(tmp_path: Path) -> None:
+    content = {"epoch": 3, "state_dict": Net(["a", "b"]).state_dict()}
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"'epoch', 'state_dict'.*convert_weights"):
+        PoseCheckpointer(Net(["a", "b"])).load(str(tmp_path / "other.pth"))
+
+
 def test_a_file_that_fits_in_part_is_loaded_in_part(tmp_path: Path) -> None:
     tensors = {"body.bias": torch.ones(4), "body.weight": torch.ones(5, 2, 1, 1)}
     torch.save(tensors, tmp_path / "x.pth")

@@ -84,10 +84,18 @@ def test_no_joints_at_all() -> None:
         MetadataCatalog.remove("without_joints")
 
 
-def test_two_ways_of_clipping_exclude_each_other() -> None:
+@pytest.mark.parametrize(
+    ("options", "instead"),
+    [
+        (["SOLVER.CLIP_GRADIENTS.ENABLED", True], "CLIP_GLOBAL_NORM"),
+        (["SOLVER.BIAS_LR_FACTOR", 2.0], "BIAS_LR_MULTIPLIER"),
+        (["SOLVER.WEIGHT_DECAY_BIAS", 0.0], "BIAS_DECAY"),
+    ],
+)
+def test_a_key_without_effect_is_refused_with_the_one_to_use(options, instead: str) -> None:
     cfg = config(["jhmdb_split1_train"])
-    cfg.SOLVER.CLIP_GLOBAL_NORM, cfg.SOLVER.CLIP_GRADIENTS.ENABLED = 1.0, True
-    with pytest.raises(ValueError, match=r"CLIP_GLOBAL_NORM excludes"):
+    cfg.merge_from_list(options)
+    with pytest.raises(ValueError, match=rf"{options[0]} has no effect.*SOLVER\.{instead}"):
         complete_cfg(cfg)
 
 
