@@ -75,8 +75,8 @@ class PoseCheckpointer(DetectionCheckpointer):
         ]
         if other:
             raise ValueError(
-                f"the checkpoint holds {other[:5]}, which are no tensors; for weights of other code "
-                "see tools/convert_weights.py"
+                f"the checkpoint holds {other[:5]}, which are no tensors; for other code's "
+                "weights see tools/convert_weights.py"
             )
         tensors = _prefixed({k: torch.as_tensor(v) for k, v in checkpoint["model"].items()}, own)
         fits = any(key in own and own[key].shape == value.shape for key, value in tensors.items())
