@@ -135,6 +135,7 @@ class UniPoseLSTM(UniPose):
         recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
         if not self.training and not recorded and not bool(mask.any()):
             return hidden, cell
+        assert self.first_cell is not None
         first_hidden, first_cell = self.first_cell(x)
         return torch.where(mask, first_hidden, hidden), torch.where(mask, first_cell, cell)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from importlib.metadata import entry_points
+from typing import Any
 
 # Detectron2 and fvcore call torch.jit.script while they are imported, and recent PyTorch warns of
 # each call. The filter stands before their first import, hence before the imports below; programs
@@ -23,7 +24,7 @@ __all__ = ["add_video_pose_config", "load_models"]
 MODEL_GROUP = "video_pose.models"
 
 
-def load_models() -> dict[str, object]:
+def load_models() -> dict[str, Any]:
     """Import the packages that register models, found by their entry points.
 
     A function rather than an import: those packages import this one.

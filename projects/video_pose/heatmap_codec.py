@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from detectron2.config import CfgNode
 from torch import Tensor
 
 BACKGROUNDS = ("first", "last", "none")
@@ -60,7 +61,7 @@ class HeatmapCodec:
         self.decode_mode = decode
 
     @classmethod
-    def from_config(cls, cfg) -> HeatmapCodec:
+    def from_config(cls, cfg: CfgNode) -> HeatmapCodec:
         """Build from ``cfg.MODEL.POSE.HEATMAP``; an offset below 0 means the true cell centre."""
         node = cfg.MODEL.POSE.HEATMAP
         return cls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
 from torch import Tensor
 
 
@@ -34,7 +35,7 @@ class CenterMap:
         self.kernel, self.stride, self.padding, self.ceil = kernel, stride, padding, ceil
 
     @classmethod
-    def from_config(cls, cfg) -> CenterMap:
+    def from_config(cls, cfg: CfgNode) -> CenterMap:
         """Build from ``cfg.MODEL.POSE.CENTER_MAP`` and the heatmap's stride."""
         node = cfg.MODEL.POSE.CENTER_MAP
         return cls(

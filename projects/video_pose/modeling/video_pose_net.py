@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
@@ -86,7 +87,7 @@ class VideoPoseNet(nn.Module):
         self._states = TrackStates()
 
     @staticmethod
-    def base_config(cfg) -> dict[str, Any]:
+    def base_config(cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments that all models read from ``cfg`` alike."""
         pose, joints = cfg.MODEL.POSE, list(cfg.MODEL.POSE.JOINTS)
         if pose.ENCODER not in ("train", "freeze"):
@@ -191,7 +192,8 @@ class VideoPoseNet(nn.Module):
         return ClipMaps(torch.stack(heatmaps, 1), extra)
 
     def _center_maps(self, centers: Tensor, crop_size: tuple[int, int]) -> Tensor:
-        return self.center_map(centers.to(self.device), tuple(crop_size), training=self.training)
+        height, width = crop_size
+        return self.center_map(centers.to(self.device), (height, width), training=self.training)
 
     def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         images = torch.stack([clip["image"] for clip in batch])
@@ -218,7 +220,7 @@ class VideoPoseNet(nn.Module):
         clips, frames = keypoints.shape[:2]
         if not self.draw_outside:
             keypoints = _move_away(keypoints, batch, crop_size)
-        maps, weights = self.codec.encode(keypoints.flatten(0, 1), tuple(map_size))
+        maps, weights = self.codec.encode(keypoints.flatten(0, 1), (map_size[0], map_size[1]))
         weights = weights.view(clips, frames, -1) * (~padding)[..., None]
         return maps.view(clips, frames, *maps.shape[1:]), weights
 
