@@ -113,8 +113,8 @@ def build_pose_test_loader(
     Raises:
         ValueError: the dataset has no frame to run.
     """
-    mapper = mapper or build_pose_mapper(cfg, False)
     tracks = _named_tracks(dataset_name)
+    mapper = mapper or build_pose_mapper(_cfg_for_test(cfg, tracks), False)
     chunks: list[tuple[int, Chunk]] = []
     run_items: list[list[int]] = []
     run_frames: list[int] = []
@@ -157,6 +157,18 @@ def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> lis
 
 def _named_tracks(dataset_name: str) -> list[dict[str, Any]]:
     return [{**track, "dataset_name": dataset_name} for track in DatasetCatalog.get(dataset_name)]
+
+
+def _cfg_for_test(cfg: CfgNode, tracks: list[dict[str, Any]]) -> CfgNode:
+    """``cfg`` without a cache of frames where every video has one track: a test reads each of its
+    frames once, and memory would grow with the video for nothing."""
+    videos = [track["video_id"] for track in tracks]
+    if len(set(videos)) < len(videos):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.FRAME_CACHE_BYTES = 0
+    return cfg
 
 
 def _runs(track: dict[str, Any], warmup: int) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.frame_reader import FrameReader
 from video_pose.data.samplers import ResumableTrainingSampler, WholeRunSampler, deal_runs
 
 
@@ -176,6 +177,33 @@ def test_test_chunks_carry_each_track_in_order(
             ("a", [4], False, True),
             ("b", [0, 1], True, True),
         ]
+
+
+@pytest.mark.parametrize(("videos", "reads"), [(["a", "b"], 6), (["a", "a"], 3)])
+def test_frames_are_kept_only_for_further_tracks_of_a_video(
+    cfg: CfgNode,
+    register: Callable,
+    make_track: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    videos: list[str],
+    reads: int,
+) -> None:
+    """Kept frames of a long video would fill memory, and serve only another person in it."""
+    tracks = [{**make_track(v, frames=3), "track_id": str(i)} for i, v in enumerate(videos)]
+    stored: list[tuple[str, int]] = []
+    cached = []
+
+    def store(reader: FrameReader, key: tuple[str, int], image: np.ndarray) -> np.ndarray:
+        stored.append(key)
+        cached.append(reader)
+        return keep(reader, key, image)
+
+    keep = FrameReader._store
+    monkeypatch.setattr(FrameReader, "_store", store)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    list(build_pose_test_loader(cfg, register(tracks)))
+    assert len(stored) == reads
+    assert len(cached[0]._cached) == (0 if reads == 6 else 3)
 
 
 def test_warmup_runs_are_chunked_from_a_fresh_state(

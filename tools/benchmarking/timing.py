@@ -1,0 +1,85 @@
+"""Timing several variants of one work against each other, and against the machine's peak."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+# One pass of a variant; returns its seconds.
+Pass = Callable[[], float]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Side lengths of the yardstick's matrices: which is fastest depends on caches and launch costs.
+_SIDES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when ``device`` has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> Pass:
+    """``work`` as a pass."""
+
+    def run() -> float:
+        wait_for(device)
+        started = time.perf_counter()
+        work()
+        wait_for(device)
+        return time.perf_counter() - started
+
+    return run
+
+
+def alternate(passes: Mapping[str, Pass], seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Run all variants in turn, so that whatever else the machine does hits them alike.
+
+    Every variant runs once unmeasured first; every other round runs in reverse order.
+
+    Args:
+        seconds: of measuring for each variant on average. rounds: the fewest, >= 1.
+
+    Returns:
+        The seconds of each pass, equally many for each variant.
+    """
+    if rounds < 1:
+        raise ValueError(f"{rounds} rounds: at least 1 is needed")
+    for run in passes.values():
+        run()
+    found: dict[str, list[float]] = {name: [] for name in passes}
+    order = list(passes)
+    until = time.perf_counter() + seconds * len(order)
+    done = 0
+    while done < rounds or time.perf_counter() < until:
+        for name in order:
+            found[name].append(passes[name]())
+        order.reverse()
+        done += 1
+    return found
+
+
+class Yardstick:
+    """A matrix product in one precision; its speed is the peak that shares are given of.
+
+    Its passes belong among those of the variants, to catch the moments in which they are fast.
+    """
+
+    def __init__(self, precision: str, device: torch.device, seed: int = 0) -> None:
+        self._device = device
+        generator = torch.Generator().manual_seed(seed)
+        speeds: dict[int, float] = {}
+        for side in _SIDES[device.type]:
+            shape = (2, side, side)
+            pair = torch.randn(shape, generator=generator).to(device, _DTYPES[precision])
+            product = timed(lambda pair=pair: torch.mm(pair[0], pair[1]), device)
+            product()
+            speeds[side] = 2 * side**3 / min(product() for _ in range(3))
+            if speeds[side] == max(speeds.values()):
+                self._pair, self.flops = pair, 2 * side**3
+
+    def run(self) -> float:
+        """One product, ``flops`` floating-point operations."""
+        return timed(lambda: torch.mm(self._pair[0], self._pair[1]), self._device)()
