@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure speed and memory of models, training and loaders: one table, and JSON beside it.
 
-python tools/benchmark.py                                  all rows, about half an hour
+python tools/benchmark.py                                  all rows
 python tools/benchmark.py --list                           names of the rows
 python tools/benchmark.py --rows 'inference/*R50*' loader --seconds 2
 python tools/benchmark.py --memory --frames 100 600        a seven-scale test by video length
