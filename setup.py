@@ -46,7 +46,7 @@ setup(
     package_data={"video_pose": ["py.typed"]},
     install_requires=[
         *DETECTRON2_NEEDS,
-        "av>=12",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
+        "av>=17",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
         "h5py",  # MATLAB files of version 7.3
         "numpy",
         "protobuf",  # Caffe's weight files

@@ -19,8 +19,9 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.evaluation import verify_results
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessRaisedException
 
-from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.checkpointer import load_for_evaluation
 from video_pose.engine.defaults import setup
 from video_pose.engine.evaluation import evaluate
 from video_pose.engine.trainer import PoseTrainer
@@ -31,9 +32,7 @@ def main(args: Namespace) -> dict[str, Any]:
     cfg = setup(args)
     if args.eval_only:
         model = build_model(cfg)
-        PoseCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
-            cfg.MODEL.WEIGHTS, resume=args.resume
-        )
+        load_for_evaluation(model, cfg, resume=args.resume)
         results = evaluate(cfg, model)
     else:
         trainer = PoseTrainer(cfg)
@@ -61,4 +60,10 @@ if __name__ == "__main__":
             args=(arguments,),
         )
     except KeyboardInterrupt:
+        sys.exit(130)
+    except (
+        ProcessRaisedException
+    ) as error:  # one of several processes; its text ends with the cause
+        if not str(error).rstrip().endswith("KeyboardInterrupt"):
+            raise
         sys.exit(130)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From nothing to a measured UniPose-LSTM: data, training, evaluation, pictures.
 
-Runs four ordinary commands, each printed before it runs. What is there already is reused: the
+Runs three ordinary commands, each printed before it runs. What is there already is reused: the
 dataset where it was made with the same arguments, the training from its last checkpoint.
 """
 
@@ -67,7 +67,7 @@ def main() -> None:
     os.chdir(Path(__file__).resolve().parent.parent)
     if args.short and args.output == "output/quickstart":
         args.output = "output/quickstart_short"
-    root = Path("datasets/quickstart_short" if args.short else "datasets")
+    root = Path("datasets/quickstart_short" if args.short else "datasets/quickstart")
     # The user's own DETECTRON2_DATASETS may be a read-only share: the small dataset stays here.
     environment = {**os.environ, "DETECTRON2_DATASETS": str(root)}
     for command in commands(args, root):
@@ -78,6 +78,8 @@ def main() -> None:
     print("table:        ", folder / "pck.txt")
     print("contact sheet:", folder / "contact_sheet_even.png")
     print("overlay video:", folder / "overlay.mp4")
+    if args.short:
+        print(f"--short: {SHORT_ITERATIONS} iterations only show that everything runs")
 
 
 if __name__ == "__main__":

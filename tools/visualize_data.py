@@ -57,6 +57,7 @@ def make_cfg(args: argparse.Namespace) -> CfgNode:
     """The configuration, made to load the wanted dataset in this process, always the same clips."""
     cfg = get_pose_cfg()
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+    cfg.INPUT.VIEW = "clips"
     if args.config_file:
         cfg.merge_from_file(args.config_file)
     cfg.SEED = 0

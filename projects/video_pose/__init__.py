@@ -1,10 +1,13 @@
 """Human pose on video for Detectron2: datasets, clips, recurrent models, evaluation.
 
-Importing the package registers the built-in datasets, without reading a file.
+Importing the package registers the built-in datasets, without reading a file, and runs the Python
+file named by the environment variable VIDEO_POSE_DATASETS, in which users register their own.
 """
 
 from __future__ import annotations
 
+import os
+import runpy
 import warnings
 from importlib.metadata import entry_points
 from typing import Any
@@ -36,4 +39,15 @@ def load_models() -> dict[str, Any]:
     return {point.name: point.load() for point in entry_points(group=MODEL_GROUP)}
 
 
+def _register_users() -> None:
+    """Run the user's file; an error in it ends the import, with the file's own traceback."""
+    path = os.environ.get("VIDEO_POSE_DATASETS", "")
+    if not path:
+        return
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"VIDEO_POSE_DATASETS names {path!r}, which is no file")
+    runpy.run_path(path)
+
+
 register_builtin()
+_register_users()

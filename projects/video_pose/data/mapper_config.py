@@ -65,8 +65,8 @@ def joints_from_config(
     of all.
 
     Raises:
-        ValueError: no dataset, or a joint of the model cannot be had from one of them (both lists
-            are named).
+        ValueError: no dataset, a joint of the model cannot be had from one of them (both lists are
+            named), or mirroring is on and no joints are known to change sides.
     """
     if not dataset_names:
         raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
@@ -82,4 +82,10 @@ def joints_from_config(
             raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
         if not given:
             pairs += [(left, right) for left, right in meta.keypoint_flip_map]
+    if not pairs and len(joints) > 1 and (cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP):
+        raise ValueError(
+            f"mirroring is on, but no joints of {joints} are known to change sides: name them "
+            "left_<joint> and right_<joint>, set MODEL.POSE.FLIP_MAP to their pairs, or set "
+            "INPUT.AUG.FLIP_PROB 0"
+        )
     return maps, flip_permutation(joints, pairs)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -24,8 +25,15 @@ class PoseCheckpointer(DetectionCheckpointer):
     * records the model's joints, and on loading moves the channels of joints that both models have
       to their new places; channels of other joints keep their initial values;
     * the backbone of a file with another layout, or of nothing else, is loaded into the backbone;
-    * refuses a file of which no tensor fits, and says which file is missing.
+    * refuses a file of which no tensor fits, or whose background map is another channel, and says
+      which file is missing.
+
+    Attributes:
+        complete: accept only checkpoints that fill a pose model wholly, for what continues or
+            scores a trained model; a start from other weights may fill a part.
     """
+
+    complete = False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As Detectron2's. Raises FileNotFoundError for a local file that is not there."""
@@ -44,6 +52,8 @@ class PoseCheckpointer(DetectionCheckpointer):
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         if hasattr(self.model, "joint_names"):
             data["joints"] = list(self.model.joint_names)
+        if hasattr(self.model, "codec"):
+            data["background"] = self.model.codec.background
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
@@ -66,6 +76,8 @@ class PoseCheckpointer(DetectionCheckpointer):
             loaded: dict[str, Any] = {"model": {key: file.get_tensor(key) for key in file.keys()}}
         if metadata.get("joints"):
             loaded["joints"] = metadata["joints"].split(",")
+        if metadata.get("background"):
+            loaded["background"] = metadata["background"]
         return loaded
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
@@ -85,6 +97,7 @@ class PoseCheckpointer(DetectionCheckpointer):
                 f"no tensor of the checkpoint fits the model: it has {list(tensors)[:3]}..., "
                 f"the model wants {list(own)[:3]}..."
             )
+        self._require_background(checkpoint.get("background"))
         joints = checkpoint.get("joints")
         if joints and joints != getattr(self.model, "joint_names", joints):
             tensors = carry_over_joints(self.model, tensors, joints)
@@ -94,6 +107,55 @@ class PoseCheckpointer(DetectionCheckpointer):
                 self.model.joint_names,
             )
         checkpoint["model"] = tensors
+        incompatible = super()._load_model(checkpoint)
+        if self.complete and hasattr(self.model, "joint_names"):
+            self._require_complete(incompatible, joints)
+        return incompatible
+
+    def _require_complete(self, incompatible: Any, joints: list[str] | None) -> None:
+        absent = [name for name in self.model.joint_names if joints and name not in joints]
+        if absent:
+            raise ValueError(f"the checkpoint has joints {joints}; it lacks the model's {absent}")
+        misfit = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
+        if misfit:
+            raise ValueError(
+                f"the checkpoint does not fit the configured model in {len(misfit)} tensors, "
+                f"such as {misfit[:3]}"
+            )
+
+    def _require_background(self, stored: str | None) -> None:
+        codec = getattr(self.model, "codec", None)
+        if stored and codec is not None and stored != codec.background:
+            raise ValueError(
+                f"the checkpoint's background map is {stored!r}, the model's "
+                f"(MODEL.POSE.HEATMAP.BACKGROUND) {codec.background!r}: every channel would shift"
+            )
+
+
+def load_for_evaluation(model: nn.Module, cfg: CfgNode, *, resume: bool) -> None:
+    """Load the weights to score: MODEL.WEIGHTS, or with ``resume`` the run's last checkpoint.
+
+    A checkpoint within a run holds the weights in training and their average; the average counts.
+
+    Raises:
+        ValueError: no weights are named, or a pose model's checkpoint does not fit in every tensor
+            and every joint: a table of partly random weights means nothing.
+    """
+    checkpointer = _EvaluationCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    if not (resume and checkpointer.has_checkpoint()) and not cfg.MODEL.WEIGHTS:
+        raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume and a run in OUTPUT_DIR")
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+
+
+class _EvaluationCheckpointer(PoseCheckpointer):
+    """Takes the averaged weights of a checkpoint where there are any."""
+
+    complete = True
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        average = checkpoint.pop("average", None)
+        if average:
+            checkpoint["model"] = dict(average["average"])
         return super()._load_model(checkpoint)
 
 
@@ -141,8 +203,8 @@ def carry_over_joints(
                     f"{dim}, but its joints {joints} make {len(old)}"
                 )
             shared = [label for label in labels if label in old]
-            old_index[dim] = torch.tensor([old.index(label) for label in shared])
-            new_index[dim] = torch.tensor([labels.index(label) for label in shared])
+            old_index[dim] = torch.tensor([old.index(label) for label in shared]).long()
+            new_index[dim] = torch.tensor([labels.index(label) for label in shared]).long()
         if len(dims) == 2:  # both index lists at once: rows x columns
             for index in (old_index, new_index):
                 index[0], index[1] = index[0][:, None], index[1][None, :]

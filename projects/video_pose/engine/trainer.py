@@ -115,6 +115,7 @@ class PoseTrainer(TrainerBase):
         resuming = resume and self.checkpointer.has_checkpoint()
         if resume and not resuming:
             logger.info("Nothing to resume in %s: starting anew", self.cfg.OUTPUT_DIR)
+        self.checkpointer.complete = resuming
         extra = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resuming:
             self.start_iter = self.iter + 1
@@ -129,7 +130,7 @@ class PoseTrainer(TrainerBase):
             loader = view_of(self.cfg).build_train_loader(self.cfg, self.start_iter)
             with keyboard_interrupts_ignored():
                 self._batches = iter(loader)
-            # Dropout continues differently in a resumed run than at its start.
+            # Dropout goes on with other masks than an uninterrupted run would draw.
             torch.manual_seed(max(self.cfg.SEED, 0) + self.start_iter + comm.get_rank())
             super().train(self.start_iter, self.max_iter)
         return self.test() if self.cfg.DATASETS.TEST else {}

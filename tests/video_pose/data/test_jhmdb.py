@@ -102,7 +102,7 @@ def test_joints_outside_the_image_are_kept_as_hidden(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("images", "joints", "masks", "expected"),
-    [(3, 2, 3, 2), (2, 3, 3, 2), (3, 3, 5, 3), (3, 1, 1, 1)],
+    [(3, 2, 3, 2), (3, 3, 5, 3), (3, 1, 1, 1)],
 )
 def test_the_track_has_the_common_frames(
     tmp_path: Path, images: int, joints: int, masks: int, expected: int
@@ -111,6 +111,11 @@ def test_the_track_has_the_common_frames(
     lengths = {len(track[k]) for k in ("file_names", "keypoints", "boxes", "labelled", "image_ids")}
     assert lengths == {expected}
     assert track["boxes"][0].tolist() == [5.5, 7.5, 20.5, 40.5]
+
+
+def test_a_clip_that_lacks_its_last_frames_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 frames, but .*joints of 3; frame 3 is missing"):
+        _one(tmp_path, images=2, joints=3, masks=3)
 
 
 def test_without_a_mask_the_box_is_the_joints_extent(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 from safetensors.torch import save_file
 from torch import nn
 
 from video_pose.engine import checkpointer
-from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
+from video_pose.engine.ema import WeightAverage
+from video_pose.heatmap_codec import HeatmapCodec
 
 
 class Net(nn.Module):
@@ -149,3 +152,39 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch, 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     PoseCheckpointer(Net(["a"]), str(tmp_path), save_to_disk=False).save("x")
     assert os.listdir(tmp_path) == []
+
+
+def evaluation_cfg(weights: str, folder: Path) -> CfgNode:
+    return CfgNode({"MODEL": {"WEIGHTS": weights}, "OUTPUT_DIR": str(folder)})
+
+
+def test_evaluation_takes_the_average_of_a_checkpoint_within_a_run(tmp_path: Path) -> None:
+    model = Net(["a", "b"], 3.0)
+    average = WeightAverage(model, 0.9)
+    for value in average.average.values():
+        value.fill_(8.0)
+    PoseCheckpointer(model, str(tmp_path), average=average).save("model_0000004")
+    scored = Net(["a", "b"])
+    load_for_evaluation(scored, evaluation_cfg("", tmp_path), resume=True)
+    assert scored.predict.bias.tolist() == [8, 8, 8]
+
+
+def test_evaluation_wants_complete_weights(tmp_path: Path) -> None:
+    PoseCheckpointer(Net(["a", "b"]), str(tmp_path)).save("model_final")
+    cfg = evaluation_cfg(str(tmp_path / "model_final.pth"), tmp_path)
+    with pytest.raises(ValueError, match=r"lacks the model's \['c'\]"):
+        load_for_evaluation(Net(["a", "c"]), cfg, resume=False)
+    wider = Net(["a", "b"])
+    wider.extra = nn.Conv2d(2, 2, 1)
+    with pytest.raises(ValueError, match="does not fit .* 2 tensors, such as .*extra.weight"):
+        load_for_evaluation(wider, cfg, resume=False)
+    with pytest.raises(ValueError, match="--eval-only needs MODEL.WEIGHTS"):
+        load_for_evaluation(Net(["a", "b"]), evaluation_cfg("", tmp_path / "none"), resume=True)
+
+
+def test_another_background_channel_is_refused(tmp_path: Path) -> None:
+    first, last = Net(["a", "b"]), Net(["a", "b"])
+    first.codec, last.codec = HeatmapCodec(background="first"), HeatmapCodec(background="last")
+    PoseCheckpointer(first, str(tmp_path)).save("model_final")
+    with pytest.raises(ValueError, match="background map is 'first'.*'last'"):
+        PoseCheckpointer(last).load(str(tmp_path / "model_final.pth"))

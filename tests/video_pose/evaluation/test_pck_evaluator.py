@@ -283,7 +283,8 @@ def test_with_detectron2s_functions_and_files(
     results = inference_on_dataset(Model(), [[clip(track, [0, 1])], [clip(track, [2])]], evaluator)
     with caplog.at_level(logging.INFO, logger="detectron2"):
         print_csv_format(results)
-    assert "PCK@0.2,PCK@0.2_low" in caplog.text and "wrist" not in caplog.text
+    printed = [r.message for r in caplog.records if r.name.endswith("testing")]
+    assert "PCK@0.2,PCK@0.2_low" in str(printed) and "wrist" not in str(printed)
     cfg = get_cfg()
     cfg.TEST.EXPECTED_RESULTS = [["keypoints_pck_bbox", "PCK@0.2-wrist", 100.0, 0.1]]
     assert verify_results(cfg, results)
@@ -291,10 +292,9 @@ def test_with_detectron2s_functions_and_files(
     with pytest.raises(SystemExit):
         verify_results(cfg, results)
     stored = read_predictions(tmp_path / "out" / "predictions.npz")
-    assert stored["video_ids"].tolist() == ["café!"] * 3
-    assert stored["frame_indices"].tolist() == [0, 1, 2]
+    assert (set(stored["video_ids"]), [*stored["frame_indices"]]) == ({"café!"}, [0, 1, 2])
     np.testing.assert_array_equal(stored["ground_truth"], track["keypoints"])
     np.testing.assert_allclose(stored["predictions"][..., 0], track["keypoints"][..., 0] + 10)
     report = (tmp_path / "out" / "pck.txt").read_text(encoding="utf-8")
-    for words in ("longer side", "PCK@0.2 floor", "pck_detectron_test", "3 labelled frames"):
-        assert words in report
+    words = ("longer side", "PCK@0.2 floor", "pck_detectron_test", "3 labelled frames")
+    assert [word for word in words if word not in report] == []

@@ -148,7 +148,13 @@ def _load_clip(root: str, action: str, clip: str, video: int) -> dict[str, Any]:
             f"{mask_file}: field 'part_mask': expected masks of the frames' size {size} (height, "
             f"width), got {masks.shape[:2]}."
         )
-    length = min(available, positions.shape[2])
+    length = positions.shape[2]
+    if available < length:
+        where = source.get("video_file") or os.path.dirname(source["file_names"][0])
+        raise ValueError(
+            f"{where}: {available} frames, but {joint_file} has joints of {length}; frame "
+            f"{available + 1} is missing."
+        )
     key = "file_names" if "file_names" in source else "frame_numbers"
     source[key] = source[key][:length]
 
@@ -182,7 +188,7 @@ def _find_frames(root: str, action: str, clip: str) -> tuple[dict[str, Any], int
     if os.path.isdir(folder):
         names = [n for n in os.listdir(folder) if re.fullmatch(r"\d+\.png", n)]
         by_number = {int(os.path.splitext(name)[0]): name for name in names}
-        # Frames lacking at the end shorten the track; one lacking in between would shift the rest.
+        # One that lacks in between would shift the rest.
         lacking = sorted(set(range(1, max(by_number, default=1) + 1)) - set(by_number))
         if lacking:
             raise missing(os.path.join(folder, f"{lacking[0]:05d}.png"), TREE)
