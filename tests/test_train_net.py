@@ -17,6 +17,9 @@ from types import ModuleType
 
 import pytest
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from video_pose.engine.checkpointer import PoseCheckpointer
 
 ROOT = Path(__file__).parents[1]
 Start = Callable[..., subprocess.Popen]
@@ -107,9 +110,11 @@ def test_a_keyboard_interrupt_leaves_a_run_that_resumes(start: Start, train_net,
 
 def test_expected_results_are_checked(train_net, tiny_cfg, datasets, tmp_path: Path) -> None:
     cfg = tiny_cfg("UniPose", "TEST.EXPECTED_RESULTS", [["keypoints_pck_bbox", "PCK@0.2", 200, 1]])
+    PoseCheckpointer(build_model(cfg), str(tmp_path)).save("model_final")
     write_config(cfg, tmp_path)
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "model_final.pth")]
     with pytest.raises(SystemExit):
-        train_net.main(arguments(tmp_path, eval_only=True))
+        train_net.main(arguments(tmp_path, *weights, eval_only=True))
 
 
 @pytest.mark.parametrize(
