@@ -117,6 +117,9 @@ def _add_input_keys(cfg: CN) -> None:
     # A person without a mask in a training with MODEL.MASK_ON: "error", or "keep" without a mask
     # loss, which needs MODEL.ROI_MASK_HEAD.NAME "PartlyLabelledMaskHead".
     frames.UNMASKED = "error"
+    # Probability that a training frame is composed of four, 0-1, and its (height, width), px.
+    frames.MOSAIC_PROB = 0.0
+    frames.MOSAIC_SIZE = (256, 320)
 
     clip = inp.CLIP = CN()
     # Frames per training clip, T >= 1.
@@ -133,12 +136,14 @@ def _add_input_keys(cfg: CN) -> None:
     aug.FLIP_PROB = 0.5
     # Largest shift of the region, as a share of the crop.
     aug.TRANSLATION = 0.0
-    # Largest relative change of brightness, contrast and saturation, 0 = none.
+    # Largest relative change of brightness, contrast and saturation, 0 = none; of clips and frames.
     aug.COLOR = 0.0
-    # Probability that a random rectangle of the whole clip is covered (share of the crop:
-    # OCCLUSION_SIZE).
+    # Probability that a random rectangle (share of the crop: OCCLUSION_SIZE) is covered, and range
+    # of the share of the clip's frames that it covers, in a row: (1, 1) covers the whole clip; in a
+    # shorter span only memory knows what lies behind it.
     aug.OCCLUSION_PROB = 0.0
     aug.OCCLUSION_SIZE = (0.1, 0.3)
+    aug.OCCLUSION_SPAN = (1.0, 1.0)
 
     # Bytes of decoded video frames that one loader worker keeps.
     inp.FRAME_CACHE_BYTES = 256 * 1024 * 1024

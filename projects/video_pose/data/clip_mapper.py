@@ -37,6 +37,7 @@ from .transforms import (
     AffineTransform,
     ClipAugmentation,
     ClipDraw,
+    CoverTransform,
     color_transforms,
 )
 
@@ -53,9 +54,10 @@ class PoseClipMapper:
 
     Steps in training: draw a clip (at least one labelled frame in it) and one augmentation for all
     its frames; read the frames; missing boxes take the nearest valid one of the track; one affine
-    map per frame moves picture and joints; mirroring swaps left and right by name; colours and the
-    covered rectangle are the same in all frames. In testing: the frames of the dict's ``chunk``
-    (the whole track where there is none), each at every test scale, and again mirrored.
+    map per frame moves picture and joints; mirroring swaps left and right by name; colours are the
+    same in all frames, as is the covered rectangle, in the frames that it spans. In testing: the
+    frames of the dict's ``chunk`` (the whole track where there is none), each at every test scale,
+    and again mirrored.
 
     Output keys:
 
@@ -253,12 +255,14 @@ class PoseClipMapper:
         return crops, affine
 
     def _warp(self, images: list[np.ndarray], maps: np.ndarray, draw: ClipDraw) -> torch.Tensor:
-        shared = color_transforms(draw, self.image_format, self.pad_value)
+        shared = color_transforms(draw, self.image_format)
         clip = np.empty((len(images), 3, *self.rule.crop_size), dtype=np.uint8)
-        for out, image, matrix in zip(clip, images, maps, strict=True):
+        for t, (out, image, matrix) in enumerate(zip(clip, images, maps, strict=True)):
             crop = AffineTransform(matrix, self.rule.crop_size, self.pad_value).apply_image(image)
             for transform in shared:
                 crop = transform.apply_image(crop)
+            if draw.cover is not None and draw.covers(t, len(images)):
+                crop = CoverTransform(draw.cover, self.pad_value).apply_image(crop)
             out[:] = crop.transpose(2, 0, 1)
         return torch.from_numpy(clip)
 

@@ -53,6 +53,7 @@ def augmentation_from_config(cfg: CfgNode, defaults: MapperDefaults) -> ClipAugm
         color=aug.COLOR,
         occlusion_prob=aug.OCCLUSION_PROB,
         occlusion_size=tuple(aug.OCCLUSION_SIZE),
+        occlusion_span=tuple(aug.OCCLUSION_SPAN),
     )
 
 

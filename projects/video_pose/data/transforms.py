@@ -128,6 +128,7 @@ class ClipDraw:
         shift: (x, y), crop px.
         color: factors of brightness, contrast and saturation, None for no change.
         cover: rectangle (x0, y0, x1, y1) of the crop, None for none.
+        cover_span: the part of the clip that it covers, (start, stop) as shares of its frames.
     """
 
     scale: float = 1.0
@@ -136,6 +137,12 @@ class ClipDraw:
     shift: tuple[float, float] = (0.0, 0.0)
     color: tuple[float, float, float] | None = None
     cover: tuple[int, int, int, int] | None = None
+    cover_span: tuple[float, float] = (0.0, 1.0)
+
+    def covers(self, frame: int, frames: int) -> bool:
+        """Whether the rectangle covers this frame (0-based) of a clip of so many."""
+        start, stop = self.cover_span
+        return self.cover is not None and start <= (frame + 0.5) / frames < stop
 
 
 @dataclass(frozen=True)
@@ -153,17 +160,23 @@ class ClipAugmentation:
     color: float = 0.0
     occlusion_prob: float = 0.0
     occlusion_size: tuple[float, float] = (0.1, 0.3)
+    occlusion_span: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        pairs = (("SCALE_RANGE", self.scale_range), ("OCCLUSION_SIZE", self.occlusion_size))
+        pairs = (
+            ("SCALE_RANGE", self.scale_range),
+            ("OCCLUSION_SIZE", self.occlusion_size),
+            ("OCCLUSION_SPAN", self.occlusion_span),
+        )
         for key, pair in pairs:
             if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
                 raise ValueError(f"INPUT.AUG.{key} is {pair}: expected 0 < low <= high")
         for key, value in (("FLIP_PROB", self.flip_prob), ("OCCLUSION_PROB", self.occlusion_prob)):
             if not 0 <= value <= 1:
                 raise ValueError(f"INPUT.AUG.{key} is {value}: expected 0 to 1")
-        if self.occlusion_size[1] > 1:
-            raise ValueError(f"INPUT.AUG.OCCLUSION_SIZE is {self.occlusion_size}: at most 1")
+        for key, (_, high) in pairs[1:]:
+            if high > 1:
+                raise ValueError(f"INPUT.AUG.{key} goes up to {high}: at most 1")
         if not 0 <= self.color < 1 or self.translation < 0 or self.rotation < 0:
             raise ValueError(
                 f"INPUT.AUG: COLOR {self.color} (0 to below 1), TRANSLATION {self.translation} "
@@ -176,11 +189,13 @@ class ClipAugmentation:
         shift = rng.uniform(-self.translation, self.translation, 2) * crop
         low, high = 1 - self.color, 1 + self.color
         color = tuple(rng.uniform(low, high, 3).tolist()) if self.color > 0 else None
-        cover = None
+        cover, span = None, (0.0, 1.0)
         if rng.random() < self.occlusion_prob:
             size = np.maximum(1, rng.uniform(*self.occlusion_size, 2) * crop).astype(int)
             corner = rng.integers(0, crop - size + 1)
             cover = tuple(np.concatenate([corner, corner + size]).tolist())
+            if self.occlusion_span[0] < 1:
+                span = self._draw_span(rng)
         return ClipDraw(
             scale=float(rng.uniform(*self.scale_range)),
             angle=float(rng.uniform(-self.rotation, self.rotation)),
@@ -188,17 +203,20 @@ class ClipAugmentation:
             shift=(float(shift[0]), float(shift[1])),
             color=color,
             cover=cover,
+            cover_span=span,
         )
 
+    def _draw_span(self, rng: np.random.Generator) -> tuple[float, float]:
+        length = rng.uniform(*self.occlusion_span)
+        start = rng.uniform(0, 1 - length)
+        return float(start), float(start + length)
 
-def color_transforms(draw: ClipDraw, image_format: str, pad_value: int) -> list[Transform]:
-    """The transforms of a draw that all frames of a clip share, after the crop."""
-    shared: list[Transform] = []
-    if draw.color is not None:
-        shared.append(ColorTransform(*draw.color, image_format=image_format))
-    if draw.cover is not None:
-        shared.append(CoverTransform(draw.cover, pad_value))
-    return shared
+
+def color_transforms(draw: ClipDraw, image_format: str) -> list[Transform]:
+    """The transforms of a draw's colours, which all frames of a clip share, after the crop."""
+    if draw.color is None:
+        return []
+    return [ColorTransform(*draw.color, image_format=image_format)]
 
 
 def flip_permutation(names: list[str], pairs: list[tuple[str, str]]) -> list[int]:

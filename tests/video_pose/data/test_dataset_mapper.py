@@ -264,3 +264,18 @@ def test_colour_and_cover_are_the_same_in_all_frames(train_cfg: CfgNode, track: 
     # covered rectangle is exactly the pad value, which the colours changed elsewhere.
     covered = (clip["image"] == 200).all(dim=1)
     assert covered.any() and (covered == covered[:1]).all()
+
+
+def test_a_cover_of_half_the_clip_leaves_the_other_frames(train_cfg: CfgNode, track: dict) -> None:
+    train_cfg.INPUT.AUG.OCCLUSION_PROB = 1.0
+    train_cfg.INPUT.AUG.OCCLUSION_SIZE = (1.0, 1.0)
+    train_cfg.INPUT.AUG.OCCLUSION_SPAN = (0.5, 0.5)
+    train_cfg.INPUT.PAD_VALUE = 200
+    frames = build_pose_mapper(train_cfg, True)({**track, "clip_seed": 2})["image"]
+    covered = [bool((frame == 200).all()) for frame in frames]
+    assert len(covered) == 4 and sum(covered) == 2
+    assert covered in (
+        [True, True, False, False],
+        [False, True, True, False],
+        [False] * 2 + [True] * 2,
+    )

@@ -139,7 +139,7 @@ def test_draws_stay_in_their_ranges_and_fill_them() -> None:
 
 def test_nothing_asked_changes_nothing() -> None:
     assert ClipAugmentation().draw(np.random.default_rng(0), (10, 10)) == ClipDraw()
-    assert color_transforms(ClipDraw(), "BGR", 128) == []
+    assert color_transforms(ClipDraw(), "BGR") == []
 
 
 @pytest.mark.parametrize(
@@ -163,3 +163,23 @@ def test_flip_order_swaps_pairs_by_name() -> None:
     assert flip_permutation(names, pairs * 2) == [0, 3, 4, 1, 2]  # two datasets say the same
     with pytest.raises(ValueError, match="right_hip"):
         flip_permutation(["head", "right_hip"], pairs)
+
+
+def test_a_cover_spans_frames_in_a_row() -> None:
+    draw = ClipDraw(cover=(0, 0, 1, 1), cover_span=(0.3, 0.75))
+    # Middles of five frames: .1 .3 .5 .7 .9.
+    assert [draw.covers(t, 5) for t in range(5)] == [False, True, True, True, False]
+    assert not ClipDraw().covers(0, 5)
+    assert all(ClipDraw(cover=(0, 0, 1, 1)).covers(t, 5) for t in range(5))
+
+
+def test_drawn_spans_lie_in_the_clip() -> None:
+    ranges = ClipAugmentation(occlusion_prob=1.0, occlusion_span=(0.4, 0.6))
+    rng = np.random.default_rng(0)
+    spans = np.array([ranges.draw(rng, (64, 64)).cover_span for _ in range(200)])
+    lengths = spans[:, 1] - spans[:, 0]
+    assert spans.min() >= 0 and spans.max() <= 1
+    assert lengths.min() >= 0.4 and lengths.max() <= 0.6 + 1e-9
+    assert spans[:, 0].min() < 0.05 and spans[:, 1].max() > 0.95
+    with pytest.raises(ValueError, match="OCCLUSION_SPAN goes up to 1.5"):
+        ClipAugmentation(occlusion_span=(0.5, 1.5))
