@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "projects"},
     packages=find_packages("projects"),
-    package_data={"video_pose": ["py.typed"]},
+    package_data={"video_pose": ["py.typed", "shipped/models.json", "shipped/*/*"]},
     install_requires=[
         *DETECTRON2_NEEDS,
         "av>=17",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek

@@ -38,7 +38,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config-file", required=True, metavar="FILE", help="of any of the models")
+    add(
+        "--config-file", metavar="FILE",
+        help="of any of the models; default: the model that ships with the package",
+    )  # fmt: skip
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--input", nargs="+", metavar="PATH",
@@ -54,7 +57,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--region", choices=REGIONS, default="", help="where one person, or several, are looked for"
     )
     add("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="of one person, px")
-    add("--detector", default="", metavar="FILE", help="Detectron2 config with a person class")
+    add(
+        "--detector", default="", metavar="FILE",
+        help="Detectron2 config with a person class; default: the one that ships with the package, "
+        "for models trained on people's boxes",
+    )  # fmt: skip
     add("--detector-opts", nargs="+", default=[], metavar="KEY VALUE", help="of its config")
     add("--detect-every", type=int, default=1, metavar="N", help="frames between detections")
     add("--tracker", choices=TRACKERS, default="bytetrack", help="default bytetrack")

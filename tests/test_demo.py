@@ -26,6 +26,7 @@ from video_pose.inference.video_writer import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
+WHOLE_FRAME = ["--config-file", CONFIG, "--region", "frame"]
 FRAMES = 24
 
 
@@ -174,13 +175,13 @@ def test_frames_without_people_have_an_empty_row(
 def test_without_output_rows_are_printed(
     demo: ModuleType, video: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert demo.main(["--config-file", CONFIG, "--input", video]) == 0
+    assert demo.main([*WHOLE_FRAME, "--input", video]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == FRAMES * 15 and json.loads(lines[-1])["frame"] == FRAMES - 1
 
 
 def test_the_readmes_three_lines(video: str) -> None:
-    predictor = VideoPosePredictor.from_config(CONFIG, options=["MODEL.DEVICE", "cpu"])
+    predictor = VideoPosePredictor.from_config(CONFIG, settings=PredictorSettings(region="frame"))
     shapes = {frame.keypoints.shape for frame in predictor(video)}
     assert shapes == {(1, 15, 3)} and predictor.problems == []
     assert len(predictor.connections) > 10
@@ -211,7 +212,7 @@ def test_a_bad_input_among_good_ones(
 ) -> None:
     """The others are done, the status tells; two of one name do not overwrite each other."""
     arguments = ["--input", video, "nothing.mp4", video, "--output", str(tmp_path), "--no-video"]
-    assert demo.main(["--config-file", CONFIG, *arguments]) == 1
+    assert demo.main([*WHOLE_FRAME, *arguments]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"crossing.jsonl", "crossing_2.jsonl"}
     assert capfd.readouterr().err.count("error: ") == 1
 
@@ -229,7 +230,7 @@ def test_a_truncated_video_keeps_what_was_read(
     data = short.read_bytes()
     short.write_bytes(data[: len(data) * 2 // 3])
     out = tmp_path / "out"
-    assert demo.main(["--config-file", CONFIG, "--input", str(short), "--output", str(out)]) == 1
+    assert demo.main([*WHOLE_FRAME, "--input", str(short), "--output", str(out)]) == 1
     frames = {row["frame"] for row in rows_of(out / "short.jsonl")}
     assert 0 < len(frames) < FRAMES
     assert f"short.mp4: damaged or truncated, {len(frames)} of 24" in capfd.readouterr().err
@@ -240,7 +241,7 @@ def test_the_input_is_never_overwritten(
 ) -> None:
     before = Path(video).read_bytes()
     folder = str(Path(video).parent)
-    assert demo.main(["--config-file", CONFIG, "--input", video, "--output", folder]) == 1
+    assert demo.main([*WHOLE_FRAME, "--input", video, "--output", folder]) == 1
     assert "would overwrite the input" in capfd.readouterr().err
     assert Path(video).read_bytes() == before
     assert [path.name for path in Path(video).parent.iterdir()] == ["crossing.mp4"]
@@ -250,7 +251,7 @@ def test_frames_of_another_size_are_drawn_into_the_first(demo: ModuleType, tmp_p
     for i, size in enumerate([(60, 80), (60, 80), (90, 80)]):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((*size, 3), 200, np.uint8))
     out = tmp_path / "out"
-    assert demo.main(["--config-file", CONFIG, "--input", str(tmp_path), "--output", str(out)]) == 0
+    assert demo.main([*WHOLE_FRAME, "--input", str(tmp_path), "--output", str(out)]) == 0
     name = tmp_path.name
     assert {row["frame"] for row in rows_of(out / f"{name}.jsonl")} == {0, 1, 2}
     assert len(list(VideoSource(str(out / f"{name}.mp4")))) == 3

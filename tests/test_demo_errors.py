@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from video_pose.inference import shipped
 from video_pose.inference.video_source import VideoSource
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,6 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (["--webcam", "77"], "camera 77 cannot be opened"),
         (["--input", "ok.png", "--format", "xml"], "format 'xml': choose from"),
         (["--input", "ok.png", "--output", "empty.mp4/sub"], "cannot write to empty.mp4/sub"),
-        (["--input", "ok.png", "--region", "detector"], "needs a detector"),
         (["--input", "ok.png", "--detector", "none.yaml"], "config not found: none.yaml"),
         (["--input", "ok.png", "--detector", CONFIG], "it is a pose model"),
         (["--input", "ok.png", "--box", "5", "5", "5", "9"], "no box has an area"),
@@ -57,13 +57,23 @@ def test_bad_input_is_one_clear_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.mp4").touch()
     cv2.imwrite("ok.png", np.zeros((64, 64, 3), np.uint8))
-    if "--detector" in arguments:
-        arguments += ["--tracker", "iou"]
-    at = arguments.index("--opts") if "--opts" in arguments else len(arguments)
-    head = ["--config-file", CONFIG, *arguments[:at]]
-    assert demo.main([*head, *arguments[at:]]) == 1
+    head = ["--config-file", CONFIG]
+    head += ["--tracker", "iou"] if "--detector" in arguments else ["--region", "pose"]
+    assert demo.main([*head, *arguments]) == 1
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0]
+
+
+def test_no_config_and_no_model_in_the_package(
+    demo: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    (tmp_path / shipped.TABLE).write_text('{"pose": "", "detector": ""}')
+    assert demo.main(["--input", "any.mp4"]) == 1
+    assert "error: no pose model ships with this version: name one" in capfd.readouterr().err
 
 
 def test_a_kill_loses_at_most_the_last_moments(tmp_path: Path) -> None:
@@ -73,7 +83,8 @@ def test_a_kill_loses_at_most_the_last_moments(tmp_path: Path) -> None:
     for i in range(3000):
         os.link(_picture(tmp_path), folder / f"{i:05d}.png")
     arguments = ["--config-file", CONFIG, "--input", str(folder), "--output", str(tmp_path)]
-    command = [sys.executable, str(ROOT / "demo/demo.py"), *arguments, "--format", "jsonl", "coco"]
+    arguments += ["--region", "frame", "--format", "jsonl", "coco"]
+    command = [sys.executable, str(ROOT / "demo/demo.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
     table = tmp_path / "frames.jsonl"

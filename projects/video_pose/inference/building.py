@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+import yaml
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
@@ -14,11 +16,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
-from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.shipped import default_detector, is_shipped, load_weights
 from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.visualization import connection_indices
@@ -45,11 +48,13 @@ def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
             path = model_zoo.get_config_file(config_file)
         except RuntimeError:
             raise FileNotFoundError(f"config not found: {config_file}") from None
-    cfg.merge_from_file(path)
     try:
+        cfg.merge_from_file(path, allow_unsafe=False)
         cfg.merge_from_list(list(options))
-    except AssertionError as error:  # yacs
+    except (AssertionError, yaml.YAMLError) as error:  # AssertionError is yacs's
         raise ValueError(f"{config_file}: {error}") from error
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{config_file}: expected a YAML mapping of keys") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     known = set(DatasetCatalog.list())
@@ -84,14 +89,19 @@ def load_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: the weights do not fit a recurrent model, or one of the package, in every part.
     """
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not os.path.isfile(weights):
         raise FileNotFoundError(f"MODEL.WEIGHTS not found: {weights}")
     model = build_model(cfg)
-    if weights:
-        checkpointer = PoseCheckpointer if is_recurrent(cfg) else DetectionCheckpointer
-        checkpointer(model).load(weights)
+    if is_shipped(weights):
+        load_weights(model, weights)
+    elif weights and is_recurrent(cfg):
+        load_for_evaluation(model, cfg, resume=False)
+    elif weights:
+        own_format = weights.endswith(".safetensors")
+        (PoseCheckpointer if own_format else DetectionCheckpointer)(model).load(weights)
     else:
         logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
     return model.eval()
@@ -104,6 +114,35 @@ def load_tracker(settings: PredictorSettings) -> Tracker:
         min_score=settings.min_score,
         max_missed_seconds=settings.max_missed,
     )
+
+
+def choose_detector(settings: PredictorSettings, region: str) -> PredictorSettings:
+    """``settings`` with the package's detector where one is wanted and none is named.
+
+    It is wanted for region "detector", and by a model whose crops show people's boxes where
+    ``settings`` say nothing about the region. Without it such a model looks for one person in the
+    whole frame, and says so.
+
+    Args:
+        region: INPUT.REGION of the model, "box" or "frame".
+
+    Raises:
+        ValueError: region "detector", and none ships.
+    """
+    open_choice = not settings.region and settings.box is None and region == "box"
+    if settings.detector or not (open_choice or settings.region == "detector"):
+        return settings
+    shipped = default_detector()
+    if shipped is not None:
+        options = ("MODEL.WEIGHTS", shipped.weights, *settings.detector_options)
+        return replace(settings, detector=shipped.config, detector_options=options)
+    if settings.region == "detector":
+        raise ValueError("region 'detector' needs a detector: name its config, as none ships")
+    logger.warning(
+        "the model was trained on people's boxes and gets none (no detector, no box): one person "
+        "is looked for in the whole frame"
+    )
+    return settings
 
 
 def load_people(settings: PredictorSettings) -> People:

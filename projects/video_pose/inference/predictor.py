@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.inference.backend import PoseBackend, TorchBackend
 from video_pose.inference.building import (
+    choose_detector,
     find_connections,
     is_recurrent,
     load_cfg,
@@ -21,6 +22,7 @@ from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.shipped import default_model
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, open_source
 from video_pose.inference.streaming import StreamingPosePredictor
@@ -60,7 +62,7 @@ class VideoPosePredictor:
     @classmethod
     def from_config(
         cls,
-        config_file: str,
+        config_file: str | None = None,
         *,
         weights: str | None = None,
         options: Sequence[object] = (),
@@ -69,7 +71,8 @@ class VideoPosePredictor:
         """Build from a config of any of the models.
 
         Args:
-            config_file: a file, or a name in Detectron2's model zoo.
+            config_file: a file, or a name in Detectron2's model zoo; None is the model that ships
+                with the package (`shipped.default_model`).
             weights: instead of the config's MODEL.WEIGHTS.
             options: config keys and values in turn, as of ``--opts``.
             settings: person regions, tracker and so on.
@@ -79,6 +82,9 @@ class VideoPosePredictor:
             ValueError, KeyError: they, or ``settings``, contradict each other.
         """
         settings = settings or PredictorSettings()
+        if config_file is None:
+            config_file, shipped_weights = default_model()
+            options = ["MODEL.WEIGHTS", shipped_weights, *options]
         if weights is not None:
             options = [*options, "MODEL.WEIGHTS", weights]
         cfg = load_cfg(config_file, options)
@@ -95,12 +101,13 @@ class VideoPosePredictor:
             stream: Stream = StreamingRCNNPredictor(rcnn, tracker, cuts=cuts)
             names: Sequence[str] = rcnn.joint_names
         else:
-            people = load_people(settings)
+            mapper = build_pose_mapper(cfg, False)
+            people = load_people(choose_detector(settings, mapper.rule.region))
             backend: PoseBackend = _load_backend(cfg, settings)
             names = backend.joint_names
             stream = StreamingPosePredictor(
                 backend=backend,
-                mapper=build_pose_mapper(cfg, False),
+                mapper=mapper,
                 people=people,
                 cuts=cuts,
                 batch_frames=settings.batch_frames,

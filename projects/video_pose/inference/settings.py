@@ -19,7 +19,9 @@ class PredictorSettings:
             where the last pose was; "detector": several people. "": "detector" where there is one,
             "box" where there is a box, else "frame". R-CNNs find people by themselves.
         box: x0, y0, x1, y1 in image pixels.
-        detector: a Detectron2 config with a person class: a file, or a name in the model zoo.
+        detector: a Detectron2 config with a person class: a file, or a name in the model zoo. "":
+            the package's own (`shipped.default_detector`), for region "detector" and for a model
+            that was trained on people's boxes, where neither region nor box is given.
         detector_options: keys and values that override the detector's config, such as its weights.
         detect_every: frames between two detections; the last pose's extent serves in between.
         tracker: "bytetrack" (package ``trackers``) or "iou" (built in).
@@ -56,8 +58,6 @@ class PredictorSettings:
             raise ValueError(f"region {self.region!r}: choose from {', '.join(REGIONS)}")
         if self.tracker not in TRACKERS:
             raise ValueError(f"tracker {self.tracker!r}: choose from {', '.join(TRACKERS)}")
-        if self.where == "detector" and not self.detector:
-            raise ValueError("region 'detector' needs a detector: name its config")
         if self.where == "box" and self.box is None:
             raise ValueError("region 'box' needs a box: x0 y0 x1 y1")
         if self.detector and self.where != "detector":
