@@ -13,12 +13,19 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 import video_pose
 from video_pose.data.datasets import builtin
 from video_pose.data.datasets.builtin import builtin_splits, register_builtin
+from video_pose.evaluation.constant_pose import training_split
 
 NAMES = {
     "lspet_train",
     *(f"penn_action_{s}" for s in ("train", "test")),
     *(f"bbc_pose_{s}" for s in ("train", "val", "test")),
-    *(f"{p}jhmdb_split{n}_{s}" for p in ("", "sub_") for n in (1, 2, 3) for s in ("train", "test")),
+    *(
+        f"{p}jhmdb_split{n}_{s}"
+        for p in ("", "sub_")
+        for n in (1, 2, 3)
+        for s in ("train", "test", "fit", "holdout")
+    ),
+    *(f"synthetic_jhmdb_{s}" for s in ("fit", "holdout")),
     *(
         f"synthetic_{d}_{s}"
         for d in ("penn_action", "bbc_pose", "jhmdb")
@@ -43,6 +50,12 @@ def test_metadata(name: str) -> None:
     assert metadata.pck_min_visibility == (2 if metadata.dataset_kind == "penn_action" else 1)
     first = {"bbc_pose": "pixels", "lspet": "torso"}.get(metadata.dataset_kind, "bbox")
     assert metadata.pck_protocols[0] == first
+
+
+def test_a_holdout_is_measured_against_the_rest_of_its_training_clips() -> None:
+    assert training_split("sub_jhmdb_split2_holdout") == "sub_jhmdb_split2_fit"
+    assert training_split("synthetic_jhmdb_holdout") == "synthetic_jhmdb_fit"
+    assert training_split("jhmdb_split1_test") == "jhmdb_split1_train"
 
 
 def test_registering_again_changes_nothing() -> None:

@@ -26,11 +26,14 @@ class Split(NamedTuple):
         kind: key of `JOINT_SETS` and of the protocols.
         folder: the dataset's root, relative to $DETECTRON2_DATASETS.
         load: function (root) -> track dicts.
+        train_dataset: registered name that belongs to it as training data, where that does not
+            follow from its own name.
     """
 
     kind: str
     folder: str
     load: Callable[[str], Tracks]
+    train_dataset: str | None = None
 
 
 def _penn(subset: str) -> Callable[[str], Tracks]:
@@ -52,13 +55,6 @@ def builtin_splits() -> dict[str, Split]:
         table[f"bbc_pose_{subset}"] = Split("bbc_pose", "bbc_pose", _bbc(subset))
     for subset in ("train", "test"):
         table[f"penn_action_{subset}"] = Split("penn_action", "Penn_Action", _penn(subset))
-        for split in (1, 2, 3):
-            table[f"jhmdb_split{split}_{subset}"] = Split(
-                "jhmdb", "jhmdb", _jhmdb(split, subset, "splits")
-            )
-            table[f"sub_jhmdb_split{split}_{subset}"] = Split(
-                "jhmdb", "jhmdb", _jhmdb(split, subset, "sub_splits")
-            )
         # The synthetic datasets are written in the real formats and read by the real loaders.
         table[f"synthetic_penn_action_{subset}"] = Split(
             "penn_action", "synthetic/Penn_Action", _penn(subset)
@@ -66,10 +62,24 @@ def builtin_splits() -> dict[str, Split]:
         table[f"synthetic_bbc_pose_{subset}"] = Split(
             "bbc_pose", "synthetic/bbc_pose", _bbc(subset, None)
         )
-        table[f"synthetic_jhmdb_{subset}"] = Split(
-            "jhmdb", "synthetic/jhmdb", _jhmdb(1, subset, "splits", "sub_splits")
-        )
+    for split in (1, 2, 3):
+        table.update(_jhmdb_subsets(f"jhmdb_split{split}", "jhmdb", split, "splits"))
+        table.update(_jhmdb_subsets(f"sub_jhmdb_split{split}", "jhmdb", split, "sub_splits"))
+    table.update(_jhmdb_subsets("synthetic_jhmdb", "synthetic/jhmdb", 1, "splits", "sub_splits"))
     return table
+
+
+def _jhmdb_subsets(prefix: str, folder: str, split: int, *split_dirs: str) -> dict[str, Split]:
+    """Training and test clips; the training clips again as two parts that share no source video."""
+    return {
+        f"{prefix}_{subset}": Split(
+            "jhmdb",
+            folder,
+            _jhmdb(split, subset, *split_dirs),
+            f"{prefix}_fit" if subset == "holdout" else None,
+        )
+        for subset in ("train", "test", "fit", "holdout")
+    }
 
 
 def register_builtin() -> None:
@@ -80,6 +90,8 @@ def register_builtin() -> None:
         DatasetCatalog.register(name, _loader(split))
         joints = JOINT_SETS[split.kind]
         MetadataCatalog.get(name).set(**dataset_metadata(split.kind, joints, split.folder))
+        if split.train_dataset:
+            MetadataCatalog.get(name).set(train_dataset=split.train_dataset)
         register_frames(name)
 
 

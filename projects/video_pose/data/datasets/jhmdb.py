@@ -3,7 +3,8 @@
 A clip's track has the frames that images (or the video) and joints have in common. Boxes are the
 extent of the puppet mask, as in LSTM Pose Machines; a frame whose mask is missing or empty takes
 the joints' extent x 1.25. Joints outside the image are kept with v = 1, all others have v = 2.
-N frames, h w the frame's size.
+Several clips may be shots of one source video, whose name begins the clip's name: a track's
+``source_video``. N frames, h w the frame's size.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from video_pose.data.datasets.builtin_meta import JHMDB
+from video_pose.data.datasets.holdout import holdout_sources
 from video_pose.data.datasets.roots import missing, require_path
 from video_pose.data.datasets.tracks import (
     image_size,
@@ -43,7 +45,8 @@ def load_jhmdb(
     Args:
         root: the folder of `TREE`.
         split: 1, 2 or 3.
-        subset: "train" or "test".
+        subset: "train", "test", or a part of "train" by source video: "holdout" (about a fifth, see
+            `holdout_sources`) or "fit" (the rest).
         split_dirs: folders of split files, of which the first that exists is read ("sub_splits" for
             sub-JHMDB).
 
@@ -56,11 +59,32 @@ def load_jhmdb(
     split_dir = next((path for path in paths if os.path.isdir(path)), None)
     if split_dir is None:
         raise missing(" or ".join(paths), TREE)
-    clips = read_split(split_dir, split, subset)
+    clips = select_clips(split_dir, split, subset)
     tracks = [
         _load_clip(root, action, clip, video) for video, (action, clip) in enumerate(sorted(clips))
     ]
     return require_labelled(tracks, f"{split_dir} (split {split}, {subset})")
+
+
+def select_clips(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]:
+    """(action, clip) pairs of "train", "test", "fit" or "holdout", in the files' order.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_split`.
+    """
+    if subset not in ("fit", "holdout"):
+        return read_split(split_dir, split, subset)
+    clips = read_split(split_dir, split, "train")
+    sources = [source_video(action, clip) for action, clip in clips]
+    held = holdout_sources([(action, source) for (action, _), source in zip(clips, sources)])
+    return [
+        clip for clip, source in zip(clips, sources) if (source in held) == (subset == "holdout")
+    ]
+
+
+def source_video(action: str, clip: str) -> str:
+    """What comes before ``_<action>_`` in the clip's name; the whole name where that is missing."""
+    return clip.rpartition(f"_{action}_")[0] or clip
 
 
 def read_split(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]:
@@ -172,6 +196,7 @@ def _load_clip(root: str, action: str, clip: str, video: int) -> dict[str, Any]:
         boxes=boxes,
         image_ids=make_image_ids(video, length),
         action=action,
+        source_video=source_video(action, clip),
         masks={"mat_file": mask_file, "field": "part_mask"},
     )
 

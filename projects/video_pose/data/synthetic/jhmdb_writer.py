@@ -45,9 +45,9 @@ class JHMDBClip:
 
 
 def clip_name(plan: VideoPlan) -> str:
-    """The clip's name: unique, in the style of the real ones."""
+    """A unique name in the style of the real ones; each clip has a source video of its own."""
     stem = _STEMS[plan.index % len(_STEMS)]
-    return f"{stem}_{plan.action}_f_cm_np1_fr_med_{plan.index}"
+    return f"{stem}_{plan.index}_{plan.action}_f_cm_np1_fr_med_0"
 
 
 def write_clip(root: Path, plan: VideoPlan, frames_as: str = "png") -> JHMDBClip:
