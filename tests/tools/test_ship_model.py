@@ -1,0 +1,80 @@
+"""The command line of tools/ship_model.py, with a model of random weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from video_pose.inference import shipped
+from video_pose.inference.building import load_cfg, load_model
+
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml")
+SMALL = ["INPUT.CROP_SIZE", "(64, 64)"]
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("ship_model", ROOT / "tools" / "ship_model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root = tmp_path / "shipped"
+    root.mkdir()
+    (root / shipped.TABLE).write_text('{"pose": "", "detector": "somebody"}')
+    monkeypatch.setattr(shipped, "ROOT", root)
+    return module
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    torch.manual_seed(3)
+    model = build_model(load_cfg(CONFIG, SMALL))
+    path = tmp_path / "model_final.pth"
+    torch.save({"model": model.state_dict(), "pose": {"joints": model.joint_names}}, path)
+    return str(path)
+
+
+def test_a_shipped_model_is_the_default_and_computes_as_before(
+    tool: ModuleType, weights: str, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["--name", "tiny", "--config-file", CONFIG, "--as", "pose", *SMALL]
+    assert tool.main([*arguments, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", "/home/me/secret"]) == 0
+    assert "MODEL_CARD.md" in capsys.readouterr().out
+    (shipped.ROOT / "tiny" / shipped.CARD).write_text("# tiny\n")
+    files = shipped.default_model()
+    text = Path(files.config).read_text()
+    assert "secret" not in text and weights not in text and "_BASE_" not in text
+    table = json.loads((shipped.ROOT / shipped.TABLE).read_text())
+    assert table == {"pose": "tiny", "detector": "somebody"}
+    before = load_model(load_cfg(CONFIG, [*SMALL, "MODEL.WEIGHTS", weights]))
+    after = load_model(load_cfg(files.config, ["MODEL.WEIGHTS", files.weights]))
+    images = torch.rand(2, 3, 64, 64) - 0.5
+    with torch.no_grad():
+        expected, got = before.encode(images), after.encode(images)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(got, expected, rtol=0, atol=2e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--as", "pose", *SMALL], "name the trained weights"),
+        (["--as", "detector", *SMALL, "MODEL.WEIGHTS", "{weights}"], "is no detector model"),
+        (["--as", "pose", "--max-megabytes", "0.1", *SMALL, "MODEL.WEIGHTS", "{weights}"], "0.1"),
+        (["--as", "pose", "MODEL.WEIGHTS", "gone.pth"], "gone.pth"),
+    ],
+)
+def test_what_cannot_ship_says_why(
+    tool: ModuleType, weights: str, extra: list[str], words: str, capsys: pytest.CaptureFixture
+) -> None:
+    filled = [part.replace("{weights}", weights) for part in extra]
+    assert tool.main(["--name", "tiny", "--config-file", CONFIG, *filled]) == 1
+    assert words in capsys.readouterr().err
+    assert json.loads((shipped.ROOT / shipped.TABLE).read_text())["pose"] == ""
+    assert not (shipped.ROOT / "tiny" / shipped.WEIGHTS).exists()

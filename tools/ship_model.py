@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Put a trained model into the package, where the demo and the predictor find it.
+
+python tools/ship_model.py --name NAME --as pose --config-file C.yaml MODEL.WEIGHTS model_final.pth
+python tools/ship_model.py --name NAME --as detector --config-file D.yaml MODEL.WEIGHTS w.pth
+
+Writes config.yaml (complete in itself) and model.safetensors (half precision) to
+projects/video_pose/shipped/NAME, reads them back, and makes NAME the default of its kind. The model
+card beside them, MODEL_CARD.md, is written by hand: data, licence, training, measured figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+from video_pose.inference import shipped
+from video_pose.inference.building import is_recurrent, load_cfg, load_model
+
+KINDS = ("pose", "detector")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--name", required=True, help="of the model's folder")
+    add("--config-file", required=True, metavar="FILE")
+    add("--as", dest="kind", required=True, choices=KINDS)
+    add("--max-megabytes", type=float, default=40.0, help="largest file of weights (default 40)")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys and values")
+    return parser.parse_args(argv)
+
+
+def shipped_config(cfg: CfgNode) -> str:
+    """The configuration as YAML, complete in itself and without paths of this machine."""
+    cfg = cfg.clone()
+    cfg.MODEL.WEIGHTS = ""
+    cfg.OUTPUT_DIR = "output"
+    return cfg.dump()
+
+
+def ship(args: argparse.Namespace) -> Path:
+    """Write the model's folder; returns the file of weights.
+
+    Raises:
+        ValueError: no weights are named, the model is of the other kind, the file is too large, or
+            what was written does not load. FileNotFoundError: config or weights are missing.
+    """
+    cfg = load_cfg(args.config_file, args.opts)
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError("name the trained weights: MODEL.WEIGHTS FILE")
+    if is_recurrent(cfg) != (args.kind == "pose"):
+        raise ValueError(f"a {cfg.MODEL.META_ARCHITECTURE} is no {args.kind} model")
+    cfg.MODEL.DEVICE = "cpu"
+    model = load_model(cfg)
+    folder = shipped.ROOT / args.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / shipped.CONFIG).write_text(shipped_config(cfg), encoding="utf-8")
+    path = folder / shipped.WEIGHTS
+    shipped.save_weights(model, path)
+    megabytes = path.stat().st_size / 1e6
+    if megabytes > args.max_megabytes:
+        path.unlink()
+        raise ValueError(f"the weights take {megabytes:.1f} MB, more than {args.max_megabytes:g}")
+    load_model(load_cfg(str(folder / shipped.CONFIG), ["MODEL.WEIGHTS", str(path)]))
+    _make_default(args.kind, args.name)
+    return path
+
+
+def _make_default(kind: str, name: str) -> None:
+    table = shipped.ROOT / shipped.TABLE
+    names = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
+    names = {**dict.fromkeys(KINDS, ""), **names, kind: name}
+    table.write_text(json.dumps(names) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 with a message on standard error."""
+    args = parse_args(argv)
+    try:
+        path = ship(args)
+    except (ValueError, KeyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if not (path.parent / shipped.CARD).is_file():
+        print(f"write its {shipped.CARD}: without it the model is not found")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
