@@ -15,11 +15,17 @@ TrackKey = tuple[str, str]  # (video_id, track_id)
 
 @dataclass(frozen=True)
 class TrackTruth:
-    """One person's labels: ``keypoints`` (N, K, 3), ``boxes`` (N, 4), ``labelled`` (N,) bool."""
+    """One person's labels: ``keypoints`` (N, K, 3), ``boxes`` (N, 4), ``labelled`` (N,) bool.
+
+    ``source_video`` is the video that this one is a shot of (itself where the dataset does not
+    tell), ``action`` what it shows ("" where the dataset does not tell).
+    """
 
     keypoints: np.ndarray
     boxes: np.ndarray
     labelled: np.ndarray
+    source_video: str
+    action: str
 
 
 def index_tracks(dataset_name: str, tracks: Iterable[dict]) -> dict[TrackKey, TrackTruth]:
@@ -37,6 +43,8 @@ def index_tracks(dataset_name: str, tracks: Iterable[dict]) -> dict[TrackKey, Tr
             np.array(track["keypoints"], np.float32),
             np.array(track["boxes"], np.float32),
             np.array(track["labelled"], bool),
+            str(track.get("source_video", track["video_id"])),
+            str(track.get("action", "")),
         )
     return truth
 

@@ -184,36 +184,3 @@ def auc_from_histogram(histogram: np.ndarray, total: int) -> float:
         return float("nan")
     share = 1.0 - (np.arange(len(histogram)) + 0.5) / len(histogram)
     return float((histogram * share).sum() / total)
-
-
-def bootstrap_interval(
-    hits_per_video: np.ndarray,
-    valid_per_video: np.ndarray,
-    seed: int = 0,
-    samples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of the overall PCK when whole videos are drawn with replacement.
-
-    Frames of a video resemble each other, so that an interval over frames would be far too narrow.
-
-    Args:
-        hits_per_video: (V,) counts.
-        valid_per_video: (V,) counts.
-        seed: of the draws.
-        samples: number of draws of V videos.
-        level: share of the draws inside the interval.
-
-    Returns:
-        (low, high) in percent; NaN with fewer than two videos that have a counted joint.
-    """
-    used = np.asarray(valid_per_video) > 0
-    hits, valid = np.asarray(hits_per_video)[used], np.asarray(valid_per_video)[used]
-    if len(valid) < 2:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    # How often each video is drawn, (samples, V): small even for a thousand videos.
-    weights = generator.multinomial(len(valid), np.full(len(valid), 1 / len(valid)), size=samples)
-    values = 100.0 * (weights @ hits) / (weights @ valid)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

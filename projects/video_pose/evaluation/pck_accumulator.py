@@ -1,6 +1,7 @@
 """Counts of one PCK protocol that add up over frames, videos and ranks; divided once, at the end.
 
-Shape letters: N frames, K joints, M thresholds, V videos (see pck.py for the coordinates).
+Shape letters: N frames, K joints, M thresholds (see pck.py for the coordinates). Intervals are over
+source videos, of which several videos may be shots.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from video_pose.evaluation import pck
+from video_pose.evaluation import bootstrap, pck
 
 # The groups whose mean is printed beside the overall figure (LSTM Pose Machines' table 2). Neck and
 # belly have groups of their own and are not in it.
@@ -48,6 +49,7 @@ class PCKAccumulator:
         # Fails here, not after hours of inference, if the skeleton lacks a joint.
         self._lengths(np.zeros((0, joints, 3)), np.zeros((0, 4)))
         self.videos: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # hits (M, K), counted (K,)
+        self.sources: dict[str, str] = {}  # of the videos
         self.histogram = np.zeros(pck.AUC_BINS, np.int64)
         self.frames = self.excluded_frames = self.missed_frames = 0
         self.uncounted_joints = 0
@@ -55,7 +57,12 @@ class PCKAccumulator:
         self._errors: list[np.ndarray] = []
 
     def add(
-        self, video_id: str, predictions: np.ndarray, keypoints: np.ndarray, boxes: np.ndarray
+        self,
+        video_id: str,
+        predictions: np.ndarray,
+        keypoints: np.ndarray,
+        boxes: np.ndarray,
+        source_video: str | None = None,
     ) -> None:
         """Score the frames of a video; call it as often as it takes, in any order.
 
@@ -64,6 +71,7 @@ class PCKAccumulator:
             predictions: (N, K, >= 2); NaN where nothing was predicted, which counts as missed.
             keypoints: ground truth (N, K, 3).
             boxes: ground truth (N, 4).
+            source_video: that the video is a shot of; None: it stands for itself.
 
         Raises:
             ValueError: the shapes disagree.
@@ -81,6 +89,7 @@ class PCKAccumulator:
         normalised = pck.normalised_distances(distances, lengths)
         hits = pck.count_hits(normalised, counted, self.protocol.thresholds)
         self._add_video(video_id, hits, counted.sum(axis=0, dtype=np.int64))
+        self.sources[video_id] = video_id if source_video is None else source_video
         self.histogram += pck.distance_histogram(normalised, counted, self.protocol.thresholds[0])
         self.frames += len(keypoints)
         usable = np.isfinite(lengths)
@@ -99,6 +108,7 @@ class PCKAccumulator:
             raise ValueError(f"cannot add counts of {theirs} to counts of {mine}")
         for video_id, (hits, counted) in other.videos.items():
             self._add_video(video_id, hits, counted)
+        self.sources.update(other.sources)
         self.histogram += other.histogram
         self.frames += other.frames
         self.excluded_frames += other.excluded_frames
@@ -110,9 +120,10 @@ class PCKAccumulator:
         """All results, PCK and AUC in percent, errors in px; NaN where nothing was counted.
 
         Keys without a "-" are the main ones (Detectron2's ``print_csv_format`` prints just these):
-        "PCK@0.2", its video-clustered 95 % interval "PCK@0.2_low" / "_high" and group mean
+        "PCK@0.2", its 95 % interval over source videos "PCK@0.2_low" / "_high" and group mean
         "PCK@0.2_groups", the other thresholds, "AUC", errors and counts. "PCK@0.2-wrist" is a
-        group, "PCK@0.2-left_wrist" a joint (joints at the protocol's own threshold only).
+        group, "PCK@0.2-left_wrist" a joint and "PCK@0.2-left_wrist_low" / "_high" its interval
+        (joints at the protocol's own threshold only).
         """
         hits, counted = self.totals()
         result: dict[str, float] = {}
@@ -124,9 +135,7 @@ class PCKAccumulator:
             by_group = {group: self._group(hits[row], counted, group) for group in self.groups}
             result[f"{name}_groups"] = _mean([by_group[g] for g in MEAN_GROUPS if g in by_group])
             result.update({f"{name}-{group}": value for group, value in by_group.items()})
-        main = self.protocol.metric()
-        for index, joint in enumerate(self.joint_names):
-            result[f"{main}-{self.joint_label(joint)}"] = _percent(hits[0, index], counted[index])
+        result.update(self._joint_metrics(hits[0], counted))
         result["AUC"] = 100.0 * pck.auc_from_histogram(self.histogram, int(counted.sum()))
         return {**result, **self._error_metrics(), **self._count_metrics(counted)}
 
@@ -146,11 +155,22 @@ class PCKAccumulator:
         return hits, counted
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
-        """Bootstrap interval over videos of the overall PCK at the protocol's own threshold."""
+        """Bootstrap interval of the overall PCK at the protocol's own threshold, in percent."""
+        hits, counted = self.source_totals()
+        low, high = bootstrap.share_interval(hits.sum(axis=1), counted.sum(axis=1), seed)
+        return float(low), float(high)
+
+    def source_totals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hits at the protocol's own threshold and counted joints of each source video, (V, K)."""
         # Sorted, so that the draws do not depend on the order of processing.
-        videos = [self.videos[video_id] for video_id in sorted(self.videos)]
-        hits = np.array([h[0].sum() for h, _ in videos], np.int64)
-        return pck.bootstrap_interval(hits, np.array([c.sum() for _, c in videos], np.int64), seed)
+        names = sorted(set(self.sources.values()))
+        hits = np.zeros((len(names), len(self.joint_names)), np.int64)
+        counted = np.zeros_like(hits)
+        for video_id, (video_hits, video_counted) in self.videos.items():
+            row = names.index(self.sources[video_id])
+            hits[row] += video_hits[0]
+            counted[row] += video_counted
+        return hits, counted
 
     def _lengths(self, keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         return pck.reference_lengths(
@@ -168,6 +188,16 @@ class PCKAccumulator:
         if self.protocol.pairs_averaged:
             return _mean([_percent(hits[i], counted[i]) for i in members])
         return _percent(hits[members].sum(), counted[members].sum())
+
+    def _joint_metrics(self, hits: np.ndarray, counted: np.ndarray) -> dict[str, float]:
+        """Each joint's PCK from (K,) counts, and its interval."""
+        low, high = bootstrap.share_interval(*self.source_totals())
+        result = {}
+        for index, joint in enumerate(self.joint_names):
+            key = f"{self.protocol.metric()}-{self.joint_label(joint)}"
+            result[key] = _percent(hits[index], counted[index])
+            result[f"{key}_low"], result[f"{key}_high"] = float(low[index]), float(high[index])
+        return result
 
     def _error_metrics(self) -> dict[str, float]:
         errors = np.concatenate([np.zeros(0, np.float32), *self._errors]).astype(np.float64)

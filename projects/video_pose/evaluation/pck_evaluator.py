@@ -188,7 +188,9 @@ class PCKEvaluator(DatasetEvaluator):
     ) -> None:
         truth = self._truth[key]
         for accumulator in accumulators.values():
-            accumulator.add(key[0], rows, truth.keypoints[frames], truth.boxes[frames])
+            accumulator.add(
+                key[0], rows, truth.keypoints[frames], truth.boxes[frames], truth.source_video
+            )
 
     def _complete(
         self,

@@ -6,6 +6,8 @@ Arrays only (no pickle); M rows in the dataset's order of tracks, then of frames
     ground_truth   float32 (M, K, 3)  x, y, v
     boxes          float32 (M, 4)     XYXY
     video_ids, track_ids  str (M,)
+    source_videos  str (M,)           the video that this one is a shot of; may be missing: itself
+    actions        str (M,)           "" where the dataset names none; may be missing
     frame_indices  int64 (M,)
     joint_names    str (K,)
     dataset_name   str ()
@@ -31,7 +33,7 @@ def write_predictions(
 ) -> None:
     """Write all labelled frames; an existing file is replaced at once or not at all."""
     joints = len(joint_names)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in _COLUMNS}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_COLUMNS, *_OPTIONAL)}
     for key, labels in truth.items():
         frames = np.flatnonzero(labels.labelled)
         rows = np.full((len(labels.labelled), joints, 3), np.nan, np.float32)
@@ -43,6 +45,8 @@ def write_predictions(
         columns["boxes"].append(labels.boxes[frames])
         columns["video_ids"].append(np.full(len(frames), key[0]))
         columns["track_ids"].append(np.full(len(frames), key[1]))
+        columns["source_videos"].append(np.full(len(frames), labels.source_video))
+        columns["actions"].append(np.full(len(frames), labels.action))
         columns["frame_indices"].append(frames.astype(np.int64))
     arrays = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +62,7 @@ def write_predictions(
 
 
 def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a predictions file.
+    """The arrays of a predictions file; those that may be missing are filled in.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +72,11 @@ def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
         missing = [n for n in (*_COLUMNS, "joint_names", "dataset_name") if n not in stored.files]
         if missing:
             raise ValueError(f"{path}: arrays {missing} are missing, it has {stored.files}")
-        return {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files}
+    arrays.setdefault("source_videos", arrays["video_ids"])
+    arrays.setdefault("actions", np.full(len(arrays["video_ids"]), ""))
+    return arrays
 
 
 _COLUMNS = ("predictions", "ground_truth", "boxes", "video_ids", "track_ids", "frame_indices")
+_OPTIONAL = ("source_videos", "actions")

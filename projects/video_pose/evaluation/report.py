@@ -52,7 +52,7 @@ def format_report(
     parts.append(
         f"floor: the median pose of {facts.floor_source}, placed in each ground-truth box. A "
         "result close to it shows that boxes are known, not poses.\n"
-        "95 %: bootstrap over whole videos. groups: mean of the groups "
+        "95 %: bootstrap over whole source videos. groups: mean of the groups "
         f"{', '.join(MEAN_GROUPS)} (those that the dataset has). AUC: area from 0 to the first "
         "threshold. Errors in px of the original image, over counted joints that were predicted."
     )
@@ -78,8 +78,10 @@ def protocol_sentence(
         f"{thresholds}{unit}; reference length: {protocol.reference}; "
         f"{_VISIBILITY.get(facts.min_visibility, facts.min_visibility)} of "
         f"{len(accumulator.joint_names)} joints; {values['frames']:.0f} labelled frames of "
-        f"{len(accumulator.videos)} videos, {values['joints']:.0f} joints counted; pixels of the "
-        f"original image.\n" + "; ".join(exclusions) + "."
+        f"{len(accumulator.videos)} videos ({len(set(accumulator.sources.values()))} source "
+        f"videos), {values['joints']:.0f} joints counted; pixels of the original image.\n"
+        + "; ".join(exclusions)
+        + "."
     )
 
 
@@ -94,7 +96,7 @@ def _groups(
         for label, source in ((name, values), (f"{name} floor", floor)):
             interval, tail = "", ["", "", ""]
             if index == 0:
-                interval = f"{number(source[name + '_low'])} - {number(source[name + '_high'])}"
+                interval = interval_text(source[f"{name}_low"], source[f"{name}_high"])
                 keys = ("AUC", "mean_error_px", "median_error_px")
                 tail = [number(source[key]) for key in keys]
             cells = [number(source[f"{name}-{group}"]) for group in groups]
@@ -111,9 +113,11 @@ def _joints(
     headers, columns = ["joint"], []
     for accumulator, values, floor in zip(accumulators, metrics, floors):
         main = accumulator.protocol.metric()
-        headers += [f"{accumulator.protocol.name} {main}", "floor"]
-        labels = [accumulator.joint_label(name) for name in accumulator.joint_names]
-        columns += [[number(source[f"{main}-{n}"]) for n in labels] for source in (values, floor)]
+        headers += [f"{accumulator.protocol.name} {main}", "95 %", "floor"]
+        keys = [f"{main}-{accumulator.joint_label(name)}" for name in accumulator.joint_names]
+        columns.append([number(values[key]) for key in keys])
+        columns.append([interval_text(values[f"{k}_low"], values[f"{k}_high"]) for k in keys])
+        columns.append([number(floor[key]) for key in keys])
     names = accumulators[0].joint_names if accumulators else []
     return _table([list(row) for row in zip(names, *columns)], headers)
 
@@ -121,6 +125,11 @@ def _joints(
 def number(value: float) -> str:
     """One decimal; "nan" where nothing was counted."""
     return "nan" if math.isnan(value) else f"{value:.1f}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """Both bounds with one decimal."""
+    return f"{number(low)} - {number(high)}"
 
 
 def _table(rows: list[list[str]], headers: list[str]) -> str:

@@ -122,16 +122,3 @@ def test_auc() -> None:
     assert histogram.sum() == 2
     assert pck.auc_from_histogram(histogram, 3) == pytest.approx(0.5, abs=1 / pck.AUC_BINS)
     assert np.isnan(pck.auc_from_histogram(histogram * 0, 0))
-
-
-def test_bootstrap_interval_is_clustered_by_video() -> None:
-    # Ten videos, five all right and five all wrong: a draw's PCK is 10 times a binomial(10, .5)
-    # count, whose 2.5 % and 97.5 % quantiles are 2 and 8. Frames would give about 47 - 53.
-    hits, valid = np.array([100] * 5 + [0] * 5), np.full(10, 100)
-    low, high = pck.bootstrap_interval(hits, valid, seed=0)
-    assert (low, high) == (20.0, 80.0)
-    assert pck.bootstrap_interval(hits, valid, seed=0) == (low, high)
-    assert np.isnan(pck.bootstrap_interval(hits[:1], valid[:1])).all()
-    # Videos without a counted joint change nothing.
-    more = pck.bootstrap_interval(np.append(hits, [0]), np.append(valid, [0]), seed=0)
-    assert more == (low, high)

@@ -133,6 +133,25 @@ def test_ranks_and_order_do_not_change_the_result() -> None:
     assert one.metrics()["PCK@0.2_low"] < one.metrics()["PCK@0.2"] < one.metrics()["PCK@0.2_high"]
 
 
+def test_shots_of_one_source_video_are_drawn_together() -> None:
+    apart, together = _accumulator(), _accumulator()
+    for number in range(12):
+        # Every third video is wrong in all joints, the others are right.
+        frame = _frame([0 if number % 3 else 50] * 4, [2] * 4)
+        apart.add(f"v{number}", *frame, BOX)
+        together.add(f"v{number}", *frame, BOX, source_video=f"source {number % 2}")
+    # Two sources with four right videos of six each: any draw gives the same.
+    assert together.interval() == pytest.approx((200 / 3, 200 / 3))
+    low, high = apart.interval()
+    assert low < 50 and high > 80
+    metrics = together.metrics()
+    assert metrics["PCK@0.2-neck_low"] == pytest.approx(200 / 3)
+    assert apart.metrics()["PCK@0.2-neck_low"] == pytest.approx(low)
+    merged = _accumulator()
+    merged.merge(together)
+    assert merged.interval() == together.interval()
+
+
 def test_inputs_are_not_changed() -> None:
     arrays = _random(0, 3)
     copies = [array.copy() for array in arrays]

@@ -66,7 +66,7 @@ def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[st
     batch = [clip(near, [0, 1, 2], padding=2), clip(far, [0])]
     evaluator.process(batch, [predict(near, batch[0], 8), predict(far, batch[1], 20)])
     results = evaluator.evaluate()
-    assert list(results) == ["keypoints_pck_bbox", "keypoints_pck_torso"]
+    assert [*results] == ["keypoints_pck_bbox", "keypoints_pck_torso"]
     # By the box: 8 and 20 are .08 and .2 of 100. By the torso: .2 and .5 of 40.
     box, torso = results.values()
     assert (box["PCK@0.2"], box["PCK@0.1"], box["PCK@0.05"]) == (100, 75, 0)
@@ -74,7 +74,7 @@ def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[st
     assert torso["PCK@0.2-left_wrist"] == torso["PCK@0.2-wrist"] == 75
     assert torso["PCK@0.2_groups"] == 75
     assert box["mean_error_px"] == pytest.approx(11) and box["median_error_px"] == 8
-    assert box["frames"] == 4 and box["missed_frames"] == 0
+    assert (box["frames"], box["missed_frames"]) == (4, 0)
     # All poses are the same: the constant pose is right.
     assert box["floor_PCK@0.2"] == 100
 
@@ -249,8 +249,7 @@ def test_nothing_labelled_is_nan_and_said(
     evaluator = PCKEvaluator(register("pck_empty_test", [track]), joints)
     give(evaluator, track, [0, 1])
     with caplog.at_level(logging.WARNING):
-        results = evaluator.evaluate()
-    assert np.isnan(results["keypoints_pck_bbox"]["PCK@0.2"])
+        assert np.isnan(evaluator.evaluate()["keypoints_pck_bbox"]["PCK@0.2"])
     assert "no joint was counted" in caplog.text
 
 
@@ -271,7 +270,7 @@ def test_with_detectron2s_functions_and_files(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    track = make_track("café!", "0", 3)
+    track = {**make_track("café!", "0", 3), "source_video": "film", "action": "run"}
     evaluator = PCKEvaluator(
         register("pck_detectron_test", [track]), joints, output_dir=str(tmp_path / "out")
     )
@@ -283,8 +282,8 @@ def test_with_detectron2s_functions_and_files(
     results = inference_on_dataset(Model(), [[clip(track, [0, 1])], [clip(track, [2])]], evaluator)
     with caplog.at_level(logging.INFO, logger="detectron2"):
         print_csv_format(results)
-    printed = [r.message for r in caplog.records if r.name.endswith("testing")]
-    assert "PCK@0.2,PCK@0.2_low" in str(printed) and "wrist" not in str(printed)
+    printed = str([r.message for r in caplog.records if r.name.endswith("testing")])
+    assert "PCK@0.2,PCK@0.2_low" in printed and "wrist" not in printed
     cfg = get_cfg()
     cfg.TEST.EXPECTED_RESULTS = [["keypoints_pck_bbox", "PCK@0.2-wrist", 100.0, 0.1]]
     assert verify_results(cfg, results)
@@ -293,8 +292,9 @@ def test_with_detectron2s_functions_and_files(
         verify_results(cfg, results)
     stored = read_predictions(tmp_path / "out" / "predictions.npz")
     assert (set(stored["video_ids"]), [*stored["frame_indices"]]) == ({"café!"}, [0, 1, 2])
+    assert (set(stored["source_videos"]), set(stored["actions"])) == ({"film"}, {"run"})
     np.testing.assert_array_equal(stored["ground_truth"], track["keypoints"])
     np.testing.assert_allclose(stored["predictions"][..., 0], track["keypoints"][..., 0] + 10)
-    report = (tmp_path / "out" / "pck.txt").read_text(encoding="utf-8")
-    words = ("longer side", "PCK@0.2 floor", "pck_detectron_test", "3 labelled frames")
-    assert [word for word in words if word not in report] == []
+    report = (tmp_path / "out/pck.txt").read_text("utf-8")
+    words = ("longer side", "PCK@0.2 floor", "pck_detectron_test", "of 1 videos (1 source")
+    assert all(word in report for word in words)

@@ -83,7 +83,7 @@ def _jhmdb_subsets(prefix: str, folder: str, split: int, *split_dirs: str) -> di
 
 
 def register_builtin() -> None:
-    """Register every built-in dataset and its frames that are not yet (a reload changes nothing)."""
+    """Register the built-in datasets and their frames that are not yet; reloads change nothing."""
     for name, split in builtin_splits().items():
         if name in DatasetCatalog.list():
             continue

@@ -73,7 +73,8 @@ def make_track(
         boxes: (N, 4).
         image_ids: (N,).
         track_id: the person.
-        extra: ``action``, ``source_video`` (of which the video is one shot) or ``masks``; a value of None is left out.
+        extra: ``action``, ``source_video`` (of which the video is one shot) or ``masks``; a value
+            of None is left out.
     """
     frames = source["file_names"] if "file_names" in source else source["frame_numbers"]
     lengths = [len(frames), len(keypoints), len(boxes), len(image_ids)]
