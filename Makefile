@@ -34,8 +34,8 @@ $(PY):
 $(STAMP): setup.py tools/install_detectron2.py | $(PY)
 	$(PY) -m pip install "setuptools>=77.0.3,<81" wheel
 	$(PY) -c "import torch, torchvision" 2>/dev/null || $(PY) -m pip install --force-reinstall $(TORCH_INDEX) "torch>=2.6" torchvision
-	$(PY) -c "import cv2" 2>/dev/null || $(PY) -m pip install opencv-python-headless
 	$(PY) -m pip install --editable ".[dev]"
+	$(PY) -c "import cv2" 2>/dev/null || $(PY) -m pip install --force-reinstall --no-deps opencv-python-headless
 	$(PY) tools/install_detectron2.py
 	-$(PY) -m pip check
 	touch $(STAMP)

@@ -34,6 +34,12 @@ DETECTRON2_NEEDS = [
     "yacs>=0.1.8",
 ]
 
+EXPORT = ["onnx", "onnxscript", "onnxruntime"]
+PARQUET = ["pyarrow"]
+# ByteTrack. It asks for opencv-python by name: `make setup` lays the headless distribution over it
+# where the system lacks the graphics libraries that opencv-python loads.
+TRACK = ["trackers>=2.6"]
+
 setup(
     name="video-pose-detectron2",
     version="0.1.0",
@@ -54,13 +60,20 @@ setup(
         "scipy",  # MATLAB files up to version 7
     ],
     extras_require={
-        # The one place where formatter, linter and type checker are pinned.
-        "dev": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1"],
-        "export": ["onnx", "onnxscript", "onnxruntime"],
-        "parquet": ["pyarrow"],
-        # ByteTrack. It asks for opencv-python, which then lies over opencv-python-headless where
-        # that is installed: the same module, but it needs the system's graphics libraries.
-        "track": ["trackers>=2.6"],
+        # What the tests need to run in full, and the one place where formatter, linter and type
+        # checker are pinned. The newest Python has no onnxruntime for a while.
+        "dev": [
+            *TRACK,
+            *PARQUET,
+            *EXPORT[:-1],
+            f"{EXPORT[-1]}; python_version < '3.15'",
+            "pytest>=8",
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+        ],
+        "export": EXPORT,
+        "parquet": PARQUET,
+        "track": TRACK,
     },
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.
     # video_pose loads them by this name and so knows no model.

@@ -64,7 +64,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     add("--detector-opts", nargs="+", default=[], metavar="KEY VALUE", help="of its config")
     add("--detect-every", type=int, default=1, metavar="N", help="frames between detections")
-    add("--tracker", choices=TRACKERS, default="bytetrack", help="default bytetrack")
+    add(
+        "--tracker", choices=TRACKERS, default="auto",
+        help="auto (default): ByteTrack where its package is installed (extra track), else iou",
+    )  # fmt: skip
     add("--max-missed", type=float, default=1.0, metavar="S", help="memory of lost people, seconds")
     add("--cut-threshold", type=float, default=0.2, help="0 to 1; 0 never restarts (default .2)")
     add("--smooth", action="store_true", help="One-Euro smoothing of the joints")

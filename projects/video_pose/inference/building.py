@@ -20,7 +20,7 @@ from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
 from video_pose.inference.rcnn import PersonRCNN
-from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.shipped import default_detector, is_shipped, load_weights
 from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -116,6 +116,15 @@ def load_tracker(settings: PredictorSettings) -> Tracker:
     )
 
 
+def load_detector(cfg: CfgNode, settings: PredictorSettings) -> PersonRCNN:
+    """The people's detector of ``cfg``, with the weak detections that a tracker wants as well.
+
+    Raises:
+        ValueError: it has no class "person".
+    """
+    return PersonRCNN.from_cfg(cfg, load_model(cfg), min(WEAK_SCORE, settings.min_score))
+
+
 def choose_detector(settings: PredictorSettings, region: str) -> PredictorSettings:
     """``settings`` with the package's detector where one is wanted and none is named.
 
@@ -156,13 +165,14 @@ def load_people(settings: PredictorSettings) -> People:
     cfg = load_cfg(settings.detector, settings.detector_options)
     if is_recurrent(cfg):
         raise ValueError(f"detector {settings.detector}: it detects nobody, it is a pose model")
-    detector = PersonRCNN.from_cfg(cfg, load_model(cfg), settings.min_score)
+    detector = load_detector(cfg, settings)
     return DetectedPeople(
         detector,
         tracker,
         every=settings.detect_every,
         max_missed=settings.max_missed,
         min_score=settings.min_pose_score,
+        sure_score=settings.min_score,
     )
 
 

@@ -138,7 +138,7 @@ class DetectedPeople:
     """Several people: a detector every n frames, a tracker, and the poses' extents in between.
 
     * A new track begins with a fresh memory on the frame on which the tracker confirms it. While a
-      detection awaits confirmation, the detector also runs on the next frame.
+      sure detection awaits confirmation, the detector also runs on the next frame.
     * Between detections a person is looked for in the last pose's extent, as long as its mean score
       is at least ``min_score``; else the person counts as lost until a detection matches again.
     * A lost person has no row in the output, and the memory stands still. Found again within
@@ -158,17 +158,20 @@ class DetectedPeople:
         max_missed: float = 1.0,
         margin: float = 1.2,
         min_score: float = 0.1,
+        sure_score: float = 0.5,
     ) -> None:
         """
         Args:
             every: frames between two detections, >= 1.
             max_missed: seconds.
             margin: factor on a pose's extent.
+            sure_score: of a detection that the tracker can begin a track with.
         """
         if every < 1:
             raise ValueError(f"a detection every {every} frames: expected 1 or more")
         self._detector, self._tracker, self._every = detector, tracker, every
         self._max_missed, self._margin, self._min_score = max_missed, margin, min_score
+        self._sure_score = sure_score
         self._tracks: dict[int, _Track] = {}
         self._due = 0
 
@@ -199,7 +202,8 @@ class DetectedPeople:
             for number, track in self._tracks.items()
             if frame.time - track.seen <= self._max_missed
         }
-        self._due = frame.index + (1 if (ids < 0).any() else self._every)
+        awaited = ((ids < 0) & (scores >= self._sure_score)).any()
+        self._due = frame.index + (1 if awaited else self._every)
 
     def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
         for person, pose in zip(people, keypoints, strict=True):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from video_pose.inference.trackers import TRACKERS
 
+# ByteTrack's: a hidden person's detections are weak, and still better than none.
+WEAK_SCORE = 0.1
 REGIONS = ("frame", "box", "pose", "detector")
 
 
@@ -24,8 +26,10 @@ class PredictorSettings:
             that was trained on people's boxes, where neither region nor box is given.
         detector_options: keys and values that override the detector's config, such as its weights.
         detect_every: frames between two detections; the last pose's extent serves in between.
-        tracker: "bytetrack" (package ``trackers``) or "iou" (built in).
-        min_score: of detections.
+        tracker: "bytetrack" (package ``trackers``), "iou" (built in), or "auto": ByteTrack where
+            its package is installed, else "iou", with a line in the log.
+        min_score: of a detection that makes a person known; one that is known may be followed by
+            weaker detections, down to `WEAK_SCORE`.
         min_pose_score: a pose with a lower mean score counts as lost.
         max_missed: seconds that a lost person is remembered.
         cut_threshold: see `CutDetector`; 0 never restarts at a cut.
@@ -43,7 +47,7 @@ class PredictorSettings:
     detector: str = ""
     detector_options: tuple[str, ...] = ()
     detect_every: int = 1
-    tracker: str = "bytetrack"
+    tracker: str = "auto"
     min_score: float = 0.5
     min_pose_score: float = 0.1
     max_missed: float = 1.0

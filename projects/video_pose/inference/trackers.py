@@ -6,12 +6,15 @@ Shape letters: D detections, M tracks. Boxes are XYXY, image pixels.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-TRACKERS = ("bytetrack", "iou")
+logger = logging.getLogger(__name__)
+
+TRACKERS = ("auto", "bytetrack", "iou")
 # The velocity of a box is averaged over about two updates.
 _VELOCITY_GAIN = 0.5
 
@@ -30,8 +33,9 @@ def build_tracker(name: str, *, min_score: float, max_missed_seconds: float) -> 
     """The tracker of that name.
 
     Args:
-        name: "bytetrack" (package ``trackers``) or "iou" (built in).
-        min_score: a detection needs it to begin a track.
+        name: "bytetrack" (package ``trackers``), "iou" (built in), or "auto": ByteTrack where its
+            package is installed, else the built-in one, which a line in the log then says.
+        min_score: a detection needs it to begin a track; weaker ones only continue one.
         max_missed_seconds: a person who is not found for longer is forgotten.
 
     Raises:
@@ -39,9 +43,15 @@ def build_tracker(name: str, *, min_score: float, max_missed_seconds: float) -> 
     """
     if name not in TRACKERS:
         raise ValueError(f"tracker {name!r}: choose from {', '.join(TRACKERS)}")
-    if name == "iou":
+    installed = importlib.util.find_spec("trackers") is not None
+    if name == "auto" and not installed:
+        logger.warning(
+            "ByteTrack's package trackers is not installed: the built-in tracker 'iou' gives "
+            "people their numbers"
+        )
+    if name == "iou" or (name == "auto" and not installed):
         return IoUTracker(min_score=min_score, max_missed_seconds=max_missed_seconds)
-    if importlib.util.find_spec("trackers") is None:
+    if not installed:
         raise ValueError(
             "tracker 'bytetrack' needs the package trackers: pip install trackers, or choose the "
             "built-in tracker 'iou'"
@@ -52,8 +62,9 @@ def build_tracker(name: str, *, min_score: float, max_missed_seconds: float) -> 
 class IoUTracker:
     """Hungarian matching on the overlap with boxes that move on at constant velocity.
 
-    For people who are found again after a gap, the box is extrapolated over the gap; the velocity
-    carries two people through a crossing in which their boxes change places.
+    Detections of ``min_score`` are matched first; weaker ones may continue the tracks that are
+    left, and begin none. For people who are found again after a gap, the box is extrapolated over
+    the gap; the velocity carries two people through a crossing in which their boxes change places.
     """
 
     def __init__(
@@ -78,17 +89,28 @@ class IoUTracker:
         elapsed = (time - self._seen)[:, None]
         predicted = self._boxes + self._velocity * elapsed
         overlap = pairwise_iou(predicted, boxes)
-        rows, columns = linear_sum_assignment(-overlap)
-        good = overlap[rows, columns] >= self.min_iou
-        rows, columns = rows[good], columns[good]
+        strong = np.asarray(scores).reshape(-1) >= self.min_score
         ids = np.full(len(boxes), -1, np.int64)
-        ids[columns] = self._ids[rows]
-        self._move(rows, boxes[columns], time)
-        new = np.flatnonzero((ids < 0) & (np.asarray(scores) >= self.min_score))
+        free = np.ones(len(predicted), bool)
+        for group in (strong, ~strong):
+            rows, columns = self._match(overlap, free, group)
+            ids[columns], free[rows] = self._ids[rows], False
+            self._move(rows, boxes[columns], time)
+        new = np.flatnonzero((ids < 0) & strong)
         ids[new] = self._next_id + np.arange(len(new))
         self._next_id += len(new)
         self._append(ids[new], boxes[new], time)
         return ids
+
+    def _match(
+        self, overlap: np.ndarray, free: np.ndarray, group: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tracks (of those ``free``) and detections (of the ``group``) that belong together."""
+        tracks, detections = np.flatnonzero(free), np.flatnonzero(group)
+        part = overlap[np.ix_(tracks, detections)]
+        rows, columns = linear_sum_assignment(-part)
+        good = part[rows, columns] >= self.min_iou
+        return tracks[rows[good]], detections[columns[good]]
 
     def _move(self, rows: np.ndarray, boxes: np.ndarray, time: float) -> None:
         elapsed = np.maximum(time - self._seen[rows], 1e-3)[:, None]

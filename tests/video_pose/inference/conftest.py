@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.inference.backend import TorchBackend
+from video_pose.inference.trackers import Tracker, build_tracker
 
 SIZE = (64, 128)  # height, width
 BITS = 8
@@ -119,3 +120,10 @@ def build_backend() -> Callable[[CfgNode], TorchBackend]:
         return TorchBackend(model)
 
     return make
+
+
+@pytest.fixture(params=["iou", "bytetrack"])
+def tracker(request: pytest.FixtureRequest) -> Tracker:
+    if request.param == "bytetrack":
+        pytest.importorskip("trackers")
+    return build_tracker(request.param, min_score=0.5, max_missed_seconds=0.4)

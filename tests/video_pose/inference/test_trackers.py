@@ -1,0 +1,111 @@
+"""Trackers on boxes with known answers: the built-in one, and ByteTrack where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.trackers import (
+    ByteTracker,
+    IoUTracker,
+    Tracker,
+    build_tracker,
+    pairwise_iou,
+)
+
+
+def box(x: float, y: float = 50.0, width: float = 20.0, height: float = 40.0) -> list[float]:
+    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def test_overlap_by_hand() -> None:
+    """Squares of side 2, one shifted by (1, 1): 1 shared of 4 + 4 - 1 = 7."""
+    a = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], np.float64)
+    b = np.array([[1, 1, 3, 3], [0, 0, 2, 2]], np.float64)
+    np.testing.assert_allclose(pairwise_iou(a, b), [[1 / 7, 1], [0, 0]])
+    assert pairwise_iou(np.zeros((0, 4)), b).shape == (0, 2)
+
+
+def test_numbers_are_kept_through_a_crossing(tracker: Tracker) -> None:
+    """Two people walk through each other at 5 px a frame; for three frames one hides the other."""
+    seen: list[set[tuple[int, int]]] = []
+    for i in range(30):
+        right, left = 30 + 5 * i, 175 - 5 * i
+        boxes = [box(right), box(left)] if i % 2 else [box(left), box(right)]
+        who = [0, 1] if i % 2 else [1, 0]
+        if 13 <= i <= 15:  # the one who walks to the left is hidden
+            place = who.index(1)
+            del boxes[place], who[place]
+        ids = tracker.update(np.array(boxes), np.full(len(boxes), 0.9), i / 25)
+        if i > 1:
+            seen.append({(person, int(number)) for person, number in zip(who, ids)})
+    pairs = set().union(*seen)
+    assert len(pairs) == 2 and {number for _, number in pairs} != {-1}
+    assert len({number for _, number in pairs}) == 2
+
+
+def test_a_lost_person_is_found_again_within_the_time(tracker: Tracker) -> None:
+    """Standing still; away for 0.32 s is the same person, for 0.8 s another."""
+    times = [0, 0.04, 0.08, 0.4, 0.44, 1.24, 1.28]
+    ids = []
+    for time in times:
+        ids.append(tracker.update(np.array([box(50)]), np.array([0.9]), time)[0])
+        if time in (0.08, 0.44):  # nobody for a while
+            for gap in (0.1, 0.2, 0.3) if time == 0.08 else (0.6, 0.8, 1.0, 1.2):
+                assert len(tracker.update(np.zeros((0, 4)), np.zeros(0), gap)) == 0
+    assert ids[1] == ids[2] == ids[3] == ids[4] >= 0
+    assert ids[6] >= 0 and ids[6] != ids[4]
+
+
+def test_numbers_are_not_used_again_after_a_cut(tracker: Tracker) -> None:
+    first = [tracker.update(np.array([box(50)]), np.array([0.9]), t / 25)[0] for t in range(3)]
+    tracker.reset()
+    second = [tracker.update(np.array([box(50)]), np.array([0.9]), t / 25)[0] for t in range(3, 6)]
+    assert set(first) & set(second) - {-1} == set()
+
+
+def test_weak_detections_begin_no_track(tracker: Tracker) -> None:
+    for i in range(4):
+        assert tracker.update(np.array([box(50)]), np.array([0.3]), i / 25).tolist() == [-1]
+
+
+def test_weak_detections_continue_a_track(tracker: Tracker) -> None:
+    """Somebody half hidden: weak on frames 4 to 9. A weak double of frame 12 is nobody."""
+    ids = []
+    for i in range(14):
+        score = 0.2 if 4 <= i <= 9 else 0.9
+        boxes = [box(50 + i), *([box(51 + i)] if i == 12 else [])]
+        scores = [score, *([0.2] if i == 12 else [])]
+        ids.append(tracker.update(np.array(boxes), np.array(scores), i / 25).tolist())
+    assert {number for frame_ids in ids[2:] for number in frame_ids[:1]} == {ids[2][0]}
+    assert ids[2][0] >= 0 and ids[12][1] == -1
+
+
+def test_a_strong_detection_comes_before_a_weak_double() -> None:
+    """The weak box overlaps the track wholly; the strong one, by 15 / 25, has it all the same."""
+    tracker = IoUTracker(min_score=0.5)
+    assert tracker.update(np.array([box(50)]), np.array([0.9]), 0).tolist() == [0]
+    boxes = np.array([box(50), box(55)])
+    assert tracker.update(boxes, np.array([0.2, 0.9]), 0.04).tolist() == [-1, 0]
+
+
+def test_an_unknown_tracker_and_an_absent_package(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="'deepsort'.*auto, bytetrack, iou"):
+        build_tracker("deepsort", min_score=0.5, max_missed_seconds=1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install trackers"):
+        build_tracker("bytetrack", min_score=0.5, max_missed_seconds=1)
+    assert caplog.text == ""
+    assert isinstance(build_tracker("auto", min_score=0.5, max_missed_seconds=1), IoUTracker)
+    assert "trackers is not installed: the built-in tracker 'iou'" in caplog.text
+
+
+def test_bytetrack_is_the_default_where_it_is_installed() -> None:
+    pytest.importorskip("trackers")
+    chosen = build_tracker(PredictorSettings().tracker, min_score=0.5, max_missed_seconds=1)
+    assert isinstance(chosen, ByteTracker)
