@@ -163,6 +163,10 @@ class LSTMPoseMachine(VideoPoseNet):
     ) -> dict[str, tuple[Tensor, float]]:
         return {"initial": (first_state.heatmaps[:, None], 1.0)}
 
+    def fold(self) -> None:
+        super().fold()
+        self.cell = self.cell.merged()
+
     def lr_factors(self) -> dict[str, float]:
         """Factors on the learning rate of the parameters whose names begin so."""
         return {"convnet1.": self.convnet1_lr_factor}

@@ -106,6 +106,10 @@ class UniPose(VideoPoseNet):
     def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
         return features, NoMemory(state.fresh * 0)
 
+    def fold(self) -> None:
+        super().fold()
+        self.wasp = self.wasp.folded()
+
     def channel_labels(self, joint_names: list[str]) -> dict[str, dict[int, list[str]]]:
         labels = self.codec.channel_labels(joint_names)
         return {"decoder.predict.weight": {0: labels}, "decoder.predict.bias": {0: labels}}

@@ -16,7 +16,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from unipose_lstm.unipose import UniPose
-from video_pose.modeling.conv_lstm import ConvLSTMCell, FirstFrameCell
+from video_pose.modeling.conv_lstm import ConvLSTMCell, FirstFrameCell, FirstFrameGates, GatedCell
 from video_pose.modeling.heatmap_head import HeatmapHead
 
 FORMS = ("paper", "released")
@@ -61,8 +61,8 @@ class UniPoseLSTM(UniPose):
         if (form == "released") != (first_cell is not None):
             raise ValueError("the released form, and it alone, has a first-frame cell")
         self.form = form
-        self.cell = cell
-        self.first_cell = first_cell
+        self.cell: GatedCell = cell
+        self.first_cell: FirstFrameGates | None = first_cell
         self.head = head
         self.residual = residual
         self.decoder_loss_weight = decoder_loss_weight
@@ -144,6 +144,12 @@ class UniPoseLSTM(UniPose):
     ) -> dict[str, tuple[Tensor, float]]:
         weight = self.decoder_loss_weight
         return {"decoder": (features, weight)} if weight > 0 else {}
+
+    def fold(self) -> None:
+        super().fold()
+        self.cell = self.cell.merged()
+        if self.first_cell is not None:
+            self.first_cell = self.first_cell.merged()
 
     def channel_labels(self, joint_names: list[str]) -> dict[str, dict[int, list[str]]]:
         maps = self.codec.channel_labels(joint_names)

@@ -92,3 +92,48 @@ class WASP(nn.Module):
         pooled = self.pool(features.mean(dim=(2, 3), keepdim=True))
         outputs.append(pooled.expand(-1, -1, *features.shape[-2:]))
         return self.dropout(self.project(torch.cat(outputs, 1)))
+
+    def folded(self) -> FoldedWASP:
+        """What computes the same at inference, with its linear 1x1 convolutions as one."""
+        return FoldedWASP(self)
+
+
+class FoldedWASP(nn.Module):
+    """WASP at inference: P_k S S of branch k is one matrix, and a pooled vector stays one.
+
+    The projection P of the concatenation is a sum over its parts, and all maps of the pooled part
+    are constant: it is projected as a vector per image and added.
+
+    Args:
+        wasp: its modules are shared.
+    """
+
+    @torch.no_grad()
+    def __init__(self, wasp: WASP) -> None:
+        super().__init__()
+        self.branches, self.pool = wasp.branches, wasp.pool
+        self.norm, self.activation = wasp.project.norm, wasp.project.activation
+        shared = wasp.shared.weight[:, :, 0, 0]
+        *parts, pooled = wasp.project.weight[:, :, 0, 0].split(shared.shape[0], dim=1)
+        weight = torch.cat([part @ shared @ shared for part in parts], 1)
+        self.project = _pointwise(weight, wasp.project.bias)
+        self.project_pooled = _pointwise(pooled, None)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (N, in_channels, h, w) -> (N, channels, h, w)."""
+        outputs, x = [], features
+        for branch in self.branches:
+            x = branch(x)
+            outputs.append(x)
+        pooled = self.pool(features.mean(dim=(2, 3), keepdim=True))
+        x = self.project(torch.cat(outputs, 1)) + self.project_pooled(pooled)
+        return self.activation(x if self.norm is None else self.norm(x))
+
+
+def _pointwise(weight: Tensor, bias: Tensor | None) -> Conv2d:
+    """The 1x1 convolution of this matrix (O, I) and bias (O,)."""
+    conv = Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device=weight.device)
+    conv.weight.data = weight[:, :, None, None].contiguous()
+    if bias is not None:
+        conv.bias.data = bias
+    return conv

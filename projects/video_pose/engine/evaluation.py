@@ -31,10 +31,10 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
         Several: {dataset: results}. Ranks other than 0 return {} per dataset.
     """
     results: OrderedDict[str, Any] = OrderedDict()
+    view = view_of(cfg)
+    tested = view.tested(cfg, model)
     for name in cfg.DATASETS.TEST:
-        view = view_of(cfg)
         loader = view.build_test_loader(cfg, name)
-        tested = view.tested(cfg, model)
         results[name] = inference_on_dataset(tested, loader, build_evaluator(cfg, name)) or {}
         if comm.is_main_process():
             write_results(cfg, name, results[name])

@@ -23,6 +23,7 @@ from video_pose.engine.frames_view import (
 )
 from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import PCKEvaluator
+from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.region_modules import prepare_regions
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -130,7 +131,7 @@ VIEWS = {
         build_test_loader=build_pose_test_loader,
         build_evaluators=build_clip_evaluators,
         prepare=lambda model: None,
-        tested=lambda cfg, model: model,
+        tested=build_fast_path,
     ),
     "frames": View(
         needs_joints=lambda cfg: cfg.MODEL.KEYPOINT_ON,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_pose.inference.fold_norms import fold_norms
+from video_pose.modeling.fold_norms import fold_norms
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 FORMATS = ("onnx", "pt2")

@@ -27,6 +27,7 @@ from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, open_source
 from video_pose.inference.streaming import StreamingPosePredictor
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.modeling.fast_path import build_fast_path
 from video_pose.visualization.poses import Connection
 
 Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
@@ -141,7 +142,7 @@ class VideoPosePredictor:
 
 def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
     if settings.backend == "torch":
-        return TorchBackend(cast(VideoPoseNet, load_model(cfg)))
+        return TorchBackend(cast(VideoPoseNet, build_fast_path(cfg, load_model(cfg))))
     from video_pose.inference.exported_backend import ExportedBackend
 
     return ExportedBackend.from_folder(settings.backend, cfg)

@@ -8,19 +8,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 GATES = ("g", "f", "i", "o")
 
 
-class ConvLSTMCell(nn.Module):
-    """One step of a convolutional LSTM.
+class GatedCell(nn.Module):
+    """The equations of a step, whatever computes the gates' sums.
 
-    s_k = Wx_k * x + bx_k + Wh_k * h + bh_k (+ b_k) for each gate k of g, f, i, o; then
     c' = sigmoid(s_f) c + sigmoid(s_i) tanh(s_g) and h' = sigmoid(s_o) tanh(c').
+    """
 
-    Each gate keeps convolutions of its own, as released weights have them, computed as one.
+    hidden_channels: int
+
+    def zero_state(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden and cell maps of zeros, (R, D, h, w), for an input ``like`` (R, *, h, w)."""
+        shape = (like.shape[0], self.hidden_channels, *like.shape[-2:])
+        return like.new_zeros(shape), like.new_zeros(shape)
+
+    def sums(self, x: Tensor, hidden: Tensor, fresh: Tensor) -> Sequence[Tensor]:
+        """s_g, s_f, s_i, s_o, each (R, D, h, w); arguments as those of ``forward``."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, hidden: Tensor, cell: Tensor, fresh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Advance by one frame.
+
+        Args:
+            x: (R, in_channels, h, w). hidden, cell: (R, D, h, w). fresh: (R, 1, 1, 1), 1 on a row's
+                first step.
+
+        Returns:
+            hidden, cell: (R, D, h, w).
+        """
+        g, f, i, o = self.sums(x, hidden, fresh)
+        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+class ConvLSTMCell(GatedCell):
+    """One step of a convolutional LSTM, with convolutions of its own for every gate.
+
+    s_k = Wx_k * x + bx_k + Wh_k * h + bh_k (+ b_k) for each gate k of g, f, i, o.
 
     Args:
         in_channels, hidden_channels: of x and of h.
@@ -57,56 +87,109 @@ class ConvLSTMCell(nn.Module):
             )
         nn.init.constant_(self.x["f"].bias, forget_bias)
 
-    def zero_state(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden and cell maps of zeros, (R, D, h, w), for an input ``like`` (R, *, h, w)."""
-        shape = (like.shape[0], self.hidden_channels, *like.shape[-2:])
-        return like.new_zeros(shape), like.new_zeros(shape)
+    def sums(self, x: Tensor, hidden: Tensor, fresh: Tensor) -> Sequence[Tensor]:
+        return [self._sum(gate, x, hidden, fresh) for gate in GATES]
 
-    def forward(
-        self, x: Tensor, hidden: Tensor, cell: Tensor, fresh: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Advance by one frame.
-
-        Args:
-            x: (R, in_channels, h, w). hidden, cell: (R, D, h, w). fresh: (R, 1, 1, 1), 1 on a row's
-                first step.
-
-        Returns:
-            hidden, cell: (R, D, h, w).
-        """
-        weight, bias = self._joint_weights()
-        gates = F.conv2d(torch.cat([x, hidden], 1), weight, bias, padding=weight.shape[-1] // 2)
+    def _sum(self, gate: str, x: Tensor, hidden: Tensor, fresh: Tensor) -> Tensor:
+        total = self.x[gate](x) + self.h[gate](hidden)
         if self.mask_fresh_bias:
-            h_bias = torch.cat([self.h[k].bias for k in GATES])
-            gates = gates - fresh.to(gates.dtype) * h_bias.to(gates.dtype)[None, :, None, None]
-        g, f, i, o = gates.chunk(4, dim=1)
-        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell
+            total = total - fresh.to(total.dtype) * _as_map(self.h[gate].bias, total)
+        return total if self.gate_bias is None else total + _as_map(self.gate_bias[gate], total)
 
-    def _joint_weights(self) -> tuple[Tensor, Tensor]:
-        """All gates' x- and h-convolutions as one: (4 D, in_channels + D, k, k) and (4 D,)."""
+    @torch.no_grad()
+    def merged(self) -> MergedCell:
+        """A cell that computes the same by a single convolution, for inference."""
         weight = torch.cat([torch.cat([self.x[k].weight, self.h[k].weight], 1) for k in GATES])
-        bias = torch.cat([self.x[k].bias + self.h[k].bias for k in GATES])
+        h_bias = torch.cat([self.h[k].bias for k in GATES])
+        bias = h_bias + torch.cat([self.x[k].bias for k in GATES])
         if self.gate_bias is not None:
             bias = bias + torch.cat([self.gate_bias[k] for k in GATES])
-        return weight, bias
+        conv = _convolution_of(weight, bias)
+        return MergedCell(conv, self.hidden_channels, h_bias if self.mask_fresh_bias else None)
 
 
-class FirstFrameCell(nn.Module):
+class MergedCell(GatedCell):
+    """A cell whose x- and h-convolutions of all gates are one.
+
+    Args:
+        conv: of [x, h] to the sums of g, f, i, o. fresh_bias: (4 D,), what a row's first step
+            leaves out; None leaves nothing out.
+    """
+
+    def __init__(self, conv: nn.Conv2d, hidden_channels: int, fresh_bias: Tensor | None) -> None:
+        super().__init__()
+        self.conv = conv
+        self.hidden_channels = hidden_channels
+        self.register_buffer("fresh_bias", fresh_bias)
+
+    def sums(self, x: Tensor, hidden: Tensor, fresh: Tensor) -> Sequence[Tensor]:
+        total = self.conv(torch.cat([x, hidden.to(x.dtype)], 1))
+        if self.fresh_bias is not None:
+            total = total - fresh.to(total.dtype) * _as_map(self.fresh_bias, total)
+        return total.chunk(4, dim=1)
+
+
+class FirstFrameGates(nn.Module):
     """The released UniPose-LSTM's cell for a row's first frame: c = tanh(g i), h = o c.
 
-    Its gates g = tanh(Wg * x), i = sigmoid(Wi * x), o = sigmoid(Wo * x) have weights of their own.
+    Its gates are g = tanh(s_g), i = sigmoid(s_i), o = sigmoid(s_o), whatever computes the sums.
     """
+
+    def sums(self, x: Tensor) -> Sequence[Tensor]:
+        """s_g, s_i, s_o, each (R, D, h, w), of x (R, in_channels, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (R, in_channels, h, w) -> hidden, cell (R, D, h, w)."""
+        g, i, o = self.sums(x)
+        cell = torch.tanh(torch.tanh(g) * torch.sigmoid(i))
+        return torch.sigmoid(o) * cell, cell
+
+
+class FirstFrameCell(FirstFrameGates):
+    """A first-frame cell with a convolution of its own, s_k = W_k * x + b_k, for every gate."""
 
     def __init__(self, in_channels: int, hidden_channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
         self.x = _gate_convolutions(("g", "i", "o"), in_channels, hidden_channels, kernel_size)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (R, in_channels, h, w) -> hidden, cell (R, D, h, w)."""
-        g, i, o = (self.x[k](x) for k in ("g", "i", "o"))
-        cell = torch.tanh(torch.tanh(g) * torch.sigmoid(i))
-        return torch.sigmoid(o) * cell, cell
+    def sums(self, x: Tensor) -> Sequence[Tensor]:
+        return [conv(x) for conv in self.x.values()]
+
+    @torch.no_grad()
+    def merged(self) -> MergedFirstFrameCell:
+        """A cell that computes the same by a single convolution, for inference."""
+        convolutions = list(self.x.values())
+        return MergedFirstFrameCell(
+            _convolution_of(
+                torch.cat([conv.weight for conv in convolutions]),
+                torch.cat([conv.bias for conv in convolutions]),
+            )
+        )
+
+
+class MergedFirstFrameCell(FirstFrameGates):
+    """A first-frame cell whose gates' convolutions are one, ``conv``."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def sums(self, x: Tensor) -> Sequence[Tensor]:
+        return self.conv(x).chunk(3, dim=1)
+
+
+def _as_map(values: Tensor, like: Tensor) -> Tensor:
+    """values (C,) -> (1, C, 1, 1) of the type of ``like``."""
+    return values.to(like.dtype)[None, :, None, None]
+
+
+def _convolution_of(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """The size-preserving convolution with this weight (O, I, k, k) and bias (O,)."""
+    out_channels, in_channels, kernel = weight.shape[:3]
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, device=weight.device)
+    conv.weight.data, conv.bias.data = weight, bias
+    return conv
 
 
 def _gate_convolutions(

@@ -23,6 +23,7 @@ from video_pose.data.datasets.builtin_meta import infer_flip_map
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.center_map import CenterMap
 from video_pose.modeling.losses import heatmap_loss
+from video_pose.modeling.outside_joints import move_outside_away
 from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
 from video_pose.modeling.precision import check_precision, inference_autocast
 from video_pose.modeling.track_states import TrackStates
@@ -80,6 +81,8 @@ class VideoPoseNet(nn.Module):
         self.encode_batch = encode_batch
         self.reset_every = reset_every
         self.precision = check_precision(precision)
+        # Of the images that the network sees; what follows keeps it.
+        self.layout = torch.contiguous_format
         self.flip_channels = flip_channels(codec.channel_labels(joint_names), flip_map)
         shape = (1, -1, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
@@ -137,6 +140,12 @@ class VideoPoseNet(nn.Module):
         """Which dimensions of which parameters belong to joints: {parameter: {dim: labels}}."""
         return {}
 
+    def fold(self) -> None:
+        """Replace parts by equivalent ones that compute faster, in place.
+
+        `fast_path` calls it on a copy for inference, whose batch norms are folded already.
+        """
+
     # ---- life
 
     @property
@@ -155,7 +164,8 @@ class VideoPoseNet(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) of 0-255, any type -> normalised float32 on the model's device."""
-        return (images.to(self.device).float() - self.pixel_mean) / self.pixel_std
+        pictures = images.to(self.device).float(memory_format=self.layout)
+        return (pictures - self.pixel_mean) / self.pixel_std
 
     def forward(self, batch: list[dict[str, Any]]) -> Any:
         """Losses by name in training; at inference ``{"instances": [Instances] * T}`` per clip.
@@ -219,7 +229,7 @@ class VideoPoseNet(nn.Module):
         padding = torch.stack([clip["is_padding"] for clip in batch]).to(self.device)
         clips, frames = keypoints.shape[:2]
         if not self.draw_outside:
-            keypoints = _move_away(keypoints, batch, crop_size)
+            keypoints = move_outside_away(keypoints, batch, crop_size)
         maps, weights = self.codec.encode(keypoints.flatten(0, 1), (map_size[0], map_size[1]))
         weights = weights.view(clips, frames, -1) * (~padding)[..., None]
         return maps.view(clips, frames, *maps.shape[1:]), weights
@@ -282,15 +292,3 @@ class VideoPoseNet(nn.Module):
                 heatmaps.append(maps.float())
         self._states.store(clip, position + frames, state)
         return torch.stack(heatmaps, 1)
-
-
-def _move_away(keypoints: Tensor, batch: list[dict[str, Any]], crop_size: Any) -> Tensor:
-    """Joints (B, T, K, 3) outside crop or image put where their Gaussian leaves an empty map."""
-    matrices = torch.stack([clip["crop_to_image"] for clip in batch]).to(keypoints)
-    xy = keypoints[..., :2]
-    in_image = xy @ matrices[..., :2].transpose(-1, -2) + matrices[..., None, :, 2]
-    crop = xy.new_tensor([crop_size[1], crop_size[0]])
-    image = xy.new_tensor([[clip["width"], clip["height"]] for clip in batch])[:, None, None]
-    outside = (xy < 0) | (xy >= crop) | (in_image < 0) | (in_image >= image)
-    gone = outside.any(dim=-1, keepdim=True)
-    return torch.cat([torch.where(gone, xy.new_tensor(-1e6), xy), keypoints[..., 2:]], dim=-1)

@@ -18,7 +18,7 @@ from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference.backend import PoseBackend, TorchBackend
 from video_pose.inference.export import export_model
 from video_pose.inference.exported_backend import ExportedBackend
-from video_pose.inference.fold_norms import fold_norms
+from video_pose.modeling.fold_norms import fold_norms
 from video_pose.inference.frames import Frame
 from video_pose.inference.parity import compare
 from video_pose.inference.people import Person

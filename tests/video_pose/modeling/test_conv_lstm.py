@@ -124,3 +124,21 @@ def test_even_kernels_are_refused() -> None:
         ConvLSTMCell(INPUT, HIDDEN, kernel_size=4)
     with pytest.raises(ValueError, match="kernel_size 2"):
         FirstFrameCell(INPUT, HIDDEN, kernel_size=2)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("gate_bias", [None, GATE_BIAS])
+def test_the_merged_cell_is_the_cell(gate_bias: dict | None, mask: bool) -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=gate_bias, mask_fresh_bias=mask)
+    randomize(cell)
+    arguments = (*state(), torch.tensor([0.0, 1.0, 0.0]).view(-1, 1, 1, 1))
+    for ours, theirs in zip(cell.merged()(*arguments), cell(*arguments), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_the_merged_first_frame_cell_is_the_cell() -> None:
+    cell = FirstFrameCell(INPUT, HIDDEN)
+    randomize(cell)
+    x = state()[0]
+    for ours, theirs in zip(cell.merged()(x), cell(x), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,90 @@
+"""The copy that is evaluated: equal to the model, apart from it, and never stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from torch import nn
+
+from video_pose.config import add_video_pose_config
+from video_pose.modeling.fast_path import build_fast_path, fast_path
+from video_pose.modeling.video_pose_net import VideoPoseNet
+
+Clip = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def cfg() -> CfgNode:
+    cfg = get_cfg()
+    add_video_pose_config(cfg)
+    return cfg
+
+
+def chunk(clip: Clip, frames: int = 3) -> dict[str, Any]:
+    track = {"video_id": "v", "track_id": "0", "is_first": True, "is_last": False}
+    return clip(frames) | track | {"frame_indices": torch.arange(frames)}
+
+
+def poses(model: VideoPoseNet, item: dict[str, Any]) -> torch.Tensor:
+    return torch.cat([found.pred_keypoints for found in model([item])[0]["instances"]])
+
+
+def test_the_model_stays_as_it_was(toy_net: type[VideoPoseNet], clip: Clip) -> None:
+    model = toy_net().eval()
+    model([chunk(clip)])  # leaves a state between chunks
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fast = fast_path(model)
+    fast([chunk(clip)])
+    assert len(model._states) == 1 and not fast.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not {p.data_ptr() for p in fast.parameters()} & {
+        p.data_ptr() for p in model.parameters()
+    }
+    model.train()
+    fast = fast_path(model)
+    assert model.training and all(module.training for module in model.modules())
+    sum(model([clip(3)]).values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_states_of_tracks_under_way_are_not_copied(toy_net: type[VideoPoseNet], clip: Clip) -> None:
+    model = toy_net().eval()
+    model([chunk(clip)])
+    following = chunk(clip) | {"is_first": False, "frame_indices": torch.arange(3, 6)}
+    with pytest.raises(ValueError, match="no chunk before it"):
+        fast_path(model)([following])
+
+
+def test_a_trained_on_model_is_folded_anew(
+    toy_net: type[VideoPoseNet], clip: Clip, cfg: CfgNode
+) -> None:
+    """A step of training changes weights and running statistics; the next copy has both."""
+    model, item = toy_net(), chunk(clip)
+    old = build_fast_path(cfg, model)._run_chunk(item, item["image"][None], item["center"][None])
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    sum(model([clip(3)]).values()).backward()
+    optimizer.step()
+    new = build_fast_path(cfg, model)._run_chunk(item, item["image"][None], item["center"][None])
+    assert model.training
+    plain = model.eval()._run_chunk(item, item["image"][None], item["center"][None])
+    torch.testing.assert_close(new, plain, atol=1e-4, rtol=0)
+    assert float((new - old).abs().max()) > 1e-2
+
+
+def test_the_configuration_switches_it(toy_net: type[VideoPoseNet], cfg: CfgNode) -> None:
+    model = toy_net()
+    cfg.TEST.PRECISION = "bfloat16"
+    fast = build_fast_path(cfg, model)
+    assert fast is not model and fast.precision == "bfloat16" and model.precision == "float32"
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    cfg.TEST.FAST = False
+    assert build_fast_path(cfg, model) is model
+    other = nn.Conv2d(1, 1, 1)  # a model of another kind
+    cfg.TEST.FAST = True
+    assert build_fast_path(cfg, other) is other
