@@ -195,8 +195,8 @@ def _add_test_keys(cfg: CN) -> None:
     # device has).
     test.PRECISION = "float32"
 
-    # Evaluators of video datasets, of "pck" and "coco" (AP of boxes, masks and keypoints, as far as
-    # model and dataset have them). Image datasets have "coco" alone.
+    # Evaluators, of "pck" and "coco" (AP of boxes, masks and keypoints), as far as model and dataset
+    # have something for them.
     test.EVALUATORS = ("pck", "coco")
 
     pck = test.PCK = CN()

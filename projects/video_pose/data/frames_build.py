@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from .build import repeat_factors
 from .frames import thin_frames
 from .frames_mapper import FrameMapper
+from .mosaic import Mosaic
 from .samplers import ResumableTrainingSampler
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,13 @@ class FrameDataset(Dataset):
     for each frame, so that a resumed run, and any number of workers, see the same images.
     """
 
-    def __init__(self, frames: list[Record], mapper: FrameMapper, seed: int) -> None:
+    def __init__(
+        self, frames: list[Record], mapper: FrameMapper, seed: int, mosaic: Mosaic | None = None
+    ) -> None:
         self._frames = DatasetFromList(frames, copy=False)
         self._mapper = mapper
         self._seed = seed
+        self._mosaic = mosaic
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -49,7 +53,10 @@ class FrameDataset(Dataset):
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
         with _numpy_seed(int(sequence.generate_state(1)[0])):
-            return self._mapper(self._frames[index])
+            others = self._mosaic.draw(len(self)) if self._mosaic else None
+            if others is None:
+                return self._mapper(self._frames[index])
+            return self._mosaic([self._mapper(self._frames[i]) for i in (index, *others)])
 
 
 @contextmanager
@@ -85,10 +92,13 @@ def build_frames_train_loader(
         )
     frames = get_training_frames(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    sampler = ResumableTrainingSampler(
-        len(frames), seed, start=start_iter * batch, repeats=repeat_factors(cfg, frames)
-    )
-    dataset = FrameDataset(frames, mapper or FrameMapper(cfg, is_train=True), seed)
+    repeats = repeat_factors(cfg, frames)
+    sampler = ResumableTrainingSampler(len(frames), seed, start=start_iter * batch, repeats=repeats)
+    options = cfg.INPUT.FRAMES
+    mosaic = None
+    if options.MOSAIC_PROB:
+        mosaic = Mosaic(options.MOSAIC_PROB, options.MOSAIC_SIZE, repeats)
+    dataset = FrameDataset(frames, mapper or FrameMapper(cfg, is_train=True), seed, mosaic)
     grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     chunk = 1 if grouping else batch // world_size
     return build_batch_data_loader(

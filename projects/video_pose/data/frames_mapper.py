@@ -4,10 +4,11 @@
 * keypoints are carried to the model's joints by name; joints that a dataset lacks are v = 0;
 * mirror pairs are the model's, so that datasets of different skeletons share one;
 * masks are read by reference. A person without a mask keeps box and keypoints, with
-  ``gt_has_mask`` False and an all-zero mask (see ``INPUT.FRAMES.UNMASKED``).
+  ``gt_has_mask`` False and an all-zero mask (see ``INPUT.FRAMES.UNMASKED``);
+* a person without keypoints has joints of v = 0, which carry no loss.
 
 Dicts of image datasets (COCO, `register_coco_instances`) go to Detectron2's mapper as they are, but
-for their keypoints where the model has other joints.
+for their keypoints where the model has other joints, and where persons lack what others have.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class FrameMapper(DatasetMapper):
         kwargs["use_keypoint"] = cfg.MODEL.KEYPOINT_ON
         kwargs["reader"] = FrameReader(cfg.INPUT.FRAME_CACHE_BYTES, cfg.INPUT.FORMAT)
         kwargs["unmasked"] = cfg.INPUT.FRAMES.UNMASKED
+        if is_train and cfg.INPUT.AUG.COLOR > 0:
+            kwargs["augmentations"] += color_changes(cfg.INPUT.AUG.COLOR)
         kwargs["joint_maps"] = {}
         if cfg.MODEL.KEYPOINT_ON:
             joints = list(cfg.MODEL.POSE.JOINTS)
@@ -91,12 +94,16 @@ class FrameMapper(DatasetMapper):
                 mask and ``unmasked`` is "error".
         """
         record = copy.copy(dataset_dict)
+        complete = True
         if "annotations" in record:
             joint_map = self._joint_maps.get(record.get("dataset_name", ""))
             record["annotations"] = [
-                _to_model_joints(annotation, joint_map) for annotation in record["annotations"]
+                self._to_model_joints(annotation, joint_map) for annotation in record["annotations"]
             ]
-        if "video_id" not in record:
+            complete = all("segmentation" in item for item in record["annotations"])
+        if "video_id" not in record and (
+            complete or not (self.is_train and self.use_instance_mask)
+        ):
             return super().__call__(record)
         aug_input = T.AugInput(self._read(record))
         transforms = self.augmentations(aug_input)
@@ -108,6 +115,10 @@ class FrameMapper(DatasetMapper):
         return record
 
     def _read(self, record: Record) -> np.ndarray:
+        if "video_id" not in record:
+            image = d2.read_image(record["file_name"], format=self.image_format)
+            d2.check_image_size(record, image)
+            return image
         source: Record = {key: record[key] for key in ("video_id", "height", "width")}
         if "frame_number" in record:
             source["video_file"] = record["file_name"]
@@ -126,6 +137,8 @@ class FrameMapper(DatasetMapper):
         """Annotations of one frame, transformed, as Detectron2's `Instances`."""
         mapped = []
         for annotation in annotations:
+            if annotation.get("iscrowd"):
+                continue
             reference = annotation.pop("segmentation_ref", None)
             if self.use_instance_mask and reference is not None:
                 mask = self._masks.read(reference)
@@ -147,7 +160,7 @@ class FrameMapper(DatasetMapper):
             for item in mapped:
                 # A copy: what run lengths decode to is read-only, which torch warns of.
                 mask = item.get("segmentation", np.zeros(image_shape, np.uint8))
-                item["segmentation"] = np.array(mask)
+                item["segmentation"] = mask if isinstance(mask, list) else np.array(mask)
         instances = d2.annotations_to_instances(
             mapped, image_shape, mask_format=self.instance_mask_format
         )
@@ -164,15 +177,33 @@ class FrameMapper(DatasetMapper):
         if self.instance_mask_format != "bitmask":
             raise ValueError(
                 f"INPUT.MASK_FORMAT is {self.instance_mask_format!r}: video frames have masks as "
-                "run lengths, which need 'bitmask'"
+                "run lengths, and persons without a mask have an empty one, which need 'bitmask'"
             )
         if self._unmasked == "error" and not has_mask.all():
+            place = record["file_name"]
+            if "video_id" in record:
+                place = f"frame {record['frame_index']} of video {record['video_id']!r} ({place})"
             raise ValueError(
-                f"frame {record['frame_index']} of video {record['video_id']!r} "
-                f"({record['file_name']}) has a person without a mask: set INPUT.FRAMES.UNMASKED "
+                f"{place} has a person without a mask: set INPUT.FRAMES.UNMASKED "
                 "to 'keep' and MODEL.ROI_MASK_HEAD.NAME to 'PartlyLabelledMaskHead', whose loss "
                 "leaves such persons out, or MODEL.MASK_ON to False"
             )
+
+    def _to_model_joints(self, annotation: Record, joint_map: PartialJointMap | None) -> Record:
+        """A copy of an annotation, with its keypoints in the model's joints."""
+        annotation = copy.copy(annotation)
+        if self.use_keypoint and not annotation.get("keypoints"):
+            annotation["keypoints"] = [0.0] * (3 * len(self.keypoint_hflip_indices))
+        elif joint_map is not None and not joint_map.is_identity and "keypoints" in annotation:
+            keypoints = np.asarray(annotation["keypoints"], np.float64).reshape(-1, 3)
+            annotation["keypoints"] = joint_map.apply(keypoints).reshape(-1).tolist()
+        return annotation
+
+
+def color_changes(amount: float) -> list[T.Augmentation]:
+    """Random brightness, contrast and saturation, each by a factor of 1 - amount to 1 + amount."""
+    kinds = (T.RandomBrightness, T.RandomContrast, T.RandomSaturation)
+    return [kind(max(1 - amount, 0), 1 + amount) for kind in kinds]
 
 
 def joint_maps(dataset_names: list[str], joints: list[str]) -> dict[str, PartialJointMap]:
@@ -192,12 +223,3 @@ def joint_maps(dataset_names: list[str], joints: list[str]) -> dict[str, Partial
         except ValueError as error:
             raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error}") from error
     return maps
-
-
-def _to_model_joints(annotation: Record, joint_map: PartialJointMap | None) -> Record:
-    """A copy of an annotation, with its keypoints in the model's joints."""
-    annotation = copy.copy(annotation)
-    if joint_map is not None and not joint_map.is_identity and "keypoints" in annotation:
-        keypoints = np.asarray(annotation["keypoints"], np.float64).reshape(-1, 3)
-        annotation["keypoints"] = joint_map.apply(keypoints).reshape(-1).tolist()
-    return annotation

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from torch import nn
 
 from video_pose.data.datasets.builtin_meta import JointSet, infer_flip_map
 from video_pose.data.frames import FRAMES_SUFFIX
+from video_pose.data.image_tracks import register_tracks
 from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
-from video_pose.evaluation.frames_pck import FramePCKEvaluator
+from video_pose.evaluation.frames_pck import FramePCKEvaluator, ImagePCKEvaluator
 from video_pose.evaluation.image_coco import ImageCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import PCKEvaluator
 from video_pose.modeling.precision import inference_autocast
@@ -24,6 +26,8 @@ from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
 
 # Heads and backbones register when they are imported.
 from video_pose.modeling import roi_mask_head, short_fpn  # noqa: F401  isort: skip
+
+logger = logging.getLogger(__name__)
 
 
 def complete_frames_cfg(cfg: CfgNode) -> None:
@@ -101,24 +105,47 @@ def build_frame_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvalu
     tasks += ["segm"] * cfg.MODEL.MASK_ON + ["keypoints"] * cfg.MODEL.KEYPOINT_ON
     video_dataset = MetadataCatalog.get(dataset_name).get("video_dataset")
     if video_dataset is None:
-        names = MetadataCatalog.get(dataset_name).get("keypoint_names", joints)
-        sigmas = oks_sigmas(names, [dataset_name]) if joints else []
-        if list(names) == joints:
-            sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
-        return [ImageCOCOEvaluator(dataset_name, joints, tasks, sigmas, output_dir)]
+        return _image_evaluators(cfg, dataset_name, joints, tasks, output_dir)
     evaluators: list[DatasetEvaluator] = []
     if "coco" in cfg.TEST.EVALUATORS:
         evaluators.append(FrameCOCOEvaluator(video_dataset, joints, tasks, output_dir))
     if "pck" in cfg.TEST.EVALUATORS and joints:
-        inner = PCKEvaluator(
-            video_dataset,
-            joint_names=joints,
-            protocols=list(cfg.TEST.PCK.PROTOCOLS) or None,
-            output_dir=output_dir,
-            save_predictions=cfg.TEST.PCK.SAVE_PREDICTIONS,
-        )
+        inner = _pck_evaluator(cfg, video_dataset, joints, output_dir)
         evaluators.append(FramePCKEvaluator(inner, video_dataset, cfg.TEST.PCK.PERSON))
     return evaluators
+
+
+def _image_evaluators(
+    cfg: CfgNode, dataset_name: str, joints: list[str], tasks: list[str], output_dir: str
+) -> list[DatasetEvaluator]:
+    """As `build_frame_evaluators`, of an image dataset."""
+    names = list(MetadataCatalog.get(dataset_name).get("keypoint_names", joints))
+    evaluators: list[DatasetEvaluator] = []
+    if "coco" in cfg.TEST.EVALUATORS:
+        sigmas = oks_sigmas(names, [dataset_name]) if joints else []
+        if names == joints:
+            sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+        evaluators.append(ImageCOCOEvaluator(dataset_name, joints, tasks, sigmas, output_dir))
+    if "pck" in cfg.TEST.EVALUATORS and joints:
+        tracks = register_tracks(dataset_name, names)
+        if DatasetCatalog.get(tracks):
+            inner = _pck_evaluator(cfg, tracks, joints, output_dir)
+            evaluators.append(ImagePCKEvaluator(inner, tracks, cfg.TEST.PCK.PERSON))
+        else:
+            logger.info("%s has no labelled joint: no PCK", dataset_name)
+    return evaluators
+
+
+def _pck_evaluator(
+    cfg: CfgNode, dataset_name: str, joints: list[str], output_dir: str
+) -> PCKEvaluator:
+    return PCKEvaluator(
+        dataset_name,
+        joint_names=joints,
+        protocols=list(cfg.TEST.PCK.PROTOCOLS) or None,
+        output_dir=output_dir,
+        save_predictions=cfg.TEST.PCK.SAVE_PREDICTIONS,
+    )
 
 
 class FrameModel(nn.Module):

@@ -27,6 +27,7 @@ from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.joints import JointMap, match_joints
 from video_pose.evaluation.coco_json import write_coco_json
+from video_pose.evaluation.partly_labelled import complete_truth
 
 TASKS = ("bbox", "segm", "keypoints")
 _FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
@@ -37,7 +38,8 @@ class FrameCOCOEvaluator(DatasetEvaluator):
     """AP of boxes, masks and keypoints on the labelled frames of a video dataset.
 
     ``evaluate`` returns Detectron2's results, one entry a task; ranks other than 0 return {}. The
-    task of masks is left out where the dataset has none. The annotations are written anew for each
+    task of masks is left out where the dataset has none; of persons who lack one, see
+    `partly_labelled`. The annotations are written anew for each
     evaluator: nothing is cached, and no metadata of the dataset is changed.
 
     Args:
@@ -79,7 +81,8 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         if "keypoints" in self._tasks:
             derived = {"belly": BELLY_FORMULA, **metadata.get("derived_joints", {})}
             self._map = match_joints(joint_names, metadata.keypoint_names, derived)
-        self._inner = self._build(frames, metadata, output_dir, distributed)
+        inner = self._build(frames, metadata, output_dir, distributed)
+        self._inner = complete_truth(inner, len(metadata.keypoint_names))
 
     def _build(
         self, frames: list[dict], metadata: Metadata, output_dir: str | None, distributed: bool
@@ -108,7 +111,8 @@ class FrameCOCOEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forget all predictions."""
-        self._inner.reset()
+        for inner in self._inner:
+            inner.reset()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take a batch of frames (``image_id``), or of clips (``video_id``, ``track_id``,
@@ -129,7 +133,8 @@ class FrameCOCOEvaluator(DatasetEvaluator):
                 pairs = self._flatten(given, found)
             for image_id, instances in pairs:
                 copied = copy_for_coco(instances, self._tasks, self._map)
-                self._inner.process([{"image_id": image_id}], [{"instances": copied}])
+                for inner in self._inner:
+                    inner.process([{"image_id": image_id}], [{"instances": copied}])
 
     def _flatten(self, clip: dict, found: Sequence[Instances]) -> Iterator[tuple[int, Instances]]:
         indices = np.asarray(clip["frame_indices"]).tolist()
@@ -141,7 +146,15 @@ class FrameCOCOEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Detectron2's results, {task: {"AP": ...}}, in percent."""
-        return self._inner.evaluate() or OrderedDict()
+        return merge_results(self._inner)
+
+
+def merge_results(evaluators: Sequence[COCOEvaluator]) -> OrderedDict[str, dict[str, float]]:
+    """The results of evaluators of different tasks; {} on ranks other than 0."""
+    results: OrderedDict[str, dict[str, float]] = OrderedDict()
+    for evaluator in evaluators:
+        results.update(evaluator.evaluate() or {})
+    return results
 
 
 def copy_for_coco(

@@ -78,6 +78,27 @@ class FramePCKEvaluator(DatasetEvaluator):
         return self._inner.evaluate()
 
 
+class ImagePCKEvaluator(FramePCKEvaluator):
+    """PCK on an image dataset: its persons are the tracks of ``tracks_dataset``.
+
+    Args:
+        tracks_dataset: what `video_pose.data.image_tracks.register_tracks` has registered.
+        inner, person: as above.
+    """
+
+    def __init__(self, inner: PCKEvaluator, tracks_dataset: str, person: str = "score") -> None:
+        super().__init__(inner, tracks_dataset, person)
+        self._persons: dict[str, list[tuple[str, int]]] = {}
+        for video, track in self._truth:
+            self._persons.setdefault(video, []).append((track, 0))
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch of images with ``image_id``, and their `Instances`."""
+        videos = [str(image["image_id"]) for image in inputs]
+        frames = [{"video_id": v, "tracks": self._persons.get(v, [])} for v in videos]
+        super().process(frames, outputs)
+
+
 def assign_by_overlap(predicted: torch.Tensor, truth: np.ndarray) -> list[int | None]:
     """One detection for each person, by overlap: the best pair first, each detection once.
 

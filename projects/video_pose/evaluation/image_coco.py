@@ -13,14 +13,16 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 
 from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
 from video_pose.data.joints import JointMap, match_joints
-from video_pose.evaluation.frames_adapter import copy_for_coco
+from video_pose.evaluation.frames_adapter import copy_for_coco, merge_results
+from video_pose.evaluation.partly_labelled import complete_truth
 
 _numbers = itertools.count()
 _TRUTH = {"segm": "segmentation", "keypoints": "keypoints"}
 
 
 class ImageCOCOEvaluator(DatasetEvaluator):
-    """AP of boxes, masks and keypoints; tasks that the dataset has no truth for are left out.
+    """AP of boxes, masks and keypoints; tasks that the dataset has no truth for are left out. Of
+    persons who lack a mask or joints see `partly_labelled`.
 
     A dataset without ``json_file`` is converted anew for each evaluator, from copies of its dicts,
     and none of its metadata is changed.
@@ -61,7 +63,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         MetadataCatalog.get(name).set(**facts)
         try:
             with tempfile.TemporaryDirectory(prefix="coco_truth_") as folder:
-                self._inner = COCOEvaluator(
+                inner = COCOEvaluator(
                     name,
                     tasks=self._tasks,
                     output_dir=folder,
@@ -71,11 +73,13 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         finally:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-        self._inner._output_dir = output_dir
+        inner._output_dir = output_dir
+        self._inner = complete_truth(inner, len(names or joint_names))
 
     def reset(self) -> None:
         """Forget all predictions."""
-        self._inner.reset()
+        for inner in self._inner:
+            inner.reset()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Take a batch of images with ``image_id`` and their `Instances`; copies are handed on."""
@@ -83,8 +87,9 @@ class ImageCOCOEvaluator(DatasetEvaluator):
             {"instances": copy_for_coco(output["instances"], self._tasks, self._map)}
             for output in outputs
         ]
-        self._inner.process(inputs, copies)
+        for inner in self._inner:
+            inner.process(inputs, copies)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Detectron2's results, {task: {"AP": ...}}, in percent; {} on ranks other than 0."""
-        return self._inner.evaluate() or OrderedDict()
+        return merge_results(self._inner)

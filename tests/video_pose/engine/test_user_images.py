@@ -1,0 +1,208 @@
+"""A user's COCO data, registered with Detectron2's `register_coco_instances`, end to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import Boxes, Instances
+
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.engine.evaluation import build_evaluator
+from video_pose.engine.trainer import PoseTrainer
+from video_pose.engine.views import view_of
+
+JOINTS = ["nose", "left_eye", "right_eye"]
+
+
+@pytest.fixture
+def user_coco(tmp_path: Path) -> Iterator[str]:
+    """Three images with one person each, as a user registers them; category ids start at 7."""
+    images, annotations = [], []
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((64, 64, 3), 50 * i, np.uint8))
+        images.append({"id": 5 + i, "file_name": f"{i}.png", "height": 64, "width": 64})
+        annotations.append(
+            {
+                "id": i + 1, "image_id": 5 + i, "category_id": 7, "iscrowd": 0, "area": 800,
+                "bbox": [10, 10, 20, 40], "keypoints": [20, 15, 2, 24, 14, 2, 16, 14, 2],
+                "num_keypoints": 3,
+            }
+        )  # fmt: skip
+    path = tmp_path / "user.json"
+    categories = [{"id": 7, "name": "person", "keypoints": JOINTS, "skeleton": []}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path.write_text(json.dumps(content))
+    register_coco_instances("fv_user", {}, str(path), str(tmp_path))
+    MetadataCatalog.get("fv_user").set(
+        keypoint_names=JOINTS, keypoint_flip_map=[("left_eye", "right_eye")]
+    )
+    yield "fv_user"
+    DatasetCatalog.remove("fv_user")
+    MetadataCatalog.remove("fv_user")
+
+
+def user_cfg(name: str, tmp_path: Path):
+    cfg = get_pose_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.KEYPOINT_ON = True
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.BACKBONE.NAME = "build_short_resnet_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 8
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 32
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32], [64], [128]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4"]
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 16
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [16]
+    cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (64,), 64
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = 2, 2
+    cfg.SOLVER.BASE_LR = 0.001
+    cfg.TEST.DETECTIONS_PER_IMAGE = 3
+    cfg.OUTPUT_DIR = str(tmp_path / "output")
+    return cfg
+
+
+EVALUATIONS = {"bbox", "keypoints", "keypoints_pck_bbox"}
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_users_coco_dataset_trains_and_is_evaluated(user_coco, tmp_path, augmented) -> None:
+    cfg = user_cfg(user_coco, tmp_path)
+    if augmented:
+        cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.FLIP = True, True
+        cfg.TEST.AUG.MIN_SIZES = (48, 64)
+        cfg.TEST.PRECISION = "bfloat16"
+        cfg.SOLVER.AMP.ENABLED = True
+        cfg.MODEL.ROI_KEYPOINT_HEAD.NAME = "SubpixelKeypointHead"
+        cfg.INPUT.FRAMES.MOSAIC_PROB, cfg.INPUT.FRAMES.MOSAIC_SIZE = 0.5, (64, 64)
+        cfg.INPUT.AUG.COLOR = 0.2
+    complete_cfg(cfg)
+    Path(cfg.OUTPUT_DIR).mkdir()
+    results = PoseTrainer(cfg).train()
+    assert set(results) == EVALUATIONS
+    stored = Path(cfg.OUTPUT_DIR) / "inference" / user_coco / "results.json"
+    assert set(json.loads(stored.read_text())) == EVALUATIONS
+
+
+def test_images_and_video_frames_train_together(user_coco, datasets, tmp_path) -> None:
+    """Joints of both skeletons, masks of the videos alone; each is scored by its own truth."""
+    cfg = user_cfg(user_coco, tmp_path)
+    cfg.DATASETS.TRAIN = (user_coco, "synthetic_jhmdb_train_frames")
+    # JHMDB's joints, so that both can be scored: the image dataset's eyes are added.
+    video_joints = MetadataCatalog.get("synthetic_jhmdb_train").keypoint_names
+    cfg.MODEL.POSE.JOINTS = [*JOINTS, *video_joints]
+    cfg.DATASETS.TEST = (user_coco, "synthetic_jhmdb_test_frames")
+    cfg.MODEL.MASK_ON = True
+    cfg.INPUT.MASK_FORMAT, cfg.INPUT.FRAMES.UNMASKED = "bitmask", "keep"
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "PartlyLabelledMaskHead"
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 1, 16
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = 6, 2
+    cfg.INPUT.FRAMES.MOSAIC_PROB, cfg.INPUT.FRAMES.MOSAIC_SIZE = 0.3, (64, 64)
+    complete_cfg(cfg)
+    assert len(cfg.TEST.KEYPOINT_OKS_SIGMAS) == 3 + 15
+    Path(cfg.OUTPUT_DIR).mkdir()
+    results = PoseTrainer(cfg).train()
+    assert set(results[user_coco]) == EVALUATIONS
+    videos = results["synthetic_jhmdb_test_frames"]
+    assert {"bbox", "segm", "keypoints", "keypoints_pck_torso"} <= set(videos)
+
+
+def test_a_class_that_the_other_dataset_lacks_is_refused(user_coco, datasets, tmp_path) -> None:
+    cfg = user_cfg(user_coco, tmp_path)
+    cfg.DATASETS.TRAIN = (user_coco, "synthetic_jhmdb_train_frames")
+    cfg.DATASETS.TEST = ()
+    complete_cfg(cfg)
+    MetadataCatalog.get("synthetic_jhmdb_train_frames").thing_classes[0] = "dancer"
+    try:
+        with pytest.raises(ValueError, match="thing_classes"):
+            view_of(cfg).build_train_loader(cfg, 0)
+    finally:
+        MetadataCatalog.get("synthetic_jhmdb_train_frames").thing_classes[0] = "person"
+
+
+def predictions(cfg, name: str, shift: float = 0.0) -> tuple[list, list]:
+    """The test images, and the true poses, moved to the right by ``shift`` px."""
+    inputs = [batch[0] for batch in view_of(cfg).build_test_loader(cfg, name)]
+    keypoints = torch.tensor([[[20.5, 15.5, 1], [24.5, 14.5, 1], [16.5, 14.5, 1]]])
+    keypoints[..., 0] += shift
+    outputs = [
+        Instances(
+            (64, 64),
+            pred_boxes=Boxes(torch.tensor([[10.0, 10, 30, 50]])),
+            scores=torch.ones(1),
+            pred_classes=torch.zeros(1, dtype=torch.int64),
+            pred_keypoints=keypoints.clone(),
+        )
+        for _ in inputs
+    ]
+    return inputs, outputs
+
+
+def score(cfg, name: str, given: tuple[list, list], names=("coco", "pck")) -> dict:
+    cfg.TEST.EVALUATORS = names
+    evaluator = build_evaluator(cfg, name)
+    if names == ("pck", "coco"):
+        evaluator._evaluators.reverse()
+    evaluator.reset()
+    for image, found in zip(*given):
+        evaluator.process([image], [{"instances": found}])
+    return evaluator.evaluate()
+
+
+def test_perfect_detections_of_a_users_images_score_100(user_coco, tmp_path) -> None:
+    """Category ids, image ids and the joints' widths are the dataset's own."""
+    cfg = user_cfg(user_coco, tmp_path)
+    complete_cfg(cfg)
+    given = predictions(cfg, user_coco)
+    before = given[1][0].pred_keypoints.clone()
+    results = score(cfg, user_coco, given)
+    assert torch.equal(given[1][0].pred_keypoints, before)
+    assert results["bbox"]["AP"] == pytest.approx(100)
+    assert results["keypoints"]["AP"] == pytest.approx(100)
+    pck = results["keypoints_pck_bbox"]
+    assert pck["PCK@0.2"] == 100 and (pck["frames"], pck["joints"]) == (3, 9)
+    assert pck["mean_error_px"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_order_of_the_evaluators_changes_no_figure_of_images(user_coco, tmp_path) -> None:
+    """Moved by 8.2 px, .2 of the box (40 px high) misses; by half a pixel less it would hit."""
+    cfg = user_cfg(user_coco, tmp_path)
+    complete_cfg(cfg)
+    given = predictions(cfg, user_coco, shift=8.2)
+    first = score(cfg, user_coco, given)
+    second = score(cfg, user_coco, given, ("pck", "coco"))
+    assert list(first) != list(second) and set(first) == set(second) == EVALUATIONS
+    for task in first:
+        np.testing.assert_equal(first[task], second[task])
+    assert first["keypoints_pck_bbox"]["PCK@0.2"] == 0
+
+
+def test_a_dataset_without_joints_has_no_pck(user_coco, tmp_path) -> None:
+    cfg = user_cfg(user_coco, tmp_path)
+    complete_cfg(cfg)
+    for record in (dicts := DatasetCatalog.get(user_coco)):
+        for annotation in record["annotations"]:
+            del annotation["keypoints"]
+    DatasetCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    assert len(view_of(cfg).build_evaluators(cfg, user_coco)) == 1

@@ -1,0 +1,115 @@
+"""COCO's evaluation where some persons have no mask or no joints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import Boxes, Instances
+
+from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
+from video_pose.evaluation.image_coco import ImageCOCOEvaluator
+
+SIZE = (60, 80)
+BOX = [20.0, 10.0, 50.0, 30.0]
+
+
+def detection(box=BOX, mask=None, score: float = 0.9) -> Instances:
+    """A person in ``box`` whose mask fills it, or ``mask``; joints at its corners."""
+    x1, y1, x2, y2 = (int(v) for v in box)
+    found = torch.zeros(1, *SIZE, dtype=torch.bool)
+    mx1, my1, mx2, my2 = mask or (x1, y1, x2, y2)
+    found[0, my1:my2, mx1:mx2] = True
+    return Instances(
+        SIZE,
+        pred_boxes=Boxes(torch.tensor([box])),
+        scores=torch.tensor([score]),
+        pred_classes=torch.zeros(1, dtype=torch.int64),
+        pred_masks=found,
+        pred_keypoints=torch.tensor([[[x1 + 0.5, y1 + 0.5, 1.0], [x2 + 0.5, y2 + 0.5, 1.0]]]),
+    )
+
+
+@pytest.fixture
+def clip(register, tmp_path: Path) -> str:
+    """One person in three frames: a mask in the first, an empty one in the second; the file of
+    masks ends there, so that masks and frames have different lengths."""
+    masks = np.zeros((*SIZE, 2), np.uint8)
+    masks[10:30, 20:50, 0] = 1
+    scipy.io.savemat(tmp_path / "m.mat", {"part_mask": masks})
+    keypoints = np.full((3, 2, 3), 2, np.float32)
+    keypoints[..., :2] = [[25, 15], [45, 25]]
+    track = {
+        "video_id": "v", "track_id": "0", "file_names": ["a", "b", "c"],
+        "height": SIZE[0], "width": SIZE[1], "keypoints": keypoints,
+        "boxes": np.tile(np.array([20.5, 10.5, 49.5, 29.5], np.float32), (3, 1)),
+        "labelled": np.ones(3, bool), "image_ids": np.arange(3),
+        "masks": {"mat_file": str(tmp_path / "m.mat"), "field": "part_mask"},
+    }  # fmt: skip
+    return register(
+        "partly_masked", [track], keypoint_names=["a", "b"], thing_classes=["person"],
+        keypoint_oks_sigmas=[0.05] * 2,
+    )  # fmt: skip
+
+
+def score_clip(name: str, detections: list[Instances]) -> dict:
+    evaluator = FrameCOCOEvaluator(name, ["a", "b"], ["bbox", "segm"], distributed=False)
+    evaluator.reset()
+    for image, found in enumerate(detections):
+        evaluator.process([{"image_id": image}], [{"instances": found}])
+    return evaluator.evaluate()
+
+
+def test_frames_without_a_mask_count_for_boxes_and_not_for_masks(clip) -> None:
+    wrong = (60, 40, 70, 50)
+    right = score_clip(clip, [detection()] * 3)
+    assert (right["bbox"]["AP"], right["segm"]["AP"]) == pytest.approx((100, 100))
+    # A detection on a person without a mask may be surer than others: it is left out.
+    unmasked = score_clip(clip, [detection(score=0.5), detection(), detection()])
+    assert unmasked["segm"]["AP"] == pytest.approx(100)
+    masked = score_clip(clip, [detection(mask=wrong), detection(), detection()])
+    assert masked["segm"]["AP"] == 0 and masked["bbox"]["AP"] == pytest.approx(100)
+    # Their boxes are scored: three persons, of whom the last two are not found.
+    boxes = score_clip(clip, [detection()] + [detection(box=[60.0, 40, 70, 50])] * 2)
+    assert boxes["bbox"]["AP50"] == pytest.approx(34, abs=1)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[str]:
+    """Two images of a user: one person with joints, and another with nothing but a box."""
+    person = {"category_id": 1, "iscrowd": 0, "area": 600, "bbox": [20, 10, 30, 20]}
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "height": SIZE[0], "width": SIZE[1]} for i in (1, 2)
+        ],
+        "annotations": [
+            {**person, "id": 1, "image_id": 1},
+            {**person, "id": 2, "image_id": 2, "keypoints": [20, 10, 2, 50, 30, 2]},
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    path = tmp_path / "user.json"
+    path.write_text(json.dumps(content))
+    register_coco_instances("partly_posed", {"keypoint_names": ["a", "b"]}, str(path), "")
+    yield "partly_posed"
+    DatasetCatalog.remove("partly_posed")
+    MetadataCatalog.remove("partly_posed")
+
+
+def test_a_person_without_joints_counts_for_none(images) -> None:
+    evaluator = ImageCOCOEvaluator(images, ["a", "b"], ["bbox", "segm", "keypoints"], [0.05] * 2)
+    evaluator.reset()
+    # The surest pose is that of the person without joints: no false one.
+    for image, found in ((1, detection(score=0.99)), (2, detection(score=0.5))):
+        evaluator.process([{"image_id": image}], [{"instances": found}])
+    results = evaluator.evaluate()
+    assert set(results) == {"bbox", "keypoints"}  # nobody has a mask
+    assert results["keypoints"]["AP"] == pytest.approx(100)
+    assert results["bbox"]["AP"] == pytest.approx(100)
