@@ -14,20 +14,21 @@ from video_pose.inference.building import (
     find_connections,
     is_recurrent,
     load_cfg,
+    load_detector,
     load_model,
     load_people,
     load_tracker,
 )
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
-from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.rcnn import StreamingRCNNPredictor
 from video_pose.inference.settings import PredictorSettings
 from video_pose.inference.shipped import default_model
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, open_source
 from video_pose.inference.streaming import StreamingPosePredictor
-from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.modeling.fast_path import build_fast_path
+from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.visualization.poses import Connection
 
 Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
@@ -98,7 +99,7 @@ class VideoPosePredictor:
                     "have no effect"
                 )
             tracker = load_tracker(settings)
-            rcnn = PersonRCNN.from_cfg(cfg, load_model(cfg), settings.min_score)
+            rcnn = load_detector(cfg, settings)
             stream: Stream = StreamingRCNNPredictor(rcnn, tracker, cuts=cuts)
             names: Sequence[str] = rcnn.joint_names
         else:
