@@ -106,7 +106,7 @@ def test_the_projects_own_configs_name_joints_and_people() -> None:
         ("Keypoint-RCNN/keypoint_rcnn_R50_FPN_penn_jhmdb_lspet.yaml", 14),
         ("Keypoint-RCNN/keypoint_rcnn_R50_FPN_small_sub_jhmdb_split1.yaml", 15),
         ("Keypoint-RCNN/keypoint_rcnn_R50_FPN_coco.yaml", 17),
-        ("Mask-RCNN/person_detector_R50_FPN_small.yaml", 0),
+        ("Mask-RCNN/person_detector_R18_FPN.yaml", 0),
     ):
         rcnn = PersonRCNN.from_cfg(load_cfg(str(root / name)), Scripted())
         assert len(rcnn.joint_names) == joints, name
