@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
 from video_pose.data.synthetic.dataset import FORMATS, SyntheticOptions, make_dataset  # noqa: E402
+from video_pose.data.synthetic.scene import OCCLUDERS  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,7 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, nargs=2, default=(16, 32), metavar=("LO", "HI"))
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"))
     parser.add_argument("--seed", type=int, default=0, help="fixes every byte")
-    parser.add_argument("--occluders", choices=("none", "light", "heavy"), default="light")
+    parser.add_argument("--occluders", choices=OCCLUDERS, default="light")
     parser.add_argument(
         "--frames-as", choices=("png", "avi"), default="png", help="avi: jhmdb only"
     )

@@ -25,10 +25,10 @@ NAMES = {
         for n in (1, 2, 3)
         for s in ("train", "test", "fit", "holdout")
     ),
-    *(f"synthetic_jhmdb_{s}" for s in ("fit", "holdout")),
+    *(f"synthetic_{d}_{s}" for d in ("jhmdb", "occluded") for s in ("fit", "holdout")),
     *(
         f"synthetic_{d}_{s}"
-        for d in ("penn_action", "bbc_pose", "jhmdb")
+        for d in ("penn_action", "bbc_pose", "jhmdb", "occluded")
         for s in ("train", "test")
     ),
 }

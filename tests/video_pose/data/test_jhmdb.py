@@ -100,6 +100,14 @@ def test_joints_outside_the_image_are_kept_as_hidden(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, [[W - 0.1, 20.5, 2], [W + 9.5, 20.5, 1], [10.5, -6.5, 1]])
 
 
+def test_hidden_joints_where_a_file_marks_them(tmp_path: Path) -> None:
+    hidden = np.zeros((15, 3), np.uint8)
+    hidden[1, 2] = 1
+    track = _one(tmp_path, joint_positions={"pos_img": _positions(3), "hidden": hidden})
+    assert np.argwhere(track["keypoints"][..., 2] == 1).tolist() == [[2, 1]]
+    assert track["keypoints"][2, 1].tolist() == [12.5, 20.5, 1]
+
+
 @pytest.mark.parametrize(
     ("images", "joints", "masks", "expected"),
     [(3, 2, 3, 2), (3, 3, 5, 3), (3, 1, 1, 1)],

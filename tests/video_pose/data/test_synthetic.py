@@ -189,6 +189,19 @@ def test_heavy_occluders_change_visibility_and_nothing_else() -> None:
     assert np.sum(np.array(runs) >= 4) >= 6
 
 
+def test_blocking_occluders_hide_the_whole_person_between_frames_that_show_it() -> None:
+    for seed in range(6):
+        plain, blocked = (
+            render_scene(seed, frames=20, occluders=kind, size=(160, 120)).people[0]
+            for kind in ("none", "blocking")
+        )
+        np.testing.assert_array_equal(plain.joints, blocked.joints)
+        np.testing.assert_array_equal(plain.masks, blocked.masks)
+        assert not plain.covered.any() and not (blocked.covered & blocked.visible).any()
+        assert 3 <= _longest_run(blocked.covered.all(axis=1)) <= 10
+        assert (blocked.covered.mean(axis=1) < 0.4).sum() >= 4
+
+
 def _longest_run(flags: np.ndarray) -> int:
     best = run = 0
     for flag in flags:

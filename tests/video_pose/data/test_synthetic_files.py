@@ -144,6 +144,8 @@ def test_jhmdb_reads_back_joints_boxes_and_masks(tmp_path: Path) -> None:
         person = scene.people[0]
         # The very coordinates: a shift by half a pixel on the way would show.
         np.testing.assert_allclose(track["keypoints"][..., :2], person.joints[:, order], atol=1e-3)
+        hidden = person.covered | ~person.inside
+        np.testing.assert_array_equal(track["keypoints"][..., 2] == 1, hidden[:, order])
         np.testing.assert_allclose(track["boxes"], person.boxes)
         masks = read_masks(track["masks"])
         assert masks.any() and person.masks.sum() == (masks > 0).sum()

@@ -65,7 +65,9 @@ def builtin_splits() -> dict[str, Split]:
     for split in (1, 2, 3):
         table.update(_jhmdb_subsets(f"jhmdb_split{split}", "jhmdb", split, "splits"))
         table.update(_jhmdb_subsets(f"sub_jhmdb_split{split}", "jhmdb", split, "sub_splits"))
-    table.update(_jhmdb_subsets("synthetic_jhmdb", "synthetic/jhmdb", 1, "splits", "sub_splits"))
+    for folder in ("jhmdb", "occluded"):
+        name, root = f"synthetic_{folder}", f"synthetic/{folder}"
+        table.update(_jhmdb_subsets(name, root, 1, "splits", "sub_splits"))
     return table
 
 

@@ -2,7 +2,9 @@
 
 A clip's track has the frames that images (or the video) and joints have in common. Boxes are the
 extent of the puppet mask, as in LSTM Pose Machines; a frame whose mask is missing or empty takes
-the joints' extent x 1.25. Joints outside the image are kept with v = 1, all others have v = 2.
+the joints' extent x 1.25. Joints outside the image are kept with v = 1, all others have v = 2,
+unless the joints' file has a field ``hidden`` (15, N), as synthetic ones do, which marks more of
+them as v = 1.
 Several clips may be shots of one source video, whose name begins the clip's name: a track's
 ``source_video``. N frames, h w the frame's size.
 """
@@ -184,7 +186,11 @@ def _load_clip(root: str, action: str, clip: str, video: int) -> dict[str, Any]:
 
     # 1-based MATLAB pixels -> continuous ones: m - 0.5.
     points = positions.transpose(2, 1, 0)[:length] - 0.5
-    keypoints = make_keypoints(points, _visibility(points, size))
+    visibility = _visibility(points, size)
+    if "hidden" in content:
+        hidden = require_array(content, "hidden", (len(JHMDB.names), length), joint_file)
+        visibility[hidden.T > 0] = 1
+    keypoints = make_keypoints(points, visibility)
     boxes = joint_boxes(keypoints)
     from_masks, present = mask_boxes(masks[..., :length])
     boxes[: len(present)][present] = from_masks[present]

@@ -147,6 +147,47 @@ def passing_occluders(
     return [_occluder(rng, frames, track, length, bool(heavy)) for track in tracks]
 
 
+def blocking_occluders(
+    rng: np.random.Generator, joints: np.ndarray, limb: np.ndarray, length: float
+) -> list[Occluder]:
+    """A panel that passes before the whole person and a disc that passes before one limb.
+
+    Either covers its target wholly for about five frames, at a time of its own in the middle of
+    the clip, so that frames before and after show what a frame in between does not.
+
+    Args:
+        rng: source of randomness.
+        joints: (N, K, 2), px.
+        limb: (N, 2, 2), px, two joints of a limb, of which the disc covers both.
+        length: height of the person, px.
+    """
+    flesh = 0.06 * length
+    low, high = joints.min(axis=1), joints.max(axis=1)
+    half = ((high - low) / 2).mean(axis=0) + flesh
+    panel = _blocker(rng, (low + high) / 2, half[0], np.array([0.0, half[1]]), 0.0)
+    reach = np.linalg.norm(limb[:, 1] - limb[:, 0], axis=1).max() / 2 + flesh / 2
+    return [panel, _blocker(rng, limb.mean(axis=1), reach, np.zeros(2), rng.uniform(0, np.pi))]
+
+
+def _blocker(
+    rng: np.random.Generator,
+    target: np.ndarray,
+    reach: float,
+    half_axis: np.ndarray,
+    angle: float,
+) -> Occluder:
+    """A bar with ``half_axis`` that goes past ``target`` (N, 2) along ``angle``, and covers what
+    is within ``reach`` of it for three to five frames at the least."""
+    frames = len(target)
+    stay, step = rng.uniform(3, 5), reach * rng.uniform(0.35, 0.6)
+    meet = rng.uniform(0.35, 0.75) * (frames - 1)
+    direction = rng.choice([-1, 1]) * np.array([np.cos(angle), np.sin(angle)])
+    centre = target + (np.arange(frames) - meet)[:, None] * step * direction
+    texture = np.broadcast_to(_any_colour(rng), (12, 8, 3)) + rng.normal(0, 18, (12, 8, 1))
+    radius = reach + step * stay / 2
+    return Occluder(centre, half_axis, radius, np.clip(texture, 0, 255).astype(np.float32))
+
+
 def _occluder(
     rng: np.random.Generator, frames: int, track: np.ndarray, length: float, heavy: bool
 ) -> Occluder:

@@ -58,7 +58,8 @@ def write_clip(root: Path, plan: VideoPlan, frames_as: str = "png") -> JHMDBClip
     _write_frames(root, plan.action, name, scene.frames, frames_as)
     person = scene.people[0]
     # Some real clips lack the last mask or the last joints.
-    masks, joints = person.masks, person.joints[:, [JOINTS.index(j) for j in JOINT_ORDER]]
+    order = [JOINTS.index(name) for name in JOINT_ORDER]
+    masks, joints, hidden = person.masks, person.joints[:, order], person.covered[:, order]
     if plan.index % 15 == 8:
         masks = masks[:-1]
     if plan.index % 15 == 11:
@@ -69,7 +70,11 @@ def write_clip(root: Path, plan: VideoPlan, frames_as: str = "png") -> JHMDBClip
     )
     write_mat(
         root / "joint_positions" / plan.action / name / "joint_positions.mat",
-        _positions(joints, person.scale, scene, plan.action),
+        {
+            **_positions(joints, person.scale, scene, plan.action),
+            # Not in the real files: which joints something covers.
+            "hidden": hidden[: len(joints)].T.astype(np.uint8),
+        },
     )
     return JHMDBClip(plan.action, name, plan.is_test, bool(person.inside.all()))
 

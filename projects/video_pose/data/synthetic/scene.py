@@ -11,15 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from .appearance import Appearance, draw_appearance
-from .background import OCCLUDER, Background, Occluder, passing_occluders
+from .background import (
+    OCCLUDER,
+    Background,
+    Occluder,
+    blocking_occluders,
+    passing_occluders,
+)
 from .figure import Layer, draw_figure, visible_joints
 from .motion import FAMILIES, sign
 from .placement import place_bust, place_crossing, place_whole
 from .skeleton import JOINTS, Body, Posture, pose_body
 
 FPS = 25.0
-OCCLUDERS = ("none", "light", "heavy")
+OCCLUDERS = ("none", "light", "heavy", "blocking")
 FRAMINGS = ("whole", "cut", "bust")
+_LIMBS = [
+    (f"{side}_{end}", f"{side}_{tip}")
+    for side in ("right", "left")
+    for end, tip in (("elbow", "wrist"), ("knee", "ankle"))
+]
 HEAVY_JOINTS = [name for name in JOINTS if name.endswith(("elbow", "wrist", "knee", "ankle"))]
 # Times of the pictures that one blurred frame averages, in frames; the labels are those of time 0.
 _SHUTTER = np.array([0.0, -0.3, 0.3])
@@ -32,13 +43,15 @@ _TILT = 16.0
 @dataclass(frozen=True)
 class PersonTrack:
     """One person through a video: action, joints (N, K, 2), ``visible`` (nothing in front, inside
-    the frame) and ``inside`` bool (N, K), silhouettes ``masks`` bool (N, H, W) (own shape, whatever
+    the frame), ``covered`` (an occluder or another person is in front) and ``inside`` bool (N, K),
+    silhouettes ``masks`` bool (N, H, W) (own shape, whatever
     is in front of it), ``boxes`` (N, 4) XYXY through the centres of the silhouette's extreme pixels
     (zeros where it is empty), ``scale`` (N,) px per body height."""
 
     action: str
     joints: np.ndarray
     visible: np.ndarray
+    covered: np.ndarray
     inside: np.ndarray
     masks: np.ndarray
     boxes: np.ndarray
@@ -86,9 +99,9 @@ def render_scene(
         frames: N, at least 1.
         size: (W, H), px.
         action: a family of ``motion.FAMILIES`` for everybody; ``None`` draws one each.
-        occluders: "none", "light" (a quarter of the videos has one passing by), or "heavy" (several
-        hide
-            limbs for five to nine frames each, so that one frame alone cannot know where they are).
+        occluders: "none", "light" (a quarter of the videos has one passing by), "heavy" (several
+            hide limbs for five to nine frames each, so that one frame alone cannot know where they
+            are) or "blocking" (one hides the whole person for about five frames, another a limb).
         framing: "whole" (the body stays inside the frame), "cut" (part of it leaves the frame) or
             "bust" (a signer from the waist up).
 
@@ -159,6 +172,9 @@ def _draw_occluders(
         return []
     joints = np.stack([actor.flat(3 * n) for n in range(frames)])
     length = float(actor.scale.mean())
+    if kind == "blocking":
+        limb = [JOINTS.index(name) for name in _LIMBS[rng.integers(len(_LIMBS))]]
+        return blocking_occluders(rng, joints, joints[:, limb], length)
     hidden: tuple[np.ndarray, ...] = ()
     if kind == "heavy":
         names = rng.choice(HEAVY_JOINTS, int(rng.integers(2, 5)), replace=False)
@@ -186,8 +202,8 @@ def _draw_person(actor: _Actor, n: int, size: tuple[int, int]) -> Layer:
 def _compose(
     picture: np.ndarray, actors: list[_Actor], layers: list[Layer], things: list[Occluder],
     n: int, frames: int,
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:  # fmt: skip
-    """The picture and, for each actor, (joints (K, 2), visible (K,), silhouette (H, W))."""
+) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:  # fmt: skip
+    """The picture and, for each actor, joints (K, 2), visible and covered (K,), silhouette (H, W)."""
     height, width = picture.shape[:2]
     front = np.zeros((height, width), np.uint8)
     order = sorted(range(len(actors)), key=lambda i: actors[i].depth)
@@ -206,15 +222,18 @@ def _compose(
         visible = visible_joints(layer, actor.posture, 3 * n, flat)
         x, y = np.clip(np.floor(flat).astype(int), 0, (width - 1, height - 1)).T
         visible &= front[y, x] == i + 1
-        labels.append((flat, visible, layer.part > 0))
+        covered = (front[y, x] != i + 1) & (front[y, x] > 0)
+        labels.append((flat, visible, covered, layer.part > 0))
     return picture, labels
 
 
 def _track(actor: _Actor, rows: list[tuple[np.ndarray, ...]], size: tuple[int, int]) -> PersonTrack:
-    joints, visible, masks = (np.stack(column) for column in zip(*rows))
+    joints, visible, covered, masks = (np.stack(column) for column in zip(*rows))
     inside = ((joints >= 0) & (joints < size)).all(axis=2)
     boxes = np.stack([mask_box(mask) for mask in masks])
-    return PersonTrack(actor.action, joints, visible, inside, masks, boxes, actor.scale[::3])
+    return PersonTrack(
+        actor.action, joints, visible, covered, inside, masks, boxes, actor.scale[::3]
+    )
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:
