@@ -29,11 +29,17 @@ class WeightAverage:
         """Take in the model's present weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for key, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[key].lerp_(value, 1 - decay)
-            else:
-                self.average[key].copy_(value)
+        state = self.model.state_dict()
+        floating = [key for key, value in state.items() if value.is_floating_point()]
+        counters = [key for key in state if key not in set(floating)]
+        # One launch for all tensors on a GPU; a CPU goes through them one by one.
+        torch._foreach_lerp_(
+            [self.average[key] for key in floating], [state[key] for key in floating], 1 - decay
+        )
+        if counters:  # frozen norms have none
+            torch._foreach_copy_(
+                [self.average[key] for key in counters], [state[key] for key in counters]
+            )
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -30,22 +30,25 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     groups = parameter_groups(cfg, model)
     if not groups:
         raise ValueError("no parameter of the model is trainable")
+    # Fused: one pass over all parameters instead of one operator after another for each.
+    common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY, "fused": True}
+    optimizer: torch.optim.Optimizer
     if name == "SGD":
-        return torch.optim.SGD(
-            groups,
-            lr=cfg.SOLVER.BASE_LR,
-            momentum=cfg.SOLVER.MOMENTUM,
-            nesterov=cfg.SOLVER.NESTEROV,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        optimizer = torch.optim.SGD(
+            groups, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, **common
         )
-    kind = torch.optim.Adam if name == "ADAM" else torch.optim.AdamW
-    return kind(
-        groups,
-        lr=cfg.SOLVER.BASE_LR,
-        betas=tuple(cfg.SOLVER.ADAM_BETAS),
-        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-        fused=True,
-    )
+    else:
+        kind = torch.optim.Adam if name == "ADAM" else torch.optim.AdamW
+        optimizer = kind(groups, betas=tuple(cfg.SOLVER.ADAM_BETAS), **common)
+    optimizer.register_load_state_dict_pre_hook(_stay_fused)
+    return optimizer
+
+
+def _stay_fused(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """``state`` with this optimizer's implementation: a checkpoint's groups bring their own, which
+    is another one where it was written without ``fused``."""
+    groups = [{**group, "fused": True, "foreach": None} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
 
 
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:

@@ -59,10 +59,10 @@ class CenterMap:
         Returns:
             (N, 1, h, w) float32.
         """
-        # Crops are centred on their person, so nearly all maps of a batch are the same one.
-        distinct, which = torch.unique(
-            torch.floor(centers.float() - 0.5), dim=0, return_inverse=True
-        )
+        distinct, which = torch.floor(centers.float() - 0.5), None
+        if not centers.is_cuda:  # a GPU would be waited for; it draws all of them in no time
+            # Crops are centred on their person, so nearly all maps of a batch are the same one.
+            distinct, which = torch.unique(distinct, dim=0, return_inverse=True)
         height, width = crop_size
         x = torch.arange(width, device=centers.device, dtype=torch.float32)
         y = torch.arange(height, device=centers.device, dtype=torch.float32)
@@ -74,4 +74,4 @@ class CenterMap:
         pooled = F.avg_pool2d(
             maps[:, None], self.kernel, self.stride, self.padding, ceil_mode=self.ceil
         )
-        return pooled[which]
+        return pooled if which is None else pooled[which]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 GATES = ("g", "f", "i", "o")
@@ -88,7 +89,14 @@ class ConvLSTMCell(GatedCell):
         nn.init.constant_(self.x["f"].bias, forget_bias)
 
     def sums(self, x: Tensor, hidden: Tensor, fresh: Tensor) -> Sequence[Tensor]:
-        return [self._sum(gate, x, hidden, fresh) for gate in GATES]
+        if not self.training:
+            return [self._sum(gate, x, hidden, fresh) for gate in GATES]
+        # Training takes one convolution, too, with the weights of the step put together.
+        weight, bias, h_bias = self._merged_weights()
+        total = F.conv2d(torch.cat([x, hidden], 1), weight, bias, padding=weight.shape[-1] // 2)
+        if self.mask_fresh_bias:
+            total = total - fresh.to(total.dtype) * _as_map(h_bias, total)
+        return total.chunk(4, dim=1)
 
     def _sum(self, gate: str, x: Tensor, hidden: Tensor, fresh: Tensor) -> Tensor:
         total = self.x[gate](x) + self.h[gate](hidden)
@@ -99,13 +107,19 @@ class ConvLSTMCell(GatedCell):
     @torch.no_grad()
     def merged(self) -> MergedCell:
         """A cell that computes the same by a single convolution, for inference."""
+        weight, bias, h_bias = self._merged_weights()
+        conv = _convolution_of(weight, bias)
+        return MergedCell(conv, self.hidden_channels, h_bias if self.mask_fresh_bias else None)
+
+    def _merged_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All gates' x- and h-convolutions as one, (4 D, in_channels + D, k, k), all their biases
+        (4 D,), and those of the h-convolutions among them (4 D,)."""
         weight = torch.cat([torch.cat([self.x[k].weight, self.h[k].weight], 1) for k in GATES])
         h_bias = torch.cat([self.h[k].bias for k in GATES])
         bias = h_bias + torch.cat([self.x[k].bias for k in GATES])
         if self.gate_bias is not None:
             bias = bias + torch.cat([self.gate_bias[k] for k in GATES])
-        conv = _convolution_of(weight, bias)
-        return MergedCell(conv, self.hidden_channels, h_bias if self.mask_fresh_bias else None)
+        return weight, bias, h_bias
 
 
 class MergedCell(GatedCell):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -93,6 +95,29 @@ def test_kinds(name: str, kind: type) -> None:
         assert optimizer.param_groups[0]["momentum"] == 0.7
     else:
         assert optimizer.param_groups[0]["betas"] == (0.8, 0.95)
+
+
+@pytest.mark.parametrize("name", ["SGD", "ADAMW"])
+def test_a_checkpoint_of_an_unfused_optimizer_continues_fused(name: str) -> None:
+    kinds = {"SGD": torch.optim.SGD, "ADAMW": torch.optim.AdamW}
+    cfg = config(OPTIMIZER=name, BASE_LR=0.1)
+    old, new = nn.Linear(3, 2), nn.Linear(3, 2)
+    new.load_state_dict(old.state_dict())
+    options = {"momentum": cfg.SOLVER.MOMENTUM} if name == "SGD" else {}
+    plain = kinds[name](parameter_groups(cfg, old), fused=False, foreach=False, **options)
+    fused = build_optimizer(cfg, new)
+    gradients = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    for step, gradient in enumerate(gradients):
+        if step == 2:
+            new.load_state_dict(old.state_dict())
+            fused.load_state_dict(copy.deepcopy(plain.state_dict()))
+        for model, optimizer in ((old, plain), (new, fused)):
+            model.weight.grad, model.bias.grad = gradient[:6].view(2, 3), gradient[6:]
+            if model is old or step >= 2:
+                optimizer.step()
+    assert all(group["fused"] is True for group in fused.param_groups)
+    torch.testing.assert_close(new.weight, old.weight)
+    torch.testing.assert_close(new.bias, old.bias)
 
 
 def test_unknown_name_and_nothing_to_train() -> None:

@@ -15,7 +15,7 @@ import torch
 from detectron2.engine import HookBase
 from torch import Tensor
 
-from video_pose.engine.trainer import PoseTrainer
+from video_pose.engine.trainer import PoseTrainer, on_device
 
 pytestmark = pytest.mark.usefixtures("datasets")
 NO_TEST = ["DATASETS.TEST", ()]
@@ -206,3 +206,11 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tiny_cfg) -> None:
     trainer = start(tiny_cfg("UniPose", *NO_TEST, "SOLVER.IMS_PER_BATCH", 0))
     with pytest.raises(ValueError, match="IMS_PER_BATCH is 0"):
         trainer.train()
+
+
+def test_a_batch_moves_to_the_device_and_the_loaders_stays() -> None:
+    batch = [{"image": torch.zeros(2, 3), "video_id": "v", "height": 4}]
+    moved = on_device(batch, torch.device("meta"))
+    assert moved[0]["image"].device.type == "meta"
+    assert (moved[0]["video_id"], moved[0]["height"]) == ("v", 4)
+    assert batch[0]["image"].device.type == "cpu"

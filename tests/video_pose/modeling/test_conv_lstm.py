@@ -40,9 +40,10 @@ def gate(cell: ConvLSTMCell, name: str, x: Tensor, hidden: Tensor | None) -> Ten
     return total
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("gate_bias", [None, GATE_BIAS])
-def test_step_follows_the_equations(gate_bias: dict | None) -> None:
-    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=gate_bias)
+def test_step_follows_the_equations(gate_bias: dict | None, training: bool) -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=gate_bias).train(training)
     randomize(cell)
     x, hidden, memory = state()
     got_hidden, got_memory = cell(x, hidden, memory, torch.zeros(ROWS, 1, 1, 1))
@@ -52,8 +53,9 @@ def test_step_follows_the_equations(gate_bias: dict | None) -> None:
     torch.testing.assert_close(got_hidden, sums["o"].sigmoid() * expected.tanh())
 
 
-def test_a_fresh_row_loses_the_h_biases_and_nothing_else() -> None:
-    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=GATE_BIAS, mask_fresh_bias=True)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_fresh_row_loses_the_h_biases_and_nothing_else(training: bool) -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN, gate_bias=GATE_BIAS, mask_fresh_bias=True).train(training)
     randomize(cell)
     x, hidden, memory = state()
     hidden[1], memory[1] = 0, 0
