@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
@@ -236,35 +237,37 @@ class PoseClipMapper:
         boxes = filled[frames]
         regions = clip_regions(self.rule, boxes, union, height, width)
         images = self.reader.read(track, frames.tolist())
-        rows, matrices = [], []
-        for draw in draws:
+        crops = torch.empty((len(draws), len(frames), 3, *self.rule.crop_size), dtype=torch.uint8)
+        matrices = []
+        for row, draw in zip(crops, draws, strict=True):
             scales = region_scales(self.rule, regions, draw.scale, draw.angle, train)
             maps = image_to_crop(
                 regions, scales, self.rule.crop_size, draw.angle, draw.flip, draw.shift
             )
-            rows.append(self._warp(images, maps, draw))
+            self._warp(images, maps, draw, row.numpy())
             matrices.append(maps)
         affine = np.stack(matrices)
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
         centers = np.einsum("stij,tj->sti", affine[..., :2], centers) + affine[..., 2]
-        crops = {
-            "image": torch.stack(rows),
+        out = {
+            "image": crops,
             "crop_to_image": torch.from_numpy(invert_affine(affine).astype(np.float32)),
             "center": torch.from_numpy(centers.astype(np.float32)),
         }
-        return crops, affine
+        return out, affine
 
-    def _warp(self, images: list[np.ndarray], maps: np.ndarray, draw: ClipDraw) -> torch.Tensor:
+    def _warp(
+        self, images: list[np.ndarray], maps: np.ndarray, draw: ClipDraw, out: np.ndarray
+    ) -> None:
+        """Write the crops of T images to ``out``, uint8 (T, 3, H, W)."""
         shared = color_transforms(draw, self.image_format)
-        clip = np.empty((len(images), 3, *self.rule.crop_size), dtype=np.uint8)
-        for t, (out, image, matrix) in enumerate(zip(clip, images, maps, strict=True)):
+        for t, (planes, image, matrix) in enumerate(zip(out, images, maps, strict=True)):
             crop = AffineTransform(matrix, self.rule.crop_size, self.pad_value).apply_image(image)
             for transform in shared:
                 crop = transform.apply_image(crop)
             if draw.cover is not None and draw.covers(t, len(images)):
                 crop = CoverTransform(draw.cover, self.pad_value).apply_image(crop)
-            out[:] = crop.transpose(2, 0, 1)
-        return torch.from_numpy(clip)
+            cv2.split(crop, list(planes))
 
     def _joint_map(self, track: dict[str, Any]) -> JointMap:
         name = track.get("dataset_name")

@@ -1,158 +1,24 @@
 """Frames of a track as arrays: image files, or video files with exact frame numbers.
 
-A video is indexed once by demuxing (no decoding): the sorted presentation timestamps of its packets
-number the frames. A read seeks to the key frame before the wanted frame and decodes forward; a read
-that continues where the last one ended does not seek. OpenCV's seeking is not exact for variable
-frame rates and B-frames, so it is not used.
-
 Shape letters: H, W image size.
 """
 
 from __future__ import annotations
 
-import bisect
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import av
 import numpy as np
 from detectron2.data.detection_utils import read_image
+
+from video_pose.data.video_file import VideoFile, VideoIndex
 
 _PIXEL_FORMATS = {"BGR": "bgr24", "RGB": "rgb24"}
 # Open containers (file handles, decoder state) that one reader keeps.
 _MAX_OPEN_VIDEOS = 4
 _FROM_PARENT: list[Any] = []
-
-
-class VideoFile:
-    """One open video, readable by frame number.
-
-    Numbers count the frames in display order from 0, which is the order in which a decoder puts
-    them out. Where a packet has no timestamp, or two have the same, frames are counted by decoding
-    from the start.
-    """
-
-    def __init__(self, path: str) -> None:
-        """Open and index ``path``.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is no video that can be read.
-        """
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"video file not found: {path}")
-        self.path = path
-        try:
-            self._open()
-            self._index()
-        except (av.error.FFmpegError, IndexError) as error:
-            raise ValueError(f"cannot read video {path}: {error}") from error
-
-    def _open(self) -> None:
-        self._container = av.open(self.path)
-        self._stream = self._container.streams.video[0]
-        # A loader runs one worker a core; frame threads would only delay the output.
-        self._stream.codec_context.thread_count = 1
-        self._frames: Iterator[av.VideoFrame] | None = None
-        self._next = 0
-        self._at_start = True
-
-    def _index(self) -> None:
-        # Discarded packets (edit lists) are decoded, but never put out.
-        packets = [p for p in self._container.demux(self._stream) if p.size and not p.is_discard]
-        stamps = [p.pts for p in packets]
-        self._by_stamp: dict[int, int] | None = None
-        self._keys: list[tuple[int, int]] = []
-        if None not in stamps and len(set(stamps)) == len(stamps):
-            self._by_stamp = {stamp: i for i, stamp in enumerate(sorted(stamps))}
-            # Seeking goes by decoding time, which is the earlier of the two.
-            self._keys = sorted(
-                (self._by_stamp[p.pts], p.pts if p.dts is None else min(p.pts, p.dts))
-                for p in packets
-                if p.is_keyframe
-            )
-        self._count: int | None = len(packets) if self._by_stamp is not None else None
-        self._restart()
-
-    def _restart(self) -> None:
-        self._container.close()
-        self._open()
-
-    def __len__(self) -> int:
-        """Number of frames; decodes the file once where packets do not tell."""
-        if self._count is None:
-            self._restart()
-            self._count = sum(1 for _ in self._container.decode(self._stream))
-            self._restart()
-        return self._count
-
-    def close(self) -> None:
-        self._container.close()
-
-    def decode_frame(self, wanted: int) -> av.VideoFrame:
-        """The frame of number ``wanted``; the next call reads on from there without a seek.
-
-        Raises:
-            ValueError: the video has no such frame, or its data are damaged.
-        """
-        if wanted < 0 or (self._count is not None and wanted >= self._count):
-            raise ValueError(f"{self.path} has no frame {wanted} (frames: {self._count})")
-        first = self._seek(wanted)
-        number = -1
-        while number != wanted:
-            try:
-                number, frame = self._decode()
-            except (StopIteration, av.error.FFmpegError) as error:
-                self._frames = None
-                why = str(error) or "the data end before it"
-                raise ValueError(f"cannot decode frame {wanted} of {self.path}: {why}") from error
-            if number > wanted and first > 0:  # the container's seek landed too late
-                first = self._seek_to_key(self._key_before(first - 1))
-                continue
-            # Frames shown before the key frame that decoding began at may lack their references.
-            if number > wanted or (number >= first and frame.is_corrupt):
-                self._frames = None
-                lost = min(number, wanted)
-                raise ValueError(f"frame {lost} of {self.path} is missing or damaged")
-        return frame
-
-    def _decode(self) -> tuple[int, av.VideoFrame]:
-        assert self._frames is not None, self.path
-        frame = next(self._frames)
-        number = self._next
-        if self._by_stamp is not None:
-            if frame.pts not in self._by_stamp:
-                raise ValueError(f"{self.path}: no packet has the timestamp {frame.pts} of a frame")
-            number = self._by_stamp[frame.pts]
-        self._next = number + 1
-        return number, frame
-
-    def _seek(self, wanted: int) -> int:
-        """Place the decoder before ``wanted``; returns the first frame that is whole from there."""
-        going_on = self._frames is not None and self._next <= wanted
-        at = self._key_before(wanted)
-        if going_on and (at < 0 or self._keys[at][0] <= self._next):
-            return 0
-        return self._seek_to_key(at)
-
-    def _key_before(self, number: int) -> int:
-        return bisect.bisect_right(self._keys, number, key=lambda key: key[0]) - 1
-
-    def _seek_to_key(self, at: int) -> int:
-        if at <= 0:
-            # The start of the file needs no index that a broken file may lack.
-            if not self._at_start:
-                self._restart()
-            first = 0
-        else:
-            first, stamp = self._keys[at]
-            self._container.seek(stamp, stream=self._stream, backward=True)
-        self._at_start = False
-        self._frames = self._container.decode(self._stream)
-        self._next = first
-        return first
 
 
 class FrameReader:
@@ -179,6 +45,7 @@ class FrameReader:
         self._cached: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
         self._used_bytes = 0
         self._videos: OrderedDict[str, VideoFile] = OrderedDict()
+        self._indices: dict[str, VideoIndex] = {}
         self._pid = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,7 +115,8 @@ class FrameReader:
 
     def _video(self, path: str) -> VideoFile:
         if path not in self._videos:
-            self._videos[path] = VideoFile(path)
+            self._videos[path] = VideoFile(path, self._indices.get(path))
+            self._indices[path] = self._videos[path].index
             while len(self._videos) > _MAX_OPEN_VIDEOS:
                 self._videos.popitem(last=False)[1].close()
         self._videos.move_to_end(path)

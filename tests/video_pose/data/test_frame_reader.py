@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from video_pose.data.frame_reader import FrameReader, VideoFile
+from video_pose.data.frame_reader import FrameReader
+from video_pose.data.video_file import VideoFile
 
 FRAMES = 40
 SIZE = (64, 128)  # height, width
@@ -107,6 +108,22 @@ def test_reading_on_decodes_each_frame_once(video: str, monkeypatch) -> None:
     decoded.clear()
     reader.read(_track(video), [FRAMES - 3])
     assert len(decoded) <= 15
+
+
+def test_a_reopened_video_is_not_indexed_again(tmp_path, monkeypatch) -> None:
+    paths = [_write_video(str(tmp_path / f"{i}.avi"), "mpeg4", 0) for i in range(6)]
+    indexed = []
+    plain = VideoFile._read_index
+
+    def counting(self: VideoFile) -> tuple:
+        indexed.append(self.path)
+        return plain(self)
+
+    monkeypatch.setattr(VideoFile, "_read_index", counting)
+    reader = FrameReader(0, "BGR")
+    for number in (20, 7, 31):  # more videos than stay open
+        assert [_numbers(reader, _track(path), [number]) for path in paths] == [[number]] * 6
+    assert indexed == paths
 
 
 def test_cached_frames_are_not_decoded_again_and_bytes_are_limited(video: str) -> None:

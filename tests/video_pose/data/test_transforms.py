@@ -86,6 +86,18 @@ def test_outside_is_the_pad_value_in_every_channel() -> None:
     assert (got[:3] == 77).all() and (got[5:7, 5:7] == 0).all()
 
 
+@pytest.mark.parametrize("size", [(30, 40), (300, 400)])  # more than 8 times the output: as it is
+def test_channels_are_warped_alike_and_keep_their_order(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    matrix = np.array([[0.9, 0.3, -5.0], [-0.3, 0.9, 6.0]])
+    transform = AffineTransform(matrix, (32, 24), 77)
+    got = transform.apply_image(image)
+    assert got.shape == (32, 24, 3)
+    for channel in range(3):
+        alone = transform.apply_image(np.ascontiguousarray(image[..., channel]))
+        np.testing.assert_array_equal(got[..., channel], alone)
+
+
 def test_points_far_outside_move_as_well() -> None:
     transform = AffineTransform(np.array([[2.0, 0, 1], [0, 3, -1]]), (4, 4))
     points = np.array([[[-100.0, 50.0]], [[1.0, 1.0]]])
