@@ -1,0 +1,1 @@
+"""The parts of ``tools/benchmark_streaming.py``: one measurement a file."""
