@@ -112,7 +112,8 @@ def shrunk(path: Path, names: dict[str, str], output_dir: Path):
     net.WEIGHTS, net.DEVICE = "", "cpu"
     net.ROI_HEADS.NUM_CLASSES = min(net.ROI_HEADS.NUM_CLASSES, 2)
     net.RESNETS.STEM_OUT_CHANNELS = net.RESNETS.WIDTH_PER_GROUP = 8
-    net.RESNETS.RES2_OUT_CHANNELS = 32
+    if net.RESNETS.DEPTH >= 50:  # Detectron2's R-18 has 64
+        net.RESNETS.RES2_OUT_CHANNELS = 32
     # Frozen norms keep an untrained ResNet's values from being normalised at all.
     net.RESNETS.NORM, net.BACKBONE.FREEZE_AT = "BN", 0
     net.FPN.OUT_CHANNELS = 16
@@ -122,6 +123,7 @@ def shrunk(path: Path, names: dict[str, str], output_dir: Path):
     net.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     net.RPN.POST_NMS_TOPK_TRAIN = net.RPN.POST_NMS_TOPK_TEST = 10
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (64,), 64
+    cfg.INPUT.FRAMES.MOSAIC_SIZE = (64, 96)
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = 2, 1
     cfg.TEST.DETECTIONS_PER_IMAGE = 3

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from video_pose.data.frame_masks import MaskReader, encode_mask
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.frames_mapper import FrameMapper, joint_maps
+from video_pose.data.frames_mapper import FrameMapper, color_changes, joint_maps
 from video_pose.data.joint_subset import match_present
 
 JOINTS = ["head", "left_hand", "right_hand"]
@@ -168,6 +168,42 @@ def test_images_of_stock_datasets_come_out_as_from_the_stock_mapper(frame) -> No
     for field in ("gt_boxes", "gt_keypoints", "gt_masks"):
         pair = [out["instances"].get(field).tensor for out in (ours, theirs)]
         assert torch.equal(*pair)
+
+
+def test_persons_of_an_image_may_lack_masks_and_joints(frame) -> None:
+    """As in a user's COCO file: a person with all, another with a box alone, and a crowd."""
+    for key in ("video_id", "frame_index", "tracks"):
+        del frame[key]
+    (person,) = frame["annotations"]
+    del person["segmentation_ref"]
+    boxed = {key: value for key, value in person.items() if key != "keypoints"}
+    person["segmentation"] = [[10.0, 5.0, 20.0, 5.0, 20.0, 25.0, 10.0, 25.0]]
+    frame["annotations"] += [boxed, {**person, "iscrowd": 1}]
+    with pytest.raises(ValueError, match="f.png has a person without a mask"):
+        make_mapper()(frame)
+    persons = make_mapper([T.RandomFlip(prob=1.0)], unmasked="keep")(frame)["instances"]
+    assert persons.gt_has_mask.tolist() == [True, False]
+    assert persons.gt_masks.tensor.sum(dim=(1, 2)).tolist() == [200, 0]
+    assert persons.gt_boxes.tensor.tolist() == [[20, 5, 30, 25]] * 2
+    assert persons.gt_keypoints.tensor[1].tolist() == [[0, 0, 0]] * 3
+    assert persons.gt_keypoints.tensor[0, 0].tolist() == [25, 6, 2]
+    # Without masks, Detectron2's mapper takes both.
+    plain = make_mapper(masks=False)(frame)["instances"]
+    assert plain.gt_keypoints.tensor[:, 0, 2].tolist() == [2, 0]
+
+
+def test_a_frame_without_annotations_is_background(frame) -> None:
+    """With DATALOADER.FILTER_EMPTY_ANNOTATIONS False such frames are trained on."""
+    persons = make_mapper()({**frame, "annotations": []})["instances"]
+    assert len(persons) == 0 and persons.gt_boxes.tensor.shape == (0, 4)
+
+
+def test_changed_colours_keep_size_and_persons(frame) -> None:
+    assert len(changes := color_changes(0.5)) == 3
+    np.random.seed(0)
+    values = {make_mapper(changes)(frame)["image"][1, 10, 14].item() for _ in range(8)}
+    assert len(values) > 3 and max(values) <= 255
+    assert [kind.intensity_min for kind in color_changes(2.0)] == [0, 0, 0]
 
 
 def test_frames_of_a_video_file_are_exact(tmp_path: Path, frame) -> None:
