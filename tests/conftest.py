@@ -84,6 +84,7 @@ def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         make_dataset(root / "synthetic" / folder, options, workers=1)
         (root / folder).symlink_to(root / "synthetic" / folder, target_is_directory=True)
+    (root / "synthetic" / "occluded").symlink_to(root / "jhmdb", target_is_directory=True)
     (root / "lspet" / "images").mkdir(parents=True)
     random = np.random.default_rng(0)
     joints = random.uniform(10, 60, (14, 3, 3))

@@ -25,7 +25,7 @@ class SyntheticOptions:
     """What fixes every byte of a dataset.
 
     ``format`` is a key of ``FORMATS``; ``videos`` and ``test_videos`` are counts; ``frames`` the
-    shortest and longest video; ``size`` (W, H) px; ``occluders`` "none", "light" or "heavy";
+    shortest and longest video; ``size`` (W, H) px; ``occluders`` of ``scene.OCCLUDERS``;
     ``frames_as`` "png" or "avi" (JHMDB); ``people`` in a video (more than 1: coco_video).
     """
 

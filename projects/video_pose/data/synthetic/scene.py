@@ -203,7 +203,7 @@ def _compose(
     picture: np.ndarray, actors: list[_Actor], layers: list[Layer], things: list[Occluder],
     n: int, frames: int,
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:  # fmt: skip
-    """The picture and, for each actor, joints (K, 2), visible and covered (K,), silhouette (H, W)."""
+    """The picture and, for each actor, joints (K, 2), visible (K,), covered (K,), mask (H, W)."""
     height, width = picture.shape[:2]
     front = np.zeros((height, width), np.uint8)
     order = sorted(range(len(actors)), key=lambda i: actors[i].depth)
