@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""PCK tables of evaluated models as Markdown: overall, by joint, by action, by speed.
+
+python tools/tabulate_pck.py "UniPose=output/unipose" "UniPose-LSTM=output/unipose_lstm" \\
+    --protocols torso
+
+A run is what tools/compare_runs.py takes. All runs must be of the same frames. The floor is the
+constant pose of the training data in each ground-truth box; intervals are over source videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+if str(Path(__file__).resolve().parent) not in sys.path:
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from compare_runs import find_predictions  # noqa: E402
+
+from video_pose.evaluation import breakdown  # noqa: E402
+from video_pose.evaluation.constant_pose import constant_pose_of, place_pose  # noqa: E402
+from video_pose.evaluation.predictions_file import read_predictions  # noqa: E402
+from video_pose.evaluation.report import interval_text, number  # noqa: E402
+
+Stored = dict[str, np.ndarray]
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN")
+    parser.add_argument("--dataset", help="where a run was evaluated on several")
+    parser.add_argument("--protocols", nargs="+", help="default: the dataset's")
+    parser.add_argument(
+        "--sections", nargs="+", help="of overall, joint, action, speed, visibility"
+    )
+    parser.add_argument("--no-floor", action="store_true", help="without the constant pose")
+    return parser.parse_args(arguments)
+
+
+def load_runs(texts: list[str], dataset: str | None) -> dict[str, Stored]:
+    """The predictions by name, all of the same frames.
+
+    Raises:
+        FileNotFoundError, ValueError: as `find_predictions` and `require_pair`; names repeat.
+    """
+    runs: dict[str, Stored] = {}
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        path = Path(folder if separator else text)
+        name = name if separator else path.name
+        if name in runs:
+            raise ValueError(f"two runs are called {name!r}: give names, as A={path}")
+        runs[name] = read_predictions(find_predictions(path, dataset))
+        breakdown.require_pair(next(iter(runs.values())), runs[name])
+    return runs
+
+
+def add_floor(runs: dict[str, Stored], min_visibility: int) -> dict[str, Stored]:
+    """The runs with the constant pose before them."""
+    first = next(iter(runs.values()))
+    pose, source = constant_pose_of(str(first["dataset_name"]), min_visibility)
+    placed = place_pose(pose, first["boxes"])
+    return {f"floor ({source})": {**first, "predictions": placed}, **runs}
+
+
+def tables(
+    runs: dict[str, Stored], protocols: list[str] | None, sections: list[str] | None, floor: bool
+) -> str:
+    """Markdown: for each protocol and section, a row for each member and two columns a run.
+
+    Raises:
+        KeyError: unknown dataset or protocol.
+    """
+    facts = breakdown.dataset_facts(str(next(iter(runs.values()))["dataset_name"]))
+    if floor:
+        runs = add_floor(runs, facts["pck_min_visibility"])
+    parts = []
+    for protocol in protocols or facts["pck_protocols"]:
+        options = protocol, facts["pck_min_visibility"], facts["head_segment"]
+        scored = {name: breakdown.score_joints(run, *options) for name, run in runs.items()}
+        first = next(iter(scored.values()))
+        for section, members in breakdown.sections(first).items():
+            if sections and section not in sections:
+                continue
+            parts.append(
+                _table(f"{protocol} {first.protocol.metric()}, {section}", scored, members)
+            )
+    return "\n\n".join(parts)
+
+
+def _table(
+    title: str, scored: dict[str, breakdown.ScoredJoints], members: dict[str, np.ndarray]
+) -> str:
+    headers = [title, "joints", "source videos"]
+    for name in scored:
+        headers += [name, "95 %"]
+    rows = []
+    for member, chosen in members.items():
+        shares = [breakdown.share(run, chosen) for run in scored.values()]
+        row = [member, str(shares[0].joints), str(shares[0].sources)]
+        for share in shares:
+            row += [number(share.value), interval_text(share.low, share.high)]
+        rows.append(row)
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables; errors of use end the program with one line."""
+    args = parse_arguments(arguments)
+    try:
+        runs = load_runs(args.runs, args.dataset)
+        print(tables(runs, args.protocols, args.sections, not args.no_floor))
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        sys.exit(f"tabulate_pck: {error.args[0] if isinstance(error, KeyError) else error}")
+
+
+if __name__ == "__main__":
+    main()
