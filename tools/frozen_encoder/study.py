@@ -1,0 +1,167 @@
+"""Runs of a study of time: one training of the recurrent part each, tested in one or more ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+
+from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.engine.evaluation import evaluate
+from video_pose.engine.trainer import PoseTrainer
+from video_pose.engine.views import VIEWS
+
+from . import models  # noqa: F401  (registers the models)
+from .cache import Clips
+from .mapper import MapMapper
+
+VIEW = "maps"
+PREDICTIONS = "predictions.npz"
+# Name of a form: MODEL.UNIPOSE.LSTM.FORM, RESIDUAL.
+FORMS = {
+    "residual": ("paper", True),
+    "paper": ("paper", False),
+    "released": ("released", False),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: ``form`` of `FORMS`, ``frames`` of a clip, seed; ``resets`` of its tests."""
+
+    form: str
+    frames: int
+    seed: int
+    resets: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.form}_T{self.frames}_seed{self.seed}"
+
+
+def plan_runs(
+    forms: Sequence[str],
+    lengths: Sequence[int],
+    resets: Sequence[int],
+    other_forms_at: int,
+    seeds: Sequence[int],
+) -> list[Run]:
+    """The first form at every length, the others at one of them.
+
+    A model trained on single frames has never seen a memory that is not empty: it is tested with a
+    reset at every frame as well, as the model of the same size that has none.
+
+    Raises:
+        ValueError: an unknown form.
+    """
+    unknown = sorted(set(forms) - set(FORMS))
+    if unknown:
+        raise ValueError(f"forms {unknown}: choose from {sorted(FORMS)}")
+    runs = []
+    for seed in seeds:
+        pairs = [(forms[0], length) for length in lengths]
+        pairs += [(form, other_forms_at) for form in forms[1:]]
+        for form, length in pairs:
+            extra = (1,) if length == 1 and 1 not in resets else ()
+            runs.append(Run(form, length, seed, (*resets, *extra)))
+    return runs
+
+
+def register_view(train: list[Clips], test: Clips, cfg: CfgNode) -> None:
+    """Let INPUT.VIEW "maps" take clips of the cached maps."""
+    VIEWS[VIEW] = VIEWS["clips"]._replace(
+        build_train_loader=lambda c, start: build_pose_train_loader(
+            c, start, MapMapper(train, True, c.INPUT.CLIP.LENGTH, cfg.INPUT.CLIP.STRIDE)
+        ),
+        build_test_loader=lambda c, name: build_pose_test_loader(c, name, MapMapper([test], False)),
+        tested=lambda c, model: model,
+    )
+
+
+def run_config(cfg: CfgNode, run: Run, output: Path, frames_per_step: int) -> CfgNode:
+    """The configuration of a training on cached maps.
+
+    Every length sees as many frames in a step (rounded to whole clips), in as many steps.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "UniPoseLSTMOnMaps", ""
+    lstm = cfg.MODEL.UNIPOSE.LSTM
+    lstm.FORM, lstm.RESIDUAL = FORMS[run.form]
+    # The decoder's maps are given: a loss on them would teach nothing.
+    lstm.DECODER_LOSS_WEIGHT = 0.0
+    cfg.SEED, cfg.INPUT.VIEW, cfg.INPUT.CLIP.LENGTH = run.seed, VIEW, run.frames
+    cfg.SOLVER.IMS_PER_BATCH = max(1, round(frames_per_step / run.frames))
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.OUTPUT_DIR = str(output / run.name)
+    cfg.freeze()
+    return cfg
+
+
+def train_and_test(
+    cfg: CfgNode, run: Run, output: Path, frames_per_step: int
+) -> Iterator[tuple[int, Path]]:
+    """Train, or continue or keep what is there, and test: (reset, folder of the predictions)."""
+    cfg = run_config(cfg, run, output, frames_per_step)
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    trainer = PoseTrainer(_without_test(cfg))
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    for reset in run.resets:
+        folder = Path(cfg.OUTPUT_DIR) / f"reset{reset}"
+        found = folder / "inference" / cfg.DATASETS.TEST[0]
+        if not (found / PREDICTIONS).is_file():
+            trainer.cfg = _with_output(cfg, folder)
+            trainer.model.reset_every = reset
+            trainer.test()
+            trainer.model.train()
+        yield reset, found
+
+
+def test_encoder(cfg: CfgNode, output: Path) -> Path:
+    """The frame-by-frame row: the encoder's own maps; the folder of the predictions."""
+    cfg = _with_output(cfg, output / "frame_by_frame")
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "UniPoseOnMaps", ""
+    cfg.INPUT.VIEW, cfg.DATALOADER.NUM_WORKERS = VIEW, 0
+    cfg.freeze()
+    found = Path(cfg.OUTPUT_DIR) / "inference" / cfg.DATASETS.TEST[0]
+    if not (found / PREDICTIONS).is_file():
+        evaluate(cfg, build_model(cfg).eval())
+    return found
+
+
+def require_datasets(cfg: CfgNode) -> tuple[str, str]:
+    """The one dataset to train on and the one to test on.
+
+    Raises:
+        ValueError: there are more or fewer.
+        KeyError: one is not registered.
+    """
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    if len(cfg.DATASETS.TRAIN) != 1 or len(cfg.DATASETS.TEST) != 1:
+        raise ValueError(f"DATASETS.TRAIN and .TEST must name one dataset each, got {names}")
+    for name in names:
+        if name not in DatasetCatalog.list():
+            raise KeyError(f"dataset {name!r} is not registered")
+    return names[0], names[1]
+
+
+def _with_output(cfg: CfgNode, folder: Path) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.freeze()
+    return cfg
+
+
+def _without_test(cfg: CfgNode) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TEST = ()
+    cfg.freeze()
+    return cfg
