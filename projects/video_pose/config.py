@@ -178,10 +178,13 @@ def _add_test_keys(cfg: CN) -> None:
     test.CHUNK_LENGTH = 16
     # Most frames that go through the encoder in one batch; the result does not depend on it.
     test.ENCODE_BATCH = 16
-    # Whether recurrent models are evaluated and run in their fast form (modeling/fast_path.py): a
-    # copy with folded norms and merged convolutions, whose heatmaps differ by rounding alone; False:
+    # Whether recurrent models are evaluated and run in their fast form (modeling/fast_path.py), a
+    # copy with folded norms and merged convolutions whose heatmaps differ by rounding alone. False:
     # the modules as they are trained.
     test.FAST = True
+    # Convolutions with kernels from 5x5 in the fast form: "auto" computes them in the frequency
+    # domain where that takes less (on CPUs; its weights take up to 100 MB a layer), "direct" never.
+    test.LARGE_CONVOLUTIONS = "auto"
     # Scales of the multi-scale test, as SCALE_MODE means them; maps are summed at image size.
     test.SCALES = (1.0,)
     # Also run the mirrored clip and average.

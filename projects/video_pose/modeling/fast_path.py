@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from detectron2.config import CfgNode
 from torch import nn
 
 from video_pose.modeling.fold_norms import fold_norms
-from video_pose.modeling.precision import check_precision
+from video_pose.modeling.large_conv import LargeConv2d, replace_large
+from video_pose.modeling.precision import check_precision, inference_dtype
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 
-def fast_path(model: VideoPoseNet, *, precision: str = "") -> VideoPoseNet:
+def fast_path(
+    model: VideoPoseNet, *, precision: str = "", large_convolutions: str = "auto"
+) -> VideoPoseNet:
     """A copy of ``model`` in evaluation mode, folded and in channels-last layout.
 
     Batch norms become part of the convolutions before them, and the model's own ``fold`` replaces
@@ -20,12 +25,15 @@ def fast_path(model: VideoPoseNet, *, precision: str = "") -> VideoPoseNet:
 
     Args:
         model: trained; it is not changed, nor are its mode and the states that it keeps.
-        precision: of inference, as TEST.PRECISION; "" is the model's own.
+        precision: of inference, as TEST.PRECISION; "" is the model's own. It is fixed in the copy.
+        large_convolutions: as TEST.LARGE_CONVOLUTIONS.
     """
     folded = fold_norms(model)
     assert isinstance(folded, VideoPoseNet)
     folded.fold()
     folded.precision = check_precision(precision or model.precision)
+    dtype = inference_dtype(folded.precision, folded.device)
+    replace_large(folded, dtype, large_convolutions)
     folded.layout = torch.channels_last
     return folded.requires_grad_(False).to(memory_format=folded.layout)
 
@@ -34,5 +42,23 @@ def build_fast_path(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """What ``cfg.TEST`` evaluates in the place of ``model``: `fast_path`, or ``model`` itself where
     TEST.FAST is off."""
     if cfg.TEST.FAST and isinstance(model, VideoPoseNet):
-        return fast_path(model, precision=cfg.TEST.PRECISION)
+        return fast_path(
+            model,
+            precision=cfg.TEST.PRECISION,
+            large_convolutions=cfg.TEST.LARGE_CONVOLUTIONS,
+        )
     return model
+
+
+def describe(model: nn.Module) -> list[str]:
+    """What was chosen for a model that ran: lines on precision, layout and large convolutions.
+
+    Convolutions of the same choice share a line. Empty for a model that is no `fast_path`.
+    """
+    if not isinstance(model, VideoPoseNet) or model.layout != torch.channels_last:
+        return []
+    dtype = inference_dtype(model.precision, model.device)
+    lines = [f"{str(dtype or torch.float32).removeprefix('torch.')}, channels last"]
+    large = [line for m in model.modules() if isinstance(m, LargeConv2d) for line in m.describe()]
+    counts = Counter(large)
+    return lines + [f"{count} x {line}" for line, count in counts.items()]

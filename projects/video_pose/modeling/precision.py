@@ -22,8 +22,20 @@ def inference_autocast(precision: str, device: torch.device) -> torch.autocast:
         precision: "float32", "bfloat16", "float16" or "auto", the fastest that the device computes
             in hardware: float16 on a GPU, bfloat16 on a CPU with instructions for it, else float32.
     """
-    dtype = fastest_dtype(device) if precision == "auto" else _FORMATS[precision]
+    dtype = inference_dtype(precision, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def inference_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The format that ``precision`` means on ``device``, see above; None: float32."""
+    return fastest_dtype(device) if precision == "auto" else _FORMATS[precision]
+
+
+def has_matrix_units() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in units of their own (AMX)."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return torch.cpu._is_amx_tile_supported()  # an older PyTorch
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype | None:
