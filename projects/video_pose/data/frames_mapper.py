@@ -192,10 +192,11 @@ class FrameMapper(DatasetMapper):
     def _to_model_joints(self, annotation: Record, joint_map: PartialJointMap | None) -> Record:
         """A copy of an annotation, with its keypoints in the model's joints."""
         annotation = copy.copy(annotation)
-        if self.use_keypoint and not annotation.get("keypoints"):
+        points = annotation.get("keypoints")
+        if self.use_keypoint and (points is None or len(points) == 0):
             annotation["keypoints"] = [0.0] * (3 * len(self.keypoint_hflip_indices))
-        elif joint_map is not None and not joint_map.is_identity and "keypoints" in annotation:
-            keypoints = np.asarray(annotation["keypoints"], np.float64).reshape(-1, 3)
+        elif joint_map is not None and not joint_map.is_identity and points is not None:
+            keypoints = np.asarray(points, np.float64).reshape(-1, 3)
             annotation["keypoints"] = joint_map.apply(keypoints).reshape(-1).tolist()
         return annotation
 

@@ -127,6 +127,24 @@ def test_images_and_video_frames_train_together(user_coco, datasets, tmp_path) -
     assert {"bbox", "segm", "keypoints", "keypoints_pck_torso"} <= set(videos)
 
 
+def test_images_without_persons_are_background(user_coco, tmp_path) -> None:
+    dicts = DatasetCatalog.get(user_coco)
+    dicts[0]["annotations"] = dicts[1]["annotations"] = []
+    DatasetCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    cfg = user_cfg(user_coco, tmp_path)
+    cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 0
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = 3, 1
+    cfg.DATASETS.TEST = ()
+    complete_cfg(cfg)
+    Path(cfg.OUTPUT_DIR).mkdir()
+    trainer = PoseTrainer(cfg)
+    assert trainer.train() == {}
+    latest = {key: value[0] for key, value in trainer.storage.latest().items()}
+    assert np.isfinite(latest["total_loss"]) and "loss_keypoint" in latest
+
+
 def test_a_class_that_the_other_dataset_lacks_is_refused(user_coco, datasets, tmp_path) -> None:
     cfg = user_cfg(user_coco, tmp_path)
     cfg.DATASETS.TRAIN = (user_coco, "synthetic_jhmdb_train_frames")
