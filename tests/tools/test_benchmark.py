@@ -77,11 +77,29 @@ def test_figures_of_a_row() -> None:
     assert (first.times, second.times) == (1.0, 2.0)
     table = report.format_table(lines).splitlines()
     cells = [cell.strip() for cell in table[2].split("|")]
-    assert cells[2:] == ["400", "1840", "2.50", "6.00", "15.0", "25 %", "1.00", "130", "30.0", ""]
+    assert cells[2:] == [
+        "400",
+        "1840",
+        "2.50",
+        "6.00",
+        "15.0",
+        "25 %",
+        "1.00",
+        "130",
+        "30.0",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_stages_are_compared_with_the_same_stage() -> None:
-    names = ("float32/frames/encode", "float32/frames/maps", "bfloat16/clips/encode", "crop/clips")
+    names = (
+        "float32/frames/encode",
+        "float32/frames/maps",
+        "bfloat16/clips/encode",
+        "video/clips/crop",
+    )
     answers = [answer(f"stages/m/{name}", [s]) for name, s in zip(names, (4.0, 1.0, 2.0, 3.0))]
     lines, _ = report.lines_of(answers)
     report.add_times(lines)
@@ -98,7 +116,7 @@ def test_a_failed_process_is_said_and_the_others_go_on(
 
     monkeypatch.setattr(tool, "run_job", run)
     jobs = [replace(QUICK, rows=[f"training/{name}/float32"]) for name in ("bad", "good")]
-    lines, _ = tool.run_jobs(jobs, [])
+    lines, _, _ = tool.run_jobs(jobs, [], [])
     assert [(line.row, line.error[:4]) for line in lines] == [
         ("training/good/float32", ""),
         ("training/bad/float32", "exit"),
@@ -108,8 +126,14 @@ def test_a_failed_process_is_said_and_the_others_go_on(
 
 def test_rows_are_chosen_by_patterns_that_may_stop_early() -> None:
     formats = {"inference": ["float32", "bfloat16"], "training": ["bfloat16"]}
-    rows = plan.all_rows({"R18": "a", "R50": "b"}, formats)
-    assert len(rows) == 2 * (4 + 2 + 4 + 1) + 6
+    rows = plan.all_rows({"R18": "a", "R50": "b"}, formats, ["frames", "clips"], ["mine"])
+    # Plain and two ways in two precisions: timed, in stages (and two of videos), streamed.
+    assert len(rows) == 2 * (5 + 7 + 5 + 1) + 9
+    assert {row.split("/")[2] for row in rows if row.endswith("plain")} == {"float32"}
+    usual = plan.default_rows(rows, "R50")
+    assert sorted(set(rows) - set(usual)) == sorted(
+        row for row in rows if row.startswith(("stream/R18", "training/R18"))
+    )
     assert plan.choose_rows(rows, ["loader/avi", "inference/*50/bfloat16"]) == [
         "inference/R50/bfloat16/frames", "inference/R50/bfloat16/clips",
         "loader/avi/decode", "loader/avi/0-workers", "loader/avi/1-workers",
@@ -119,14 +143,16 @@ def test_rows_are_chosen_by_patterns_that_may_stop_early() -> None:
 
 
 def test_rows_of_a_model_share_a_process_and_memory_has_its_own(tmp_path: Path) -> None:
-    rows = ["inference/m/float32/frames", "inference/m/float32/clips", "stages/m/crop/clips"]
+    rows = ["inference/m/float32/frames", "inference/m/float32/clips", "stages/m/video/clips"]
     subject = plan.Subject({"m": LSTM_PM}, UNIPOSE, QUICK, tmp_path)
-    jobs = plan.plan_jobs([*rows, "loader/png/decode"], subject)
-    assert [job.rows for job in jobs] == [rows[:2], rows[2:], ["loader/png/decode"]]
-    assert [job.config_file for job in jobs] == [LSTM_PM, LSTM_PM, UNIPOSE]
-    assert [Path(job.datasets).name for job in jobs] == ["", "avi", "png"]
+    loaders = ["loader/png/decode", "loader/mine/decode"]
+    jobs = plan.plan_jobs([*rows, *loaders], subject)
+    assert [job.rows for job in jobs] == [rows[:2], rows[2:], loaders[:1], loaders[1:]]
+    assert [job.config_file for job in jobs] == [LSTM_PM, LSTM_PM, UNIPOSE, UNIPOSE]
+    assert [Path(job.datasets).name for job in jobs] == ["", "avi", "png", ""]
+    assert [job.dataset_name for job in jobs[2:]] == ["synthetic_jhmdb_train", "mine"]
     memory = plan.memory_jobs(jobs)
-    assert [job.rows for job in memory] == [[rows[0]], [rows[1]], ["loader/png/decode"]]
+    assert [job.rows for job in memory] == [[rows[0]], [rows[1]]]
     assert all(job.lean for job in memory)
 
 
@@ -205,11 +231,16 @@ def test_training_steps_and_loaders(datasets: Path) -> None:
 
 
 def test_stages_add_up_to_the_pass(dataset_root: Path) -> None:
-    rows = ["stages/m/crop/frames", "stages/m/float32/clips"]
+    rows = ["stages/m/video/frames", "stages/m/float32/plain", "stages/m/float32/clips"]
     job = replace(QUICK, function="stages", rows=rows, datasets=str(dataset_root), rounds=2)
     measured = run_job(replace(job, dataset_name="synthetic_jhmdb_test"))
     stages = {t.row.split("/", 3)[-1]: t for t in measured.timings}
-    names = ["frames", *(f"clips/{s}" for s in ("encode", "begin", "advance", "maps", "rest"))]
+    parts = ("encode", "begin", "advance", "maps", "rest")
+    names = [
+        "frames/decode",
+        "frames/crop",
+        *(f"{w}/{s}" for w in ("plain", "clips") for s in parts),
+    ]
     assert list(stages) == names
     assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in stages.values())
     # ConvNet1 runs once a clip of two frames; nothing is counted where nothing is convolved.

@@ -9,20 +9,23 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
+from video_pose.data.clip_mapper import PoseClipMapper
 from video_pose.data.clips import cut_run
 from video_pose.data.dataset_mapper import build_pose_mapper
 
 
-def crop_runner(cfg: CfgNode, dataset_name: str, way: str, frames: int) -> Callable[[], None]:
-    """Something that decodes and crops the next ``frames`` frames when called.
-
-    Args:
-        way: "frames" takes them one a chunk, "clips" all in one.
-    """
+def build_uncached_mapper(cfg: CfgNode) -> PoseClipMapper:
+    """The mapper of testing; every frame is decoded."""
     cfg = cfg.clone()
-    cfg.INPUT.FRAME_CACHE_BYTES = 0  # every frame is decoded
-    mapper = build_pose_mapper(cfg, False)
-    parts = frames if way == "frames" else 1
+    cfg.INPUT.FRAME_CACHE_BYTES = 0
+    return build_pose_mapper(cfg, False)
+
+
+def crop_runner(
+    mapper: PoseClipMapper, dataset_name: str, frames: int, parts: int
+) -> Callable[[], None]:
+    """Something that decodes and crops the next ``frames`` frames, in ``parts`` chunks, when
+    called."""
     chunks = _chunks(DatasetCatalog.get(dataset_name), frames, frames // parts)
 
     def run() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarking.memory import gpu_peak_mb, peak_mb, resident_mb
+from benchmarking.memory import forget_peak, gpu_peak_mb, peak_mb, resident_mb
 from benchmarking.timing import Pass, Yardstick, alternate
 
 
@@ -47,22 +47,35 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The accuracy of one row: the metric's name, and its value in percent."""
+
+    row: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """The answer: timings, the yardstick's speed by precision (operations a second, each pass),
-    and memory in MB: after building, at most, and at most on the GPU."""
+    memory in MB (after building, at most from then on, and at most on the GPU), what the fast forms
+    do in words, and accuracies."""
 
     timings: list[Timing]
     peak_flops: dict[str, list[float]]
     rest_mb: float
     peak_mb: float
     gpu_peak_mb: float | None = None
+    notes: list[str] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Measured:
-        return cls(**{**values, "timings": [Timing(**item) for item in values["timings"]]})
+        values = {**values, "timings": [Timing(**item) for item in values["timings"]]}
+        return cls(**{**values, "scores": [Score(**item) for item in values["scores"]]})
 
 
 def measure(
@@ -80,6 +93,7 @@ def measure(
         passes: by row. precisions, frames, flops: of a pass, by row; a row without a precision
             ("") has no yardstick.
     """
+    forget_peak()
     rest = resident_mb()
     sticks: dict[str, Yardstick] = {}
     if not job.lean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -23,6 +24,16 @@ def peak_mb() -> float:
     only where there is no /proc.
     """
     return sum(_status_mb(pid, "VmHWM") for pid in _processes())
+
+
+def forget_peak() -> None:
+    """Let the peak begin at what the process holds now, where Linux allows it."""
+    gc.collect()
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5", encoding="utf-8")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def gpu_peak_mb() -> float | None:

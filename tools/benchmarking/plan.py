@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarking.inference import WAYS
+from benchmarking.inference import CLIPS, FRAMES, PLAIN
 from benchmarking.inputs import read_config, resolve_precision
 from benchmarking.job import Job
 from benchmarking.loading import WHATS
-from benchmarking.stages import CROP
+from benchmarking.stages import VIDEO
 from video_pose.modeling.precision import PRECISIONS
 
-KINDS = ("inference", "stages", "training", "loader")
 FILES = ("avi", "png")
 DATASET = "synthetic_jhmdb_{}"
 
@@ -51,20 +50,40 @@ def name_configs(files: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def all_rows(configs: dict[str, str], formats: dict[str, list[str]]) -> list[str]:
+def all_rows(
+    configs: dict[str, str],
+    formats: dict[str, list[str]],
+    ways: Sequence[str],
+    datasets: Sequence[str] = (),
+) -> list[str]:
     """Names of all rows, KIND/MODEL/PRECISION[/WAY] and loader/FILES/WHAT.
 
     Args:
         formats: precisions in turn, of "inference" and of "training".
+        ways: of the fast form, see `inference`; the plain one comes before them.
+        datasets: registered ones that loaders are measured on, besides the synthetic ones.
     """
+    single = (FRAMES, CLIPS)
     rows: list[str] = []
     for model in configs:
-        ways = [f"{model}/{p}/{way}" for p in formats["inference"] for way in WAYS]
-        rows += [f"inference/{row}" for row in ways]
-        rows += [f"stages/{model}/{CROP}/{way}" for way in WAYS]
-        rows += [f"stages/{row}" for row in ways]
+        plain = f"{model}/float32/{PLAIN}"
+        fast = [f"{model}/{p}/{way}" for p in formats["inference"] for way in ways]
+        of_a_clip = [plain, *(row for row in fast if row.endswith(single))]
+        rows += [f"inference/{row}" for row in (plain, *fast)]
+        rows += [f"stages/{model}/{VIDEO}/{way}" for way in single]
+        rows += [f"stages/{row}" for row in of_a_clip]
+        rows += [f"stream/{row}" for row in of_a_clip]
         rows += [f"training/{model}/{precision}" for precision in formats["training"]]
-    return rows + [f"loader/{files}/{what}" for files in FILES for what in WHATS]
+    return rows + [f"loader/{files}/{what}" for files in (*FILES, *datasets) for what in WHATS]
+
+
+def default_rows(rows: Sequence[str], first: str) -> list[str]:
+    """All but training and streaming of the models after the ``first``: large ones take minutes."""
+    return [
+        row
+        for row in rows
+        if not row.startswith(("training/", "stream/")) or row.split("/")[1] == first
+    ]
 
 
 def resolve_precisions(names: Sequence[str], config_file: str, options: Sequence[str]) -> dict:
@@ -110,7 +129,8 @@ def plan_jobs(rows: Sequence[str], subject: Subject) -> list[Job]:
     for (kind, model), members in groups.items():
         job = replace(subject.common, function=kind, rows=members)
         if kind == "loader":
-            job = replace(job, config_file=subject.loader_config, **_dataset(subject, model))
+            dataset = _dataset(subject, model) if model in FILES else {"dataset_name": model}
+            job = replace(job, config_file=subject.loader_config, **dataset)
         else:
             job = replace(job, config_file=subject.configs[model])
         if kind == "stages":
@@ -125,17 +145,47 @@ def _dataset(subject: Subject, files: str, part: str = "train") -> dict[str, str
 
 def needs_dataset(rows: Sequence[str]) -> bool:
     """Whether videos must be made for these rows."""
-    return any(row.startswith("loader/") or f"/{CROP}/" in row for row in rows)
+    made = (*(f"loader/{files}/" for files in FILES), f"/{VIDEO}/")
+    return any(part in row for row in rows for part in made)
+
+
+def accuracy_jobs(
+    pairs: Sequence[Sequence[str]], precisions: Sequence[str], common: Job
+) -> list[Job]:
+    """A process for each (config, weights) that scores the plain way, then the precisions'.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    jobs = []
+    for config_file, weights in pairs:
+        ((model, path),) = name_configs([config_file]).items()
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"weights not found: {weights}")
+        rows = [f"{model}/float32/{PLAIN}", *(f"{model}/{p}/{CLIPS}" for p in precisions)]
+        options = [*common.options, "MODEL.WEIGHTS", str(Path(weights).resolve())]
+        named = [f"accuracy/{row}" for row in rows]
+        jobs.append(
+            replace(
+                common,
+                function="accuracy",
+                rows=named,
+                config_file=path,
+                options=options,
+                lean=True,
+            )
+        )
+    return jobs
 
 
 def memory_jobs(jobs: Sequence[Job]) -> list[Job]:
     """For each row a process of its own that runs twice and holds nothing besides.
 
-    Stages have none: their processes hold what those of inference hold.
+    Only models and their training have them: stages and streams hold what the models hold.
     """
     return [
         replace(job, rows=[row], seconds=0.0, rounds=1, lean=True)
         for job in jobs
-        if job.function != "stages"
+        if job.function in ("inference", "training")
         for row in job.rows
     ]

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from benchmarking.inference import PLAIN
 from benchmarking.job import Measured, Timing
 
 HEADERS = [
     "row", "ms/frame median", "p95", "frames/s", "GFLOP/frame", "GFLOP/s", "of peak", "times",
-    "peak MB", "above built",
+    "peak MB", "above built", "PCK", "change",
 ]  # fmt: skip
 
 
@@ -28,7 +29,7 @@ class Line:
 
     ``share`` of the yardstick's speed; ``times`` faster than the first row of the same kind and
     model (same stage); ``peak_mb`` of a process that does this alone, ``above_mb`` what the work
-    adds to the built model.
+    adds to the built model; ``pck`` in percent by ``metric``, ``pck_change`` against the plain way.
     """
 
     row: str
@@ -43,6 +44,9 @@ class Line:
     peak_mb: float | None = None
     above_mb: float | None = None
     gpu_peak_mb: float | None = None
+    metric: str = ""
+    pck: float | None = None
+    pck_change: float | None = None
     error: str = ""
 
 
@@ -93,15 +97,39 @@ def add_times(lines: Sequence[Line]) -> None:
     for line in lines:
         kind, model, *rest = line.row.split("/")
         key = (kind, model, *rest[2:]) if kind == "stages" and len(rest) == 3 else (kind, model)
-        if kind == "stages" and len(rest) == 2:
-            key = (kind, model, rest[0])
         if line.error or not line.ms_median:
             continue
         line.times = first.setdefault(key, line.ms_median) / line.ms_median
 
 
+def add_scores(lines: list[Line], answers: Sequence[Measured]) -> None:
+    """Fill in accuracies: of inference by model, precision and way, whatever the batch; those that
+    no row is timed for become lines of their own."""
+    for measured in answers:
+        for score in measured.scores:
+            _, model, precision, way = score.row.split("/")
+            change = score.value - measured.scores[0].value
+            rows = _rows_of(lines, model, precision, way)
+            if not rows:
+                rows = [failed_line(score.row, "")]
+                lines += rows
+            for line in rows:
+                line.metric, line.pck, line.pck_change = score.metric, score.value, change
+
+
+def _rows_of(lines: Sequence[Line], model: str, precision: str, way: str) -> list[Line]:
+    """Inference of the plain way, or of all ways of the fast form: they give the same poses."""
+    prefix = f"inference/{model}/{precision}/"
+    return [
+        line
+        for line in lines
+        if line.row.startswith(prefix)
+        and (line.row == prefix + way or way != PLAIN and line.row != prefix + PLAIN)
+    ]
+
+
 def failed_line(row: str, error: str) -> Line:
-    """A row whose process failed."""
+    """A row that was not timed, because its process failed or (no ``error``) for want of one."""
     nan = float("nan")
     return Line(row, nan, nan, nan, 0, error=error)
 
@@ -120,6 +148,8 @@ def format_table(lines: Sequence[Line]) -> str:
             "" if line.times is None else f"{line.times:.2f}",
             _number(line.peak_mb),
             _number(line.above_mb),
+            "" if line.pck is None else f"{line.pck:.2f}",
+            "" if line.pck_change is None else f"{line.pck_change:+.2f}",
         ]
         for line in lines
     ]

@@ -1,30 +1,31 @@
 """Rows ``stages/MODEL/PRECISION/WAY/STAGE``: where the time of a frame goes.
 
 Stages of the model: encode, begin (a row's first frame), advance, maps (decoding them and the way
-back to the image), rest (normalising, centre maps, packing). Stage "crop" is what comes before:
-decoding an AVI's frames and cropping them, as the test loader does.
+back to the image), rest (normalising, centre maps, packing). In the place of a precision, "video"
+is what comes before: decoding an AVI's frames, and cropping them, as the test loader does.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarking.crops import crop_runner
+from benchmarking.crops import build_uncached_mapper, crop_runner
 from benchmarking.flops import count_flops
-from benchmarking.inference import clip_runner
+from benchmarking.inference import CLIPS, build_forms, clip_runner
 from benchmarking.inputs import build_seeded, random_clip, read_config
 from benchmarking.job import Job, Measured, Timing, measure
 from benchmarking.timing import Pass, timed
 from video_pose.modeling import video_pose_net
 
-STAGES = ("encode", "begin", "advance", "maps", "rest")
-# In the place of a precision: the stage that has none.
-CROP = "crop"
+VIDEO = "video"
+_MODEL_STAGES = ("encode", "begin", "advance", "maps", "rest")
+_VIDEO_STAGES = ("decode", "crop")
 
 
 class Stopwatch:
@@ -49,7 +50,6 @@ class Stopwatch:
         """Watch a model's stages; for a process that does nothing else."""
         for stage in ("encode", "begin", "advance"):
             setattr(model, stage, self.watched(stage, getattr(model, stage)))
-        video_pose_net.decode_rows = self.watched("maps", video_pose_net.decode_rows)
 
 
 def measure_rows(job: Job) -> Measured:
@@ -57,37 +57,41 @@ def measure_rows(job: Job) -> Measured:
     cfg = read_config(job.config_file, job.options)
     model = build_seeded(cfg, job.seed)
     device = torch.device(cfg.MODEL.DEVICE)
-    parts = {} if job.lean else count_flops(model, tuple(cfg.INPUT.CROP_SIZE))
+    parts = count_flops(model, tuple(cfg.INPUT.CROP_SIZE))
     watch = Stopwatch(device)
-    watch.watch(model)
+    forms = build_forms(model, [row for row in job.rows if row.split("/")[2] != VIDEO])
+    for form in {id(form): form for form in forms.values()}.values():
+        watch.watch(form)
+    video_pose_net.decode_rows = watch.watched("maps", video_pose_net.decode_rows)
     clip = random_clip(cfg, job.clip_length, job.seed)
     found: dict[str, list[dict[str, float]]] = {row: [] for row in job.rows}
     passes, precisions = {}, {}
     for row in job.rows:
         _, _, precision, way = row.split("/")
-        if precision == CROP:
-            work = crop_runner(cfg, job.dataset_name, way, job.clip_length)
-            passes[row], precisions[row] = timed(work, device), ""
+        if precision == VIDEO:
+            mapper = build_uncached_mapper(cfg)
+            mapper.reader.read = watch.watched("decode", mapper.reader.read)  # type: ignore
+            chunks = 1 if way == CLIPS else job.clip_length
+            work = crop_runner(mapper, job.dataset_name, job.clip_length, chunks)
         else:
-            whole = timed(clip_runner(model, precision, way, clip), device)
-            passes[row] = _stage_pass(whole, watch, found[row])
-            precisions[row] = precision
+            work = clip_runner(forms[row], way, clip)
+        rest = "crop" if precision == VIDEO else "rest"
+        passes[row] = _stage_pass(timed(work, device), watch, found[row], rest)
+        precisions[row] = "" if precision == VIDEO else precision
     frames, flops = dict.fromkeys(passes, job.clip_length), dict.fromkeys(passes, 0)
     measured = measure(job, passes, device, precisions=precisions, frames=frames, flops=flops)
     timings = [
         part for timing in measured.timings for part in _split(timing, found[timing.row], parts)
     ]
-    return Measured(
-        timings, measured.peak_flops, measured.rest_mb, measured.peak_mb, measured.gpu_peak_mb
-    )
+    return replace(measured, timings=timings)
 
 
-def _stage_pass(whole: Pass, watch: Stopwatch, found: list[dict[str, float]]) -> Pass:
+def _stage_pass(whole: Pass, watch: Stopwatch, found: list[dict[str, float]], rest: str) -> Pass:
     def run() -> float:
         watch.spent.clear()
         seconds = whole()
         spent = dict(watch.spent)
-        found.append({**spent, "rest": seconds - sum(spent.values())})
+        found.append({**spent, rest: seconds - sum(spent.values())})
         return seconds
 
     return run
@@ -95,8 +99,6 @@ def _stage_pass(whole: Pass, watch: Stopwatch, found: list[dict[str, float]]) ->
 
 def _split(timing: Timing, found: list[dict[str, float]], parts: dict[str, int]) -> list[Timing]:
     """A timing of the whole as one of each stage."""
-    if not found:
-        return [timing]
     found = found[-len(timing.seconds) :]  # without the unmeasured pass
     times = {"begin": 1, "encode": timing.frames, "advance": timing.frames}
     return [
@@ -107,5 +109,5 @@ def _split(timing: Timing, found: list[dict[str, float]], parts: dict[str, int])
             parts.get(stage, 0) * times.get(stage, 0),
             [one.get(stage, 0.0) for one in found],
         )
-        for stage in STAGES
+        for stage in (_MODEL_STAGES if timing.precision else _VIDEO_STAGES)
     ]

@@ -16,8 +16,10 @@ from benchmarking.job import Job, Measured
 
 # Modules with a function ``measure_rows(job) -> Measured``.
 FUNCTIONS = {
+    "accuracy": "benchmarking.accuracy",
     "inference": "benchmarking.inference",
     "stages": "benchmarking.stages",
+    "stream": "benchmarking.streaming",
     "training": "benchmarking.training",
     "loader": "benchmarking.loading",
     "long video": "benchmarking.long_video",
