@@ -36,7 +36,7 @@ def test_ways_run_the_plain_modules_or_their_fast_form(tiny_cfg: Callable) -> No
     model = build_model(cfg).eval()
     rows = ["inference/m/float32/plain", "inference/m/float32/frames", "inference/m/float32/clips"]
     rows.append("inference/m/bfloat16/clips8")
-    forms = build_forms(model, rows)
+    forms = build_forms(cfg, model, rows)
     assert forms[rows[0]] is model and forms[rows[1]] is forms[rows[2]] is not model
     assert [forms[row].precision for row in rows[2:]] == ["float32", "bfloat16"]
     shapes: list[tuple[int, ...]] = []
@@ -61,11 +61,15 @@ def test_large_batches_are_for_gpus() -> None:
 
 
 def test_what_the_fast_form_replaces_is_told(tiny_cfg: Callable) -> None:
-    model = build_model(tiny_cfg("UniPoseLSTM")).eval()
-    forms = build_forms(model, ["inference/m/float32/plain", "inference/m/float32/clips"])
+    cfg = tiny_cfg("UniPoseLSTM")
+    model = build_model(cfg).eval()
+    rows = ["inference/m/float32/plain", "inference/m/float32/clips"]
+    forms = build_forms(cfg, model, rows)
+    clip_runner(forms[rows[1]], "clips", random_clip(cfg, 2, 0))()
     (text,) = describe_fast(model, list(forms.values()))
     norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    assert text.startswith("fast form in float32: channels_last; encoder batches of 16;")
+    assert text.startswith("fast form: float32, channels last; ")
+    assert "encoder batches of at most 16" in text
     assert f" {norms} norms folded" in text
     assert "wasp: FoldedWASP" in text and "cell: MergedCell" in text and "wasp.project" not in text
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from torch import nn
 
+from video_pose.modeling.fast_path import describe
+from video_pose.modeling.large_conv import LargeConv2d
+
 
 def describe_fast(plain: nn.Module, forms: Sequence[nn.Module]) -> list[str]:
-    """One line for each distinct model of ``forms`` that is not ``plain`` itself.
+    """One line for each distinct model of ``forms`` that is not ``plain`` itself; it has run.
 
-    It names layout and precision, how many norms were folded, and every module that is new or of
-    another class, those of one kind together.
+    It names precision, layout and what was chosen for every large convolution (see
+    `fast_path.describe`), how many norms were folded, and the other modules of a new class.
     """
     distinct = {id(form): form for form in forms if form is not plain}
     return [_describe(plain, form) for form in distinct.values()]
@@ -20,34 +22,23 @@ def describe_fast(plain: nn.Module, forms: Sequence[nn.Module]) -> list[str]:
 
 def _describe(plain: nn.Module, fast: nn.Module) -> str:
     before = {name: type(module) for name, module in plain.named_modules()}
-    parts = [str(fast.layout).removeprefix("torch."), f"encoder batches of {fast.encode_batch}"]
+    parts = [*describe(fast), f"encoder batches of at most {fast.encode_batch}"]
     parts.append(f"{_count_norms(plain) - _count_norms(fast)} norms folded")
-    parts += [
-        f"{', '.join(names)}: {what}" if len(names) <= 3 else f"{len(names)} modules: {what}"
-        for what, names in _replaced(before, fast).items()
-    ]
-    return f"fast form in {fast.precision}: {'; '.join(parts)}"
+    return "fast form: " + "; ".join([*parts, *_replaced(before, fast)])
 
 
-def _replaced(before: dict[str, type], fast: nn.Module) -> dict[str, list[str]]:
-    """Description -> names of the modules of other classes; not what lies within those."""
-    found: dict[str, list[str]] = {}
+def _replaced(before: dict[str, type], fast: nn.Module) -> list[str]:
+    """ "name: class" of the modules of other classes; not of what lies within those."""
+    found: list[str] = []
     inside: list[str] = []
     for name, module in fast.named_modules():
-        kind = before.get(name)
-        if (
-            kind is type(module)
-            or isinstance(module, nn.Identity)
-            or name.startswith(tuple(inside))
-        ):
+        same = before.get(name) is type(module)
+        if same or isinstance(module, (nn.Identity, LargeConv2d)) or name.startswith(tuple(inside)):
             continue
         inside.append(f"{name}.")
-        told = module.extra_repr()
-        what = type(module).__name__ + (f"({told})" if told else "")
-        found.setdefault(what, []).append(name)
+        found.append(f"{name}: {type(module).__name__}")
     return found
 
 
 def _count_norms(model: nn.Module) -> int:
-    counts = Counter(type(module).__name__ for module in model.modules())
-    return sum(count for name, count in counts.items() if "Norm" in name)
+    return sum("Norm" in type(module).__name__ for module in model.modules())

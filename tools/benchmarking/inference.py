@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from torch import nn
 
 from benchmarking.choices import describe_fast
@@ -21,8 +22,7 @@ from benchmarking.flops import clip_flops, count_flops
 from benchmarking.inputs import build_seeded, random_clip, read_config, single_frames
 from benchmarking.job import Job, Measured, measure
 from benchmarking.timing import timed
-from video_pose.modeling.fast_path import fast_path
-from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.modeling.fast_path import build_fast_path
 
 PLAIN, FRAMES, CLIPS = "plain", "frames", "clips"
 _GPU_BATCHES = (8, 64)
@@ -39,10 +39,11 @@ def clips_of(way: str) -> int:
     return int(way.removeprefix(CLIPS)) if way.startswith(CLIPS) and way != CLIPS else 1
 
 
-def build_forms(model: nn.Module, rows: list[str]) -> dict[str, nn.Module]:
+def build_forms(cfg: CfgNode, model: nn.Module, rows: list[str]) -> dict[str, nn.Module]:
     """What each of the rows KIND/MODEL/PRECISION/WAY runs; rows of a precision share it."""
-    assert isinstance(model, VideoPoseNet), type(model)
-    fast: dict[str, VideoPoseNet] = {}
+    cfg = cfg.clone()
+    cfg.TEST.FAST = True
+    fast: dict[str, nn.Module] = {}
     forms: dict[str, nn.Module] = {}
     for row in rows:
         precision, way = row.split("/")[2:4]
@@ -51,7 +52,8 @@ def build_forms(model: nn.Module, rows: list[str]) -> dict[str, nn.Module]:
             forms[row] = model
         else:
             if precision not in fast:
-                fast[precision] = fast_path(model, precision=precision)
+                cfg.TEST.PRECISION = precision
+                fast[precision] = build_fast_path(cfg, model)
             forms[row] = fast[precision]
     return forms
 
@@ -92,8 +94,8 @@ def measure_rows(job: Job) -> Measured:
     flops = 0
     if not job.lean:
         flops = clip_flops(count_flops(model, tuple(cfg.INPUT.CROP_SIZE)), job.clip_length)
-    forms = build_forms(model, job.rows)
-    notes = [] if job.lean else describe_fast(model, list(forms.values()))
+    forms = build_forms(cfg, model, job.rows)
+    plain = None if job.lean else model
     del model  # a row of the fast form is alone in its process where memory is measured
     ways = {row: row.split("/")[3] for row in job.rows}
     measured = measure(
@@ -104,5 +106,6 @@ def measure_rows(job: Job) -> Measured:
         frames={row: job.clip_length * clips_of(way) for row, way in ways.items()},
         flops={row: flops * clips_of(way) for row, way in ways.items()},
     )
-    measured.notes.extend(notes)
+    if plain is not None:
+        measured.notes.extend(describe_fast(plain, list(forms.values())))
     return measured

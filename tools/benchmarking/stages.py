@@ -59,7 +59,7 @@ def measure_rows(job: Job) -> Measured:
     device = torch.device(cfg.MODEL.DEVICE)
     parts = count_flops(model, tuple(cfg.INPUT.CROP_SIZE))
     watch = Stopwatch(device)
-    forms = build_forms(model, [row for row in job.rows if row.split("/")[2] != VIDEO])
+    forms = build_forms(cfg, model, [row for row in job.rows if row.split("/")[2] != VIDEO])
     for form in {id(form): form for form in forms.values()}.values():
         watch.watch(form)
     video_pose_net.decode_rows = watch.watched("maps", video_pose_net.decode_rows)

@@ -64,7 +64,7 @@ def measure_rows(job: Job) -> Measured:
     device = torch.device(cfg.MODEL.DEVICE)
     frames = moving_frames(_CLIPS * job.clip_length, job.seed)
     passes = {}
-    for row, form in build_forms(build_seeded(cfg, job.seed), job.rows).items():
+    for row, form in build_forms(cfg, build_seeded(cfg, job.seed), job.rows).items():
         together = job.clip_length if row.endswith(f"/{CLIPS}") else 1
         passes[row] = timed(stream_runner(cfg, form, frames, together), device)
     return measure(
