@@ -29,9 +29,9 @@ FILE = "predictions.npz"
 NOTES = (
     "B - A: points of PCK. 95 %: paired bootstrap over whole source videos. An interval that holds "
     f"0, or fewer than {breakdown.MIN_SOURCES} source videos: {breakdown.UNDECIDED}. Of twenty "
-    "rows without a difference one is expected to claim one. Speed: a labelled joint's "
-    "displacement from the frame before, in hundredths of the longer side of its box per frame; "
-    "quarters of the counted joints."
+    "rows without a difference one is expected to claim one. Speed: a labelled joint's mean "
+    "displacement per frame from two frames before to two after, in hundredths of the longer side "
+    "of its box; quarters of the counted joints."
 )
 
 

@@ -3,6 +3,7 @@
 
 python tools/tabulate_pck.py "UniPose=output/unipose" "UniPose-LSTM=output/unipose_lstm" \\
     --protocols torso
+python tools/tabulate_pck.py --dataset sub_jhmdb_split1_test      the floor alone
 
 A run is what tools/compare_runs.py takes. All runs must be of the same frames. The floor is the
 constant pose of the training data in each ground-truth box; intervals are over source videos.
@@ -21,10 +22,15 @@ if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from compare_runs import find_predictions  # noqa: E402
+from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
 
 from video_pose.evaluation import breakdown  # noqa: E402
 from video_pose.evaluation.constant_pose import constant_pose_of, place_pose  # noqa: E402
-from video_pose.evaluation.predictions_file import read_predictions  # noqa: E402
+from video_pose.evaluation.ground_truth import index_tracks  # noqa: E402
+from video_pose.evaluation.predictions_file import (  # noqa: E402
+    prediction_arrays,
+    read_predictions,
+)
 from video_pose.evaluation.report import interval_text, number  # noqa: E402
 
 Stored = dict[str, np.ndarray]
@@ -35,8 +41,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN")
-    parser.add_argument("--dataset", help="where a run was evaluated on several")
+    parser.add_argument("runs", nargs="*", metavar="[NAME=]RUN")
+    parser.add_argument("--dataset", help="where a run was evaluated on several, or there is none")
     parser.add_argument("--protocols", nargs="+", help="default: the dataset's")
     parser.add_argument(
         "--sections", nargs="+", help="of overall, joint, action, speed, visibility"
@@ -63,25 +69,49 @@ def load_runs(texts: list[str], dataset: str | None) -> dict[str, Stored]:
     return runs
 
 
-def add_floor(runs: dict[str, Stored], min_visibility: int) -> dict[str, Stored]:
-    """The runs with the constant pose before them."""
-    first = next(iter(runs.values()))
+def labels(dataset: str) -> Stored:
+    """The arrays of a dataset's labelled frames without any prediction.
+
+    Raises:
+        KeyError: the dataset is not registered.
+    """
+    breakdown.dataset_facts(dataset)
+    names = MetadataCatalog.get(dataset).keypoint_names
+    truth = index_tracks(dataset, DatasetCatalog.get(dataset))
+    return prediction_arrays(dataset, names, truth, {})
+
+
+def add_floor(first: Stored, runs: dict[str, Stored], min_visibility: int) -> dict[str, Stored]:
+    """The runs with the constant pose before them; ``first`` has the frames and labels of all."""
     pose, source = constant_pose_of(str(first["dataset_name"]), min_visibility)
     placed = place_pose(pose, first["boxes"])
     return {f"floor ({source})": {**first, "predictions": placed}, **runs}
 
 
 def tables(
-    runs: dict[str, Stored], protocols: list[str] | None, sections: list[str] | None, floor: bool
+    runs: dict[str, Stored],
+    protocols: list[str] | None = None,
+    sections: list[str] | None = None,
+    dataset: str | None = None,
+    floor: bool = True,
 ) -> str:
     """Markdown: for each protocol and section, a row for each member and two columns a run.
 
+    Args:
+        runs: predictions by name; without any, ``dataset`` gives the frames of the floor.
+        protocols, sections: None takes all that the dataset has.
+        floor: begin with the constant pose.
+
     Raises:
         KeyError: unknown dataset or protocol.
+        ValueError: neither a run nor a dataset.
     """
-    facts = breakdown.dataset_facts(str(next(iter(runs.values()))["dataset_name"]))
-    if floor:
-        runs = add_floor(runs, facts["pck_min_visibility"])
+    if not runs and not dataset:
+        raise ValueError("name runs, or a --dataset for its floor")
+    first_run = next(iter(runs.values())) if runs else labels(str(dataset))
+    facts = breakdown.dataset_facts(str(first_run["dataset_name"]))
+    if floor or not runs:
+        runs = add_floor(first_run, runs, facts["pck_min_visibility"])
     parts = []
     for protocol in protocols or facts["pck_protocols"]:
         options = protocol, facts["pck_min_visibility"], facts["head_segment"]
@@ -118,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     try:
         runs = load_runs(args.runs, args.dataset)
-        print(tables(runs, args.protocols, args.sections, not args.no_floor))
+        print(tables(runs, args.protocols, args.sections, args.dataset, not args.no_floor))
     except (FileNotFoundError, ValueError, KeyError) as error:
         sys.exit(f"tabulate_pck: {error.args[0] if isinstance(error, KeyError) else error}")
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 
 from video_pose.data.datasets.builtin_meta import JHMDB
 from video_pose.evaluation.constant_pose import constant_pose_of
@@ -69,6 +70,15 @@ def test_runs_side_by_side(
     distances = np.linalg.norm(pose * (100, 80) - (50, 40), axis=1)
     floor = ["100.0" if distance <= 20 else "0.0" for distance in distances]
     assert [by_joint[name][3] for name in JHMDB.names] == floor
+
+
+def test_the_floor_alone(tool: ModuleType, capsys: pytest.CaptureFixture, datasets: Path) -> None:
+    tool.main(["--dataset", DATASET, "--protocols", "bbox", "--sections", "overall"])
+    rows = _rows(capsys.readouterr().out)
+    frames = sum(len(track["labelled"]) for track in DatasetCatalog.get(DATASET))
+    assert rows[2][1:3] == [str(15 * frames), "2"] and 0 < float(rows[2][3]) < 100
+    with pytest.raises(SystemExit, match="--dataset"):
+        tool.main([])
 
 
 def test_only_runs_of_the_same_frames(tool: ModuleType, tmp_path: Path) -> None:

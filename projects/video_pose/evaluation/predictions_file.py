@@ -24,14 +24,13 @@ import numpy as np
 from video_pose.evaluation.ground_truth import TrackKey, TrackPredictions, TrackTruth
 
 
-def write_predictions(
-    path: Path,
+def prediction_arrays(
     dataset_name: str,
     joint_names: Sequence[str],
     truth: Mapping[TrackKey, TrackTruth],
     predictions: Mapping[TrackKey, TrackPredictions],
-) -> None:
-    """Write all labelled frames; an existing file is replaced at once or not at all."""
+) -> dict[str, np.ndarray]:
+    """The arrays of all labelled frames; NaN where a frame has no prediction."""
     joints = len(joint_names)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_COLUMNS, *_OPTIONAL)}
     for key, labels in truth.items():
@@ -49,15 +48,23 @@ def write_predictions(
         columns["actions"].append(np.full(len(frames), labels.action))
         columns["frame_indices"].append(frames.astype(np.int64))
     arrays = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
+    names = {"joint_names": np.array(list(joint_names)), "dataset_name": np.array(dataset_name)}
+    return {**names, **arrays}
+
+
+def write_predictions(
+    path: Path,
+    dataset_name: str,
+    joint_names: Sequence[str],
+    truth: Mapping[TrackKey, TrackTruth],
+    predictions: Mapping[TrackKey, TrackPredictions],
+) -> None:
+    """Write all labelled frames; an existing file is replaced at once or not at all."""
+    arrays = prediction_arrays(dataset_name, joint_names, truth, predictions)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            joint_names=np.array(list(joint_names)),
-            dataset_name=np.array(dataset_name),
-            **arrays,
-        )
+        np.savez_compressed(file, **arrays)
     os.replace(partial, path)
 
 

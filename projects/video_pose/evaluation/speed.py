@@ -13,10 +13,11 @@ def joint_speeds(
 ) -> np.ndarray:
     """Speed of every joint in the image, in longer box sides per frame.
 
-    The displacement of the labelled joint from the frame before, over the longer side of the
-    frame's own box; where the frame before is not labelled (a track's first frame, say), the
-    displacement to the frame after. The camera's movement is part of it, as it is of what a model
-    sees.
+    The mean of the labelled joint's displacements between neighbouring frames, from two frames
+    before to two frames after (as far as the track has them), over the longer side of the frame's
+    own box. One displacement alone would not do: annotators move a puppet every few frames, so that
+    on JHMDB 42 % of the joints have not moved since the frame before, and 13 % in four steps. The
+    camera's movement is part of the speed, as it is of what a model sees.
 
     Args:
         keypoints: ground truth (M, K, 3), the frames of a track in a row and ascending.
@@ -25,17 +26,27 @@ def joint_speeds(
         tracks: (M,), anything that differs between tracks.
 
     Returns:
-        float64 (M, K); NaN where neither neighbour has the joint, or the box has no side.
+        float64 (M, K); NaN where no such displacement is known, or the box has no side.
     """
     points = np.where(keypoints[..., 2:] > 0, keypoints[..., :2].astype(np.float64), np.nan)
     follows = (tracks[1:] == tracks[:-1]) & (frame_indices[1:] == frame_indices[:-1] + 1)
     steps = np.sqrt(((points[1:] - points[:-1]) ** 2).sum(axis=-1))
     steps = np.where(follows[:, None], steps, np.nan)
-    nothing = np.full((1, points.shape[1]), np.nan)
-    before, after = np.concatenate([nothing, steps]), np.concatenate([steps, nothing])
-    moved = np.where(np.isfinite(before), before, after)
+    total = np.zeros(points.shape[:2])
+    count = np.zeros(points.shape[:2])
+    # Steps (t-1, t) and (t, t+1), then their neighbours, which count only beyond a step of the
+    # same track.
+    beyond = (
+        np.where(follows[1:, None], steps[:-1], np.nan),
+        np.where(follows[:-1, None], steps[1:], np.nan),
+    )
+    for first, values in ((1, steps), (0, steps), (2, beyond[0]), (0, beyond[1])):
+        known = np.isfinite(values)
+        total[first : first + len(values)] += np.where(known, values, 0)
+        count[first : first + len(values)] += known
     sides = (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).max(axis=1)
-    return moved / np.where(sides > 0, sides, np.nan)[:, None]
+    scale = np.where(sides > 0, sides, np.nan)[:, None]
+    return np.where(count > 0, total, np.nan) / np.maximum(count, 1) / scale
 
 
 def quartile_numbers(speeds: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from video_pose.evaluation.speed import joint_speeds, quartile_numbers
 
 
-def test_displacement_from_the_frame_before_over_the_box() -> None:
-    # Track a: frames 0, 1, 2 and, after a gap, 5; track b: frame 6.
-    points = np.array([[0, 0], [3, 4], [3, 14], [9, 14], [500, 500]], np.float32)
-    keypoints = np.concatenate([points, np.full((5, 1), 2, np.float32)], axis=1)[:, None]
-    boxes = np.array([[0, 0, 50, 20], [0, 0, 100, 20], [0, 0, 20, 100], [0, 0, 9, 9], [0, 0, 9, 9]])
-    speeds = joint_speeds(keypoints, boxes, np.array([0, 1, 2, 5, 6]), np.array(list("aaaab")))
-    # Frame 0 takes the 5 px to frame 1, over its own 50; 5 / 100; 10 / 100. Frames 5 and 6 have no
-    # neighbour.
-    np.testing.assert_allclose(speeds[:, 0], [0.1, 0.05, 0.1, np.nan, np.nan])
+def _moving(places: list[float], v: list[int] | None = None) -> np.ndarray:
+    """One joint on a line: (M, 1, 3)."""
+    keypoints = np.zeros((len(places), 1, 3))
+    keypoints[:, 0, 0] = places
+    keypoints[:, 0, 2] = [2] * len(places) if v is None else v
+    return keypoints
+
+
+def _boxes(count: int, side: float = 100) -> np.ndarray:
+    return np.tile([0, 0, side / 2, side], (count, 1))
+
+
+def test_mean_displacement_of_four_steps_over_the_box() -> None:
+    # Steps 1, 2, 4, 8 and 16; frame 2 has two before and two after it, frames at the ends fewer.
+    keypoints = _moving([0, 1, 3, 7, 15, 31])
+    speeds = joint_speeds(keypoints, _boxes(6), np.arange(6), np.zeros(6))
+    expected = [(1 + 2) / 2, (1 + 2 + 4) / 3, 15 / 4, 30 / 4, (4 + 8 + 16) / 3, (8 + 16) / 2]
+    np.testing.assert_allclose(speeds[:, 0], np.array(expected) / 100)
+    boxes = _boxes(6)
+    boxes[2] = [0, 0, 200, 10]
+    again = joint_speeds(keypoints, boxes, np.arange(6), np.zeros(6))
+    assert again[2, 0] == pytest.approx(15 / 4 / 200) and again[1, 0] == speeds[1, 0]
+
+
+def test_no_step_crosses_a_gap_or_another_track() -> None:
+    keypoints = _moving([0, 2, 100, 104, 500])
+    # Track a: frames 0, 1 and, after a gap, 5, 6; track b: frame 7.
+    speeds = joint_speeds(keypoints, _boxes(5), np.array([0, 1, 5, 6, 7]), np.array(list("aaaab")))
+    np.testing.assert_allclose(speeds[:, 0], [0.02, 0.02, 0.04, 0.04, np.nan])
 
 
 def test_an_unlabelled_joint_has_no_speed_and_gives_none() -> None:
-    keypoints = np.zeros((3, 2, 3))
-    keypoints[..., 0] = [[0, 0], [10, 10], [30, 30]]
-    keypoints[..., 2] = [[2, 2], [0, 1], [2, 2]]
-    speeds = joint_speeds(keypoints, np.tile([0, 0, 10, 10], (3, 1)), np.arange(3), np.zeros(3))
-    assert np.isnan(speeds[:, 0]).all()
-    np.testing.assert_allclose(speeds[:, 1], [1, 1, 2])
-    boxes = np.zeros((3, 4))
-    assert np.isnan(joint_speeds(keypoints, boxes, np.arange(3), np.zeros(3))).all()
+    keypoints = _moving([0, 10, 30, 60], v=[2, 0, 1, 2])
+    speeds = joint_speeds(keypoints, _boxes(4), np.arange(4), np.zeros(4))
+    # Only the step from frame 2 to 3 is known; it is within two frames of all but frame 0.
+    np.testing.assert_allclose(speeds[:, 0], [np.nan, 0.3, 0.3, 0.3])
+    assert np.isnan(joint_speeds(keypoints, np.zeros((4, 4)), np.arange(4), np.zeros(4))).all()
 
 
 def test_quarters_of_the_counted_joints() -> None:
