@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
@@ -77,7 +78,8 @@ class CameraSource:
         """Raises ValueError if the camera cannot be opened."""
         self.name = f"camera{number}"
         self.problems: list[str] = []
-        self._capture = cv2.VideoCapture(number)
+        with _silent_opencv():
+            self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
             raise ValueError(f"camera {number} cannot be opened")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -97,6 +99,18 @@ class CameraSource:
                 index += 1
         finally:
             self._capture.release()
+
+
+@contextlib.contextmanager
+def _silent_opencv() -> Iterator[None]:
+    """Without OpenCV's own lines on standard error about a device that is not there."""
+    log = cv2.utils.logging
+    level = log.getLogLevel()
+    log.setLogLevel(log.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
 
 
 def open_source(spec: str | int | Sequence[str], fps: float | None = None) -> FrameSource:

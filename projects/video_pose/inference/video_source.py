@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
+from video_pose.inference.container_size import missing_bytes
 from video_pose.inference.frames import Frame
 
 # Degrees by which a display matrix is allowed to be off a multiple of 90.
@@ -45,6 +46,7 @@ class VideoSource:
             raise FileNotFoundError(f"video file not found: {path}")
         if self._is_file and os.path.getsize(path) == 0:
             raise ValueError(f"cannot read video {path}: the file is empty")
+        self._missing = missing_bytes(path) if self._is_file else 0
         with self._open() as container:
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate or 25
@@ -61,7 +63,8 @@ class VideoSource:
         try:
             container = av.open(self.path)
         except av.error.FFmpegError as error:
-            raise ValueError(f"cannot read video {self.path}: {error.strerror}") from error
+            cut = f" (truncated: {self._missing} bytes are missing)" if self._missing else ""
+            raise ValueError(f"cannot read video {self.path}: {error.strerror}{cut}") from error
         if not container.streams.video:
             container.close()
             raise ValueError(f"cannot read video {self.path}: it holds no video stream")
@@ -108,7 +111,12 @@ class VideoSource:
 
     def _report(self, count: int, lost: int, last: float) -> None:
         expected = max(self._stated, self.num_frames or 0)
-        if self._is_file and count < expected:
+        if self._missing and not self._stated:  # the index has only what is there
+            self.problems.append(
+                f"{self.path}: truncated, {self._missing} bytes are missing at its end; {count} "
+                "frames could be read"
+            )
+        elif self._is_file and count < expected:
             self.problems.append(
                 f"{self.path}: damaged or truncated, {count} of {expected} frames could be read"
             )
