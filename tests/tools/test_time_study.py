@@ -67,6 +67,7 @@ def test_maps_give_the_losses_and_poses_of_images(
         stored = views[0][one["video_id"], one["track_id"]]
         frames = other["frame_indices"]
         one.update({key: stored[key][frames] for key in ("image", "keypoints", "center")})
+        one["image"] = one["image"].float()
         one["is_padding"] = other["is_padding"]
         torch.testing.assert_close(one["keypoints"], other["keypoints"])
     loss, expected = (
@@ -102,7 +103,8 @@ def test_a_whole_study(
     tool: ModuleType, tiny_cfg: Config, encoder: str, datasets: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(tiny_cfg("UniPoseLSTM").dump())
+    amp = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "bfloat16")
+    config.write_text(tiny_cfg("UniPoseLSTM", *amp).dump())
     command = ["--config-file", str(config), "--encoder", encoder]
     command += ["--output", str(tmp_path / "study"), "--views", "1", "--lengths", "1", "2"]
     command += ["--forms", "residual", "released", "--other-forms-at", "2", "--resets", "0", "2"]

@@ -55,5 +55,7 @@ class MapMapper:
 def _rows(stored: dict[str, Any], frames: np.ndarray, padding: np.ndarray) -> dict[str, Any]:
     rows = torch.from_numpy(frames)
     cut = {name: stored[name][rows] for name in _PER_FRAME if name in stored}
+    # Autocast on a CPU refuses to stack half precision.
+    cut["image"] = cut["image"].float()
     rest = {name: value for name, value in stored.items() if name not in _PER_FRAME}
     return {**rest, **cut, "is_padding": torch.from_numpy(padding)}
