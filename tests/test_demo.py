@@ -139,13 +139,16 @@ def test_one_person_to_every_file(demo: ModuleType, video: str, tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("tracker", ["iou", "bytetrack"])
 def test_three_people_with_numbers(
-    demo: ModuleType, video: str, detector: str, tmp_path: Path
+    demo: ModuleType, video: str, detector: str, tmp_path: Path, tracker: str
 ) -> None:
     """A detector every second frame; every frame has rows, three numbers in all."""
+    if tracker == "bytetrack":
+        pytest.importorskip("trackers")
     status = demo.main(
         ["--config-file", CONFIG, "--video-input", video, "--output", str(tmp_path),
-         "--detector", detector, "--tracker", "iou", "--detect-every", "2", "--max-missed", "2"]
+         "--detector", detector, "--tracker", tracker, "--detect-every", "2", "--max-missed", "2"]
     )  # fmt: skip
     assert status == 0
     rows = rows_of(tmp_path / "crossing.jsonl")
@@ -185,6 +188,44 @@ def test_the_readmes_three_lines(video: str) -> None:
     shapes = {frame.keypoints.shape for frame in predictor(video)}
     assert shapes == {(1, 15, 3)} and predictor.problems == []
     assert len(predictor.connections) > 10
+
+
+def test_the_api_takes_folders_globs_arrays_and_cameras(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same pictures by four ways, the same poses."""
+    for i, image in enumerate(scene.frames[:3]):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+
+    class Camera:
+        """In place of cv2.VideoCapture: camera 3 shows the pictures and ends."""
+
+        def __init__(self, number: int) -> None:
+            assert number == 3
+            self.left = list(scene.frames[:3])
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, key: int) -> float:
+            return 30.0
+
+        def read(self) -> tuple[bool, object]:
+            return bool(self.left), self.left.pop(0) if self.left else None
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    predictor = VideoPosePredictor.from_config(CONFIG, settings=PredictorSettings(region="frame"))
+    arrays = list(scene.frames[:3])
+    poses = [
+        np.stack([frame.keypoints for frame in predictor(source)])
+        for source in (arrays, tmp_path, str(tmp_path / "*.png"), 3)
+    ]
+    assert poses[0].shape == (3, 1, 15, 3)
+    for other in poses[1:]:
+        np.testing.assert_array_equal(other, poses[0])
 
 
 def test_a_detector_model_runs_by_itself(detector: str, video: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from video_pose.data.dataset_mapper import build_pose_mapper
@@ -25,7 +27,7 @@ from video_pose.inference.rcnn import StreamingRCNNPredictor
 from video_pose.inference.settings import PredictorSettings
 from video_pose.inference.shipped import default_model
 from video_pose.inference.smoothing import OneEuroSmoother
-from video_pose.inference.sources import FrameSource, open_source
+from video_pose.inference.sources import FrameSource, SourceSpec, open_source
 from video_pose.inference.streaming import StreamingPosePredictor
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -118,19 +120,19 @@ class VideoPosePredictor:
         return cls(stream, names, find_connections(cfg, names), smoother)
 
     def __call__(
-        self, source: str | int | Sequence[str] | FrameSource, fps: float | None = None
+        self, source: SourceSpec | FrameSource, fps: float | None = None
     ) -> Iterator[PoseFrame]:
         """Yield a result for every frame of ``source``, in order, also where nobody is found.
 
         Args:
             source: what `open_source` takes (a video file or URL, a folder, a glob pattern, image
-                files, a camera's number), or what it returns.
+                files, arrays, a camera's number), or what it returns.
             fps: of images.
 
         Raises:
             FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
         """
-        if isinstance(source, (str, int, list, tuple)):
+        if isinstance(source, (str, os.PathLike, int, list, tuple, np.ndarray)):
             return self._run(open_source(source, fps))
         return self._run(cast(FrameSource, source))
 

@@ -1,4 +1,4 @@
-"""Where frames come from: videos, folders and globs of images, lists of images, cameras."""
+"""Where frames come from: videos, folders and globs of images, arrays, cameras."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _DEFAULT_FPS = 25.0
+
+PathOrArray = str | os.PathLike[str] | np.ndarray
+SourceSpec = str | os.PathLike[str] | int | Sequence[PathOrArray] | np.ndarray
 
 
 class FrameSource(Protocol):
@@ -69,6 +72,32 @@ class ImageSource:
             yield Frame(index, index / self.fps, image)
 
 
+class ArraySource:
+    """Pictures in memory; frame i has the time i / fps."""
+
+    def __init__(self, pictures: Sequence[np.ndarray], fps: float = _DEFAULT_FPS) -> None:
+        """``pictures``: uint8 (H, W, 3) each, BGR. Raises ValueError if there is none, one is
+        something else, or ``fps`` is not positive."""
+        if not len(pictures):
+            raise ValueError("a list of pictures is empty")
+        for index, picture in enumerate(pictures):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise ValueError(
+                    f"picture {index} is {picture.dtype} {picture.shape}: expected uint8 (H, W, 3)"
+                )
+        if fps <= 0:
+            raise ValueError(f"fps is {fps}: expected more than 0")
+        self.name = "arrays"
+        self.fps = fps
+        self.num_frames: int | None = len(pictures)
+        self.problems: list[str] = []
+        self._pictures = pictures
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, picture in enumerate(self._pictures):
+            yield Frame(index, index / self.fps, np.ascontiguousarray(picture))
+
+
 class CameraSource:
     """A camera, until it ends; times are seconds since its first frame."""
 
@@ -113,12 +142,13 @@ def _silent_opencv() -> Iterator[None]:
         log.setLogLevel(level)
 
 
-def open_source(spec: str | int | Sequence[str], fps: float | None = None) -> FrameSource:
+def open_source(spec: SourceSpec, fps: float | None = None) -> FrameSource:
     """Open what a user names.
 
     Args:
         spec: a video file or URL, a folder of images, a glob pattern of images, one image, a list
-            of image files, or a camera's number (int, or "camera:0").
+            of image files, pictures in memory (a list of uint8 (H, W, 3) BGR arrays, or one array
+            (N, H, W, 3)), or a camera's number (int, or "camera:0").
         fps: of images; default 25.
 
     Raises:
@@ -128,8 +158,9 @@ def open_source(spec: str | int | Sequence[str], fps: float | None = None) -> Fr
     rate = _DEFAULT_FPS if fps is None else fps
     if isinstance(spec, int):
         return CameraSource(spec)
-    if not isinstance(spec, str):
-        return ImageSource(list(spec), "images", rate)
+    if isinstance(spec, (np.ndarray, list, tuple)):
+        return _open_list(spec, rate)
+    spec = os.fspath(spec)
     if re.fullmatch(r"camera:\d+", spec):
         return CameraSource(int(spec.split(":")[1]))
     if os.path.isdir(spec):
@@ -146,6 +177,15 @@ def open_source(spec: str | int | Sequence[str], fps: float | None = None) -> Fr
         folder = os.path.basename(os.path.dirname(os.path.abspath(paths[0])))
         return ImageSource(natural_order(paths), folder, rate)
     raise FileNotFoundError(f"no such file, folder or pattern: {spec}")
+
+
+def _open_list(items: Sequence[PathOrArray] | np.ndarray, fps: float) -> FrameSource:
+    arrays = [item for item in items if isinstance(item, np.ndarray)]
+    if len(arrays) == len(items) and arrays:
+        return ArraySource(arrays, fps)
+    if arrays:
+        raise ValueError("a list of pictures holds files and arrays: expected one kind")
+    return ImageSource([os.fspath(item) for item in items], "images", fps)  # type: ignore[arg-type]
 
 
 def natural_order(paths: Sequence[str]) -> list[str]:

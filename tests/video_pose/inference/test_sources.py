@@ -182,3 +182,37 @@ def test_images_in_natural_order_with_odd_ones_told(
 
 def test_natural_order_mixes_names_and_numbers() -> None:
     assert natural_order(["b1", "a10", "a9", "1"]) == ["1", "a9", "a10", "b1"]
+
+
+def test_pictures_in_memory() -> None:
+    """A list, one array, and views in the other channel order."""
+    pictures = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    for spec in (pictures, list(pictures), tuple(picture for picture in pictures)):
+        frames = list(open_source(spec, fps=5))
+        assert [(frame.index, frame.time) for frame in frames] == [(0, 0.0), (1, 0.2)]
+        np.testing.assert_array_equal([frame.image for frame in frames], pictures)
+    (turned,) = open_source([pictures[0][:, :, ::-1]])
+    assert turned.image.flags.c_contiguous and turned.image[0, 0].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (np.zeros((0, 4, 6, 3), np.uint8), "no image"),
+        (
+            [np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)],
+            r"picture 1 is uint8 \(4, 6\)",
+        ),
+        ([np.zeros((4, 6, 3))], "picture 0 is float64"),
+        ([np.zeros((4, 6, 3), np.uint8), "a.png"], "files and arrays"),
+    ],
+)
+def test_arrays_that_are_no_pictures(spec: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_source(spec)
+
+
+def test_paths_serve_as_names(tmp_path: Path, numbers_video: WriteNumbers) -> None:
+    assert open_source(Path(numbers_video())).num_frames == 30
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    assert open_source([tmp_path / "a.png"]).num_frames == 1
