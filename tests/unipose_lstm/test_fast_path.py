@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unipose_lstm.wasp import WASP, FoldedWASP
 from video_pose.modeling.fast_path import fast_path
+from video_pose.modeling.packed_conv import PackedConv2d
 from video_pose.modeling.rows import append_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -89,7 +90,8 @@ def test_no_norm_and_no_gate_of_its_own_is_left(tiny_cfg: Callable[..., Any]) ->
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     # Gates of the LSTM and of the first frame, one convolution each in place of eight and three.
     for cell, plain in ((fast.cell, 8), (fast.first_cell, 3)):
-        assert sum(isinstance(module, nn.Conv2d) for module in cell.modules()) == 1
+        convolutions = (nn.Conv2d, PackedConv2d)
+        assert sum(isinstance(module, convolutions) for module in cell.modules()) == 1
         own = model.cell if cell is fast.cell else model.first_cell
         assert sum(isinstance(module, nn.Conv2d) for module in own.modules()) == plain
 

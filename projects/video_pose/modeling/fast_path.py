@@ -10,6 +10,7 @@ from torch import nn
 
 from video_pose.modeling.fold_norms import fold_norms
 from video_pose.modeling.large_conv import LargeConv2d, replace_large
+from video_pose.modeling.packed_conv import PackedConv2d, can_pack, pack
 from video_pose.modeling.precision import check_precision, inference_dtype
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -35,7 +36,10 @@ def fast_path(
     dtype = inference_dtype(folded.precision, folded.device)
     replace_large(folded, dtype, large_convolutions)
     folded.layout = torch.channels_last
-    return folded.requires_grad_(False).to(memory_format=folded.layout)
+    folded.requires_grad_(False).to(memory_format=folded.layout)
+    if can_pack(folded.device, dtype or torch.float32):
+        pack(folded, dtype or torch.float32)
+    return folded
 
 
 def build_fast_path(cfg: CfgNode, model: nn.Module) -> nn.Module:
@@ -58,7 +62,9 @@ def describe(model: nn.Module) -> list[str]:
     if not isinstance(model, VideoPoseNet) or model.layout != torch.channels_last:
         return []
     dtype = inference_dtype(model.precision, model.device)
-    lines = [f"{str(dtype or torch.float32).removeprefix('torch.')}, channels last"]
+    packed = sum(isinstance(module, PackedConv2d) for module in model.modules())
+    name = str(dtype or torch.float32).removeprefix("torch.")
+    lines = [f"{name}, channels last, {packed} convolutions with weights packed for oneDNN"]
     large = [line for m in model.modules() if isinstance(m, LargeConv2d) for line in m.describe()]
     counts = Counter(large)
     return lines + [f"{count} x {line}" for line, count in counts.items()]

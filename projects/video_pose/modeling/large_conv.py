@@ -80,7 +80,7 @@ def _frequency_cost(weight: Tensor, map_size: tuple[int, int], valid: int) -> fl
     return _FREQUENCY_PRICE * tiles * (forward + inverse + products) + _BYTE_PRICE * 4 * products
 
 
-class LargeConv2d(nn.Conv2d):
+class LargeConv2d(nn.Module):
     """A convolution that computes itself as `choose` says for the size of its maps.
 
     What the frequency domain needs is made from the weights once per size, at the first call.
@@ -91,14 +91,8 @@ class LargeConv2d(nn.Conv2d):
         Args:
             conv: one that `is_large`; its parameters are shared. dtype, way: see `choose`.
         """
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            padding=conv.padding,  # type: ignore[arg-type]
-            bias=conv.bias is not None,
-            device="meta",
-        )
+        super().__init__()
+        self.direct: nn.Module = conv
         self.weight, self.bias = conv.weight, conv.bias
         self.dtype, self.way = dtype, way
         self.choices: dict[tuple[int, int], Choice] = {}
@@ -109,13 +103,13 @@ class LargeConv2d(nn.Conv2d):
         # A recorded graph is for other machines.
         exported = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
         if exported or torch.jit.is_tracing():
-            return super().forward(maps)
+            return self.direct(maps)
         size = (maps.shape[-2], maps.shape[-1])
         if size not in self.choices:
             self.choices[size] = choose(self.weight, size, self.dtype, self.way)
         tile = self.choices[size].tile
         if not tile:
-            return super().forward(maps)
+            return self.direct(maps)
         with torch.autocast(maps.device.type, enabled=False):
             if tile not in self._by_tile:
                 self._by_tile[tile] = FrequencyConv2d(self.weight, self.bias, tile)
@@ -123,8 +117,8 @@ class LargeConv2d(nn.Conv2d):
 
     def describe(self) -> list[str]:
         """One line for every size of maps so far."""
-        kernel = f"{self.in_channels} -> {self.out_channels}, {self.kernel_size[0]}x"
-        name = f"{kernel}{self.kernel_size[1]}"
+        out, channels, kernel = self.weight.shape[:3]
+        name = f"{channels} -> {out}, {kernel}x{kernel}"
         return [
             f"{name} at {height}x{width}: "
             + (f"frequency domain, tiles of {c.tile}" if c.tile else "direct")

@@ -1,0 +1,89 @@
+"""Convolutions for a CPU with weights in oneDNN's own layout, made once.
+
+PyTorch's convolution brings its weights into that layout at every call, and computes many 1x1
+convolutions of float32 without oneDNN, at less than half its speed. These operators are the ones
+that ``torch.compile`` puts in their place.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import Conv2d
+from torch import Tensor, nn
+
+_RELUS = (F.relu, F.relu_, torch.relu, torch.relu_)
+
+
+class PackedConv2d(nn.Module):
+    """A convolution, and a ReLU where the original had one as its activation.
+
+    The layout is that for the first call's maps; others are computed as well, more slowly.
+
+    Args:
+        conv: one that `is_packable`. dtype: to compute in.
+    """
+
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.activation = "relu" if _has_relu(conv) else "none"
+        self.geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
+        self._dense: Tensor | None = conv.weight.detach().to(dtype)
+        self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """maps (N, C, H, W) -> (N, O, h, w) of this module's type, channels last."""
+        maps = maps.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        padding, stride, dilation, groups = self.geometry
+        if self._dense is not None:
+            self._packed = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                self._dense.to_mkldnn(), padding, stride, dilation, groups, list(maps.shape)
+            )
+            self._dense = None
+        return torch.ops.mkldnn._convolution_pointwise(
+            maps, self._packed, self._bias, *self.geometry, self.activation, [], ""
+        )
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes in ``dtype`` on this device."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.float32:
+        return True
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    return bool(getattr(torch.ops.mkldnn, name[dtype])())
+
+
+def is_packable(module: nn.Module) -> bool:
+    """Whether `PackedConv2d` computes this module: zero padding, no norm of its own."""
+    return (
+        type(module) in (nn.Conv2d, Conv2d)
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and getattr(module, "norm", None) is None
+        and (getattr(module, "activation", None) is None or _has_relu(module))
+    )
+
+
+def _has_relu(conv: nn.Module) -> bool:
+    activation = getattr(conv, "activation", None)
+    return activation in _RELUS or isinstance(activation, nn.ReLU)
+
+
+def pack(model: nn.Module, dtype: torch.dtype) -> int:
+    """Put a `PackedConv2d` in the place of every convolution that `is_packable`, in place.
+
+    Returns:
+        How many there were.
+    """
+    places = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if is_packable(child)
+    ]
+    for parent, name, child in places:
+        setattr(parent, name, PackedConv2d(child, dtype))  # type: ignore[arg-type]
+    return len(places)
