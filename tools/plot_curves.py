@@ -19,6 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+if str(Path(__file__).resolve().parent) not in sys.path:
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from plot_file import save_plot  # noqa: E402
+
 COLUMNS = {"total_loss": "loss", "pose/train_error_px": "train_error_px", "lr": "learning_rate"}
 
 Curve = dict[str, np.ndarray]
@@ -116,9 +121,7 @@ def plot(curves: dict[str, Curve], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")
     axes[0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
-    pyplot.close(figure)
+    save_plot(figure, path)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -59,7 +59,7 @@ def test_files(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert "both.png" in capsys.readouterr().out
     assert len((out / "first.csv").read_text().splitlines()) == 61
     assert (out / "first.csv").stat().st_size < 4000
-    assert 2000 < (out / "both.png").stat().st_size < 60000
+    assert 2000 < (out / "both.png").stat().st_size < 20000
 
 
 def test_what_is_no_run(tool: ModuleType, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from plot_file import save_plot
 from tabulate import tabulate
 
 from video_pose.evaluation import breakdown
@@ -124,7 +125,4 @@ def plot(rows: list[Row], figures: list[Figures], protocol: str, path: Path) -> 
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-    pyplot.close(figure)
+    save_plot(figure, path)

@@ -1,0 +1,25 @@
+"""Plots as PNG files of a few kB: a repository keeps every version of them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+COLOURS = 32
+
+
+def save_plot(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure with a palette of `COLOURS`, and close it."""
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(buffer, format="png")
+    pyplot.close(figure)
+    buffer.seek(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(buffer) as image:
+        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
