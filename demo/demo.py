@@ -71,7 +71,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--max-missed", type=float, default=1.0, metavar="S", help="memory of lost people, seconds")
     add("--cut-threshold", type=float, default=0.2, help="0 to 1; 0 never restarts (default .2)")
     add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
-    add("--backend", default="torch", help="torch, or the folder of an exported model")
+    add(
+        "--backend", default="torch", metavar="NAME",
+        help="torch; onnx (exported at the start); or the folder of an exported model",
+    )  # fmt: skip
     add("--format", nargs="+", default=["jsonl"], metavar="NAME", help=" ".join(FORMATS))
     add("--no-video", action="store_true", help="write tables only")
     add("--heatmaps", action="store_true", help="draw heatmaps")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from video_pose.inference.export import DESCRIPTION
+from video_pose.inference.export import DESCRIPTION, export_model
 from video_pose.modeling.postprocess import flip_channels
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -72,6 +73,18 @@ class ExportedBackend:
         names = ("encode", "begin", "advance")
         graphs = [load(Path(folder) / f"{name}.{description['format']}") for name in names]
         return cls(*graphs, fields=description["state"], cfg=cfg)
+
+    @classmethod
+    def from_model(cls, model: VideoPoseNet, cfg: CfgNode) -> ExportedBackend:
+        """Export ``model`` as ONNX and load the graphs; no file stays.
+
+        Raises:
+            ValueError: a package of the extra ``export`` is missing.
+        """
+        size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
+        with tempfile.TemporaryDirectory() as folder:
+            export_model(model, folder, crop_size=size, file_format="onnx")
+            return cls.from_folder(folder, cfg)
 
     def autocast(self) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()

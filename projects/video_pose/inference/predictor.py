@@ -148,4 +148,6 @@ def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
         return TorchBackend(cast(VideoPoseNet, build_fast_path(cfg, load_model(cfg))))
     from video_pose.inference.exported_backend import ExportedBackend
 
+    if settings.backend == "onnx":
+        return ExportedBackend.from_model(cast(VideoPoseNet, load_model(cfg)), cfg)
     return ExportedBackend.from_folder(settings.backend, cfg)

@@ -36,7 +36,9 @@ class PredictorSettings:
         smooth: One-Euro smoothing of the joints.
         batch_frames: frames encoded together, where people do not depend on earlier poses.
         heatmaps: put heatmaps into the results.
-        backend: "torch", or the folder of an exported ONNX model (tools/export_model.py).
+        backend: "torch"; "onnx", which exports the model at the start, in some ten seconds, and
+            runs it by ONNX Runtime on the CPU in float32 (extra ``export``); or the folder of an
+            export (tools/export_model.py), which starts at once.
 
     Raises:
         ValueError: an unknown name, or choices that contradict each other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from torch import nn
 
 from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import render_scene
+from video_pose.inference import PredictorSettings, VideoPosePredictor
 from video_pose.inference.backend import PoseBackend, TorchBackend
 from video_pose.inference.export import export_model
 from video_pose.inference.exported_backend import ExportedBackend
-from video_pose.modeling.fold_norms import fold_norms
 from video_pose.inference.frames import Frame
 from video_pose.inference.parity import compare
 from video_pose.inference.people import Person
 from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.modeling.fold_norms import fold_norms
 
+ROOT = Path(__file__).parents[3]
+CONFIG = "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml"
 MakeCfg = Callable[..., CfgNode]
 MakeBackend = Callable[[CfgNode], TorchBackend]
 CROP = (64, 64)
@@ -121,6 +125,31 @@ def test_the_streaming_predictor_on_onnx(
     assert [len(frame) for frame in results[1]] == [1, 1, 2, 2, 2, 1]
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(theirs.keypoints, ours.keypoints, atol=0.1)
+
+
+def test_the_backend_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "onnx" exports on the spot; without its packages it says which one to install."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    config = str(ROOT / CONFIG)
+    pictures = render_scene(3, frames=3, size=(160, 120)).frames
+    poses = []
+    for backend in ("torch", "onnx"):
+        torch.manual_seed(0)
+        predictor = VideoPosePredictor.from_config(
+            config,
+            options=[*OPTIONS, "MODEL.DEVICE", "cpu"],
+            settings=PredictorSettings(region="frame", backend=backend),
+        )
+        poses.append(np.stack([frame.keypoints[..., 2] for frame in predictor(pictures)]))
+    # Heights of peaks; where they are is ill-conditioned in the flat maps of random weights.
+    np.testing.assert_allclose(poses[1], poses[0], atol=1e-4)
+    assert np.ptp(poses[0]) > 1e-3
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match="ONNX needs the package onnxscript"):
+        VideoPosePredictor.from_config(
+            config, settings=PredictorSettings(region="frame", backend="onnx")
+        )
 
 
 def test_folding_by_hand() -> None:
