@@ -15,7 +15,7 @@ from video_pose.engine.defaults import complete_cfg
 
 FOLDER = Path(__file__).parents[2] / "configs" / "LSTM-Pose-Machines"
 LEAVES = sorted(path.name for path in FOLDER.glob("lstm_pm_*.yaml"))
-PAPER = [name for name in LEAVES if "_small_" not in name]
+PAPER = [name for name in LEAVES if "_cpm_" in name]
 
 
 def read(name):
@@ -41,7 +41,8 @@ def test_a_model_of_each(name):
         assert sum(p.numel() for p in model.parameters()) == 12_067_870 - (14 - joints) * each
     else:
         assert sum(p.numel() for p in model.parameters()) < 1e6
-    assert model.stages_per_frame == (5 if "_pre_" in name else 1)
+    stages = 3 if "_medium_" in name else 5
+    assert model.stages_per_frame == (stages if "_pre_" in name else 1)
     assert cfg.OUTPUT_DIR == f"output/{name.removesuffix('.yaml')}"
 
 
