@@ -8,6 +8,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from video_pose.modeling.compiled import compile_functions
+from video_pose.modeling.encode_batch import CACHE_BYTES
 from video_pose.modeling.fold_norms import fold_norms
 from video_pose.modeling.large_conv import LargeConv2d, replace_large
 from video_pose.modeling.packed_conv import PackedConv2d, can_pack, pack
@@ -16,7 +18,11 @@ from video_pose.modeling.video_pose_net import VideoPoseNet
 
 
 def fast_path(
-    model: VideoPoseNet, *, precision: str = "", large_convolutions: str = "auto"
+    model: VideoPoseNet,
+    *,
+    precision: str = "",
+    large_convolutions: str = "auto",
+    compile: str = "off",
 ) -> VideoPoseNet:
     """A copy of ``model`` in evaluation mode, folded and in channels-last layout.
 
@@ -27,7 +33,10 @@ def fast_path(
     Args:
         model: trained; it is not changed, nor are its mode and the states that it keeps.
         precision: of inference, as TEST.PRECISION; "" is the model's own. It is fixed in the copy.
-        large_convolutions: as TEST.LARGE_CONVOLUTIONS.
+        large_convolutions, compile: as TEST.LARGE_CONVOLUTIONS and TEST.COMPILE.
+
+    Raises:
+        ValueError: an unknown name.
     """
     folded = fold_norms(model)
     assert isinstance(folded, VideoPoseNet)
@@ -37,8 +46,11 @@ def fast_path(
     replace_large(folded, dtype, large_convolutions)
     folded.layout = torch.channels_last
     folded.requires_grad_(False).to(memory_format=folded.layout)
-    if can_pack(folded.device, dtype or torch.float32):
+    if folded.device.type == "cpu":
+        folded.cache_bytes = CACHE_BYTES
+    if can_pack(folded.device, dtype or torch.float32) and compile == "off":
         pack(folded, dtype or torch.float32)
+    compile_functions(folded, compile)
     return folded
 
 
@@ -50,6 +62,7 @@ def build_fast_path(cfg: CfgNode, model: nn.Module) -> nn.Module:
             model,
             precision=cfg.TEST.PRECISION,
             large_convolutions=cfg.TEST.LARGE_CONVOLUTIONS,
+            compile=cfg.TEST.COMPILE,
         )
     return model
 
@@ -65,6 +78,8 @@ def describe(model: nn.Module) -> list[str]:
     packed = sum(isinstance(module, PackedConv2d) for module in model.modules())
     name = str(dtype or torch.float32).removeprefix("torch.")
     lines = [f"{name}, channels last, {packed} convolutions with weights packed for oneDNN"]
+    if not model.cache_bytes:
+        lines.append(f"at most {model.encode_batch} frames encoded at once")
     large = [line for m in model.modules() if isinstance(m, LargeConv2d) for line in m.describe()]
     counts = Counter(large)
     return lines + [f"{count} x {line}" for line, count in counts.items()]

@@ -110,6 +110,10 @@ class LargeConv2d(nn.Module):
         tile = self.choices[size].tile
         if not tile:
             return self.direct(maps)
+        return self._in_frequency_domain(maps, tile)
+
+    @torch.compiler.disable
+    def _in_frequency_domain(self, maps: Tensor, tile: int) -> Tensor:
         with torch.autocast(maps.device.type, enabled=False):
             if tile not in self._by_tile:
                 self._by_tile[tile] = FrequencyConv2d(self.weight, self.bias, tile)

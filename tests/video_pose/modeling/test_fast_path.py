@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
 from video_pose.config import add_video_pose_config
-from video_pose.modeling.fast_path import build_fast_path, fast_path
+from video_pose.modeling.fast_path import build_fast_path, describe, fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 Clip = Callable[..., dict[str, Any]]
@@ -88,3 +88,65 @@ def test_the_configuration_switches_it(toy_net: type[VideoPoseNet], cfg: CfgNode
     other = nn.Conv2d(1, 1, 1)  # a model of another kind
     cfg.TEST.FAST = True
     assert build_fast_path(cfg, other) is other
+
+
+def test_frames_at_once_follow_from_the_largest_map(toy_net: type[VideoPoseNet]) -> None:
+    """The largest map, 4 x 8 x 8 of float32, takes 1024 bytes."""
+    images = torch.rand(7, 3, 64, 64)
+    expected = fast_path(toy_net()).encode_all(images)
+    for budget, frames in ((3 * 1024, 3), (10**6, 5), (1, 1)):
+        fast = fast_path(toy_net(encode_batch=5))
+        fast.cache_bytes = budget
+        torch.testing.assert_close(fast.encode_all(images), expected, atol=1e-6, rtol=0)
+        assert fast.encode_batch == frames
+        assert f"at most {frames} frames encoded at once" in describe(fast)
+
+
+def test_description(toy_net: type[VideoPoseNet]) -> None:
+    model = toy_net()
+    assert describe(model) == []
+    assert describe(fast_path(model))[0].startswith("float32, channels last")
+    assert describe(fast_path(model, precision="bfloat16"))[0].startswith("bfloat16, channels last")
+
+
+@pytest.mark.parametrize("how", ["kernels", "graphs"])
+def test_a_compiler_that_fails_is_said_once(
+    toy_net: type[VideoPoseNet], how: str, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    calls = []
+
+    def compile_(function: Any, mode: Any) -> Any:
+        def fail(*args: Any) -> Any:
+            calls.append(mode)
+            raise RuntimeError("no compiler\nand a long story")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    images = torch.rand(2, 3, 64, 64)
+    fast = fast_path(toy_net(), compile=how)
+    expected = fast_path(toy_net()).encode(images)
+    with caplog.at_level("WARNING", "video_pose.modeling.compiled"):
+        for _ in range(2):
+            torch.testing.assert_close(fast.encode(images), expected, atol=1e-5, rtol=1e-5)
+    assert calls == [None]  # on this CPU without graphs, and not tried again
+    assert [r.message for r in caplog.records if "uncompiled" in r.message] == [
+        "TEST.COMPILE: encode runs uncompiled: no compiler"
+    ]
+
+
+def test_a_compiler_that_works_is_used(
+    toy_net: type[VideoPoseNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, mode: lambda *args: function(*args) + 1)
+    images = torch.rand(2, 3, 64, 64)
+    plain = fast_path(toy_net()).encode(images)
+    found = fast_path(toy_net(), compile="kernels").encode(images)
+    torch.testing.assert_close(found, plain + 1, atol=1e-5, rtol=1e-5)
+
+
+def test_unknown_names(toy_net: type[VideoPoseNet]) -> None:
+    with pytest.raises(ValueError, match="TEST.COMPILE 'fast': choose from"):
+        fast_path(toy_net(), compile="fast")
+    with pytest.raises(ValueError, match="precision 'int8'"):
+        fast_path(toy_net(), precision="int8")
