@@ -20,6 +20,7 @@ from contextlib import ExitStack, closing
 
 from tqdm import tqdm
 
+from video_pose.engine.allocator import keep_freed_memory
 from video_pose.inference import PredictorSettings, VideoPosePredictor, open_source
 from video_pose.inference.overlay import draw_people
 from video_pose.inference.settings import REGIONS
@@ -170,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for bad input or arguments, 130 after Ctrl-C."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    keep_freed_memory()
     failed = False
     try:
         check_formats(args.format)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarking import ROOT
 from benchmarking.job import Job, Measured
+from video_pose.engine.allocator import keep_freed_memory
 
 # Modules with a function ``measure_rows(job) -> Measured``.
 FUNCTIONS = {
@@ -63,6 +64,7 @@ def run_job(job: Job) -> Measured:
 def main() -> None:
     """Measure what the first file asks, write the answer to the second."""
     question, answer = Path(sys.argv[1]), Path(sys.argv[2])
+    keep_freed_memory()  # as train_net.py and the demo do
     job = Job(**json.loads(question.read_text(encoding="utf-8")))
     measured = importlib.import_module(FUNCTIONS[job.function]).measure_rows(job)
     answer.write_text(json.dumps(measured.to_json()), encoding="utf-8")

@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
 from video_pose.data.mapper_config import joints_from_config
+from video_pose.engine.allocator import keep_freed_memory
 from video_pose.engine.views import check_evaluators, default_view, view_of
 from video_pose.evaluation.pck_accumulator import PCKAccumulator
 from video_pose.evaluation.predicted_pose import PredictedPose
@@ -110,11 +111,12 @@ def _is_video_pose(name: str) -> bool:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Build the configuration of ``train_net.py``'s arguments, set up logging and seeds.
+    """Build the configuration of ``train_net.py``'s arguments, set up memory, logging and seeds.
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
     """
+    keep_freed_memory()
     cfg = get_pose_cfg()
     if args.config_file:
         cfg.merge_from_file(args.config_file)
