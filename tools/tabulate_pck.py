@@ -21,6 +21,9 @@ from tabulate import tabulate
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import video_pose  # noqa: E402, F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
 from compare_runs import find_predictions  # noqa: E402
 from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
 

@@ -26,6 +26,9 @@ if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
+import video_pose  # noqa: E402, F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
 import torch  # noqa: E402
 from detectron2.config import CfgNode  # noqa: E402
 from detectron2.utils.logger import setup_logger  # noqa: E402
