@@ -41,7 +41,7 @@ def test_one_table_and_its_json(
     rows = {row["name"]: row for row in report["rows"]}
     assert list(rows) == [
         "streaming differs from offline by", "3 people by one person", "memory grows by",
-        "time of a late frame by an early one",
+        "processor time of a late frame by an early one", "elapsed time likewise",
     ]  # fmt: skip
     assert all(name in table for name in rows)
     assert (tmp_path / "streaming.md").read_text() == table
@@ -78,18 +78,22 @@ def test_limits_decide_the_exit_status(tool: ModuleType, monkeypatch: pytest.Mon
 
 
 def test_growth_and_slowdown_are_seen(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up memory and time: 1 MB a frame, and frames that take twice as long in the end."""
+    """Made-up memory and time: 1 MB a frame, and frames that take twice as long in the end; the
+    processor is busy for half of the time, and steadily."""
     long_run = sys.modules["streaming_benchmark.long_run"]
-    clock, held = iter(np.cumsum([v for i in range(40) for v in (0, 1 + i // 20)])), iter(range(99))
+    elapsed = iter(np.cumsum([v for i in range(40) for v in (0, 1 + i // 20)]))
+    busy, held = iter(np.cumsum([v for i in range(40) for v in (0, 0.5)])), iter(range(99))
     frame = type("Frame", (), {"track_ids": np.array([3])})
     frames = [type("F", (frame,), {"index": i})() for i in range(40)]
     monkeypatch.setattr(long_run, "_write_video", lambda path, count: None)
     monkeypatch.setattr(long_run, "_stream", lambda subject, path, folder: iter(frames))
     monkeypatch.setattr(long_run, "resident_mb", lambda: float(next(held)))
-    monkeypatch.setattr(long_run.time, "perf_counter", lambda: float(next(clock, 99)))
-    memory, slowdown = long_run.measure_long_run(None, 40, 0)
+    monkeypatch.setattr(long_run.time, "perf_counter", lambda: float(next(elapsed, 99)))
+    monkeypatch.setattr(long_run.time, "process_time", lambda: float(next(busy, 99)))
+    memory, processor, wall = long_run.measure_long_run(None, 40, 0)
     # One look at the memory a frame: 0 MB at frame 0, 39 MB at frame 39.
-    assert memory.value == 39 and slowdown.value == 2
+    assert (memory.value, processor.value, wall.value) == (39, 1, 2)
+    assert (processor.limit, wall.limit) == (1.1, None)
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,11 @@ def draw_people(
     """The frame with everybody on it; small frames are enlarged by a whole factor.
 
     Every person has a box and a number in the colour of the identity; joints as in `draw_pose`.
+    Numbers make room for each other.
 
     Args:
         heatmaps: the joints' highest heatmap, where the frame has heatmaps.
-        masks: silhouettes, where the frame has masks.
+        masks: tinted silhouettes with outlines, where the frame has masks.
 
     Returns:
         uint8 BGR, (H, W) times `display_factor`.
@@ -49,12 +50,16 @@ def draw_people(
     factor = display_factor(canvas.shape[:2])
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    if masks and frame.masks is not None:
+        for number, mask in zip(frame.track_ids.tolist(), frame.masks):
+            _draw_outline(canvas, mask, _color(number))
     for number, box in zip(frame.track_ids.tolist(), frame.boxes):
         _draw_box(canvas, box * factor, _color(number))
     for pose in frame.keypoints:
         canvas = draw_pose(canvas, pose * (factor, factor, 1), connections)
+    taken: list[tuple[int, int, int, int]] = []
     for number, box in zip(frame.track_ids.tolist(), frame.boxes):
-        _draw_number(canvas, box * factor, number)
+        _draw_number(canvas, box * factor, number, taken)
     return canvas
 
 
@@ -76,6 +81,13 @@ def _draw_heat(canvas: np.ndarray, frame: PoseFrame) -> np.ndarray:
     return (canvas * (1 - weight) + np.float32([0, 0, 255]) * weight).astype(np.uint8)
 
 
+def _draw_outline(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> None:
+    large = cv2.resize(mask.astype(np.uint8), canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    width = whole_px(1.5 * max(canvas.shape[:2]) / MIN_DISPLAY_SIDE)
+    cv2.drawContours(canvas, contours, -1, color, width, cv2.LINE_AA)
+
+
 def _draw_box(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int]) -> None:
     if np.isfinite(box).all():
         x0, y0, x1, y1 = _corners(box)
@@ -83,8 +95,16 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int]) 
         cv2.rectangle(canvas, (x0, y0), (x1, y1), color, width, cv2.LINE_AA)
 
 
-def _draw_number(canvas: np.ndarray, box: np.ndarray, number: int) -> None:
-    """A tag at the box's upper left corner, inside the picture."""
+def _draw_number(
+    canvas: np.ndarray,
+    box: np.ndarray,
+    number: int,
+    taken: list[tuple[int, int, int, int]],
+) -> None:
+    """A tag at the box's upper left corner, inside the picture, to the right of others there.
+
+    ``taken``: the tags so far, x0, y0, x1, y1; this one is added.
+    """
     if not np.isfinite(box).all():
         return
     unit = max(canvas.shape[:2]) / MIN_DISPLAY_SIDE
@@ -94,7 +114,12 @@ def _draw_number(canvas: np.ndarray, box: np.ndarray, number: int) -> None:
     pad = whole_px(2 * unit)
     x = int(np.clip(x0, 0, max(0, canvas.shape[1] - width - 2 * pad)))
     y = int(np.clip(y0 - height - 2 * pad, 0, max(0, canvas.shape[0] - height - 2 * pad)))
-    corner = (x + width + 2 * pad, y + height + 2 * pad)
+    size = (width + 2 * pad, height + 2 * pad)
+    for x0, y0, x1, y1 in sorted(taken):
+        if x < x1 and x0 < x + size[0] and y < y1 and y0 < y + size[1]:
+            x = min(x1 + 1, max(0, canvas.shape[1] - size[0]))
+    corner = (x + size[0], y + size[1])
+    taken.append((x, y, *corner))
     cv2.rectangle(canvas, (x, y), corner, _color(number), -1)
     cv2.putText(
         canvas, text, (x + pad, y + height + pad), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit,
