@@ -31,6 +31,7 @@ from video_pose.engine.hooks import (
 from video_pose.engine.optimizer import build_optimizer
 from video_pose.engine.precision import training_dtype
 from video_pose.engine.views import view_of
+from video_pose.modeling.frozen_norm_conv import join_frozen_norms
 
 logger = logging.getLogger(__name__)
 # Losses are fetched from the device and logged once in so many steps.
@@ -66,6 +67,7 @@ class PoseTrainer(TrainerBase):
         self.cfg = cfg
         # Channels-last is the layout that both CPU and GPU convolutions compute fastest in.
         self.model = build_model(cfg).to(memory_format=torch.channels_last)
+        join_frozen_norms(self.model)
         view_of(cfg).prepare(self.model)
         self.model.train()
         self.optimizer = build_optimizer(cfg, self.model)
