@@ -24,9 +24,9 @@ FORMS = {
     "residual": ("UniPoseLSTM", ["MODEL.UNIPOSE.LSTM.RESIDUAL", True]),
     "released": ("UniPoseLSTM", ["MODEL.UNIPOSE.LSTM.FORM", "released"]),
     "no pool norm": ("UniPose", ["MODEL.UNIPOSE.WASP.POOL_NORM", False]),
-    "group norm": ("UniPose", ["MODEL.UNIPOSE.NORM", "GN", "MODEL.UNIPOSE.WASP.CHANNELS", 32,
-                               "MODEL.UNIPOSE.DECODER.CHANNELS", 32,
-                               "MODEL.UNIPOSE.DECODER.LOW_CHANNELS", 32]),
+    "group norm": ("UniPose", ["MODEL.UNIPOSE.NORM", "GN", "MODEL.UNIPOSE.WASP.CHANNELS", 64,
+                               "MODEL.UNIPOSE.DECODER.CHANNELS", 64,
+                               "MODEL.UNIPOSE.DECODER.LOW_CHANNELS", 64]),
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 def is_packable(module: nn.Module) -> bool:
     """Whether `PackedConv2d` computes this module: zero padding, no norm of its own."""
     return (
-        type(module) in (nn.Conv2d, Conv2d)
+        (type(module) is nn.Conv2d or isinstance(module, Conv2d))
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and getattr(module, "norm", None) is None
