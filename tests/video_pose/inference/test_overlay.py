@@ -48,7 +48,7 @@ def test_joints_show_their_confidence_at_any_size(size: tuple[int, int], factor:
     assert drawn[y[0], x[0]].tolist() == list(GREEN)
     assert drawn[y[1], x[1]].tolist() == [GREY] * 3
     unit = max(drawn.shape) / 480
-    # A disc of radius 4.5 units, and a ring of that radius whose line is 1.5 units wide, in whole px.
+    # A disc of radius 4.5 units, and a ring of that radius, 1.5 units wide, in whole px.
     assert amount(drawn, GREEN) == pytest.approx(np.pi * (4.5 * unit) ** 2, rel=0.3)
     ring = amount(drawn[:, drawn.shape[1] // 2 :], (0, 51, 255))
     assert ring == pytest.approx(2 * np.pi * 4.5 * unit * round(1.5 * unit), rel=0.5)
