@@ -22,6 +22,8 @@ _FREQUENCY_PRICE = 3.0
 _BYTE_PRICE = 8.0
 # bfloat16 multiplications on a CPU that has instructions, and one that has matrix units for them.
 _BFLOAT16_PRICE, _MATRIX_UNIT_PRICE = 0.5, 1 / 8
+# Of the frequency domain's cost, where transform and products are bfloat16.
+_BFLOAT16_SHARE = 0.6
 # Smaller kernels, and fewer channels, never gain.
 _MIN_KERNEL, _MIN_CHANNELS = 5, 16
 _MAX_TILE = 64
@@ -42,7 +44,7 @@ def choose(
 
     Args:
         weight: (O, C, k, k), on the device that computes. map_size: (H, W).
-        dtype: of inference; None is float32. The frequency domain is float32 in any case.
+        dtype: of inference; None is float32.
         way: "auto", or "direct" for no other.
 
     Raises:
@@ -57,7 +59,7 @@ def choose(
         for valid in range(1, largest + 1)
     }
     tile = min(costs, key=lambda n: costs[n], default=0)
-    cost = costs.get(tile, math.inf)
+    cost = costs.get(tile, math.inf) * (_BFLOAT16_SHARE if dtype == torch.bfloat16 else 1.0)
     if way == "direct" or weight.device.type != "cpu" or cost >= direct:
         tile = 0
     return Choice(tile, direct, cost)
@@ -116,8 +118,9 @@ class LargeConv2d(nn.Module):
     def _in_frequency_domain(self, maps: Tensor, tile: int) -> Tensor:
         with torch.autocast(maps.device.type, enabled=False):
             if tile not in self._by_tile:
-                self._by_tile[tile] = FrequencyConv2d(self.weight, self.bias, tile)
-            return self._by_tile[tile](maps.float())
+                dtype = torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
+                self._by_tile[tile] = FrequencyConv2d(self.weight, self.bias, tile, dtype)
+            return self._by_tile[tile](maps)
 
     def describe(self) -> list[str]:
         """One line for every size of maps so far."""

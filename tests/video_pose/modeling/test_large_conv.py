@@ -53,6 +53,17 @@ def test_the_error_at_the_networks_own_size() -> None:
     assert float((found - expected).norm() / expected.norm()) < 1e-6
 
 
+def test_the_error_of_bfloat16() -> None:
+    """No more than twice that of a direct convolution in bfloat16."""
+    maps, weight, _ = example(1, 32, 8, 11, (46, 46))
+    expected = F.conv2d(maps, weight, padding=5)
+    direct = F.conv2d(maps.bfloat16(), weight.bfloat16(), padding=5)
+    found = FrequencyConv2d(weight, None, 22, torch.bfloat16)(maps)
+    assert found.dtype == torch.float32
+    error, usual = (float((m.float() - expected).norm()) for m in (found, direct))
+    assert 0 < error < 2 * usual
+
+
 def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large kernels of many channels gain; few channels, small kernels and small maps do not."""
     wide = torch.zeros(128, 128, 9, 9)
