@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
-from detectron2.layers import FrozenBatchNorm2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from torch import nn
+
+from video_pose.modeling.frozen_norm_conv import FrozenNormConv2d
 
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
 
@@ -24,6 +26,8 @@ def fold_norms(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d) and isinstance(norm, _NORMS):
             _fold(module, norm)
             module.norm = None
+            if isinstance(module, FrozenNormConv2d):
+                module.__class__ = Conv2d
         if isinstance(module, nn.Sequential):
             for i, (first, second) in enumerate(zip(list(module), list(module)[1:])):
                 plain = isinstance(first, nn.Conv2d) and getattr(first, "norm", None) is None

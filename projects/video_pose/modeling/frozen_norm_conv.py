@@ -16,8 +16,7 @@ class FrozenNormConv2d(Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) -> (N, O, H', W')."""
         norm = self.norm
-        if not isinstance(norm, FrozenBatchNorm2d):  # it was folded into the weights since
-            return super().forward(x)
+        assert isinstance(norm, FrozenBatchNorm2d), norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         shift = norm.bias - norm.running_mean * scale
         x = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
