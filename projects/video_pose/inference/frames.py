@@ -29,7 +29,10 @@ class PoseFrame:
         index, time, image: as in :class:`Frame`.
         video: name of the source.
         joint_names: K names.
-        keypoints: float32 (P, K, 3), x, y in image pixels and a score in [0, 1].
+        keypoints: float32 (P, K, 3), x, y in image pixels and a score in [0, 1]: the height of the
+            heatmap's peak, whose target is 1 (recurrent models), or the share of the softmax that
+            lies in the peak's cell (Keypoint R-CNN). Both order joints by confidence; neither is a
+            calibrated probability, and their levels differ between models.
         boxes: float32 (P, 4) XYXY, the joints' extent or the detector's box.
         scores: float32 (P,).
         track_ids: int64 (P,), equal for one person on all frames.

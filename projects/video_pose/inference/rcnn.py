@@ -121,7 +121,9 @@ class StreamingRCNNPredictor:
         kept = np.flatnonzero(ids >= 0)
         keypoints = np.zeros((len(found), len(self._rcnn.joint_names), 3), np.float32)
         if found.has("pred_keypoints"):
-            keypoints = found.pred_keypoints.numpy()
+            keypoints = found.pred_keypoints.numpy().copy()
+            # Detectron2 divides by the sum over the small map: a peak between cells may exceed 1.
+            keypoints[..., 2] = keypoints[..., 2].clip(0, 1)
         masks = found.pred_masks.numpy()[kept] if found.has("pred_masks") else None
         return PoseFrame(
             index=frame.index,
