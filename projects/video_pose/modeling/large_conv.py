@@ -153,4 +153,4 @@ def replace_large(model: nn.Module, dtype: torch.dtype | None, way: str) -> None
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if is_large(child):
-                setattr(parent, name, LargeConv2d(child, dtype, way))  # type: ignore[arg-type]
+                setattr(parent, name, LargeConv2d(child, dtype, way))

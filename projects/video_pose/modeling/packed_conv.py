@@ -85,5 +85,5 @@ def pack(model: nn.Module, dtype: torch.dtype) -> int:
         if is_packable(child)
     ]
     for parent, name, child in places:
-        setattr(parent, name, PackedConv2d(child, dtype))  # type: ignore[arg-type]
+        setattr(parent, name, PackedConv2d(child, dtype))
     return len(places)
