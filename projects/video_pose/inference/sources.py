@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _DEFAULT_FPS = 25.0
 
-PathOrArray = str | os.PathLike[str] | np.ndarray
-SourceSpec = str | os.PathLike[str] | int | Sequence[PathOrArray] | np.ndarray
+PathOrArray: TypeAlias = str | os.PathLike[str] | np.ndarray
+SourceSpec: TypeAlias = str | os.PathLike[str] | int | Sequence[PathOrArray] | np.ndarray
 
 
 class FrameSource(Protocol):
@@ -160,7 +160,7 @@ def open_source(spec: SourceSpec, fps: float | None = None) -> FrameSource:
         return CameraSource(spec)
     if isinstance(spec, (np.ndarray, list, tuple)):
         return _open_list(spec, rate)
-    spec = os.fspath(spec)
+    spec = os.fspath(cast("str | os.PathLike[str]", spec))
     if re.fullmatch(r"camera:\d+", spec):
         return CameraSource(int(spec.split(":")[1]))
     if os.path.isdir(spec):
@@ -185,7 +185,7 @@ def _open_list(items: Sequence[PathOrArray] | np.ndarray, fps: float) -> FrameSo
         return ArraySource(arrays, fps)
     if arrays:
         raise ValueError("a list of pictures holds files and arrays: expected one kind")
-    return ImageSource([os.fspath(item) for item in items], "images", fps)  # type: ignore[arg-type]
+    return ImageSource([os.fspath(item) for item in items], "images", fps)
 
 
 def natural_order(paths: Sequence[str]) -> list[str]:
