@@ -8,6 +8,11 @@ from torch import nn
 
 from video_pose.modeling.fast_path import describe
 from video_pose.modeling.large_conv import LargeConv2d
+from video_pose.modeling.packed_conv import PackedConv2d
+
+
+# Modules that `fast_path.describe` counts, and places of folded norms.
+_TOLD = (nn.Identity, LargeConv2d, PackedConv2d)
 
 
 def describe_fast(plain: nn.Module, forms: Sequence[nn.Module]) -> list[str]:
@@ -22,9 +27,8 @@ def describe_fast(plain: nn.Module, forms: Sequence[nn.Module]) -> list[str]:
 
 def _describe(plain: nn.Module, fast: nn.Module) -> str:
     before = {name: type(module) for name, module in plain.named_modules()}
-    parts = [*describe(fast), f"encoder batches of at most {fast.encode_batch}"]
-    parts.append(f"{_count_norms(plain) - _count_norms(fast)} norms folded")
-    return "fast form: " + "; ".join([*parts, *_replaced(before, fast)])
+    norms = f"{_count_norms(plain) - _count_norms(fast)} norms folded"
+    return "fast form: " + "; ".join([*describe(fast), norms, *_replaced(before, fast)])
 
 
 def _replaced(before: dict[str, type], fast: nn.Module) -> list[str]:
@@ -33,7 +37,7 @@ def _replaced(before: dict[str, type], fast: nn.Module) -> list[str]:
     inside: list[str] = []
     for name, module in fast.named_modules():
         same = before.get(name) is type(module)
-        if same or isinstance(module, (nn.Identity, LargeConv2d)) or name.startswith(tuple(inside)):
+        if same or isinstance(module, _TOLD) or name.startswith(tuple(inside)):
             continue
         inside.append(f"{name}.")
         found.append(f"{name}: {type(module).__name__}")
