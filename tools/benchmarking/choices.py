@@ -10,7 +10,6 @@ from video_pose.modeling.fast_path import describe
 from video_pose.modeling.large_conv import LargeConv2d
 from video_pose.modeling.packed_conv import PackedConv2d
 
-
 # Modules that `fast_path.describe` counts, and places of folded norms.
 _TOLD = (nn.Identity, LargeConv2d, PackedConv2d)
 
