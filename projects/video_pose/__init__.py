@@ -6,6 +6,7 @@ file named by the environment variable VIDEO_POSE_DATASETS, in which users regis
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import warnings
@@ -17,6 +18,11 @@ from typing import Any
 # import this package before Detectron2.
 warnings.filterwarnings(
     "ignore", message=r"`torch\.jit\.script` is deprecated", category=FutureWarning
+)
+# Its region pooling asks whether it is being traced, by a name that recent PyTorch has renamed; of
+# that, too, users of this project need not hear.
+logging.getLogger("torch.fx._symbolic_trace").addFilter(
+    lambda record: "is_fx_tracing will return true" not in str(record.msg)
 )
 
 from video_pose.config import add_video_pose_config  # noqa: E402
