@@ -112,6 +112,9 @@ def _load_onnx(path: Path) -> Graph:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # The graphs take turns with each other and with PyTorch: threads that wait by spinning hold
+    # the cores that the next one needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # The exporter leaves out inputs that a graph does not use.
     names = [item.name for item in session.get_inputs()]
