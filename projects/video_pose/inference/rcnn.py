@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.trackers import Tracker
+from video_pose.modeling.precision import check_precision, inference_autocast
+from video_pose.modeling.region_modules import prepare_regions
 
 PERSON = "person"
 
@@ -35,6 +37,7 @@ class PersonRCNN:
         max_size: int = 1333,
         min_score: float = 0.5,
         joint_names: tuple[str, ...] = (),
+        precision: str = "float32",
     ) -> None:
         """
         Args:
@@ -43,8 +46,11 @@ class PersonRCNN:
             min_size, max_size: of the shorter and the longer side that pictures are resized to;
                 ``min_size`` 0 keeps the size.
             joint_names: of ``pred_keypoints``; empty where the model has none.
+            precision: to compute in, as TEST.PRECISION, whatever the caller computes in.
         """
         self.model = model.eval()
+        prepare_regions(self.model)
+        self._precision = check_precision(precision)
         self.joint_names = joint_names
         self._person_class, self._min_score = person_class, min_score
         self._image_format = image_format
@@ -66,6 +72,8 @@ class PersonRCNN:
             max_size=cfg.INPUT.MAX_SIZE_TEST,
             min_score=min_score,
             joint_names=tuple(_joint_names(cfg, metadata.get("keypoint_names", []))),
+            # Configurations of other projects lack the key.
+            precision=cfg.TEST.get("PRECISION", "float32"),
         )
 
     @torch.no_grad()
@@ -76,8 +84,9 @@ class PersonRCNN:
             image = image[:, :, ::-1]
         resized = self._resize.get_transform(image).apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32))
-        found = self.model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
-        found = found.to("cpu")
+        inputs = [{"image": tensor, "height": height, "width": width}]
+        with inference_autocast(self._precision, _device_of(self.model)):
+            found = _as_float32(self.model(inputs)[0]["instances"].to("cpu"))
         found = found[
             (found.pred_classes == self._person_class) & (found.scores >= self._min_score)
         ]
@@ -87,6 +96,21 @@ class PersonRCNN:
         """Boxes (P, 4) XYXY and scores (P,)."""
         found = self.instances(image)
         return found.pred_boxes.tensor.numpy(), found.scores.numpy()
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _as_float32(found: Instances) -> Instances:
+    """Half-precision fields as float32, which NumPy knows."""
+    for name, value in found.get_fields().items():
+        if isinstance(value, Boxes):
+            value.tensor = value.tensor.float()
+        elif isinstance(value, torch.Tensor) and value.is_floating_point():
+            found.set(name, value.float())
+    return found
 
 
 class StreamingRCNNPredictor:

@@ -50,6 +50,27 @@ def test_people_above_the_threshold_the_surest_first() -> None:
     np.testing.assert_allclose(boxes, [[60, 10, 80, 60], [10, 10, 30, 60]])
 
 
+class Product(Scripted):
+    """Its scores are a matrix product, which autocast computes in its own format."""
+
+    def forward(self, batch: list[dict]) -> list[dict]:
+        found = super().forward(batch)[0]["instances"]
+        found.scores = (found.scores[:, None] @ torch.ones(1, 1))[:, 0]
+        self.computed = found.scores.dtype
+        return [{"instances": found}]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_detector_computes_in_its_own_precision(precision: str) -> None:
+    """Not in that of the pose model which it runs beside; NumPy gets float32 in any case."""
+    model = Product()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        boxes, scores = PersonRCNN(model, person_class=0, precision=precision)(IMAGE)
+    assert model.computed == getattr(torch, precision)
+    assert boxes.dtype == scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [0.9, 0.6], atol=0 if precision == "float32" else 4e-3)
+
+
 def test_pictures_are_resized_and_in_the_models_channel_order() -> None:
     model = Scripted()
     PersonRCNN(model, person_class=0, min_size=50, image_format="RGB")(IMAGE)
