@@ -3,7 +3,8 @@
 glibc takes every block of more than some MB from the system and hands it back when it is freed, so
 that each large tensor of each step is made of fresh pages: the kernel clears them one by one. A
 network that allocates the same tensors again and again computes faster on memory that it had
-before. What is kept is at most what the program held at once.
+before. What is kept can exceed what the program held at once: memory is fragmented, and threads
+have arenas of their own.
 """
 
 from __future__ import annotations

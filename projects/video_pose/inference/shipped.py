@@ -8,7 +8,8 @@
     video_pose/shipped/NAME/MODEL_CARD.md      data, licence, training, figures
 
 Weights are plain tensors: nothing is unpickled, and a file that does not fit the model in every
-name, shape and type is refused. Large tensors are stored as float16; in memory all are float32.
+name, shape and type is refused. Floating tensors of two or more dimensions are stored as float16;
+in memory all are float32.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     metadata = {"format": "pt", "model": type(model).__name__, **_meaning(model)}
     temporary = Path(f"{path}.tmp")
     save_file(tensors, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # a package's files are for every user
     temporary.replace(path)
 
 

@@ -34,6 +34,8 @@ class Compiled:
             if self.graphs:
                 torch.compiler.cudagraph_mark_step_begin()
             out = self._compiled(*args)
+        except torch.OutOfMemoryError:  # says nothing about the compiler
+            raise
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             name = getattr(self.function, "__name__", "function")

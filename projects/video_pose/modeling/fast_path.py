@@ -28,7 +28,8 @@ def fast_path(
 
     Batch norms become part of the convolutions before them, and the model's own ``fold`` replaces
     what else is linear: heatmaps differ by rounding alone. The copy does not follow ``model``: one
-    that is trained on needs a new copy.
+    that is trained on needs a new copy. It is fixed to the device, type and weights of its making,
+    and has no complete ``state_dict``.
 
     Args:
         model: trained; it is not changed, nor are its mode and the states that it keeps.

@@ -52,6 +52,7 @@ def test_a_freed_block_is_taken_again_without_new_pages() -> None:
     assert kept * 10 < plain
 
 
+@pytest.mark.skipif(not is_glibc(), reason="no glibc here")
 def test_a_users_choice_stands() -> None:
     for name, value in (("MALLOC_TOP_PAD_", "0"), ("GLIBC_TUNABLES", "glibc.malloc.top_pad=0")):
         assert run("keep_freed_memory()", **{name: value})[0] == "False"
