@@ -7,11 +7,20 @@ that ``torch.compile`` puts in their place.
 
 from __future__ import annotations
 
+import functools
+import logging
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
+logger = logging.getLogger(__name__)
+
+_SUPPORTED = {
+    torch.bfloat16: "_is_mkldnn_bf16_supported",
+    torch.float16: "_is_mkldnn_fp16_supported",
+}
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_)
 
 
@@ -47,13 +56,36 @@ class PackedConv2d(nn.Module):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether oneDNN computes in ``dtype`` on this device."""
+    """Whether oneDNN computes in ``dtype`` on this device, by operators that this PyTorch has.
+
+    They are private ones of PyTorch: a small convolution is tried once, and where it fails or comes
+    out wrong, PyTorch's own convolution serves, as a line in the log then says.
+    """
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if dtype == torch.float32:
-        return True
-    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-    return bool(getattr(torch.ops.mkldnn, name[dtype])())
+    return bool(getattr(torch.backends.mkldnn, "enabled", True)) and _computes(dtype)
+
+
+@functools.cache
+def _computes(dtype: torch.dtype) -> bool:
+    try:
+        if dtype != torch.float32 and not getattr(torch.ops.mkldnn, _SUPPORTED[dtype])():
+            return False
+        # Its convolutions lose their acceleration where an activation is fused.
+        if torch.ops.mkldnn._is_mkldnn_acl_supported():
+            return False
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            conv = Conv2d(3, 4, 1, activation=F.relu)
+        maps = torch.linspace(-1, 1, 75).view(1, 3, 5, 5)
+        with torch.no_grad():
+            difference = PackedConv2d(conv, dtype)(maps).float() - conv(maps)
+        if difference.abs().max() < 0.05:
+            return True
+        reason = "a small convolution comes out wrong"
+    except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+    logger.warning("weights are not packed for oneDNN in %s, which is slower: %s", dtype, reason)
+    return False
 
 
 def is_packable(module: nn.Module) -> bool:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
 from torch import nn
 
+from video_pose.modeling import packed_conv
 from video_pose.modeling.packed_conv import PackedConv2d, can_pack, is_packable, pack
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="PyTorch without oneDNN")
+
+
+@pytest.fixture(autouse=True)
+def tried_anew() -> Iterator[None]:
+    """What was found out about this machine does not outlive a test that pretends another one."""
+    packed_conv._computes.cache_clear()
+    yield
+    packed_conv._computes.cache_clear()
 
 
 @torch.no_grad()
@@ -65,3 +76,26 @@ def test_other_devices_and_types_are_not_packed(monkeypatch: pytest.MonkeyPatch)
     assert not can_pack(torch.device("cuda"), torch.float32)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert not can_pack(CPU, torch.bfloat16)
+
+
+def test_operators_that_fail_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def changed(*args: object) -> None:
+        raise TypeError("unexpected argument")
+
+    monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", changed)
+    state = torch.random.get_rng_state()
+    assert not can_pack(CPU, torch.float32) and not can_pack(CPU, torch.float32)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1 and "unexpected argument" in messages[0]
+    monkeypatch.undo()
+    packed_conv._computes.cache_clear()
+    assert can_pack(CPU, torch.float32)
+
+
+def test_a_user_may_switch_onednn_off() -> None:
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not can_pack(CPU, torch.float32)
+    assert can_pack(CPU, torch.float32)
