@@ -202,14 +202,15 @@ def _add_test_keys(cfg: CN) -> None:
     # device has).
     test.PRECISION = "float32"
 
-    # Evaluators, of "pck" and "coco" (AP of boxes, masks and keypoints), as far as model and dataset
-    # have something for them.
+    # Evaluators, of "pck" and "coco" (AP of boxes, masks and keypoints), as far as model and
+    # dataset have something for them.
     test.EVALUATORS = ("pck", "coco")
 
     pck = test.PCK = CN()
     # Whose pose counts for a labelled person, where a detector found several in a frame: "score",
     # the surest one, or "overlap", the one whose box overlaps the ground-truth box most (each
-    # detection for one person at most; without any overlap the person is missed).
+    # detection for one person at most; without any overlap the person is missed). On image
+    # datasets, whose pictures show several people, it is always "overlap".
     pck.PERSON = "score"
     # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "pixels"; () = the
     # dataset's.

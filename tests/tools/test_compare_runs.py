@@ -130,6 +130,8 @@ def _change(stored: dict[str, np.ndarray], kind: str) -> None:
         stored["dataset_name"] = np.array("sub_jhmdb_split1_holdout")
     elif kind == "joints":
         stored["joint_names"] = np.array(["head", "neck"])
+    elif kind == "sources":
+        stored["source_videos"] = np.array(stored["video_ids"])
     elif kind == "frames":
         for name, array in stored.items():
             stored[name] = array[1:] if array.shape[:1] == (2 * VIDEOS,) else array
@@ -140,6 +142,7 @@ def _change(stored: dict[str, np.ndarray], kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        ("sources", "other source videos"),
         ("dataset", "'sub_jhmdb_split1_test', B on 'sub_jhmdb_split1_holdout'"),
         ("joints", "neck.*head"),
         ("frames", r"16 rows, 1 that B lacks .*'v1', '0', 0.*B has 15"),

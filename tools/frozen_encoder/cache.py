@@ -40,8 +40,7 @@ class MapCache:
         self._cfg = cfg
         self._folder = folder
         self._model: VideoPoseNet | None = None
-        with open(cfg.MODEL.WEIGHTS, "rb") as file:
-            self._weights = hashlib.file_digest(file, "sha256").hexdigest()
+        self._weights = hashlib.sha256(Path(cfg.MODEL.WEIGHTS).read_bytes()).hexdigest()
 
     def train(self, dataset: str, view: int) -> Clips:
         """Training tracks, under one augmentation each: the ``view``-th draw; view 0 has none."""

@@ -169,7 +169,7 @@ def share(scored: ScoredJoints, rows: np.ndarray, seed: int = 0) -> Share:
 def difference(a: ScoredJoints, b: ScoredJoints, rows: np.ndarray, seed: int = 0) -> Share:
     """B's PCK minus A's in points, over the same joints; both scored alike (`require_pair`)."""
     counted = source_counts(a, a.counted & rows)
-    hits_a, hits_b = (source_counts(scored, scored.hits & rows) for scored in (a, b))
+    hits_a, hits_b = (source_counts(a, scored.hits & rows) for scored in (a, b))
     low, high = bootstrap.difference_interval(hits_a, hits_b, counted, seed)
     return Share(_percent(hits_b - hits_a, counted), float(low), float(high), *_sizes(counted))
 
@@ -204,6 +204,11 @@ def require_pair(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> No
             f"the frames differ or come in another order: A has {len(keys[0])} rows, "
             f"{len(only[0])} that B lacks ({only[0][:3]}); B has {len(keys[1])}, {len(only[1])} "
             f"that A lacks ({only[1][:3]})"
+        )
+    if not np.array_equal(a["source_videos"], b["source_videos"]):
+        raise ValueError(
+            "A and B name other source videos for the same frames: an older file names none. "
+            "Evaluate both anew"
         )
     for name in ("ground_truth", "boxes"):
         same = np.isclose(a[name], b[name], equal_nan=True).reshape(len(keys[0]), -1).all(axis=1)
