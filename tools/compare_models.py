@@ -83,7 +83,7 @@ def evaluate_run(folder: Path, dataset: str, opts: list[str]) -> Results:
             )
     setup_logger()
     cfg = get_pose_cfg()
-    cfg.merge_from_file(str(folder / "config.yaml"))
+    cfg.merge_from_file(str(folder / "config.yaml"), allow_unsafe=False)
     cfg.OUTPUT_DIR = str(folder)
     cfg.MODEL.WEIGHTS = str(folder / "model_final.pth")
     cfg.merge_from_list(opts)

@@ -65,7 +65,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def build_config(args: argparse.Namespace) -> CfgNode:
     """The recurrent model's configuration with the study's own settings."""
     cfg = get_pose_cfg()
-    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_file(args.config_file, allow_unsafe=False)
     cfg.SOLVER.MAX_ITER = args.steps
     cfg.SOLVER.CHECKPOINT_PERIOD = args.steps
     cfg.TEST.EVALUATORS = ("pck",)

@@ -59,7 +59,7 @@ def make_cfg(args: argparse.Namespace) -> CfgNode:
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
     cfg.INPUT.VIEW = "clips"
     if args.config_file:
-        cfg.merge_from_file(args.config_file)
+        cfg.merge_from_file(args.config_file, allow_unsafe=False)
     cfg.SEED = 0
     cfg.merge_from_list(args.opts)
     if args.dataset:

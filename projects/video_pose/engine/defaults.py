@@ -119,7 +119,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     keep_freed_memory()
     cfg = get_pose_cfg()
     if args.config_file:
-        cfg.merge_from_file(args.config_file)
+        # Detectron2's default would run what a YAML's tags name.
+        cfg.merge_from_file(args.config_file, allow_unsafe=False)
     cfg.merge_from_list(args.opts)
     complete_cfg(cfg)
     cfg.freeze()

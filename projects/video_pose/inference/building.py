@@ -50,11 +50,14 @@ def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
             raise FileNotFoundError(f"config not found: {config_file}") from None
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
-        cfg.merge_from_list(list(options))
     except (AssertionError, yaml.YAMLError) as error:  # AssertionError is yacs's
         raise ValueError(f"{config_file}: {error}") from error
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{config_file}: expected a YAML mapping of keys") from error
+    try:
+        cfg.merge_from_list(list(options))
+    except (AssertionError, AttributeError, TypeError) as error:
+        raise ValueError(f"options {list(options)}: {error}") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     known = set(DatasetCatalog.list())

@@ -113,12 +113,14 @@ class IoUTracker:
         return tracks[rows[good]], detections[columns[good]]
 
     def _move(self, rows: np.ndarray, boxes: np.ndarray, time: float) -> None:
-        elapsed = np.maximum(time - self._seen[rows], 1e-3)[:, None]
-        measured = (boxes - self._boxes[rows]) / elapsed
+        elapsed = (time - self._seen[rows])[:, None]
+        # Two frames of one time say nothing about a velocity: it stays as it is.
+        known = elapsed > 0
+        measured = (boxes - self._boxes[rows]) / np.where(known, elapsed, 1)
         # Size changes slowly, and a partly hidden person's box jumps: only the centre moves on.
         centre = (measured[:, :2] + measured[:, 2:]) / 2
         measured = np.concatenate([centre, centre], axis=1)
-        self._velocity[rows] += _VELOCITY_GAIN * (measured - self._velocity[rows])
+        self._velocity[rows] += known * _VELOCITY_GAIN * (measured - self._velocity[rows])
         self._boxes[rows] = boxes
         self._seen[rows] = time
 

@@ -254,7 +254,7 @@ class VideoPoseNet(nn.Module):
 
     def encode_all(self, images: Tensor) -> Tensor:
         """``encode`` of normalised images (N, 3, H, W), at most ``encode_batch`` at once."""
-        if self.cache_bytes:
+        if self.cache_bytes and len(images):
             fitting = frames_that_fit(self, images[:1], self.cache_bytes)
             self.encode_batch, self.cache_bytes = min(self.encode_batch, fitting), 0
         return torch.cat([self.encode(part) for part in images.split(self.encode_batch)])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
+import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.datasets.builtin_meta import JHMDB, PENN_ACTION
@@ -124,3 +126,13 @@ def test_set_up_merges_file_then_command_line_and_freezes(tmp_path) -> None:
     args.opts = ["MODEL.POSE.HEATMAP.SIGM", "5"]
     with pytest.raises((KeyError, AssertionError), match="SIGM"):
         setup(args)
+
+
+def test_a_config_runs_nothing(tmp_path: Path) -> None:
+    """YAML tags can name any function; a config is data."""
+    mark = tmp_path / "ran"
+    config = tmp_path / "c.yaml"
+    config.write_text(f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{mark}']\n")
+    with pytest.raises(yaml.constructor.ConstructorError, match="os.mkdir"):
+        setup(Namespace(config_file=str(config), opts=[]))
+    assert not mark.exists()

@@ -109,3 +109,12 @@ def test_bytetrack_is_the_default_where_it_is_installed() -> None:
     pytest.importorskip("trackers")
     chosen = build_tracker(PredictorSettings().tracker, min_score=0.5, max_missed_seconds=1)
     assert isinstance(chosen, ByteTracker)
+
+
+def test_two_frames_of_one_time_leave_the_velocity() -> None:
+    """A box that is 2 px further on at the same time would otherwise count as 1,000 px/s."""
+    tracker = IoUTracker(min_score=0.5, max_missed_seconds=1.0)
+    first = tracker.update(np.array([box(50)]), np.array([0.9]), 0.0)
+    tracker.update(np.array([box(52)]), np.array([0.9]), 0.0)
+    found = tracker.update(np.array([box(53)]), np.array([0.9]), 0.04)
+    assert found.tolist() == first.tolist()
