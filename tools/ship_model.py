@@ -14,10 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from detectron2.config import CfgNode
+from torch import nn
 
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
 from video_pose.inference import shipped
@@ -62,18 +65,42 @@ def ship(args: argparse.Namespace) -> Path:
         raise ValueError(f"a {cfg.MODEL.META_ARCHITECTURE} is no {args.kind} model")
     cfg.MODEL.DEVICE = "cpu"
     model = load_model(cfg)
+    if args.kind == "detector":
+        require_complete(model, cfg.MODEL.WEIGHTS)
     folder = shipped.ROOT / args.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / shipped.CONFIG).write_text(shipped_config(cfg), encoding="utf-8")
-    path = folder / shipped.WEIGHTS
-    shipped.save_weights(model, path)
-    megabytes = path.stat().st_size / 1e6
-    if megabytes > args.max_megabytes:
-        path.unlink()
-        raise ValueError(f"the weights take {megabytes:.1f} MB, more than {args.max_megabytes:g}")
-    load_model(load_cfg(str(folder / shipped.CONFIG), ["MODEL.WEIGHTS", str(path)]))
+    # A good model of that name stays until the new one has been read back.
+    with tempfile.TemporaryDirectory(dir=shipped.ROOT) as temporary:
+        config, path = Path(temporary) / shipped.CONFIG, Path(temporary) / shipped.WEIGHTS
+        config.write_text(shipped_config(cfg), encoding="utf-8")
+        shipped.save_weights(model, path)
+        size = path.stat().st_size / 1e6
+        if size > args.max_megabytes:
+            raise ValueError(f"the weights take {size:.1f} MB, more than {args.max_megabytes:g}")
+        load_model(load_cfg(str(config), ["MODEL.WEIGHTS", str(path)]))
+        for file in (config, path):
+            file.replace(folder / file.name)
     _make_default(args.kind, args.name)
-    return path
+    return folder / shipped.WEIGHTS
+
+
+def require_complete(model: nn.Module, weights: str) -> None:
+    """Refuse a checkpoint that leaves a part of ``model`` untrained: Detectron2 would only warn.
+
+    Raises:
+        ValueError: a tensor is missing or of another shape.
+    """
+    stored = torch.load(weights, map_location="cpu", weights_only=True)["model"]
+    wrong = [
+        key
+        for key, value in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+        and (key not in stored or tuple(stored[key].shape) != tuple(value.shape))
+    ]
+    if wrong:
+        raise ValueError(
+            f"{weights} lacks {len(wrong)} tensors of the model, or has others: {wrong[:3]}"
+        )
 
 
 def _make_default(kind: str, name: str) -> None:

@@ -78,3 +78,17 @@ def test_what_cannot_ship_says_why(
     assert words in capsys.readouterr().err
     assert json.loads((shipped.ROOT / shipped.TABLE).read_text())["pose"] == ""
     assert not (shipped.ROOT / "tiny" / shipped.WEIGHTS).exists()
+
+
+def test_a_detector_with_an_untrained_part_does_not_ship(tool: ModuleType, tmp_path: Path) -> None:
+    model = torch.nn.ModuleDict({"box": torch.nn.Linear(2, 3), "mask": torch.nn.Linear(2, 1)})
+    state = model.state_dict()
+    path = str(tmp_path / "w.pth")
+    torch.save({"model": state}, path)
+    tool.require_complete(model, path)
+    torch.save({"model": {**state, "box.weight": torch.zeros(4, 2)}}, path)
+    with pytest.raises(ValueError, match=r"1 tensors .*box\.weight"):
+        tool.require_complete(model, path)
+    torch.save({"model": {key: state[key] for key in state if "mask" not in key}}, path)
+    with pytest.raises(ValueError, match=r"2 tensors .*mask"):
+        tool.require_complete(model, path)

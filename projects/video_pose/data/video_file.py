@@ -78,17 +78,22 @@ class VideoFile:
 
     def _read_index(self) -> VideoIndex:
         # Discarded packets (edit lists) are decoded, but never put out.
-        packets = [p for p in self._container.demux(self._stream) if p.size and not p.is_discard]
-        stamps = [p.pts for p in packets if p.pts is not None]
+        # A packet holds its frame's data: of each only its times are kept.
+        packets = [
+            (p.pts, p.dts, p.is_keyframe)
+            for p in self._container.demux(self._stream)
+            if p.size and not p.is_discard
+        ]
+        stamps = [pts for pts, _, _ in packets if pts is not None]
         if len(set(stamps)) != len(packets):
             return VideoIndex(None, [])
         index = VideoIndex(np.array(sorted(stamps), np.int64), [])
         # Seeking goes by decoding time, which is the earlier of the two.
         index.keys.extend(
             sorted(
-                (index.number(p.pts), p.pts if p.dts is None else min(p.pts, p.dts))
-                for p in packets
-                if p.is_keyframe
+                (index.number(pts), pts if dts is None else min(pts, dts))
+                for pts, dts, is_key in packets
+                if is_key
             )
         )
         return index
