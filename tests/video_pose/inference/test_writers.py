@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers import COLUMNS, FORMATS, open_writers, tables
+from video_pose.inference.writers.coco import GrowingJson
 
 JOINTS = ("head", "neck", "left_wrist")
 
@@ -189,3 +190,20 @@ def test_numbers_that_are_none(write: Callable[..., Path]) -> None:
     broken.keypoints[0, 0, 0] = np.nan
     (line,) = (write("jsonl", [broken]) / "v.jsonl").read_text().splitlines()
     assert json.loads(line)["x"] is None and json.loads(line)["y"] == 0.5
+
+
+def test_a_growing_file_is_complete_between_flushes(tmp_path: Path) -> None:
+    """A kill may come at any time: far more than a buffer's worth waits without a flush."""
+    path = tmp_path / "list.json"
+    growing = GrowingJson(path, '{"list": [')
+    growing.append({"number": 0})
+    growing.flush('], "tail": "a long one"}')
+    for number in range(1, 3001):
+        growing.append({"number": number, "text": "x" * 50})
+        if number % 500 == 0:
+            assert len(json.loads(path.read_text())["list"]) == 1
+    growing.flush('], "tail": ""}')
+    found = json.loads(path.read_text())
+    assert [entry["number"] for entry in found["list"]] == list(range(3001))
+    growing.close("]}")
+    assert set(json.loads(path.read_text())) == {"list"}

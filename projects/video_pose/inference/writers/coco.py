@@ -27,27 +27,35 @@ _POSETRACK_SKELETON = [
 class GrowingJson:
     """A JSON text that ends in a list which grows, and a tail.
 
-    A flush writes the tail; the next entry is written over it.
+    Entries wait in memory until a flush writes them and the tail at once, over the tail before:
+    from the first flush on, the file is complete at any moment.
     """
 
     def __init__(self, path: str | Path, head: str) -> None:
         """``head``: everything up to and with the list's opening bracket."""
-        self._file = open(path, "w+", encoding="ascii")
-        self._file.write(head)
+        self._file = open(path, "wb", buffering=0)
+        self._place = 0
+        self._waiting = [head]
         self._is_empty = True
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Write one entry of the list."""
-        self._file.write(("\n" if self._is_empty else ",\n") + json.dumps(entry))
+        """Add one entry to the list."""
+        self._waiting.append(("\n" if self._is_empty else ",\n") + json.dumps(entry))
         self._is_empty = False
 
     def flush(self, tail: str) -> None:
-        """Complete the text with ``tail``, which begins with the list's closing bracket."""
-        place = self._file.tell()
-        self._file.write(tail)
+        """Write what waits, and ``tail``, which begins with the list's closing bracket."""
+        entries = "".join(self._waiting).encode("ascii")
+        self._waiting.clear()
+        self._file.seek(self._place)
+        self._write(entries + tail.encode("ascii"))
         self._file.truncate()
-        self._file.flush()
-        self._file.seek(place)
+        self._place += len(entries)
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
     def close(self, tail: str) -> None:
         """Complete and close the file."""
