@@ -76,7 +76,7 @@ class FrameMapper(DatasetMapper):
         kwargs["reader"] = FrameReader(cfg.INPUT.FRAME_CACHE_BYTES, cfg.INPUT.FORMAT)
         kwargs["unmasked"] = cfg.INPUT.FRAMES.UNMASKED
         if is_train and cfg.INPUT.AUG.COLOR > 0:
-            kwargs["augmentations"] += color_changes(cfg.INPUT.AUG.COLOR)
+            kwargs["augmentations"] += color_changes(cfg.INPUT.AUG.COLOR, cfg.INPUT.FORMAT)
         kwargs["joint_maps"] = {}
         if cfg.MODEL.KEYPOINT_ON:
             joints = list(cfg.MODEL.POSE.JOINTS)
@@ -201,9 +201,21 @@ class FrameMapper(DatasetMapper):
         return annotation
 
 
-def color_changes(amount: float) -> list[T.Augmentation]:
-    """Random brightness, contrast and saturation, each by a factor of 1 - amount to 1 + amount."""
-    kinds = (T.RandomBrightness, T.RandomContrast, T.RandomSaturation)
+class SaturationBGR(T.RandomSaturation):
+    """Detectron2's random saturation, whose grey takes the channels as RGB, for BGR images."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        return super().get_transform(image[..., ::-1])
+
+
+def color_changes(amount: float, image_format: str) -> list[T.Augmentation]:
+    """Random brightness, contrast and saturation, each by a factor of 1 - amount to 1 + amount.
+
+    Args:
+        image_format: INPUT.FORMAT, "BGR" or "RGB".
+    """
+    saturation = SaturationBGR if image_format == "BGR" else T.RandomSaturation
+    kinds = (T.RandomBrightness, T.RandomContrast, saturation)
     return [kind(max(1 - amount, 0), 1 + amount) for kind in kinds]
 
 

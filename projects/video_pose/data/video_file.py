@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -57,12 +57,15 @@ class VideoFile:
         if not os.path.isfile(path):
             raise FileNotFoundError(f"video file not found: {path}")
         self.path = path
+        self._container: Any = None
         try:
             self._open()
             if index is None:
                 index = self._read_index()
                 self._restart()
         except (av.error.FFmpegError, IndexError) as error:
+            if self._container is not None:
+                self._container.close()
             raise ValueError(f"cannot read video {path}: {error}") from error
         self.index = index
         self._count = None if index.stamps is None else len(index.stamps)

@@ -19,24 +19,26 @@ def missing_bytes(path: str) -> int:
 
     Known are MP4 and MOV (ISO/IEC 14496-12, boxes), AVI (RIFF) and Matroska and WebM (RFC 8794).
     """
+    length = os.path.getsize(path)
     with open(path, "rb") as file:
         start = file.read(8)
         file.seek(0)
         if start[:4] == b"RIFF":
-            end = _end_of_riff(file)
+            end = _end_of_riff(file, length)
         elif start[:4] == _EBML:
-            end = _end_of_matroska(file)
+            end = _end_of_matroska(file, length)
         elif start[4:8] in _TYPES:
-            end = _end_of_boxes(file)
+            end = _end_of_boxes(file, length)
         else:
             end = 0
-    return max(0, end - os.path.getsize(path))
+    return max(0, end - length)
 
 
-def _end_of_boxes(file: BinaryIO) -> int:
+def _end_of_boxes(file: BinaryIO, length: int) -> int:
     """Where the last top-level box ends: size (4 bytes; 1: 8 more, 0: up to the end) and type."""
     place = 0
-    while True:
+    # A size may be anything up to 2^64 - 1, more than a file can be sought to.
+    while place < length:
         file.seek(place)
         head = file.read(16)
         if head[4:8] not in _TYPES:
@@ -47,25 +49,27 @@ def _end_of_boxes(file: BinaryIO) -> int:
         if size < 8:
             return place
         place += size
+    return place
 
 
-def _end_of_riff(file: BinaryIO) -> int:
+def _end_of_riff(file: BinaryIO, length: int) -> int:
     """Where the last RIFF chunk ends; large files have several. A size of 0 was never filled in."""
     place = 0
-    while True:
+    while place < length:
         file.seek(place)
         head = file.read(8)
         size = int.from_bytes(head[4:], "little")
         if len(head) < 8 or head[:4] != b"RIFF" or size == 0:
             return place
         place += 8 + size
+    return place
 
 
-def _end_of_matroska(file: BinaryIO) -> int:
+def _end_of_matroska(file: BinaryIO, length: int) -> int:
     """Where the segment ends that follows the EBML header; 0 if its size was never filled in."""
     file.read(len(_EBML))
     header = _read_size(file)
-    if header is None:
+    if header is None or file.tell() + header >= length:
         return 0
     file.seek(header, os.SEEK_CUR)
     if file.read(len(_SEGMENT)) != _SEGMENT:

@@ -278,3 +278,18 @@ def test_missing_and_broken_images_are_named_with_their_number(tmp_path) -> None
         FrameReader(0, "BGR").read(track, [0, 1])
     with pytest.raises(FileNotFoundError, match="frame 2 is missing: .*gone.png"):
         FrameReader(0, "BGR").read(track, [2])
+
+
+def test_a_file_that_cannot_be_indexed_is_closed(tmp_path, monkeypatch) -> None:
+    path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
+    opened = []
+
+    def failing(self: VideoFile) -> None:
+        opened.append(self._container)
+        raise IndexError("no stream")
+
+    monkeypatch.setattr(VideoFile, "_read_index", failing)
+    with pytest.raises(ValueError, match="cannot read video"):
+        VideoFile(path)
+    with pytest.raises(AssertionError, match="not open"):
+        next(opened[0].demux())

@@ -199,11 +199,22 @@ def test_a_frame_without_annotations_is_background(frame) -> None:
 
 
 def test_changed_colours_keep_size_and_persons(frame) -> None:
-    assert len(changes := color_changes(0.5)) == 3
+    assert len(changes := color_changes(0.5, "BGR")) == 3
     np.random.seed(0)
     values = {make_mapper(changes)(frame)["image"][1, 10, 14].item() for _ in range(8)}
     assert len(values) > 3 and max(values) <= 255
-    assert [kind.intensity_min for kind in color_changes(2.0)] == [0, 0, 0]
+    assert [kind.intensity_min for kind in color_changes(2.0, "BGR")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("image_format", "red"), [("RGB", 0), ("BGR", 2)])
+def test_saturation_weighs_the_channels_by_format(image_format: str, red: int) -> None:
+    """Pure red of 200 without saturation is 0.299 * 200 = 59.8; as blue it would be 22.8."""
+    image = np.zeros((1, 1, 3), np.uint8)
+    image[..., red] = 200
+    saturation = color_changes(1.0, image_format)[2]
+    saturation.intensity_max = 0  # no saturation at all
+    grey = saturation.get_transform(image).apply_image(image)
+    assert grey.ravel().tolist() == [59, 59, 59]
 
 
 def test_frames_of_a_video_file_are_exact(tmp_path: Path, frame) -> None:

@@ -44,3 +44,17 @@ def test_nothing_is_known(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
     assert missing_bytes(str(path)) == 0
+
+
+@pytest.mark.parametrize("size", [2**63 - 17, 2**63 - 16, 2**64 - 1])
+def test_a_box_may_be_larger_than_any_file(tmp_path: Path, size: int) -> None:
+    """Seeking to its end is not possible; the file has 16 + 16 bytes."""
+    path = tmp_path / "file"
+    path.write_bytes(BOXES[:16] + b"\0\0\0\x01mdat" + size.to_bytes(8, "big"))
+    assert missing_bytes(str(path)) == 16 + size - 32
+
+
+def test_a_matroska_header_beyond_the_end_tells_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(EBML[:4] + b"\x01" + b"\xff" * 6 + b"\xfe" + bytes(20))
+    assert missing_bytes(str(path)) == 0
