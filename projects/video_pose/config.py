@@ -177,7 +177,7 @@ def _add_test_keys(cfg: CN) -> None:
     # Frames of a track that go through the network at once; the result does not depend on it.
     test.CHUNK_LENGTH = 16
     # Most frames that go through the encoder in one batch; the result does not depend on it. On a
-    # CPU the fast form takes fewer where their largest maps would not fit into 32 MB.
+    # CPU the fast form takes fewer where their largest maps would not fit into 8 MB.
     test.ENCODE_BATCH = 16
     # Whether recurrent models are evaluated and run in their fast form (modeling/fast_path.py), a
     # copy with folded norms and merged convolutions whose heatmaps differ by rounding alone. False:

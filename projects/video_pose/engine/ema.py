@@ -31,7 +31,7 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         state = self.model.state_dict()
         floating = [key for key, value in state.items() if value.is_floating_point()]
-        counters = [key for key in state if key not in set(floating)]
+        counters = [key for key, value in state.items() if not value.is_floating_point()]
         # One launch for all tensors on a GPU; a CPU goes through them one by one.
         torch._foreach_lerp_(
             [self.average[key] for key in floating], [state[key] for key in floating], 1 - decay

@@ -163,11 +163,11 @@ class PCKAccumulator:
     def source_totals(self) -> tuple[np.ndarray, np.ndarray]:
         """Hits at the protocol's own threshold and counted joints of each source video, (V, K)."""
         # Sorted, so that the draws do not depend on the order of processing.
-        names = sorted(set(self.sources.values()))
-        hits = np.zeros((len(names), len(self.joint_names)), np.int64)
+        rows = {name: row for row, name in enumerate(sorted(set(self.sources.values())))}
+        hits = np.zeros((len(rows), len(self.joint_names)), np.int64)
         counted = np.zeros_like(hits)
         for video_id, (video_hits, video_counted) in self.videos.items():
-            row = names.index(self.sources[video_id])
+            row = rows[self.sources[video_id]]
             hits[row] += video_hits[0]
             counted[row] += video_counted
         return hits, counted
