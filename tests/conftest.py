@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,11 @@ import pytest
 # The project is imported in the fixtures: tests that need none of it start at once.
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+    from torch import Tensor
 
+    from video_pose.modeling.video_pose_net import VideoPoseNet
+
+ROOT = Path(__file__).parents[1]
 Layers = Sequence[tuple[str, Sequence[np.ndarray]]]
 
 
@@ -64,6 +70,20 @@ def caffe_bytes() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """Imports a program by its path from the repository's root, anew at each call."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+        assert spec is not None and spec.loader is not None, path
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root as $DETECTRON2_DATASETS with tiny synthetic videos, 3 to train and 2 to test, in each
     real format, under the synthetic and the real datasets' folders, and three stills of LSPET."""
@@ -101,6 +121,32 @@ def datasets(dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes `dataset_root` the root of the registered datasets for one test."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(dataset_root))
     return dataset_root
+
+
+@pytest.fixture(scope="session")
+def rolled() -> Callable[..., list[Tensor]]:
+    """rolled(model, images (10, 3, H, W), centers (10, 2)): heatmaps of one person over five
+    frames, joined by a second person at the third."""
+    import torch
+
+    from video_pose.modeling.rows import append_rows
+
+    @torch.no_grad()
+    def roll(model: VideoPoseNet, images: Tensor, centers: Tensor) -> list[Tensor]:
+        normalized = model.normalize(images)
+        features = model.encode_all(normalized)
+        maps = model.center_map(centers, tuple(images.shape[-2:]), training=False)
+        state = model.begin(normalized[:1], features[:1])
+        found = []
+        for t in range(5):
+            rows = [t] if t < 2 else [t, t + 5]
+            if t == 2:
+                state = append_rows([state, model.begin(normalized[7:8], features[7:8])])
+            heatmaps, state = model.advance(features[rows], maps[rows], state)
+            found.append(heatmaps)
+        return found
+
+    return roll
 
 
 TINY_UNIPOSE: list[Any] = [

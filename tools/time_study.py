@@ -35,7 +35,7 @@ from detectron2.utils.logger import setup_logger  # noqa: E402
 from frozen_encoder import results, study  # noqa: E402
 from frozen_encoder.cache import MapCache  # noqa: E402
 
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg  # noqa: E402
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -65,7 +65,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def build_config(args: argparse.Namespace) -> CfgNode:
     """The recurrent model's configuration with the study's own settings."""
     cfg = get_pose_cfg()
-    cfg.merge_from_file(args.config_file, allow_unsafe=False)
+    merge_config_file(cfg, args.config_file)
     cfg.SOLVER.MAX_ITER = args.steps
     cfg.SOLVER.CHECKPOINT_PERIOD = args.steps
     cfg.TEST.EVALUATORS = ("pck",)

@@ -25,7 +25,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.joints import match_joints
 from video_pose.data.regions import apply_affine, invert_affine
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
 from video_pose.visualization import (
     connection_indices,
     contact_sheet,
@@ -59,7 +59,7 @@ def make_cfg(args: argparse.Namespace) -> CfgNode:
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
     cfg.INPUT.VIEW = "clips"
     if args.config_file:
-        cfg.merge_from_file(args.config_file, allow_unsafe=False)
+        merge_config_file(cfg, args.config_file)
     cfg.SEED = 0
     cfg.merge_from_list(args.opts)
     if args.dataset:

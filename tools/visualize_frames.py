@@ -29,7 +29,7 @@ from detectron2.structures import Instances
 
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
 from video_pose.engine.checkpointer import PoseCheckpointer
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
 from video_pose.engine.views import view_of
 from video_pose.visualization import connection_indices, contact_sheet, display_factor, draw_pose
 
@@ -57,7 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def make_cfg(args: argparse.Namespace) -> CfgNode:
     """The configuration, made to load single frames in this process."""
     cfg = get_pose_cfg()
-    cfg.merge_from_file(args.config_file, allow_unsafe=False)
+    merge_config_file(cfg, args.config_file)
     cfg.merge_from_list(args.opts)
     cfg.INPUT.VIEW = "frames"
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS = 1, 0

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
+from video_pose.modeling.fold_norms import convolution_of
+
 
 def conv_norm_relu(
     in_channels: int, out_channels: int, kernel_size: int, norm: str, *, dilation: int = 1
@@ -116,8 +118,8 @@ class FoldedWASP(nn.Module):
         shared = wasp.shared.weight[:, :, 0, 0]
         *parts, pooled = wasp.project.weight[:, :, 0, 0].split(shared.shape[0], dim=1)
         weight = torch.cat([part @ shared @ shared for part in parts], 1)
-        self.project = _pointwise(weight, wasp.project.bias)
-        self.project_pooled = _pointwise(pooled, None)
+        self.project = convolution_of(weight[:, :, None, None], wasp.project.bias)
+        self.project_pooled = convolution_of(pooled[:, :, None, None].contiguous(), None)
 
     def forward(self, features: Tensor) -> Tensor:
         """features (N, in_channels, h, w) -> (N, channels, h, w)."""
@@ -128,12 +130,3 @@ class FoldedWASP(nn.Module):
         pooled = self.pool(features.mean(dim=(2, 3), keepdim=True))
         x = self.project(torch.cat(outputs, 1)) + self.project_pooled(pooled)
         return self.activation(x if self.norm is None else self.norm(x))
-
-
-def _pointwise(weight: Tensor, bias: Tensor | None) -> Conv2d:
-    """The 1x1 convolution of this matrix (O, I) and bias (O,)."""
-    conv = Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device=weight.device)
-    conv.weight.data = weight[:, :, None, None].contiguous()
-    if bias is not None:
-        conv.bias.data = bias
-    return conv

@@ -11,29 +11,12 @@ from torch import Tensor, nn
 from lstm_pose_machines import LSTMPoseMachine
 from video_pose.modeling.fast_path import fast_path
 from video_pose.modeling.packed_conv import PackedConv2d
-from video_pose.modeling.rows import append_rows
-from video_pose.modeling.video_pose_net import VideoPoseNet
-
-
-@torch.no_grad()
-def rolled(model: VideoPoseNet, images: Tensor, centers: Tensor) -> list[Tensor]:
-    """Heatmaps of one person over five frames, joined by a second person at the third."""
-    normalized = model.normalize(images)
-    features = model.encode_all(normalized)
-    maps = model.center_map(centers, (64, 64), training=False)
-    state = model.begin(normalized[:1], features[:1])
-    found = []
-    for t in range(5):
-        rows = [t] if t < 2 else [t, t + 5]
-        if t == 2:
-            state = append_rows([state, model.begin(normalized[7:8], features[7:8])])
-        heatmaps, state = model.advance(features[rows], maps[rows], state)
-        found.append(heatmaps)
-    return found
 
 
 @pytest.mark.parametrize("stages", [1, 3])
-def test_heatmaps_stay(build: Callable[..., LSTMPoseMachine], stages: int) -> None:
+def test_heatmaps_stay(
+    build: Callable[..., LSTMPoseMachine], rolled: Callable[..., list[Tensor]], stages: int
+) -> None:
     model = build("MODEL.LSTM_PM.STAGES_PER_FRAME", stages).eval()
     for layer in (model.head.convolutions()[-1], model.convnet1.get_submodule("conv7")):
         nn.init.normal_(layer.weight, std=0.3)  # the last layers start near 0

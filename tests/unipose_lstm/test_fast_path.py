@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.layers import Conv2d
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from unipose_lstm.wasp import WASP, FoldedWASP
 from video_pose.modeling.fast_path import fast_path
 from video_pose.modeling.packed_conv import PackedConv2d
-from video_pose.modeling.rows import append_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 SIDE = 64
@@ -53,25 +51,10 @@ def build(tiny_cfg: Callable[..., Any], form: str) -> VideoPoseNet:
     return model
 
 
-@torch.no_grad()
-def rolled(model: VideoPoseNet, images: Tensor, centers: Tensor) -> list[Tensor]:
-    """Heatmaps of one person over five frames, joined by a second person at the third."""
-    normalized = model.normalize(images)
-    features = model.encode_all(normalized)
-    maps = model.center_map(centers, (SIDE, SIDE), training=False)
-    state = model.begin(normalized[:1], features[:1])
-    found = []
-    for t in range(5):
-        rows = [t] if t < 2 else [t, t + 5]
-        if t == 2:
-            state = append_rows([state, model.begin(normalized[7:8], features[7:8])])
-        heatmaps, state = model.advance(features[rows], maps[rows], state)
-        found.append(heatmaps)
-    return found
-
-
 @pytest.mark.parametrize("form", FORMS)
-def test_heatmaps_stay(tiny_cfg: Callable[..., Any], form: str) -> None:
+def test_heatmaps_stay(
+    tiny_cfg: Callable[..., Any], rolled: Callable[..., list[Tensor]], form: str
+) -> None:
     model = build(tiny_cfg, form)
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(256, (10, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
@@ -107,7 +90,7 @@ def test_the_waterfalls_linear_chain_is_one_convolution() -> None:
     # Three branches; one projection of them, and one of the pooled features as vectors.
     shapes: list[tuple[int, ...]] = []
     for module in folded.modules():
-        if isinstance(module, Conv2d):
+        if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda m, i, out: shapes.append(tuple(out.shape[1:])))
     assert isinstance(folded, FoldedWASP)
     folded(features)

@@ -15,7 +15,7 @@ from video_pose.inference.backend import TorchBackend
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame
-from video_pose.inference.people import People, Person
+from video_pose.inference.people import KnownPeople, People, Person
 from video_pose.inference.streaming import StreamingPosePredictor
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -76,7 +76,7 @@ def endless(pictures: np.ndarray, count: int) -> Iterator[Frame]:
         yield Frame(i, i / FPS, pictures[i % len(pictures)])
 
 
-class Crowd:
+class Crowd(KnownPeople):
     """So many people side by side, always."""
 
     independent = False
@@ -92,12 +92,3 @@ class Crowd:
             box = np.array([left, 0.1 * height, left + 0.4 * width, 0.9 * height])
             found.append(Person(i, box, box))
         return found
-
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
-        pass
-
-    def tracked(self) -> set[int] | None:
-        return None
-
-    def reset(self) -> None:
-        pass

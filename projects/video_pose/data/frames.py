@@ -50,12 +50,7 @@ def register_frames(name: str) -> str:
         ValueError: the new name is taken by another dataset.
     """
     frames_name = name + FRAMES_SUFFIX
-    if frames_name in DatasetCatalog.list():
-        if MetadataCatalog.get(frames_name).get("video_dataset") != name:
-            raise ValueError(f"dataset {frames_name!r} is already registered")
-        # The view of a dataset of this name that was removed since.
-        DatasetCatalog.remove(frames_name)
-        MetadataCatalog.remove(frames_name)
+    free_view_name(frames_name, "video_dataset", name)
     facts = {
         k: v for k, v in MetadataCatalog.get(name).as_dict().items() if k not in _NOT_INHERITED
     }
@@ -64,6 +59,24 @@ def register_frames(name: str) -> str:
         **facts, video_dataset=name, evaluator_type="video_pose_frames"
     )
     return frames_name
+
+
+def free_view_name(view_name: str, key: str, name: str) -> None:
+    """Forget an earlier view of ``name`` that is registered as ``view_name``.
+
+    It may be one of a dataset of this name that was removed since.
+
+    Args:
+        key: of the view's metadata, under which it names its dataset.
+
+    Raises:
+        ValueError: ``view_name`` is taken by another dataset.
+    """
+    if view_name in DatasetCatalog.list():
+        if MetadataCatalog.get(view_name).get(key) != name:
+            raise ValueError(f"dataset {view_name!r} is already registered")
+        DatasetCatalog.remove(view_name)
+        MetadataCatalog.remove(view_name)
 
 
 def load_frames(video_dataset: str) -> list[Record]:

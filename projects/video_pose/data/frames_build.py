@@ -53,8 +53,8 @@ class FrameDataset(Dataset):
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
         with _numpy_seed(int(sequence.generate_state(1)[0])):
-            others = self._mosaic.draw(len(self)) if self._mosaic else None
-            if others is None:
+            others = None if self._mosaic is None else self._mosaic.draw(len(self))
+            if self._mosaic is None or others is None:
                 return self._mapper(self._frames[index])
             return self._mosaic([self._mapper(self._frames[i]) for i in (index, *others)])
 

@@ -19,6 +19,7 @@ from detectron2.structures import BoxMode
 from .datasets.builtin_meta import JointSet, dataset_metadata
 from .datasets.coco_joints import derivable
 from .datasets.tracks import make_keypoints, make_track
+from .frames import free_view_name
 
 TRACKS_SUFFIX = "_tracks"
 
@@ -39,11 +40,7 @@ def register_tracks(name: str, joints: Sequence[str]) -> str:
         ValueError: the new name is taken by another dataset.
     """
     tracks_name = name + TRACKS_SUFFIX
-    if tracks_name in DatasetCatalog.list():
-        if MetadataCatalog.get(tracks_name).get("image_dataset") != name:
-            raise ValueError(f"dataset {tracks_name!r} is already registered")
-        DatasetCatalog.remove(tracks_name)
-        MetadataCatalog.remove(tracks_name)
+    free_view_name(tracks_name, "image_dataset", name)
     given = MetadataCatalog.get(name)
     # Without mirror pairs, none are looked for, which a list of joints may lack.
     pairs = [tuple(pair) for pair in given.get("keypoint_flip_map", [])] or [("", "")]

@@ -29,6 +29,15 @@ def get_pose_cfg() -> CfgNode:
     return cfg
 
 
+def merge_config_file(cfg: CfgNode, path: str) -> None:
+    """Merge a YAML file, and the files that it names as ``_BASE_``, in place.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or has tags: Detectron2's default would run what they name.
+    """
+    cfg.merge_from_file(path, allow_unsafe=False)
+
+
 def complete_cfg(cfg: CfgNode) -> None:
     """Fill in what follows from dataset and machine: joints, their mirror pairs, device; in place.
 
@@ -119,8 +128,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     keep_freed_memory()
     cfg = get_pose_cfg()
     if args.config_file:
-        # Detectron2's default would run what a YAML's tags name.
-        cfg.merge_from_file(args.config_file, allow_unsafe=False)
+        merge_config_file(cfg, args.config_file)
     cfg.merge_from_list(args.opts)
     complete_cfg(cfg)
     cfg.freeze()

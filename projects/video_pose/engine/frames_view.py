@@ -130,7 +130,7 @@ def _image_evaluators(
         tracks = register_tracks(dataset_name, names)
         if DatasetCatalog.get(tracks):
             inner = _pck_evaluator(cfg, tracks, joints, output_dir)
-            evaluators.append(ImagePCKEvaluator(inner, tracks, "overlap"))
+            evaluators.append(ImagePCKEvaluator(inner, tracks))
         else:
             logger.info("%s has no labelled joint: no PCK", dataset_name)
     return evaluators

@@ -35,29 +35,7 @@ def share_interval(
         (low, high), each float64 (...), in percent; NaN where fewer than two clusters have a
         counted joint.
     """
-    return _interval(np.asarray(hits), np.asarray(counted), seed, samples, level)
-
-
-def difference_interval(
-    hits_a: np.ndarray,
-    hits_b: np.ndarray,
-    counted: np.ndarray,
-    seed: int = 0,
-    samples: int = SAMPLES,
-    level: float = LEVEL,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of B's percentage minus A's on the same joints, in points, as `share_interval`.
-
-    Both are scored on the same draws: what makes a video hard for both cancels out.
-    """
-    return _interval(
-        np.asarray(hits_b) - np.asarray(hits_a), np.asarray(counted), seed, samples, level
-    )
-
-
-def _interval(
-    values: np.ndarray, counted: np.ndarray, seed: int, samples: int, level: float
-) -> tuple[np.ndarray, np.ndarray]:
+    values, counted = np.asarray(hits), np.asarray(counted)
     columns = math.prod(values.shape[1:])
     flat, weights = (array.reshape(len(array), columns) for array in (values, counted))
     used = (weights > 0).any(axis=1)
@@ -74,3 +52,18 @@ def _interval(
         bounds = np.nanquantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
         low[known], high[known] = bounds
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
+
+
+def difference_interval(
+    hits_a: np.ndarray,
+    hits_b: np.ndarray,
+    counted: np.ndarray,
+    seed: int = 0,
+    samples: int = SAMPLES,
+    level: float = LEVEL,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of B's percentage minus A's on the same joints, in points, as `share_interval`.
+
+    Both are scored on the same draws: what makes a video hard for both cancels out.
+    """
+    return share_interval(np.asarray(hits_b) - np.asarray(hits_a), counted, seed, samples, level)

@@ -81,13 +81,15 @@ class FramePCKEvaluator(DatasetEvaluator):
 class ImagePCKEvaluator(FramePCKEvaluator):
     """PCK on an image dataset: its persons are the tracks of ``tracks_dataset``.
 
+    Images show several people: whose pose counts for whom is always told by overlap.
+
     Args:
+        inner: as above.
         tracks_dataset: what `video_pose.data.image_tracks.register_tracks` has registered.
-        inner, person: as above.
     """
 
-    def __init__(self, inner: PCKEvaluator, tracks_dataset: str, person: str = "score") -> None:
-        super().__init__(inner, tracks_dataset, person)
+    def __init__(self, inner: PCKEvaluator, tracks_dataset: str) -> None:
+        super().__init__(inner, tracks_dataset, "overlap")
         self._persons: dict[str, list[tuple[str, int]]] = {}
         for video, track in self._truth:
             self._persons.setdefault(video, []).append((track, 0))

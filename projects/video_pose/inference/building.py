@@ -17,7 +17,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
@@ -49,7 +49,7 @@ def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
         except RuntimeError:
             raise FileNotFoundError(f"config not found: {config_file}") from None
     try:
-        cfg.merge_from_file(path, allow_unsafe=False)
+        merge_config_file(cfg, path)
     except (AssertionError, yaml.YAMLError) as error:  # AssertionError is yacs's
         raise ValueError(f"{config_file}: {error}") from error
     except (AttributeError, TypeError) as error:

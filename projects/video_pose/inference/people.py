@@ -50,7 +50,20 @@ class People(Protocol):
         """Begin a new shot."""
 
 
-class GivenBoxes:
+class KnownPeople:
+    """The rest of a policy to which neither poses nor shots tell anything: ``find`` is its own."""
+
+    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
+        pass
+
+    def tracked(self) -> set[int] | None:
+        return None
+
+    def reset(self) -> None:
+        pass
+
+
+class GivenBoxes(KnownPeople):
     """One person, in the whole frame, in one box, or in a box for every frame.
 
     Boxes of zero area take the nearest valid one, as in the clip mapper.
@@ -82,15 +95,6 @@ class GivenBoxes:
         if len(self._boxes) > 1 and frame.index >= len(self._boxes):
             raise ValueError(f"frame {frame.index} has no box: {len(self._boxes)} were given")
         return [Person(0, self._boxes[min(frame.index, len(self._boxes) - 1)], self._union)]
-
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
-        pass
-
-    def tracked(self) -> set[int] | None:
-        return None
-
-    def reset(self) -> None:
-        pass
 
 
 class FollowedPerson:

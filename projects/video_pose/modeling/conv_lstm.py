@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from video_pose.modeling.fold_norms import convolution_of
+
 GATES = ("g", "f", "i", "o")
 
 
@@ -108,7 +110,7 @@ class ConvLSTMCell(GatedCell):
     def merged(self) -> MergedCell:
         """A cell that computes the same by a single convolution, for inference."""
         weight, bias, h_bias = self._merged_weights()
-        conv = _convolution_of(weight, bias)
+        conv = convolution_of(weight, bias)
         return MergedCell(conv, self.hidden_channels, h_bias if self.mask_fresh_bias else None)
 
     def _merged_weights(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,7 +177,7 @@ class FirstFrameCell(FirstFrameGates):
         """A cell that computes the same by a single convolution, for inference."""
         convolutions = list(self.x.values())
         return MergedFirstFrameCell(
-            _convolution_of(
+            convolution_of(
                 torch.cat([conv.weight for conv in convolutions]),
                 torch.cat([conv.bias for conv in convolutions]),
             )
@@ -196,14 +198,6 @@ class MergedFirstFrameCell(FirstFrameGates):
 def _as_map(values: Tensor, like: Tensor) -> Tensor:
     """values (C,) -> (1, C, 1, 1) of the type of ``like``."""
     return values.to(like.dtype)[None, :, None, None]
-
-
-def _convolution_of(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """The size-preserving convolution with this weight (O, I, k, k) and bias (O,)."""
-    out_channels, in_channels, kernel = weight.shape[:3]
-    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, device=weight.device)
-    conv.weight.data, conv.bias.data = weight, bias
-    return conv
 
 
 def _gate_convolutions(

@@ -1,4 +1,4 @@
-"""Fold the norms of a trained network into its convolutions."""
+"""Fold the norms of a trained network into its convolutions; convolutions of folded weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
-from torch import nn
+from torch import Tensor, nn
 
 from video_pose.modeling.frozen_norm_conv import FrozenNormConv2d
 
@@ -36,6 +36,23 @@ def fold_norms(model: nn.Module) -> nn.Module:
                         _fold(first, second)
                         module[i + 1] = nn.Identity()
     return folded
+
+
+def convolution_of(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """The size-preserving convolution with this weight (O, I, k, k) and bias (O,) or none."""
+    out_channels, in_channels, kernel = weight.shape[:3]
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        padding=kernel // 2,
+        bias=bias is not None,
+        device=weight.device,
+    )
+    conv.weight.data = weight
+    if bias is not None:
+        conv.bias.data = bias
+    return conv
 
 
 @torch.no_grad()

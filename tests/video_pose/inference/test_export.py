@@ -22,7 +22,7 @@ from video_pose.inference.export import export_model
 from video_pose.inference.exported_backend import ExportedBackend
 from video_pose.inference.frames import Frame
 from video_pose.inference.parity import compare
-from video_pose.inference.people import Person
+from video_pose.inference.people import KnownPeople, Person
 from video_pose.inference.streaming import StreamingPosePredictor
 from video_pose.modeling.fold_norms import fold_norms
 
@@ -84,7 +84,7 @@ def first_step(backend: PoseBackend) -> tuple:
     return features, center, backend.begin(images, features)
 
 
-class ComingAndGoing:
+class ComingAndGoing(KnownPeople):
     """One person on all frames, another on 2 to 4: fresh and old rows share a batch."""
 
     independent = False
@@ -93,15 +93,6 @@ class ComingAndGoing:
         box = np.array([10.0, 10, 90, 110])
         people = [Person(0, box, box), Person(1, box + 40, box + 40)]
         return people if 2 <= frame.index <= 4 else people[:1]
-
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
-        pass
-
-    def tracked(self) -> set[int] | None:
-        return None
-
-    def reset(self) -> None:
-        pass
 
 
 def test_the_streaming_predictor_on_onnx(
