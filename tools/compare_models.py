@@ -19,7 +19,11 @@ from typing import Any
 
 from tabulate import tabulate
 
+if str(Path(__file__).resolve().parent) not in sys.path:
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
+
+from named_run import split_run  # noqa: E402
 
 from video_pose.data.frames import FRAMES_SUFFIX  # noqa: E402
 
@@ -45,13 +49,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def split_run(text: str) -> tuple[str, Path]:
-    """Name and folder of ``NAME=OUTPUT_DIR``; without a name, the last part of the folder."""
-    name, separator, folder = text.partition("=")
-    path = Path(folder if separator else text)
-    return (name if separator else path.name), path
-
-
 def find_results(folder: Path, dataset: str) -> Results | None:
     """Figures that an evaluation has left in a model's folder, for clips or frames."""
     for name in (dataset, dataset + FRAMES_SUFFIX):
@@ -72,7 +69,7 @@ def evaluate_run(folder: Path, dataset: str, opts: list[str]) -> Results:
     from detectron2.utils.logger import setup_logger
 
     from video_pose.engine.checkpointer import PoseCheckpointer
-    from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+    from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
     from video_pose.engine.evaluation import evaluate
     from video_pose.engine.views import view_of
 
@@ -83,7 +80,7 @@ def evaluate_run(folder: Path, dataset: str, opts: list[str]) -> Results:
             )
     setup_logger()
     cfg = get_pose_cfg()
-    cfg.merge_from_file(str(folder / "config.yaml"), allow_unsafe=False)
+    merge_config_file(cfg, str(folder / "config.yaml"))
     cfg.OUTPUT_DIR = str(folder)
     cfg.MODEL.WEIGHTS = str(folder / "model_final.pth")
     cfg.merge_from_list(opts)

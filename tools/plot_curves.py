@@ -22,7 +22,8 @@ import numpy as np
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from plot_file import save_plot  # noqa: E402
+from named_run import split_run  # noqa: E402
+from plot_file import load_pyplot, save_plot  # noqa: E402
 
 COLUMNS = {"total_loss": "loss", "pose/train_error_px": "train_error_px", "lr": "learning_rate"}
 
@@ -41,12 +42,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def split_run(text: str) -> tuple[str, Path]:
+def find_metrics(text: str) -> tuple[str, Path]:
     """Name and metrics file of ``NAME=OUTPUT_DIR``; without a name, the folder's."""
-    name, separator, folder = text.partition("=")
-    path = Path(folder if separator else text)
+    name, path = split_run(text)
     file = path / "metrics.json" if path.is_dir() else path
-    return (name if separator else file.parent.name), file
+    return (name if "=" in text else file.parent.name), file
 
 
 def read_curve(file: Path) -> dict[str, dict[int, float]]:
@@ -104,11 +104,7 @@ def write_csv(curve: Curve, path: Path) -> None:
 
 def plot(curves: dict[str, Curve], path: Path) -> None:
     """Loss (logarithmic) and training error of all runs, side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(8.0, 3.2), dpi=90)
     for axis, title, label in zip(
         axes, ("loss", "train_error_px"), ("loss", "training error, crop px")
@@ -129,12 +125,12 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     try:
         curves = {
-            name: thin(read_curve(file), args.points) for name, file in map(split_run, args.runs)
+            name: thin(read_curve(file), args.points) for name, file in map(find_metrics, args.runs)
         }
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"plot_curves: {error}")
     if len(curves) < len(args.runs):
-        sys.exit(f"plot_curves: names repeat: {[split_run(run)[0] for run in args.runs]}")
+        sys.exit(f"plot_curves: names repeat: {[find_metrics(run)[0] for run in args.runs]}")
     args.out.mkdir(parents=True, exist_ok=True)
     for name, curve in curves.items():
         write_csv(curve, args.out / f"{name}.csv")

@@ -24,7 +24,7 @@ import video_pose  # noqa: E402, F401  (first: it silences a warning of Detectro
 # isort: split
 from compare_runs import find_predictions  # noqa: E402
 from detectron2.data import MetadataCatalog  # noqa: E402
-from plot_file import save_plot  # noqa: E402
+from plot_file import load_pyplot, save_plot  # noqa: E402
 
 from video_pose.evaluation import breakdown, pck  # noqa: E402
 from video_pose.evaluation.predictions_file import read_predictions  # noqa: E402
@@ -80,11 +80,7 @@ def worst_frames(errors: np.ndarray, sources: np.ndarray, count: int) -> list[in
 
 def plot(stored: dict[str, np.ndarray], rows: list[int], errors: np.ndarray, path: Path) -> None:
     """One small picture for each row, over its box."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     links = MetadataCatalog.get(str(stored["dataset_name"])).keypoint_connection_rules
     names = [str(name) for name in stored["joint_names"]]
     height = -(-len(rows) // _COLUMNS)

@@ -11,14 +11,22 @@ from PIL import Image
 COLOURS = 32
 
 
-def save_plot(figure: Any, path: Path) -> None:
-    """Write a matplotlib figure with a palette of `COLOURS`, and close it."""
+def load_pyplot() -> Any:
+    """``matplotlib.pyplot`` for files alone; loaded when it is needed, for it takes its time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def save_plot(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure with a palette of `COLOURS`, and close it."""
     buffer = io.BytesIO()
     figure.tight_layout()
     figure.savefig(buffer, format="png")
-    pyplot.close(figure)
+    load_pyplot().close(figure)
     buffer.seek(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(buffer) as image:

@@ -26,6 +26,7 @@ import video_pose  # noqa: E402, F401  (first: it silences a warning of Detectro
 # isort: split
 from compare_runs import find_predictions  # noqa: E402
 from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
+from named_run import split_run  # noqa: E402
 
 from video_pose.evaluation import breakdown  # noqa: E402
 from video_pose.evaluation.constant_pose import constant_pose_of, place_pose  # noqa: E402
@@ -62,9 +63,7 @@ def load_runs(texts: list[str], dataset: str | None) -> dict[str, Stored]:
     """
     runs: dict[str, Stored] = {}
     for text in texts:
-        name, separator, folder = text.partition("=")
-        path = Path(folder if separator else text)
-        name = name if separator else path.name
+        name, path = split_run(text)
         if name in runs:
             raise ValueError(f"two runs are called {name!r}: give names, as A={path}")
         runs[name] = read_predictions(find_predictions(path, dataset))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from plot_file import save_plot
+from plot_file import load_pyplot, save_plot
 from tabulate import tabulate
 
 from video_pose.evaluation import breakdown
@@ -106,11 +106,7 @@ def _state(row: Row) -> str:
 def plot(rows: list[Row], figures: list[Figures], protocol: str, path: Path) -> None:
     """PCK over the length of training clips: a line for each form and way of testing, the mean over
     seeds; the frame-by-frame figure across."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     lines: dict[str, dict[int, list[float]]] = {}
     for row, each in zip(rows[1:], figures[1:]):
         points = lines.setdefault(f"{row.form}, {_state(row)}", {})
