@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import os
 import signal
@@ -56,11 +55,8 @@ def write_config(cfg: CfgNode, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def train_net() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_net", ROOT / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def train_net(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("train_net.py")
 
 
 def arguments(folder: Path, *opts: str, eval_only: bool = False, resume: bool = False) -> Namespace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -32,12 +31,8 @@ QUICK = Job("", [], LSTM_PM, SMALL, clip_length=2, train_clips=1, seconds=0.0, r
 
 
 @pytest.fixture
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "tools/benchmark.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/benchmark.py")
 
 
 def answer(row: str, seconds: list[float], flops: int = 0, peak: float = 0.0) -> Measured:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,14 +23,9 @@ CROP = ["--opts", "INPUT.CROP_SIZE", "(64, 64)"]
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def tool(monkeypatch: pytest.MonkeyPatch, load_script: Callable[[str], ModuleType]) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    path = ROOT / "tools/benchmark_streaming.py"
-    spec = importlib.util.spec_from_file_location("benchmark_streaming", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/benchmark_streaming.py")
 
 
 def test_one_table_and_its_json(

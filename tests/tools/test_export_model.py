@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +13,8 @@ SMALL = ["--opts", "INPUT.CROP_SIZE", "(64, 64)"]
 
 
 @pytest.fixture
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("export_model", ROOT / "tools/export_model.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/export_model.py")
 
 
 def test_export_report_and_use(

@@ -9,21 +9,16 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "install_detectron2.py"
-
 
 @pytest.fixture(scope="module")
-def installer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install_detectron2", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def installer(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/install_detectron2.py")
 
 
 @pytest.fixture

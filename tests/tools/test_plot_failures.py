@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,16 +12,10 @@ from PIL import Image
 
 from video_pose.data.datasets.builtin_meta import JHMDB
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    spec = importlib.util.spec_from_file_location("plot_failures", ROOT / "tools/plot_failures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/plot_failures.py")
 
 
 def _stored() -> dict[str, np.ndarray]:

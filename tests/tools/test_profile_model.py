@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +14,8 @@ SMALL = ["--clip-length", "2", "--passes", "1", "--opts", "INPUT.CROP_SIZE", "(6
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("profile", ROOT / "tools" / "profile_model.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/profile_model.py")
 
 
 def test_shares_add_up_and_convolutions_lead(tool: ModuleType) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,10 +20,10 @@ SMALL = ["INPUT.CROP_SIZE", "(64, 64)"]
 
 
 @pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ship_model", ROOT / "tools" / "ship_model.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load_script: Callable[[str], ModuleType]
+) -> ModuleType:
+    module = load_script("tools/ship_model.py")
     root = tmp_path / "shipped"
     root.mkdir()
     (root / shipped.TABLE).write_text('{"pose": "", "detector": "somebody"}')

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,17 +13,12 @@ from detectron2.data import DatasetCatalog
 from video_pose.data.datasets.builtin_meta import JHMDB
 from video_pose.evaluation.constant_pose import constant_pose_of
 
-ROOT = Path(__file__).parents[2]
 DATASET = "synthetic_jhmdb_test"
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    spec = importlib.util.spec_from_file_location("tabulate_pck", ROOT / "tools/tabulate_pck.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/tabulate_pck.py")
 
 
 def _save(path: Path, shift: float, frames: int = 6) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,17 +14,12 @@ from detectron2.modeling import build_model
 
 from video_pose.data.build import build_pose_train_loader
 
-ROOT = Path(__file__).parents[2]
 Config = Callable[..., CfgNode]
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    spec = importlib.util.spec_from_file_location("time_study", ROOT / "tools" / "time_study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/time_study.py")
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -16,12 +17,8 @@ CONFIG = str(ROOT / "configs" / "Mask-RCNN" / "person_detector_R18_FPN.yaml")
 
 
 @pytest.fixture(scope="module")
-def tool():
-    path = ROOT / "tools" / "visualize_frames.py"
-    spec = importlib.util.spec_from_file_location("visualize_frames", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/visualize_frames.py")
 
 
 def test_masks_boxes_and_poses_lie_where_the_fields_say(tool) -> None:

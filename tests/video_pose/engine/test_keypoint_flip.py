@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
-import video_pose.modeling.short_fpn  # noqa: F401  registers the backbone
-from video_pose.engine.defaults import get_pose_cfg
 from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
 
 SWAP = [0, 2, 1]
 
 
 @pytest.fixture
-def cfg():
-    cfg = get_pose_cfg()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.KEYPOINT_ON = cfg.MODEL.MASK_ON = True
+def cfg(narrow_rcnn_cfg: CfgNode) -> CfgNode:
+    cfg = narrow_rcnn_cfg
+    cfg.MODEL.MASK_ON = True
     cfg.MODEL.POSE.JOINTS = ["nose", "left_eye", "right_eye"]
     cfg.MODEL.POSE.FLIP_MAP = [["left_eye", "right_eye"]]
-    cfg.MODEL.BACKBONE.NAME = "build_short_resnet_fpn_backbone"
-    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
     cfg.MODEL.RESNETS.NORM = "GN"
     cfg.MODEL.RESNETS.WIDTH_PER_GROUP = cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 32
-    cfg.MODEL.FPN.OUT_CHANNELS = 16
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32], [64], [128]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4"]
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 16
-    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
     cfg.MODEL.ROI_MASK_HEAD.NAME = "PartlyLabelledMaskHead"
     cfg.MODEL.ROI_MASK_HEAD.CONV_DIM, cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 16, 1
     cfg.MODEL.ROI_KEYPOINT_HEAD.NAME = "SubpixelKeypointHead"
     cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 3
-    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [16]
     cfg.TEST.DETECTIONS_PER_IMAGE = 4
     cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP = (64,), False
     return cfg

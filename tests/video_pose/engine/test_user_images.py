@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
 
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.engine.defaults import complete_cfg
 from video_pose.engine.evaluation import build_evaluator
 from video_pose.engine.trainer import PoseTrainer
 from video_pose.engine.views import view_of
@@ -49,29 +50,15 @@ def user_coco(tmp_path: Path) -> Iterator[str]:
     MetadataCatalog.remove("fv_user")
 
 
-def user_cfg(name: str, tmp_path: Path):
-    cfg = get_pose_cfg()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.KEYPOINT_ON = True
-    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
+@pytest.fixture
+def user_cfg(user_coco: str, tmp_path: Path, narrow_rcnn_cfg: CfgNode) -> CfgNode:
+    cfg = narrow_rcnn_cfg
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (user_coco,)
     cfg.MODEL.WEIGHTS = ""
-    cfg.MODEL.BACKBONE.NAME = "build_short_resnet_fpn_backbone"
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 8
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 32
     cfg.MODEL.RESNETS.NORM = "BN"
-    cfg.MODEL.FPN.OUT_CHANNELS = 16
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32], [64], [128]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4"]
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 16
-    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
-    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [16]
     cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (64,), 64
     cfg.DATALOADER.NUM_WORKERS = 0
@@ -86,8 +73,10 @@ EVALUATIONS = {"bbox", "keypoints", "keypoints_pck_bbox"}
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_a_users_coco_dataset_trains_and_is_evaluated(user_coco, tmp_path, augmented) -> None:
-    cfg = user_cfg(user_coco, tmp_path)
+def test_a_users_coco_dataset_trains_and_is_evaluated(
+    user_cfg: CfgNode, user_coco, augmented
+) -> None:
+    cfg = user_cfg
     if augmented:
         cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.FLIP = True, True
         cfg.TEST.AUG.MIN_SIZES = (48, 64)
@@ -104,9 +93,9 @@ def test_a_users_coco_dataset_trains_and_is_evaluated(user_coco, tmp_path, augme
     assert set(json.loads(stored.read_text())) == EVALUATIONS
 
 
-def test_images_and_video_frames_train_together(user_coco, datasets, tmp_path) -> None:
+def test_images_and_video_frames_train_together(user_cfg: CfgNode, user_coco, datasets) -> None:
     """Joints of both skeletons, masks of the videos alone; each is scored by its own truth."""
-    cfg = user_cfg(user_coco, tmp_path)
+    cfg = user_cfg
     cfg.DATASETS.TRAIN = (user_coco, "synthetic_jhmdb_train_frames")
     # JHMDB's joints, so that both can be scored: the image dataset's eyes are added.
     video_joints = MetadataCatalog.get("synthetic_jhmdb_train").keypoint_names
@@ -127,12 +116,12 @@ def test_images_and_video_frames_train_together(user_coco, datasets, tmp_path) -
     assert {"bbox", "segm", "keypoints", "keypoints_pck_torso"} <= set(videos)
 
 
-def test_images_without_persons_are_background(user_coco, tmp_path) -> None:
+def test_images_without_persons_are_background(user_cfg: CfgNode, user_coco) -> None:
     dicts = DatasetCatalog.get(user_coco)
     dicts[0]["annotations"] = dicts[1]["annotations"] = []
     DatasetCatalog.remove(user_coco)
     DatasetCatalog.register(user_coco, lambda: dicts)
-    cfg = user_cfg(user_coco, tmp_path)
+    cfg = user_cfg
     cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 0
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = 3, 1
@@ -145,8 +134,10 @@ def test_images_without_persons_are_background(user_coco, tmp_path) -> None:
     assert np.isfinite(latest["total_loss"]) and "loss_keypoint" in latest
 
 
-def test_a_class_that_the_other_dataset_lacks_is_refused(user_coco, datasets, tmp_path) -> None:
-    cfg = user_cfg(user_coco, tmp_path)
+def test_a_class_that_the_other_dataset_lacks_is_refused(
+    user_cfg: CfgNode, user_coco, datasets
+) -> None:
+    cfg = user_cfg
     cfg.DATASETS.TRAIN = (user_coco, "synthetic_jhmdb_train_frames")
     cfg.DATASETS.TEST = ()
     complete_cfg(cfg)
@@ -187,9 +178,9 @@ def score(cfg, name: str, given: tuple[list, list], names=("coco", "pck")) -> di
     return evaluator.evaluate()
 
 
-def test_perfect_detections_of_a_users_images_score_100(user_coco, tmp_path) -> None:
+def test_perfect_detections_of_a_users_images_score_100(user_cfg: CfgNode, user_coco) -> None:
     """Category ids, image ids and the joints' widths are the dataset's own."""
-    cfg = user_cfg(user_coco, tmp_path)
+    cfg = user_cfg
     complete_cfg(cfg)
     given = predictions(cfg, user_coco)
     before = given[1][0].pred_keypoints.clone()
@@ -202,9 +193,11 @@ def test_perfect_detections_of_a_users_images_score_100(user_coco, tmp_path) -> 
     assert pck["mean_error_px"] == pytest.approx(0, abs=1e-4)
 
 
-def test_the_order_of_the_evaluators_changes_no_figure_of_images(user_coco, tmp_path) -> None:
+def test_the_order_of_the_evaluators_changes_no_figure_of_images(
+    user_cfg: CfgNode, user_coco
+) -> None:
     """Moved by 8.2 px, .2 of the box (40 px high) misses; by half a pixel less it would hit."""
-    cfg = user_cfg(user_coco, tmp_path)
+    cfg = user_cfg
     complete_cfg(cfg)
     given = predictions(cfg, user_coco, shift=8.2)
     first = score(cfg, user_coco, given)
@@ -215,8 +208,8 @@ def test_the_order_of_the_evaluators_changes_no_figure_of_images(user_coco, tmp_
     assert first["keypoints_pck_bbox"]["PCK@0.2"] == 0
 
 
-def test_a_dataset_without_joints_has_no_pck(user_coco, tmp_path) -> None:
-    cfg = user_cfg(user_coco, tmp_path)
+def test_a_dataset_without_joints_has_no_pck(user_cfg: CfgNode, user_coco) -> None:
+    cfg = user_cfg
     complete_cfg(cfg)
     for record in (dicts := DatasetCatalog.get(user_coco)):
         for annotation in record["annotations"]:
