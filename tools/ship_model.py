@@ -17,12 +17,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from torch import nn
 
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.inference import shipped
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
 
@@ -84,22 +85,32 @@ def ship(args: argparse.Namespace) -> Path:
     return folder / shipped.WEIGHTS
 
 
+class _Recording(PoseCheckpointer):
+    """Keeps what did not fit, in any of the formats that a model is loaded from."""
+
+    misfit: tuple[str, ...] = ()
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        found = super()._load_model(checkpoint)
+        wrong = [*found.missing_keys, *(key for key, *_ in found.incorrect_shapes)]
+        self.misfit = tuple(
+            key for key in dict.fromkeys(wrong) if not key.endswith("num_batches_tracked")
+        )
+        return found
+
+
 def require_complete(model: nn.Module, weights: str) -> None:
-    """Refuse a checkpoint that leaves a part of ``model`` untrained: Detectron2 would only warn.
+    """Refuse weights that leave a part of ``model`` untrained: Detectron2 would only warn.
 
     Raises:
         ValueError: a tensor is missing or of another shape.
     """
-    stored = torch.load(weights, map_location="cpu", weights_only=True)["model"]
-    wrong = [
-        key
-        for key, value in model.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-        and (key not in stored or tuple(stored[key].shape) != tuple(value.shape))
-    ]
-    if wrong:
+    checkpointer = _Recording(model)
+    checkpointer.load(weights)
+    if checkpointer.misfit:
         raise ValueError(
-            f"{weights} lacks {len(wrong)} tensors of the model, or has others: {wrong[:3]}"
+            f"{weights} lacks {len(checkpointer.misfit)} tensors of the model, or has others: "
+            f"{list(checkpointer.misfit[:3])}"
         )
 
 

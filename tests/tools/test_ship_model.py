@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 from detectron2.modeling import build_model
+from safetensors.torch import save_file
 
 from video_pose.inference import shipped
 from video_pose.inference.building import load_cfg, load_model
@@ -80,15 +82,29 @@ def test_what_cannot_ship_says_why(
     assert not (shipped.ROOT / "tiny" / shipped.WEIGHTS).exists()
 
 
-def test_a_detector_with_an_untrained_part_does_not_ship(tool: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pth", "pkl", "safetensors"])
+def test_a_detector_with_an_untrained_part_does_not_ship(
+    tool: ModuleType, tmp_path: Path, kind: str
+) -> None:
     model = torch.nn.ModuleDict({"box": torch.nn.Linear(2, 3), "mask": torch.nn.Linear(2, 1)})
     state = model.state_dict()
-    path = str(tmp_path / "w.pth")
-    torch.save({"model": state}, path)
+    path = str(tmp_path / f"w.{kind}")
+    write_weights(path, state)
     tool.require_complete(model, path)
-    torch.save({"model": {**state, "box.weight": torch.zeros(4, 2)}}, path)
+    write_weights(path, {**state, "box.weight": torch.zeros(4, 2)})
     with pytest.raises(ValueError, match=r"1 tensors .*box\.weight"):
         tool.require_complete(model, path)
-    torch.save({"model": {key: state[key] for key in state if "mask" not in key}}, path)
+    write_weights(path, {key: state[key] for key in state if "mask" not in key})
     with pytest.raises(ValueError, match=r"2 tensors .*mask"):
         tool.require_complete(model, path)
+
+
+def write_weights(path: str, state: dict[str, torch.Tensor]) -> None:
+    """In the format that the file's suffix names."""
+    if path.endswith(".safetensors"):
+        save_file(state, path)
+    elif path.endswith(".pkl"):
+        arrays = {key: value.numpy() for key, value in state.items()}
+        Path(path).write_bytes(pickle.dumps({"model": arrays, "__author__": "test"}))
+    else:
+        torch.save({"model": state}, path)
