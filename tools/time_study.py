@@ -9,7 +9,8 @@ The encoder (an image model, UniPose) runs once over each frame: --views times o
 clips, under one fixed augmentation each, the first without any. Then each training takes minutes:
 clips of T frames (--lengths) in the first of --forms, the other forms at --other-forms-at frames,
 all with as many frames a step and as many steps. Each is tested with its state carried over whole
-videos and dropped every n frames (--resets; 0 carries). A second call reads what is there.
+videos and dropped every n frames (--resets; 0 carries). A second call reads what is there,
+and refuses what was made with another encoder, configuration or number of steps.
 
 Forms: "residual" and "paper" read the previous frame's maps, with and without the decoder's maps
 added to the result; "released" is the released graph.
@@ -91,6 +92,12 @@ def main(arguments: list[str] | None = None) -> str:
     cfg = build_config(args)
     setup_logger(str(args.output), name="video_pose")
     train, test = study.require_datasets(cfg)
+    settings = {
+        "--views": args.views,
+        "--steps": args.steps,
+        "--frames-per-step": args.frames_per_step,
+    }
+    study.require_same_study(cfg, args.output, settings)
     runs = study.plan_runs(args.forms, args.lengths, args.resets, args.other_forms_at, args.seeds)
     started = time.monotonic()
     cache = MapCache(encoder_config(cfg), args.output / "maps")

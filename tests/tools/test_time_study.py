@@ -116,6 +116,10 @@ def test_a_whole_study(
     stamps = [path.stat().st_mtime_ns for path in predictions]
     assert tool.main(command) == text
     assert [path.stat().st_mtime_ns for path in predictions] == stamps
+    with pytest.raises(ValueError, match="another --steps and another configuration: name"):
+        tool.main([*command, "--steps", "3"])
+    with pytest.raises(ValueError, match="another configuration"):
+        tool.main([*command, "--opts", "SOLVER.BASE_LR", "0.1"])
     # Dropping the state every second frame is another result than carrying it.
     carried, dropped = (
         np.load(tmp_path / "study" / "residual_T2_seed1" / f"reset{n}" / "inference"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -133,6 +137,39 @@ def test_encoder(cfg: CfgNode, output: Path) -> Path:
     if not (found / PREDICTIONS).is_file():
         evaluate(cfg, build_model(cfg).eval())
     return found
+
+
+def require_same_study(cfg: CfgNode, output: Path, settings: dict[str, int]) -> None:
+    """Hold a folder to one study: runs that are there already are read, not repeated.
+
+    Args:
+        cfg: of the recurrent model, the encoder's file in MODEL.WEIGHTS.
+        settings: numbers that all runs share, by name.
+
+    Raises:
+        ValueError: the folder's runs were made with another encoder, configuration, data folder or
+            setting; says which.
+    """
+    shared = cfg.clone()
+    shared.defrost()
+    shared.MODEL.WEIGHTS = shared.OUTPUT_DIR = ""
+    facts: dict[str, Any] = {
+        **settings,
+        "encoder": hashlib.sha256(Path(cfg.MODEL.WEIGHTS).read_bytes()).hexdigest(),
+        "data folder": os.environ.get("DETECTRON2_DATASETS", ""),
+        "configuration": shared.dump(),
+    }
+    path = output / "study.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in facts if found.get(name) != facts[name]]
+        if changed:
+            raise ValueError(
+                f"{output} holds a study with another {' and another '.join(changed)}: name a new "
+                "folder as --output"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
 def require_datasets(cfg: CfgNode) -> tuple[str, str]:
