@@ -27,8 +27,10 @@ def frames_that_fit(encoder: nn.Module, image: Tensor, cache_bytes: int) -> int:
             largest = max(largest, output[0].numel() * output.element_size())
 
     hooks = [module.register_forward_hook(note) for module in encoder.modules()]
+    # What is compiled calls no hooks.
+    encode = getattr(encoder.encode, "function", encoder.encode)
     try:
-        encoder.encode(image)
+        encode(image)
     finally:
         for hook in hooks:
             hook.remove()

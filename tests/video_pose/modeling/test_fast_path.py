@@ -102,6 +102,17 @@ def test_frames_at_once_follow_from_the_largest_map(toy_net: type[VideoPoseNet])
         assert f"at most {frames} frames encoded at once" in describe(fast)
 
 
+def test_frames_at_once_are_the_same_compiled(
+    toy_net: type[VideoPoseNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = toy_net().encode
+    monkeypatch.setattr(torch, "compile", lambda function, mode: whole)  # no hook of its is called
+    fast = fast_path(toy_net(encode_batch=5), compile="kernels")
+    fast.cache_bytes = 3 * 1024
+    fast.encode_all(torch.rand(7, 3, 64, 64))
+    assert fast.encode_batch == 3
+
+
 def test_description(toy_net: type[VideoPoseNet]) -> None:
     model = toy_net()
     assert describe(model) == []
