@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
 import video_pose  # noqa: E402, F401  (registers the datasets)
 from video_pose.evaluation import breakdown  # noqa: E402
-from video_pose.evaluation.predictions_file import read_predictions  # noqa: E402
+from video_pose.evaluation.predictions_file import read_predictions, scoring_facts  # noqa: E402
 from video_pose.evaluation.report import interval_text, number  # noqa: E402
 
 FILE = "predictions.npz"
@@ -93,7 +93,7 @@ def compare(
         KeyError: unknown protocol or dataset.
     """
     breakdown.require_pair(a, b)
-    facts = breakdown.dataset_facts(str(a["dataset_name"]))
+    facts = scoring_facts(a)
     parts = []
     for protocol in protocols or facts["pck_protocols"]:
         options = (protocol, facts["pck_min_visibility"], facts["head_segment"], threshold)

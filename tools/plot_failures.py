@@ -26,8 +26,8 @@ from compare_runs import find_predictions  # noqa: E402
 from detectron2.data import MetadataCatalog  # noqa: E402
 from plot_file import load_pyplot, save_plot  # noqa: E402
 
-from video_pose.evaluation import breakdown, pck  # noqa: E402
-from video_pose.evaluation.predictions_file import read_predictions  # noqa: E402
+from video_pose.evaluation import pck  # noqa: E402
+from video_pose.evaluation.predictions_file import read_predictions, scoring_facts  # noqa: E402
 
 _COLUMNS = 4
 _LABEL_COLOR = "0.65"
@@ -51,7 +51,7 @@ def frame_errors(stored: dict[str, np.ndarray], protocol: str) -> np.ndarray:
 
     A frame without a prediction is infinitely far off; NaN where nothing counts.
     """
-    facts = breakdown.dataset_facts(str(stored["dataset_name"]))
+    facts = scoring_facts(stored)
     names = [str(name) for name in stored["joint_names"]]
     truth = stored["ground_truth"]
     lengths = pck.reference_lengths(

@@ -34,6 +34,7 @@ from video_pose.evaluation.ground_truth import index_tracks  # noqa: E402
 from video_pose.evaluation.predictions_file import (  # noqa: E402
     prediction_arrays,
     read_predictions,
+    scoring_facts,
 )
 from video_pose.evaluation.report import interval_text, number  # noqa: E402
 
@@ -77,7 +78,7 @@ def labels(dataset: str) -> Stored:
     Raises:
         KeyError: the dataset is not registered.
     """
-    breakdown.dataset_facts(dataset)
+    scoring_facts({"dataset_name": np.array(dataset)})  # is it registered?
     names = MetadataCatalog.get(dataset).keypoint_names
     truth = index_tracks(dataset, DatasetCatalog.get(dataset))
     return prediction_arrays(dataset, names, truth, {})
@@ -111,7 +112,7 @@ def tables(
     if not runs and not dataset:
         raise ValueError("name runs, or a --dataset for its floor")
     first_run = next(iter(runs.values())) if runs else labels(str(dataset))
-    facts = breakdown.dataset_facts(str(first_run["dataset_name"]))
+    facts = scoring_facts(first_run)
     if floor or not runs:
         runs = add_floor(first_run, runs, facts["pck_min_visibility"])
     parts = []

@@ -10,7 +10,7 @@ from plot_file import load_pyplot, save_plot
 from tabulate import tabulate
 
 from video_pose.evaluation import breakdown
-from video_pose.evaluation.predictions_file import read_predictions
+from video_pose.evaluation.predictions_file import read_predictions, scoring_facts
 from video_pose.evaluation.report import interval_text, number
 
 FRAME_BY_FRAME = "frame by frame"
@@ -41,7 +41,7 @@ class Figures:
 def measure(rows: list[Row], protocol: str) -> list[Figures]:
     """Figures of all rows; the first is the frame-by-frame one that the others are paired with."""
     base = read_predictions(rows[0].folder / "predictions.npz")
-    facts = breakdown.dataset_facts(str(base["dataset_name"]))
+    facts = scoring_facts(base)
     options = protocol, facts["pck_min_visibility"], facts["head_segment"]
     reference = breakdown.score_joints(base, *options)
     tables = breakdown.sections(reference)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.evaluation import bootstrap, pck
 from video_pose.evaluation.speed import joint_speeds, quartile_numbers
@@ -58,22 +56,6 @@ class Share:
     high: float
     joints: int
     sources: int
-
-
-def dataset_facts(dataset_name: str) -> dict[str, Any]:
-    """``pck_protocols``, ``pck_min_visibility`` and ``head_segment`` of a registered dataset.
-
-    Raises:
-        KeyError: no such dataset (VIDEO_POSE_DATASETS names the file that registers users' own).
-    """
-    if dataset_name not in DatasetCatalog.list():
-        raise KeyError(
-            f"dataset {dataset_name!r} is not registered, so that its protocols are unknown; name "
-            "the file that registers it in VIDEO_POSE_DATASETS"
-        )
-    metadata = MetadataCatalog.get(dataset_name)
-    names = ("pck_protocols", "pck_min_visibility", "head_segment")
-    return {name: metadata.get(name) for name in names}
 
 
 def score_joints(

@@ -155,6 +155,11 @@ class PCKEvaluator(DatasetEvaluator):
                 self._joint_names,
                 self._truth,
                 predictions,
+                {
+                    "pck_protocols": self._metadata.get("pck_protocols") or self._protocols,
+                    "pck_min_visibility": self._metadata.pck_min_visibility,
+                    "head_segment": self._metadata.head_segment,
+                },
             )
         self._require_videos(never)
         return self._results(accumulators, sum(len(frames) for frames in never.values()))

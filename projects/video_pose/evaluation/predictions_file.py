@@ -11,6 +11,8 @@ Arrays only (no pickle); M rows in the dataset's order of tracks, then of frames
     frame_indices  int64 (M,)
     joint_names    str (K,)
     dataset_name   str ()
+    pck_protocols, pck_min_visibility, head_segment  str (P,), int64 (), str (2,) or (0,): how the
+                   dataset is scored; may be missing
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.evaluation.ground_truth import TrackKey, TrackPredictions, TrackTruth
 
@@ -58,9 +62,16 @@ def write_predictions(
     joint_names: Sequence[str],
     truth: Mapping[TrackKey, TrackTruth],
     predictions: Mapping[TrackKey, TrackPredictions],
+    facts: Mapping[str, Any],
 ) -> None:
-    """Write all labelled frames; an existing file is replaced at once or not at all."""
+    """Write all labelled frames; an existing file is replaced at once or not at all.
+
+    Args:
+        facts: of `scoring_facts`.
+    """
     arrays = prediction_arrays(dataset_name, joint_names, truth, predictions)
+    for name, kind in _FACTS.items():
+        arrays[name] = np.array([] if facts[name] is None else facts[name], kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -85,5 +96,35 @@ def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def scoring_facts(stored: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """``pck_protocols``, ``pck_min_visibility`` and ``head_segment`` (None: none) of the dataset.
+
+    The file's own, so that a dataset need not be registered where its predictions are read; of a
+    file without them, those of the registered dataset.
+
+    Args:
+        stored: of `read_predictions`.
+
+    Raises:
+        KeyError: the file lacks them, and its dataset is not registered.
+    """
+    if all(name in stored for name in _FACTS):
+        segment = [str(joint) for joint in stored["head_segment"]]
+        return {
+            "pck_protocols": [str(name) for name in stored["pck_protocols"]],
+            "pck_min_visibility": int(stored["pck_min_visibility"]),
+            "head_segment": tuple(segment) if segment else None,
+        }
+    dataset_name = str(stored["dataset_name"])
+    if dataset_name not in DatasetCatalog.list():
+        raise KeyError(
+            f"dataset {dataset_name!r} is not registered, so that its protocols are unknown; name "
+            "the file that registers it in VIDEO_POSE_DATASETS"
+        )
+    metadata = MetadataCatalog.get(dataset_name)
+    return {name: metadata.get(name) for name in _FACTS}
+
+
+_FACTS = {"pck_protocols": np.str_, "pck_min_visibility": np.int64, "head_segment": np.str_}
 _COLUMNS = ("predictions", "ground_truth", "boxes", "video_ids", "track_ids", "frame_indices")
 _OPTIONAL = ("source_videos", "actions")

@@ -1,0 +1,53 @@
+"""A predictions file says by itself how its dataset is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import MetadataCatalog
+
+from video_pose.evaluation.ground_truth import TrackPredictions, TrackTruth
+from video_pose.evaluation.predictions_file import (
+    prediction_arrays,
+    read_predictions,
+    scoring_facts,
+    write_predictions,
+)
+
+JOINTS = ["neck", "head"]
+
+
+def truth() -> dict[tuple[str, str], TrackTruth]:
+    return {
+        ("v", "0"): TrackTruth(
+            keypoints=np.full((2, 2, 3), 2, np.float32),
+            boxes=np.array([[0, 0, 9, 9]] * 2, np.float32),
+            labelled=np.ones(2, bool),
+            source_video="v",
+            action="",
+        )
+    }
+
+
+@pytest.mark.parametrize("segment", [None, ("head", "neck")])
+def test_facts_of_a_dataset_that_is_registered_nowhere(
+    tmp_path: Path, segment: tuple[str, str] | None
+) -> None:
+    facts = {"pck_protocols": ["bbox", "head"], "pck_min_visibility": 2, "head_segment": segment}
+    path = tmp_path / "predictions.npz"
+    found = {("v", "0"): TrackPredictions()}
+    write_predictions(path, "someone's own", JOINTS, truth(), found, facts)
+    assert scoring_facts(read_predictions(path)) == facts
+
+
+def test_a_file_without_facts_takes_the_registered_ones() -> None:
+    stored = prediction_arrays("sub_jhmdb_split1_test", JOINTS, truth(), {})
+    metadata = MetadataCatalog.get("sub_jhmdb_split1_test")
+    facts = scoring_facts(stored)
+    assert facts["pck_protocols"] == metadata.pck_protocols
+    assert facts["pck_min_visibility"] == 1 and facts["head_segment"] == ("head", "neck")
+    stored["dataset_name"] = np.array("someone's own")
+    with pytest.raises(KeyError, match="VIDEO_POSE_DATASETS"):
+        scoring_facts(stored)
