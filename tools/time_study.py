@@ -8,9 +8,10 @@ python tools/time_study.py --output output/time_study \\
 The encoder (an image model, UniPose) runs once over each frame: --views times over the training
 clips, under one fixed augmentation each, the first without any. Then each training takes minutes:
 clips of T frames (--lengths) in the first of --forms, the other forms at --other-forms-at frames,
-all with as many frames a step and as many steps. Each is tested with its state carried over whole
-videos and dropped every n frames (--resets; 0 carries). A second call reads what is there,
-and refuses what was made with another encoder, configuration or number of steps.
+all with as many frames a step and as many steps. Each starts from a training of the same form on
+single frames, as long (so that T = 1 goes on with what it did), and is tested with its state
+carried over whole videos and dropped every n frames (--resets; 0 carries). A second call reads what
+is there, and refuses what was made with another encoder, configuration or number of steps.
 
 Forms: "residual" and "paper" read the previous frame's maps, with and without the decoder's maps
 added to the result; "released" is the released graph.

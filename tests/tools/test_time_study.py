@@ -120,6 +120,11 @@ def test_a_whole_study(
         tool.main([*command, "--steps", "3"])
     with pytest.raises(ValueError, match="another configuration"):
         tool.main([*command, "--opts", "SOLVER.BASE_LR", "0.1"])
+    # Every training starts from the single frames' of its form.
+    starts = sorted(
+        path.parent.name for path in (tmp_path / "study").glob("*_start/model_final.pth")
+    )
+    assert starts == ["released_T1_seed1_start", "residual_T1_seed1_start"]
     # Dropping the state every second frame is another result than carrying it.
     carried, dropped = (
         np.load(tmp_path / "study" / "residual_T2_seed1" / f"reset{n}" / "inference"
@@ -132,3 +137,19 @@ def test_a_whole_study(
 def test_unknown_form(tool: ModuleType) -> None:
     with pytest.raises(ValueError, match="residual"):
         tool.study.plan_runs(["rnn"], [1], [0], 5, [1])
+
+
+def test_a_training_starts_from_single_frames(
+    tool: ModuleType, tiny_cfg: Config, encoder: str, datasets: Path, tmp_path: Path
+) -> None:
+    cfg = tiny_cfg("UniPoseLSTM", "MODEL.WEIGHTS", encoder, "SOLVER.MAX_ITER", 1)
+    views, test = _cached(tool, cfg, tmp_path / "maps", 1)
+    tool.study.register_view(views, test, cfg)
+    cfg.SOLVER.BASE_LR = 0.0  # what is loaded stays
+    list(tool.study.train_and_test(cfg, tool.study.Run("residual", 2, 1, ()), tmp_path, 4))
+    list(tool.study.train_and_test(cfg, tool.study.Run("residual", 2, 2, ()), tmp_path, 4))
+    names = ("residual_T1_seed1_start", "residual_T2_seed1", "residual_T2_seed2")
+    start, trained, other = (
+        torch.load(tmp_path / name / "model_final.pth")["model"]["head.0.weight"] for name in names
+    )
+    assert torch.equal(start, trained) and not torch.equal(start, other)

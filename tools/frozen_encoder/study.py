@@ -25,6 +25,7 @@ from .mapper import MapMapper
 
 VIEW = "maps"
 PREDICTIONS = "predictions.npz"
+START = "_start"
 # Name of a form: MODEL.UNIPOSE.LSTM.FORM, RESIDUAL.
 FORMS = {
     "residual": ("paper", True),
@@ -41,10 +42,11 @@ class Run:
     frames: int
     seed: int
     resets: tuple[int, ...]
+    kind: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.form}_T{self.frames}_seed{self.seed}"
+        return f"{self.form}_T{self.frames}_seed{self.seed}{self.kind}"
 
 
 def plan_runs(
@@ -73,6 +75,11 @@ def plan_runs(
             extra = (1,) if length == 1 and 1 not in resets else ()
             runs.append(Run(form, length, seed, (*resets, *extra)))
     return runs
+
+
+def single_frame_run(run: Run) -> Run:
+    """The training on single frames that ``run`` starts from; not tested itself."""
+    return Run(run.form, 1, run.seed, (), START)
 
 
 def register_view(train: list[Clips], test: Clips, cfg: CfgNode) -> None:
@@ -109,12 +116,20 @@ def run_config(cfg: CfgNode, run: Run, output: Path, frames_per_step: int) -> Cf
 def train_and_test(
     cfg: CfgNode, run: Run, output: Path, frames_per_step: int
 ) -> Iterator[tuple[int, Path]]:
-    """Train, or continue or keep what is there, and test: (reset, folder of the predictions)."""
+    """Train, or continue or keep what is there, and test: (reset, folder of the predictions).
+
+    A training starts from one of the same form, as long, on single frames: what the layers can do
+    without time is learned before what clips add.
+    """
+    start = run_config(cfg, single_frame_run(run), output, frames_per_step)
+    final = Path(start.OUTPUT_DIR) / "model_final.pth"
+    if not final.is_file():
+        _train(start)
     cfg = run_config(cfg, run, output, frames_per_step)
-    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-    trainer = PoseTrainer(_without_test(cfg))
-    trainer.resume_or_load(resume=True)
-    trainer.train()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(final)
+    cfg.freeze()
+    trainer = _train(cfg)
     for reset in run.resets:
         folder = Path(cfg.OUTPUT_DIR) / f"reset{reset}"
         found = folder / "inference" / cfg.DATASETS.TEST[0]
@@ -124,6 +139,14 @@ def train_and_test(
             trainer.test()
             trainer.model.train()
         yield reset, found
+
+
+def _train(cfg: CfgNode) -> PoseTrainer:
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    trainer = PoseTrainer(_without_test(cfg))
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    return trainer
 
 
 def test_encoder(cfg: CfgNode, output: Path) -> Path:
