@@ -67,7 +67,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--seconds", type=float, default=4.0, help="of measuring for each row (default 4)")
     add("--rounds", type=int, default=3, help="fewest passes of each row (default 3)")
     add("--clip-length", type=int, default=5, help="frames of a clip (default 5)")
-    add("--train-clips", type=int, default=0, help="clips of a training batch; 0: the config's")
+    add("--train-clips", type=int, default=4, help="clips of a training batch (4); 0: the config's")
     add("--skip-peak-memory", action="store_true", help="no process for each row's memory")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("output/benchmark"), help="folder of table and JSON")

@@ -22,6 +22,7 @@ def measure_rows(job: Job) -> Measured:
     cfg = read_config(job.config_file, job.options)
     cfg.SOLVER.IMS_PER_BATCH = job.train_clips or cfg.SOLVER.IMS_PER_BATCH
     cfg.INPUT.CLIP.LENGTH = job.clip_length
+    cfg.MODEL.POSE.ENCODER = "train"  # the whole network, also of a config that trains a part
     cfg.SOLVER.BASE_LR = 1e-9  # noise is no task: weights stay, the work is the same
     device = torch.device(cfg.MODEL.DEVICE)
     passes, precisions, steps = {}, {}, {}
