@@ -96,7 +96,7 @@ class VideoFile:
             sorted(
                 (index.number(pts), pts if dts is None else min(pts, dts))
                 for pts, dts, is_key in packets
-                if is_key
+                if is_key and pts is not None  # none is, here
             )
         )
         return index

@@ -166,7 +166,8 @@ class ByteTracker:
         )
         tracked = self._tracker.update(detections, timestamp=time)
         ids = np.full(len(boxes), -1, np.int64)
-        for place, number in zip(tracked.data.get("place", ()), tracked.tracker_id):
+        numbers = () if tracked.tracker_id is None else tracked.tracker_id
+        for place, number in zip(tracked.data.get("place", ()), numbers):
             ids[int(place)] = self._own_number(int(number))
         return ids
 
