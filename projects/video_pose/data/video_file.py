@@ -92,13 +92,12 @@ class VideoFile:
             return VideoIndex(None, [])
         index = VideoIndex(np.array(sorted(stamps), np.int64), [])
         # Seeking goes by decoding time, which is the earlier of the two.
-        index.keys.extend(
-            sorted(
-                (index.number(pts), pts if dts is None else min(pts, dts))
-                for pts, dts, is_key in packets
-                if is_key and pts is not None  # none is, here
-            )
-        )
+        keys = []
+        for pts, dts, is_key in packets:
+            number = index.number(pts) if is_key else None
+            if number is not None:
+                keys.append((number, pts if dts is None else min(pts, dts)))
+        index.keys.extend(sorted(keys))
         return index
 
     def _restart(self) -> None:
