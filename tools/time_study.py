@@ -3,7 +3,7 @@
 
 python tools/time_study.py --output output/time_study \\
     --config-file configs/UniPose-LSTM/unipose_lstm_R50_res4_sub_jhmdb_split1.yaml \\
-    --encoder output/unipose_R50_res4_sub_jhmdb_split1/model_final.pth
+    --encoder output/unipose_R50_res4_sub_jhmdb_split1_lspet/model_final.pth
 
 The encoder (an image model, UniPose) runs once over each frame: --views times over the training
 clips, under one fixed augmentation each, the first without any. Then each training takes minutes:
@@ -11,7 +11,8 @@ clips of T frames (--lengths) in the first of --forms, the other forms at --othe
 all with as many frames a step and as many steps. Each starts from a training of the same form on
 single frames, as long (so that T = 1 goes on with what it did), and is tested with its state
 carried over whole videos and dropped every n frames (--resets; 0 carries). A second call reads what
-is there, and refuses what was made with another encoder, configuration or number of steps.
+is there, and refuses what was made with another encoder, configuration, data folder, or number of
+views, steps or frames a step.
 
 Forms: "residual" and "paper" read the previous frame's maps, with and without the decoder's maps
 added to the result; "released" is the released graph.

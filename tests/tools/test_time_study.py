@@ -146,10 +146,32 @@ def test_a_training_starts_from_single_frames(
     views, test = _cached(tool, cfg, tmp_path / "maps", 1)
     tool.study.register_view(views, test, cfg)
     cfg.SOLVER.BASE_LR = 0.0  # what is loaded stays
-    list(tool.study.train_and_test(cfg, tool.study.Run("residual", 2, 1, ()), tmp_path, 4))
-    list(tool.study.train_and_test(cfg, tool.study.Run("residual", 2, 2, ()), tmp_path, 4))
-    names = ("residual_T1_seed1_start", "residual_T2_seed1", "residual_T2_seed2")
-    start, trained, other = (
-        torch.load(tmp_path / name / "model_final.pth")["model"]["head.0.weight"] for name in names
-    )
-    assert torch.equal(start, trained) and not torch.equal(start, other)
+    study = tool.study
+    list(study.train_and_test(cfg, study.Run("residual", 2, 1, ()), tmp_path, 4))
+    list(study.train_and_test(cfg, study.Run("residual", 2, 2, ()), tmp_path, 4))
+
+    def weight(name: str) -> torch.Tensor:
+        return torch.load(tmp_path / name / "model_final.pth")["model"]["head.0.weight"]
+
+    first, second = weight("residual_T2_seed1"), weight("residual_T2_seed2")
+    assert not torch.equal(first, second)
+    path = tmp_path / "residual_T1_seed1_start" / "model_final.pth"
+    stored = torch.load(path)
+    stored["model"]["head.0.weight"] += 1
+    stored.get("average", {}).clear()
+    torch.save(stored, path)
+    list(study.train_and_test(cfg, study.Run("residual", 3, 1, ()), tmp_path, 4))
+    assert torch.equal(weight("residual_T3_seed1"), first + 1)
+    # Initial weights are the seed's, whatever was trained before.
+    other = tmp_path / "other"
+    list(study.train_and_test(cfg, study.Run("residual", 2, 2, ()), other, 4))
+    assert torch.equal(weight("other/residual_T2_seed2"), second)
+
+
+def test_trainings_of_unknown_settings_are_not_adopted(
+    tool: ModuleType, tiny_cfg: Config, encoder: str, tmp_path: Path
+) -> None:
+    cfg = tiny_cfg("UniPoseLSTM", "MODEL.WEIGHTS", encoder)
+    (tmp_path / "study" / "residual_T1_seed1").mkdir(parents=True)
+    with pytest.raises(ValueError, match="without study.json, such as residual_T1_seed1"):
+        tool.study.require_same_study(cfg, tmp_path / "study", {"--steps": 1})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
@@ -36,7 +37,12 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training: ``form`` of `FORMS`, ``frames`` of a clip, seed; ``resets`` of its tests."""
+    """One training.
+
+    Attributes:
+        form: of `FORMS`. frames: of a clip. resets: of its tests.
+        kind: "" or `START`, what is appended to the folder's name.
+    """
 
     form: str
     frames: int
@@ -143,6 +149,7 @@ def train_and_test(
 
 def _train(cfg: CfgNode) -> PoseTrainer:
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(cfg.SEED)  # initial weights follow from the seed, not from trainings before
     trainer = PoseTrainer(_without_test(cfg))
     trainer.resume_or_load(resume=True)
     trainer.train()
@@ -183,6 +190,12 @@ def require_same_study(cfg: CfgNode, output: Path, settings: dict[str, int]) -> 
         "configuration": shared.dump(),
     }
     path = output / "study.json"
+    unmarked = [p.name for p in output.glob("*_seed*")] if not path.is_file() else []
+    if unmarked:
+        raise ValueError(
+            f"{output} holds trainings without study.json, such as {unmarked[0]}: name a new "
+            "folder as --output"
+        )
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         changed = [name for name in facts if found.get(name) != facts[name]]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video_pose.modeling.compiled import Compiled
+
 # Many small maps at once keep a processor busy; large ones fill it one frame at a time, and more of
 # them only push each other out of its caches. Packed weights, too, are laid out for single frames.
 CACHE_BYTES = 8 * 1024 * 1024
@@ -28,7 +30,9 @@ def frames_that_fit(encoder: nn.Module, image: Tensor, cache_bytes: int) -> int:
 
     hooks = [module.register_forward_hook(note) for module in encoder.modules()]
     # What is compiled calls no hooks.
-    encode = getattr(encoder.encode, "function", encoder.encode)
+    encode: Any = encoder.encode
+    if isinstance(encode, Compiled):
+        encode = encode.function
     try:
         encode(image)
     finally:

@@ -106,7 +106,9 @@ def test_frames_at_once_are_the_same_compiled(
     toy_net: type[VideoPoseNet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = toy_net().encode
-    monkeypatch.setattr(torch, "compile", lambda function, mode: whole)  # no hook of its is called
+    monkeypatch.setattr(
+        torch, "compile", lambda function, mode: whole
+    )  # calls no hooks of the copy
     fast = fast_path(toy_net(encode_batch=5), compile="kernels")
     fast.cache_bytes = 3 * 1024
     fast.encode_all(torch.rand(7, 3, 64, 64))
