@@ -27,7 +27,11 @@ from detectron2.data import MetadataCatalog  # noqa: E402
 from plot_file import load_pyplot, save_plot  # noqa: E402
 
 from video_pose.evaluation import pck  # noqa: E402
-from video_pose.evaluation.predictions_file import read_predictions, scoring_facts  # noqa: E402
+from video_pose.evaluation.predictions_file import (  # noqa: E402
+    read_predictions,
+    require_registered,
+    scoring_facts,
+)
 
 _COLUMNS = 4
 _LABEL_COLOR = "0.65"
@@ -51,6 +55,7 @@ def frame_errors(stored: dict[str, np.ndarray], protocol: str) -> np.ndarray:
 
     A frame without a prediction is infinitely far off; NaN where nothing counts.
     """
+    require_registered(str(stored["dataset_name"]))  # for its links as well
     facts = scoring_facts(stored)
     names = [str(name) for name in stored["joint_names"]]
     truth = stored["ground_truth"]

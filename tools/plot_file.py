@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-COLOURS = 32
+# Fewer let two lines of a plot take one colour.
+COLOURS = 128
 
 
 def load_pyplot() -> Any:

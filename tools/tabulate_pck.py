@@ -34,6 +34,7 @@ from video_pose.evaluation.ground_truth import index_tracks  # noqa: E402
 from video_pose.evaluation.predictions_file import (  # noqa: E402
     prediction_arrays,
     read_predictions,
+    require_registered,
     scoring_facts,
 )
 from video_pose.evaluation.report import interval_text, number  # noqa: E402
@@ -78,7 +79,7 @@ def labels(dataset: str) -> Stored:
     Raises:
         KeyError: the dataset is not registered.
     """
-    scoring_facts({"dataset_name": np.array(dataset)})  # is it registered?
+    require_registered(dataset)
     names = MetadataCatalog.get(dataset).keypoint_names
     truth = index_tracks(dataset, DatasetCatalog.get(dataset))
     return prediction_arrays(dataset, names, truth, {})

@@ -61,3 +61,23 @@ def test_files(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) 
         tool.main([str(tmp_path), "--out", str(tmp_path / "f.png"), "--protocol", "bbox"])
     with pytest.raises(SystemExit, match="torso_diagonal"):
         tool.main([str(tmp_path), "--out", str(tmp_path / "f.png"), "--protocol", "nose"])
+
+
+def test_a_dataset_without_known_links_ends_in_a_line(tool: ModuleType, tmp_path: Path) -> None:
+    stored = {
+        "predictions": np.zeros((1, 2, 3), np.float32),
+        "ground_truth": np.ones((1, 2, 3), np.float32),
+        "boxes": np.array([[0, 0, 9, 9]], np.float32),
+        "video_ids": np.array(["v"]),
+        "track_ids": np.array(["0"]),
+        "frame_indices": np.array([0]),
+        "joint_names": np.array(["neck", "head"]),
+        "dataset_name": np.array("someone's own"),
+        "pck_protocols": np.array(["bbox"]),
+        "pck_min_visibility": np.array(1),
+        "head_segment": np.array([], str),
+    }
+    path = tmp_path / "predictions.npz"
+    np.savez(path, **stored)
+    with pytest.raises(SystemExit, match="someone's own.* is not registered"):
+        tool.main([str(path), "--out", str(tmp_path / "out.png"), "--protocol", "bbox"])

@@ -14,6 +14,7 @@ from video_pose.evaluation.predictions_file import read_predictions, scoring_fac
 from video_pose.evaluation.report import interval_text, number
 
 FRAME_BY_FRAME = "frame by frame"
+_MARKERS = "os^vD<>P"
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,10 @@ def plot(rows: list[Row], figures: list[Figures], protocol: str, path: Path) -> 
         points.setdefault(row.frames, []).append(each.overall.value)
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), dpi=110)
     axes.axhline(figures[0].overall.value, color="0.4", linestyle="--", label=FRAME_BY_FRAME)
-    for label, points in lines.items():
+    for line, (label, points) in enumerate(lines.items()):
         lengths = sorted(points)
-        axes.plot(lengths, [np.mean(points[t]) for t in lengths], marker="o", label=label)
+        means = [np.mean(points[t]) for t in lengths]
+        axes.plot(lengths, means, marker=_MARKERS[line % 8], color=f"C{line % 8}", label=label)
     axes.set_xlabel("frames of a training clip, T")
     axes.set_ylabel(f"PCK by {protocol}, %")
     axes.xaxis.get_major_locator().set_params(integer=True)

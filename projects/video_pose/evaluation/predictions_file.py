@@ -116,13 +116,18 @@ def scoring_facts(stored: Mapping[str, np.ndarray]) -> dict[str, Any]:
             "head_segment": tuple(segment) if segment else None,
         }
     dataset_name = str(stored["dataset_name"])
-    if dataset_name not in DatasetCatalog.list():
-        raise KeyError(
-            f"dataset {dataset_name!r} is not registered, so that its protocols are unknown; name "
-            "the file that registers it in VIDEO_POSE_DATASETS"
-        )
+    require_registered(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
     return {name: metadata.get(name) for name in _FACTS}
+
+
+def require_registered(dataset_name: str) -> None:
+    """Raises KeyError, with what to do, for a dataset that is not registered."""
+    if dataset_name not in DatasetCatalog.list():
+        raise KeyError(
+            f"dataset {dataset_name!r} is not registered; name the file that registers it in "
+            "VIDEO_POSE_DATASETS"
+        )
 
 
 _FACTS = {"pck_protocols": np.str_, "pck_min_visibility": np.int64, "head_segment": np.str_}
