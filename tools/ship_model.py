@@ -23,7 +23,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
-from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.checkpointer import PoseCheckpointer, misfits
 from video_pose.inference import shipped
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
 
@@ -92,9 +92,8 @@ class _Recording(PoseCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         found = super()._load_model(checkpoint)
-        wrong = [*found.missing_keys, *(key for key, *_ in found.incorrect_shapes)]
         self.misfit = tuple(
-            key for key in dict.fromkeys(wrong) if not key.endswith("num_batches_tracked")
+            key for key in misfits(found) if not key.endswith("num_batches_tracked")
         )
         return found
 

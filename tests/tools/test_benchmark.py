@@ -218,6 +218,8 @@ def test_training_steps_and_loaders(datasets: Path) -> None:
     assert set(measured.peak_flops) == {"float32", "bfloat16"}
     # More than twice the forward pass: gradients of weights and of features.
     assert measured.timings[0].flops == measured.timings[1].flops > 0
+    frozen = replace(QUICK, rows=rows[:1], options=[*SMALL, "MODEL.POSE.ENCODER", "freeze"])
+    assert training.measure_rows(frozen).timings[0].flops == measured.timings[0].flops
     rows = ["loader/png/decode", "loader/png/0-workers"]
     job = replace(QUICK, rows=rows, dataset_name="synthetic_jhmdb_train")
     measured = loading.measure_rows(job)

@@ -116,7 +116,7 @@ class PoseCheckpointer(DetectionCheckpointer):
         absent = [name for name in self.model.joint_names if joints and name not in joints]
         if absent:
             raise ValueError(f"the checkpoint has joints {joints}; it lacks the model's {absent}")
-        misfit = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
+        misfit = misfits(incompatible)
         if misfit:
             raise ValueError(
                 f"the checkpoint does not fit the configured model in {len(misfit)} tensors, "
@@ -130,6 +130,12 @@ class PoseCheckpointer(DetectionCheckpointer):
                 f"the checkpoint's background map is {stored!r}, the model's "
                 f"(MODEL.POSE.HEATMAP.BACKGROUND) {codec.background!r}: every channel would shift"
             )
+
+
+def misfits(incompatible: Any) -> list[str]:
+    """Tensors of the model that a checkpoint lacks or has in another shape, of fvcore's result."""
+    wrong = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
+    return list(dict.fromkeys(wrong))
 
 
 def load_for_evaluation(model: nn.Module, cfg: CfgNode, *, resume: bool) -> None:
