@@ -28,6 +28,11 @@ from video_pose.modeling.video_pose_net import VideoPoseNet
 Clips = dict[tuple[str, str], dict[str, Any]]  # by (video_id, track_id)
 
 
+def hash_of_weights(cfg: CfgNode) -> str:
+    """SHA-256 of the file MODEL.WEIGHTS, in hexadecimal digits."""
+    return hashlib.sha256(Path(cfg.MODEL.WEIGHTS).read_bytes()).hexdigest()
+
+
 class MapCache:
     """Files of one encoder in a folder; what is there already is read, the rest is computed.
 
@@ -40,7 +45,7 @@ class MapCache:
         self._cfg = cfg
         self._folder = folder
         self._model: VideoPoseNet | None = None
-        self._weights = hashlib.sha256(Path(cfg.MODEL.WEIGHTS).read_bytes()).hexdigest()
+        self._weights = hash_of_weights(cfg)
 
     def train(self, dataset: str, view: int) -> Clips:
         """Training tracks, under one augmentation each: the ``view``-th draw; view 0 has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +115,10 @@ def plot(rows: list[Row], figures: list[Figures], protocol: str, path: Path) -> 
         points.setdefault(row.frames, []).append(each.overall.value)
     figure, axes = pyplot.subplots(figsize=(6.4, 4.0), dpi=110)
     axes.axhline(figures[0].overall.value, color="0.4", linestyle="--", label=FRAME_BY_FRAME)
-    for line, (label, points) in enumerate(lines.items()):
+    for marker, (label, points) in zip(cycle(_MARKERS), lines.items()):
         lengths = sorted(points)
         means = [np.mean(points[t]) for t in lengths]
-        axes.plot(lengths, means, marker=_MARKERS[line % 8], color=f"C{line % 8}", label=label)
+        axes.plot(lengths, means, marker=marker, label=label)
     axes.set_xlabel("frames of a training clip, T")
     axes.set_ylabel(f"PCK by {protocol}, %")
     axes.xaxis.get_major_locator().set_params(integer=True)

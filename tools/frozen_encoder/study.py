@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from video_pose.engine.trainer import PoseTrainer
 from video_pose.engine.views import VIEWS
 
 from . import models  # noqa: F401  (registers the models)
-from .cache import Clips
+from .cache import Clips, hash_of_weights
 from .mapper import MapMapper
 
 VIEW = "maps"
@@ -99,14 +98,16 @@ def register_view(train: list[Clips], test: Clips, cfg: CfgNode) -> None:
     )
 
 
-def run_config(cfg: CfgNode, run: Run, output: Path, frames_per_step: int) -> CfgNode:
-    """The configuration of a training on cached maps.
+def run_config(
+    cfg: CfgNode, run: Run, output: Path, frames_per_step: int, weights: str = ""
+) -> CfgNode:
+    """The configuration of a training on cached maps, from ``weights`` ("": random ones).
 
     Every length sees as many frames in a step (rounded to whole clips), in as many steps.
     """
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "UniPoseLSTMOnMaps", ""
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.WEIGHTS = "UniPoseLSTMOnMaps", weights
     lstm = cfg.MODEL.UNIPOSE.LSTM
     lstm.FORM, lstm.RESIDUAL = FORMS[run.form]
     # The decoder's maps are given: a loss on them would teach nothing.
@@ -131,10 +132,7 @@ def train_and_test(
     final = Path(start.OUTPUT_DIR) / "model_final.pth"
     if not final.is_file():
         _train(start)
-    cfg = run_config(cfg, run, output, frames_per_step)
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = str(final)
-    cfg.freeze()
+    cfg = run_config(cfg, run, output, frames_per_step, str(final))
     trainer = _train(cfg)
     for reset in run.resets:
         folder = Path(cfg.OUTPUT_DIR) / f"reset{reset}"
@@ -185,17 +183,11 @@ def require_same_study(cfg: CfgNode, output: Path, settings: dict[str, int]) -> 
     shared.MODEL.WEIGHTS = shared.OUTPUT_DIR = ""
     facts: dict[str, Any] = {
         **settings,
-        "encoder": hashlib.sha256(Path(cfg.MODEL.WEIGHTS).read_bytes()).hexdigest(),
+        "encoder": hash_of_weights(cfg),
         "data folder": os.environ.get("DETECTRON2_DATASETS", ""),
         "configuration": shared.dump(),
     }
     path = output / "study.json"
-    unmarked = [p.name for p in output.glob("*_seed*")] if not path.is_file() else []
-    if unmarked:
-        raise ValueError(
-            f"{output} holds trainings without study.json, such as {unmarked[0]}: name a new "
-            "folder as --output"
-        )
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         changed = [name for name in facts if found.get(name) != facts[name]]
@@ -204,6 +196,11 @@ def require_same_study(cfg: CfgNode, output: Path, settings: dict[str, int]) -> 
                 f"{output} holds a study with another {' and another '.join(changed)}: name a new "
                 "folder as --output"
             )
+    elif unmarked := [training.name for training in output.glob("*_seed*")]:
+        raise ValueError(
+            f"{output} holds trainings without study.json, such as {unmarked[0]}: name a new "
+            "folder as --output"
+        )
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
