@@ -177,14 +177,15 @@ def _add_test_keys(cfg: CN) -> None:
     # Frames of a track that go through the network at once; the result does not depend on it.
     test.CHUNK_LENGTH = 16
     # Most frames that go through the encoder in one batch; the result does not depend on it. On a
-    # CPU the fast form takes fewer where their largest maps would not fit into 8 MB.
+    # CPU the fast form takes fewer where their largest maps would not fit into 48 MB.
     test.ENCODE_BATCH = 16
     # Whether recurrent models are evaluated and run in their fast form (modeling/fast_path.py), a
     # copy with folded norms and merged convolutions whose heatmaps differ by rounding alone. False:
     # the modules as they are trained.
     test.FAST = True
-    # Convolutions with kernels from 5x5 in the fast form: "auto" computes them in the frequency
-    # domain where that takes less (on CPUs; its weights take up to 100 MB a layer), "direct" never.
+    # Convolutions with kernels from 3x3 in the fast form: "auto" computes those of 3x3 by Winograd's
+    # products (float32 only) and larger ones in the frequency domain, where that takes less (on
+    # CPUs; their weights take up to 110 MB a layer); "direct" does neither.
     test.LARGE_CONVOLUTIONS = "auto"
     # torch.compile of the fast form: "off", "kernels" (needs a C++ compiler on a CPU) or "graphs"
     # (CUDA graphs, on a GPU). What does not work here is left out, with one line of log.

@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from video_pose.modeling import packed_conv
+from video_pose.modeling.packed_conv import can_pack
+
 # One pass of a variant; returns its seconds.
 Pass = Callable[[], float]
 
@@ -67,19 +70,22 @@ def alternate(passes: Mapping[str, Pass], seconds: float, rounds: int) -> dict[s
 class Yardstick:
     """A matrix product in one precision; its speed is the peak that shares are given of.
 
-    It is the fastest of several sizes, by ``torch.mm`` and as a 1x1 convolution: on a CPU the two
-    come from different libraries, of which one may not know the processor. Its passes belong among
-    those of the variants, to catch the moments in which they are fast.
+    It is the fastest of several sizes, by ``torch.mm``, as a 1x1 convolution, and by oneDNN where
+    the fast form has its products from there: on a CPU they come from different libraries, of which
+    one may not know the processor. Its passes belong among those of the variants, to catch the
+    moments in which they are fast.
     """
 
     def __init__(self, precision: str, device: torch.device, seed: int = 0) -> None:
         self._device = device
         generator = torch.Generator().manual_seed(seed)
+        ways = [torch.mm, _multiply_as_convolution]
+        ways += [packed_conv.multiply] if can_pack(device, _DTYPES[precision]) else []
         best = 0.0
         for side in _SIDES[device.type]:
             shape = (2, side, side)
             pair = torch.randn(shape, generator=generator).to(device, _DTYPES[precision])
-            for multiply in (torch.mm, _multiply_as_convolution):
+            for multiply in ways:
                 product = timed(partial(multiply, pair[0], pair[1]), device)
                 product()
                 speed = 2 * side**3 / min(product() for _ in range(3))

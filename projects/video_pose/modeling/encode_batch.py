@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from video_pose.modeling.compiled import Compiled
 
-# Many small maps at once keep a processor busy; large ones fill it one frame at a time, and more of
-# them only push each other out of its caches. Packed weights, too, are laid out for single frames.
-CACHE_BYTES = 8 * 1024 * 1024
+# Some maps at once keep a processor busy, and weights are read once for them; more only take
+# memory, and the largest ones push each other out of its caches.
+CACHE_BYTES = 48 * 1024 * 1024
 
 
 @torch.no_grad()

@@ -17,11 +17,15 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from video_pose.modeling.matrix_products import TileProducts, multiply
+from video_pose.modeling.tiling import Tiling
 
 # Tiles that are computed at once; more only take memory.
 _TILES_AT_ONCE = 64
+# Of the spectra that are multiplied at once: more leave the caches, less are many small products.
+_BYTES_AT_ONCE = 4 * 1024 * 1024
 
 
 class FrequencyConv2d(nn.Module):
@@ -29,8 +33,10 @@ class FrequencyConv2d(nn.Module):
 
     Args:
         weight: (O, C, k, k). bias: (O,). tile: n >= k.
-        dtype: of the transform and the products; the way back is float32. bfloat16 has an error
-            of 0.005 of the maps' norm, a direct convolution in bfloat16 one of 0.003.
+        dtype: to compute in. bfloat16 has an error of 0.006 of the maps' norm, a direct convolution
+            in bfloat16 one of 0.003.
+        packed: by oneDNN. map_size: (H, W) of the maps whose spectra to divide for the caches;
+            others are computed as well.
     """
 
     def __init__(
@@ -39,6 +45,9 @@ class FrequencyConv2d(nn.Module):
         bias: Tensor | None,
         tile: int,
         dtype: torch.dtype = torch.float32,
+        *,
+        packed: bool = False,
+        map_size: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         kernel = weight.shape[-1]
@@ -46,53 +55,39 @@ class FrequencyConv2d(nn.Module):
             weight.shape,
             tile,
         )
-        self.kernel, self.tile, self.valid = kernel, tile, tile - kernel + 1
-        self.out_channels, self.frequencies = weight.shape[0], tile // 2 + 1
-        for name, matrix in _transforms(tile, self.valid).items():
-            way_back = name.startswith("inverse")
-            matrix = matrix.to(weight.device, torch.float32 if way_back else dtype)
-            self.register_buffer(name, matrix)
-        self.register_buffer("multipliers", _multipliers(weight, tile).to(dtype))
-        self.register_buffer("bias", bias)
+        self.tiling = Tiling(tile, kernel)
+        self.out_channels, self.dtype, self.packed = weight.shape[0], dtype, packed
+        self.frequencies = tile // 2 + 1
+        transforms = {
+            name: matrix.to(weight.device, dtype)
+            for name, matrix in _transforms(tile, self.tiling.valid).items()
+        }
+        self.register_buffer("forward_y", transforms["forward_y"])
+        self.register_buffer("inverse_y", transforms["inverse_y"])
+        spectra = 3 * tile * min(self.tiling.tiles(*map_size), _TILES_AT_ONCE)
+        row_bytes = spectra * max(weight.shape[:2]) * self.forward_y.element_size()
+        self.rows_at_once = max(1, _BYTES_AT_ONCE // max(1, row_bytes))
+        self.products = nn.ModuleList(
+            TileProducts(transforms["forward_x"], rows, transforms["inverse_x"], packed)
+            for rows in _multipliers(weight, tile).to(dtype).split(self.rows_at_once)
+        )
+        self.register_buffer("bias", None if bias is None else bias.to(dtype))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """maps (N, C, H, W) -> (N, O, H, W) float32, channels last."""
-        maps = maps.to(self.multipliers.dtype)
-        height, width = maps.shape[-2:]
-        down, across = (math.ceil(side / self.valid) for side in (height, width))
-        per_call = max(1, _TILES_AT_ONCE // (down * across))
-        parts = [self._convolve(part, down, across) for part in maps.split(per_call)]
-        out = torch.cat(parts) if len(parts) > 1 else parts[0]
-        out = out[:, :height, :width]
+        """maps (N, C, H, W) -> (N, O, H, W) of this module's type, channels last."""
+        maps = maps.to(self.dtype)
+        out = self.tiling.convolve(maps, self._compute, self.out_channels, _TILES_AT_ONCE)
         return (out if self.bias is None else out + self.bias).permute(0, 3, 1, 2)
 
-    def _convolve(self, maps: Tensor, down: int, across: int) -> Tensor:
-        """maps (N, C, H, W) -> (N, down v, across v, O), without bias."""
-        images, n, v, h = len(maps), self.tile, self.valid, self.frequencies
-        tiles = self._cut(maps, down, across)  # (y, x T C)
-        count = images * down * across
-        channels = tiles.shape[1] // (n * count)
-        by_y = (self.forward_y @ tiles).view(h, 2 * n, count * channels)  # (ky, re/im x, T C)
-        spectra = torch.matmul(self.forward_x, by_y)  # (ky, kx 3, T C)
-        products = torch.bmm(spectra.view(h * n * 3, count, channels), self.multipliers)
-        by_x = torch.matmul(
-            self.inverse_x, products.view(h, n * 3, -1).float()
-        )  # (ky, re/im x, T O)
-        out = self.inverse_y @ by_x.view(h * 2, -1)  # (y, x T O)
-        out = out.view(v, v, images, down, across, self.out_channels)
-        return out.permute(2, 3, 0, 4, 1, 5).reshape(images, down * v, across * v, -1)
-
-    def _cut(self, maps: Tensor, down: int, across: int) -> Tensor:
-        """Overlapping tiles of the padded maps: (n, n N down across C), rows first."""
-        n, v, before = self.tile, self.valid, self.kernel // 2
-        images, channels, height, width = maps.shape
-        after = (across * v - width + n - v - before, down * v - height + n - v - before)
-        padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, before, after[0], before, after[1]))
-        image, y, x, c = padded.stride()
-        tiles = padded.as_strided(
-            (n, n, images, down, across, channels), (y, x, image, v * y, v * x, c)
-        )
-        return tiles.reshape(n, -1)
+    def _compute(self, tiles: Tensor) -> Tensor:
+        """tiles (y, x, T, C) -> (y, x, T, O)."""
+        n, v, h = self.tiling.tile, self.tiling.valid, self.frequencies
+        count = tiles.shape[2]
+        by_y = multiply(self.forward_y, tiles.view(n, -1), self.packed)
+        rows = by_y.view(h, 2 * n, count, -1).split(self.rows_at_once)  # (ky, re/im x, T, C)
+        by_x = [part(chosen) for part, chosen in zip(self.products, rows, strict=True)]
+        out = multiply(self.inverse_y, torch.cat(by_x).reshape(2 * h, -1), self.packed)
+        return out.view(v, v, count, -1)
 
 
 def _transforms(n: int, valid: int) -> dict[str, Tensor]:
@@ -126,9 +121,9 @@ def _transforms(n: int, valid: int) -> dict[str, Tensor]:
 
 
 def _multipliers(weight: Tensor, n: int) -> Tensor:
-    """d - c, c + d and c of every frequency's weights V: (h n 3, C, O)."""
+    """d - c, c + d and c of every frequency's weights V: (ky, kx 3, C, O)."""
     # What networks call a convolution is a correlation, hence the conjugate.
     spectrum = torch.fft.rfftn(weight.float(), s=(n, n), dim=(-1, -2)).conj()
     c, d = spectrum.real, spectrum.imag  # (O, C, ky, kx)
     factors = torch.stack([d - c, c + d, c]).permute(3, 4, 0, 2, 1)
-    return factors.reshape(-1, weight.shape[1], weight.shape[0]).contiguous()
+    return factors.reshape(n // 2 + 1, 3 * n, weight.shape[1], weight.shape[0])

@@ -1,91 +1,28 @@
-"""Large convolutions of a model at inference: direct, or in the frequency domain.
-
-The one place where that is chosen. The rule counts what both ways cost, in direct float32
-multiplications; its three prices were measured with PyTorch's CPU operators.
-"""
+"""Convolutions of a model at inference that compute themselves in the cheapest way."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
+from video_pose.modeling.conv_choice import Choice, choose
 from video_pose.modeling.frequency_conv import FrequencyConv2d
-from video_pose.modeling.precision import has_matrix_units
+from video_pose.modeling.packed_conv import can_pack, has_relu
+from video_pose.modeling.winograd_conv import WinogradConv2d
 
-WAYS = ("auto", "direct")
-# A multiplication of the frequency domain (smaller matrix products, and copies between them), and a
-# byte of its weights, which are too many for a cache.
-_FREQUENCY_PRICE = 3.0
-_BYTE_PRICE = 8.0
-# bfloat16 multiplications on a CPU that has instructions, and one that has matrix units for them.
-_BFLOAT16_PRICE, _MATRIX_UNIT_PRICE = 0.5, 1 / 8
-# Of the frequency domain's cost, where transform and products are bfloat16.
-_BFLOAT16_SHARE = 0.6
-# Smaller kernels, and fewer channels, never gain.
-_MIN_KERNEL, _MIN_CHANNELS = 5, 16
-_MAX_TILE = 64
-
-
-class Choice(NamedTuple):
-    """How a convolution is computed on maps of one size."""
-
-    tile: int  # of the frequency domain, px; 0: direct
-    direct_cost: float  # in direct float32 multiplications, for one image
-    frequency_cost: float
-
-
-def choose(
-    weight: Tensor, map_size: tuple[int, int], dtype: torch.dtype | None, way: str = "auto"
-) -> Choice:
-    """The cheaper way to convolve one image.
-
-    Args:
-        weight: (O, C, k, k), on the device that computes. map_size: (H, W).
-        dtype: of inference; None is float32.
-        way: "auto", or "direct" for no other.
-
-    Raises:
-        ValueError: unknown ``way``.
-    """
-    if way not in WAYS:
-        raise ValueError(f"large convolutions {way!r}: choose from {WAYS}")
-    direct = weight.numel() * math.prod(map_size) * _direct_price(dtype)
-    largest = min(max(map_size), _MAX_TILE - weight.shape[-1] + 1)
-    costs = {
-        valid + weight.shape[-1] - 1: _frequency_cost(weight, map_size, valid)
-        for valid in range(1, largest + 1)
-    }
-    tile = min(costs, key=lambda n: costs[n], default=0)
-    cost = costs.get(tile, math.inf) * (_BFLOAT16_SHARE if dtype == torch.bfloat16 else 1.0)
-    if way == "direct" or weight.device.type != "cpu" or cost >= direct:
-        tile = 0
-    return Choice(tile, direct, cost)
-
-
-def _direct_price(dtype: torch.dtype | None) -> float:
-    if dtype is None:
-        return 1.0
-    return _MATRIX_UNIT_PRICE if has_matrix_units() else _BFLOAT16_PRICE
-
-
-def _frequency_cost(weight: Tensor, map_size: tuple[int, int], valid: int) -> float:
-    """Of tiles that make ``valid`` px a side; see `FrequencyConv2d` for the products."""
-    out, channels, kernel = weight.shape[:3]
-    n, tiles = valid + kernel - 1, math.prod(math.ceil(side / valid) for side in map_size)
-    h = n // 2 + 1
-    forward = channels * (2 * h * n * n + h * 3 * n * 2 * n)
-    inverse = out * (h * 2 * valid * 3 * n + valid * 2 * h * valid)
-    products = 3 * h * n * channels * out
-    return _FREQUENCY_PRICE * tiles * (forward + inverse + products) + _BYTE_PRICE * 4 * products
+# Others are not worth tiles: kernels of 1x1 px have none, few channels are many copies for few
+# products.
+_MIN_KERNEL, _MIN_CHANNELS = 3, 16
 
 
 class LargeConv2d(nn.Module):
     """A convolution that computes itself as `choose` says for the size of its maps.
 
-    What the frequency domain needs is made from the weights once per size, at the first call.
+    What tiles need is made from the weights once per size, at the first call.
     """
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype | None, way: str) -> None:
@@ -95,10 +32,16 @@ class LargeConv2d(nn.Module):
         """
         super().__init__()
         self.direct: nn.Module = conv
-        self.weight, self.bias = conv.weight, conv.bias
+        # Not a module of this one: `direct` may be replaced.
+        self._conv = (conv,)
         self.dtype, self.way = dtype, way
-        self.choices: dict[tuple[int, int], Choice] = {}
-        self._by_tile: dict[int, FrequencyConv2d] = {}
+        # Half precision of another kind is computed in float32 by tiles.
+        self.tile_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+        self.packed = can_pack(conv.weight.device, self.tile_dtype)
+        self.relu = has_relu(conv)
+        # By images, height and width.
+        self.choices: dict[tuple[int, int, int], Choice] = {}
+        self._by_choice: dict[tuple[str, int], nn.Module] = {}
 
     def forward(self, maps: Tensor) -> Tensor:
         """maps (N, C, H, W) -> (N, O, H, W)."""
@@ -106,45 +49,70 @@ class LargeConv2d(nn.Module):
         exported = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
         if exported or torch.jit.is_tracing():
             return self.direct(maps)
-        size = (maps.shape[-2], maps.shape[-1])
-        if size not in self.choices:
-            self.choices[size] = choose(self.weight, size, self.dtype, self.way)
-        tile = self.choices[size].tile
-        if not tile:
-            return self.direct(maps)
-        return self._in_frequency_domain(maps, tile)
+        key = (len(maps), maps.shape[-2], maps.shape[-1])
+        if key not in self.choices:
+            self.choices[key] = choose(
+                self._conv[0],
+                key[1:],
+                self.dtype,
+                self.way,
+                packed=self.packed,
+                images=len(maps),
+            )
+        choice = self.choices[key]
+        return self._by_tiles(maps, choice) if choice.tile else self.direct(maps)
 
     @torch.compiler.disable
-    def _in_frequency_domain(self, maps: Tensor, tile: int) -> Tensor:
+    def _by_tiles(self, maps: Tensor, choice: Choice) -> Tensor:
         with torch.autocast(maps.device.type, enabled=False):
-            if tile not in self._by_tile:
-                dtype = torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
-                self._by_tile[tile] = FrequencyConv2d(self.weight, self.bias, tile, dtype)
-            return self._by_tile[tile](maps)
+            key = choice[:2]
+            if key not in self._by_choice:
+                self._by_choice[key] = self._make(*key, (maps.shape[-2], maps.shape[-1]))
+            out = self._by_choice[key](maps)
+            return F.relu_(out) if self.relu else out
+
+    def _make(self, way: str, tile: int, size: tuple[int, int]) -> nn.Module:
+        conv = self._conv[0]
+        if way == "Winograd":
+            return WinogradConv2d(conv.weight, conv.bias, conv.dilation[0], self.packed)
+        return FrequencyConv2d(
+            conv.weight, conv.bias, tile, self.tile_dtype, packed=self.packed, map_size=size
+        )
 
     def describe(self) -> list[str]:
-        """One line for every size of maps so far."""
-        out, channels, kernel = self.weight.shape[:3]
-        name = f"{channels} -> {out}, {kernel}x{kernel}"
+        """One line for every number of images and size of maps so far, where there was a choice."""
+        conv = self._conv[0]
+        kernel, dilation = conv.kernel_size[0], conv.dilation[0]
+        name = f"{conv.in_channels} -> {conv.out_channels}, {kernel}x{kernel}"
+        name += f" dilated by {dilation}" if dilation > 1 else ""
         return [
-            f"{name} at {height}x{width}: "
-            + (f"frequency domain, tiles of {c.tile}" if c.tile else "direct")
-            + f" (costs {c.direct_cost / 1e9:.2f} G direct, {c.frequency_cost / 1e9:.2f} G there)"
-            for (height, width), c in self.choices.items()
+            f"{name} at {images} x {height}x{width}: {c.way}"
+            + (f", tiles of {c.tile}" if c.tile else "")
+            + f" (costs {c.direct_cost / 1e9:.2f} G direct, {c.tile_cost / 1e9:.2f} G by tiles)"
+            for (images, height, width), c in self.choices.items()
+            if c.tile_cost < math.inf
         ]
 
 
 def is_large(module: nn.Module) -> bool:
-    """Whether the frequency domain can compute this module, and may gain."""
+    """Whether tiles can compute this module, and may gain."""
+    if not (type(module) is nn.Conv2d or isinstance(module, Conv2d)):
+        return False
+    if getattr(module, "norm", None) is not None:
+        return False
+    kernel, dilation = module.kernel_size[0], module.dilation[0]
     return (
-        type(module) is nn.Conv2d
-        and module.kernel_size[0] == module.kernel_size[1] >= _MIN_KERNEL
-        and module.in_channels >= _MIN_CHANNELS
-        and module.stride == module.dilation == (1, 1)
+        module.kernel_size == (kernel, kernel)
+        and kernel % 2 == 1
+        and kernel >= _MIN_KERNEL
+        and (kernel == _MIN_KERNEL or dilation == 1)
+        and module.dilation == (dilation, dilation)
+        and min(module.in_channels, module.out_channels) >= _MIN_CHANNELS
+        and module.stride == (1, 1)
         and module.groups == 1
-        and module.padding == tuple(side // 2 for side in module.kernel_size)
-        and module.kernel_size[0] % 2 == 1
+        and module.padding == (dilation * (kernel // 2),) * 2
         and module.padding_mode == "zeros"
+        and (getattr(module, "activation", None) is None or has_relu(module))
     )
 
 

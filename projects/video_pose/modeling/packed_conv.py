@@ -27,7 +27,9 @@ _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_)
 class PackedConv2d(nn.Module):
     """A convolution, and a ReLU where the original had one as its activation.
 
-    The layout is that for the first call's maps; others are computed as well, more slowly.
+    oneDNN's layout of the weights depends on the size of the maps and on whether there are several:
+    both of these are kept where both occur. Maps of other sizes than the first are computed as
+    well, some more slowly.
 
     Args:
         conv: one that `is_packable`. dtype: to compute in.
@@ -36,23 +38,28 @@ class PackedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.activation = "relu" if _has_relu(conv) else "none"
+        self.activation = "relu" if has_relu(conv) else "none"
         self.geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._dense: Tensor | None = conv.weight.detach().to(dtype)
+        self._weight = conv.weight.detach().to(dtype).to_mkldnn()
+        self._packed: dict[bool, Tensor] = {}
         self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
 
     def forward(self, maps: Tensor) -> Tensor:
         """maps (N, C, H, W) -> (N, O, h, w) of this module's type, channels last."""
         maps = maps.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        padding, stride, dilation, groups = self.geometry
-        if self._dense is not None:
-            self._packed = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                self._dense.to_mkldnn(), padding, stride, dilation, groups, list(maps.shape)
+        several = len(maps) > 1
+        if several not in self._packed:
+            self._packed[several] = self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                self._weight, *self.geometry, list(maps.shape)
             )
-            self._dense = None
         return torch.ops.mkldnn._convolution_pointwise(
-            maps, self._packed, self._bias, *self.geometry, self.activation, [], ""
+            maps, self._packed[several], self._bias, *self.geometry, self.activation, [], ""
         )
+
+
+def multiply(left: Tensor, right: Tensor) -> Tensor:
+    """left (m, r) @ right (r, c) -> (m, c), by oneDNN."""
+    return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
@@ -79,9 +86,11 @@ def _computes(dtype: torch.dtype) -> bool:
         maps = torch.linspace(-1, 1, 75).view(1, 3, 5, 5)
         with torch.no_grad():
             difference = PackedConv2d(conv, dtype)(maps).float() - conv(maps)
-        if difference.abs().max() < 0.05:
+            matrix = maps[0, 0]
+            product = multiply(matrix.to(dtype), matrix.to(dtype)).float() - matrix @ matrix
+        if max(difference.abs().max(), product.abs().max()) < 0.05:
             return True
-        reason = "a small convolution comes out wrong"
+        reason = "a small convolution or product comes out wrong"
     except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
     logger.warning("weights are not packed for oneDNN in %s, which is slower: %s", dtype, reason)
@@ -95,11 +104,12 @@ def is_packable(module: nn.Module) -> bool:
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and getattr(module, "norm", None) is None
-        and (getattr(module, "activation", None) is None or _has_relu(module))
+        and (getattr(module, "activation", None) is None or has_relu(module))
     )
 
 
-def _has_relu(conv: nn.Module) -> bool:
+def has_relu(conv: nn.Module) -> bool:
+    """Whether a convolution of Detectron2's has a ReLU as its activation."""
     activation = getattr(conv, "activation", None)
     return activation in _RELUS or isinstance(activation, nn.ReLU)
 

@@ -11,7 +11,7 @@ from detectron2.layers import Conv2d
 from torch import nn
 
 from video_pose.modeling import packed_conv
-from video_pose.modeling.packed_conv import PackedConv2d, can_pack, is_packable, pack
+from video_pose.modeling.packed_conv import PackedConv2d, can_pack, is_packable, multiply, pack
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="PyTorch without oneDNN")
@@ -55,6 +55,25 @@ def test_it_computes_in_its_own_type() -> None:
     found = PackedConv2d(conv, torch.bfloat16)(maps)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), conv(maps), atol=0.03, rtol=0.03)
+
+
+@torch.no_grad()
+def test_weights_for_one_image_and_for_several() -> None:
+    """oneDNN brings weights in the layout of the other number into its own at every call."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 256, 1)
+    packed = PackedConv2d(conv, torch.float32)
+    for images in (3, 1, 2, 1):
+        maps = torch.randn(images, 64, 23, 23)
+        torch.testing.assert_close(packed(maps), conv(maps), atol=1e-5, rtol=1e-5)
+    assert set(packed._packed) == {True, False}
+
+
+def test_products() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(5, 7), torch.randn(7, 30)
+    torch.testing.assert_close(multiply(left, right), left @ right)
+    torch.testing.assert_close(multiply(right.t(), left.t()), (left @ right).t())
 
 
 def test_what_is_packed() -> None:
