@@ -183,7 +183,7 @@ def _add_test_keys(cfg: CN) -> None:
     # copy with folded norms and merged convolutions whose heatmaps differ by rounding alone. False:
     # the modules as they are trained.
     test.FAST = True
-    # Convolutions with kernels from 3x3 in the fast form: "auto" computes those of 3x3 by Winograd's
+    # Convolutions from 3x3 in the fast form: "auto" computes those of 3x3 by Winograd's
     # products (float32 only) and larger ones in the frequency domain, where that takes less (on
     # CPUs; their weights take up to 110 MB a layer); "direct" does neither.
     test.LARGE_CONVOLUTIONS = "auto"

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from .clips import Chunk, cut_run, warmup_runs, whole_run
 from .dataset_mapper import PoseClipMapper, build_pose_mapper
 from .samplers import ResumableTrainingSampler, WholeRunSampler
+from .worker_batch import collate
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def _loader(
         dataset,
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=trivial_batch_collator,
+        collate_fn=collate,
         worker_init_fn=_init_worker,
         pin_memory=on_gpu,
         persistent_workers=persistent and workers > 0,

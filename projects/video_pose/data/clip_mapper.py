@@ -239,12 +239,12 @@ class PoseClipMapper:
         images = self.reader.read(track, frames.tolist())
         crops = torch.empty((len(draws), len(frames), 3, *self.rule.crop_size), dtype=torch.uint8)
         matrices = []
-        for row, draw in zip(crops, draws, strict=True):
+        for row, draw in zip(crops.numpy(), draws, strict=True):
             scales = region_scales(self.rule, regions, draw.scale, draw.angle, train)
             maps = image_to_crop(
                 regions, scales, self.rule.crop_size, draw.angle, draw.flip, draw.shift
             )
-            self._warp(images, maps, draw, row.numpy())
+            self._warp(images, maps, draw, row)
             matrices.append(maps)
         affine = np.stack(matrices)
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2

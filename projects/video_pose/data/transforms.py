@@ -90,15 +90,16 @@ class ColorTransform(Transform):
     ) -> None:
         """The three are factors; 1 changes nothing. ``image_format``: "BGR" or "RGB"."""
         super().__init__()
-        # A fixed grey, not the mean of the frame: the frames of a clip must not flicker.
-        ramp = (np.arange(256) * brightness - 128) * contrast + 128
-        self.table = np.clip(np.round(ramp), 0, 255).astype(np.uint8)
         weights = _LUMINANCE_RGB if image_format == "RGB" else _LUMINANCE_RGB[::-1]
-        self.mix = saturation * np.eye(3) + (1 - saturation) * np.array(weights)
+        mix = saturation * np.eye(3) + (1 - saturation) * np.array(weights)
+        # About a fixed grey, not the mean of the frame: the frames of a clip must not flicker. Rows
+        # of the mix sum to 1, so that greys pass it as they are.
+        grey = np.full((3, 1), 128 * (1 - contrast))
+        self.matrix = np.hstack([brightness * contrast * mix, grey])
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> the same shape, a new array."""
-        return cv2.transform(cv2.LUT(img, self.table), self.mix)
+        return cv2.transform(img, self.matrix)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return coords

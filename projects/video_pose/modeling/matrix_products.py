@@ -70,9 +70,7 @@ def _grouped(weight: Tensor, groups: int) -> nn.Conv2d:
     """A convolution of 1x1 px in groups, weight (groups O, C, 1, 1)."""
     out_channels, channels = weight.shape[:2]
     # "meta": nothing is allocated, nor drawn at random, that is replaced at once.
-    conv = nn.Conv2d(
-        groups * channels, out_channels, 1, groups=groups, bias=False, device="meta"
-    )
+    conv = nn.Conv2d(groups * channels, out_channels, 1, groups=groups, bias=False, device="meta")
     conv.weight = nn.Parameter(weight, requires_grad=False)
     return conv
 

@@ -78,9 +78,7 @@ class Tiling(NamedTuple):
         )
 
 
-def _parts(
-    images: int, down: int, row_tiles: int, at_once: int
-) -> list[tuple[slice, slice]]:
+def _parts(images: int, down: int, row_tiles: int, at_once: int) -> list[tuple[slice, slice]]:
     """Images and rows of tiles whose tiles are at most ``at_once``, of nearly equal numbers."""
     tiles = down * row_tiles
     if tiles <= at_once:
