@@ -26,8 +26,10 @@ _UNPACKED_PRICE = 2.5
 _COPY_PRICE, _WEIGHT_PRICE, _CALLS = 20.0, 6.0, 25e6
 _MIN_FREQUENCY_KERNEL = 5
 _MAX_TILE = 64
-# That share the reading of weights; more are divided into parts.
-_MAX_IMAGES = 4
+# That share the reading of weights in Winograd's products, which the encoder computes for several
+# frames at once. It is one number, so that the way, and with it the rounding, of a frame does not
+# depend on how many others come along.
+_IMAGES = 4
 
 
 class Choice(NamedTuple):
@@ -44,20 +46,17 @@ def choose(
     map_size: tuple[int, int],
     dtype: torch.dtype | None,
     way: str = "auto",
-    *,
     packed: bool = True,
-    images: int = 1,
 ) -> Choice:
     """The cheapest way to convolve.
 
-    Winograd's products are for float32 alone: in half precision they lose too much. Frequencies are
-    those for one image, as different ones for every number of images would take too much memory.
+    Winograd's products are for float32 alone: in half precision they lose too much.
 
     Args:
         conv: one that `large_conv.is_large`, on the device that computes. map_size: (H, W).
         dtype: of inference; None is float32.
         way: "auto", or "direct" for no other.
-        packed: whether products are oneDNN's. images: that are convolved at once.
+        packed: whether products are oneDNN's.
 
     Raises:
         ValueError: unknown ``way``.
@@ -72,8 +71,7 @@ def choose(
         name = "frequency domain"
         tile, cost = _cheapest_frequencies(conv, map_size, dtype, tile_price)
     elif dtype is None:
-        counts = _count_winograd(conv, map_size)
-        cost = _cost(*counts, dtype, tile_price, min(images, _MAX_IMAGES))
+        cost = _cost(*_count_winograd(conv, map_size), dtype, tile_price, _IMAGES)
     if way == "direct" or conv.weight.device.type != "cpu" or cost >= direct:
         name, tile = "direct", 0
     return Choice(name, tile, direct, cost)

@@ -39,8 +39,7 @@ class LargeConv2d(nn.Module):
         self.tile_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
         self.packed = can_pack(conv.weight.device, self.tile_dtype)
         self.relu = has_relu(conv)
-        # By images, height and width.
-        self.choices: dict[tuple[int, int, int], Choice] = {}
+        self.choices: dict[tuple[int, int], Choice] = {}
         self._by_choice: dict[tuple[str, int], nn.Module] = {}
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -49,17 +48,10 @@ class LargeConv2d(nn.Module):
         exported = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
         if exported or torch.jit.is_tracing():
             return self.direct(maps)
-        key = (len(maps), maps.shape[-2], maps.shape[-1])
-        if key not in self.choices:
-            self.choices[key] = choose(
-                self._conv[0],
-                key[1:],
-                self.dtype,
-                self.way,
-                packed=self.packed,
-                images=len(maps),
-            )
-        choice = self.choices[key]
+        size = (maps.shape[-2], maps.shape[-1])
+        if size not in self.choices:
+            self.choices[size] = choose(self._conv[0], size, self.dtype, self.way, self.packed)
+        choice = self.choices[size]
         return self._by_tiles(maps, choice) if choice.tile else self.direct(maps)
 
     @torch.compiler.disable
@@ -80,16 +72,16 @@ class LargeConv2d(nn.Module):
         )
 
     def describe(self) -> list[str]:
-        """One line for every number of images and size of maps so far, where there was a choice."""
+        """One line for every size of maps so far, where there was a choice."""
         conv = self._conv[0]
         kernel, dilation = conv.kernel_size[0], conv.dilation[0]
         name = f"{conv.in_channels} -> {conv.out_channels}, {kernel}x{kernel}"
         name += f" dilated by {dilation}" if dilation > 1 else ""
         return [
-            f"{name} at {images} x {height}x{width}: {c.way}"
+            f"{name} at {height}x{width}: {c.way}"
             + (f", tiles of {c.tile}" if c.tile else "")
             + f" (costs {c.direct_cost / 1e9:.2f} G direct, {c.tile_cost / 1e9:.2f} G by tiles)"
-            for (images, height, width), c in self.choices.items()
+            for (height, width), c in self.choices.items()
             if c.tile_cost < math.inf
         ]
 

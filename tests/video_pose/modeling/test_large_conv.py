@@ -170,14 +170,14 @@ def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_rule_for_winograds_products() -> None:
-    """They gain on large maps of many channels, and where several images share the weights."""
+    """They gain on large maps of many channels."""
     deep = on_cpu(convolution(256, 256, 3))
     assert choose(deep, (46, 46), None)[:2] == ("Winograd", 6)
-    assert choose(deep, (23, 23), None).tile == 0
-    assert choose(deep, (23, 23), None, images=5)[:2] == ("Winograd", 6)
+    assert choose(deep, (23, 23), None)[:2] == ("Winograd", 6)
+    assert choose(deep, (8, 8), None).tile == 0
     assert choose(deep, (46, 46), torch.bfloat16).tile == 0
     assert choose(deep, (46, 46), None, packed=False).tile == 0
-    assert choose(on_cpu(convolution(64, 64, 3)), (92, 92), None, images=5).tile == 0
+    assert choose(on_cpu(convolution(64, 64, 3)), (92, 92), None).tile == 0
     # Dilated by 18 on 23 px, most of nine taps lie outside, and every tile has one row of px.
     assert choose(on_cpu(convolution(256, 256, 3, dilation=18)), (23, 23), None).tile == 0
 
@@ -219,7 +219,7 @@ def test_its_activation_follows() -> None:
     maps = torch.randn(2, 256, 32, 32)
     large = LargeConv2d(conv, None, "auto")
     torch.testing.assert_close(large(maps), conv(maps), atol=1e-4, rtol=0)
-    assert large.choices[2, 32, 32].way == "Winograd"
+    assert large.choices[32, 32].way == "Winograd"
 
 
 @torch.no_grad()
@@ -233,10 +233,10 @@ def test_a_model_with_maps_of_two_sizes() -> None:
         torch.testing.assert_close(model(maps), maps_expected, atol=1e-4, rtol=0)
     first = model[0]
     assert isinstance(first, LargeConv2d) and type(model[2]) is nn.Conv2d
-    assert first.choices[2, 40, 40].tile > 0 and first.choices[1, 2, 2].tile == 0
+    assert first.choices[40, 40].tile > 0 and first.choices[2, 2].tile == 0
     lines = first.describe()
-    assert lines[0].startswith("32 -> 64, 11x11 at 2 x 40x40: frequency domain, tiles of")
-    assert lines[1].startswith("32 -> 64, 11x11 at 1 x 2x2: direct")
+    assert lines[0].startswith("32 -> 64, 11x11 at 40x40: frequency domain, tiles of")
+    assert lines[1].startswith("32 -> 64, 11x11 at 2x2: direct")
 
 
 @torch.no_grad()
@@ -254,7 +254,7 @@ def test_a_recorded_graph_has_the_plain_convolution() -> None:
     conv = LargeConv2d(nn.Conv2d(32, 64, 11, padding=5), None, "auto").eval()
     maps = torch.randn(1, 32, 40, 40)
     conv(maps)
-    assert conv.choices[1, 40, 40].tile > 0
+    assert conv.choices[40, 40].tile > 0
     program = torch.export.export(conv, (maps,), strict=False)
     names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert names == {"aten.conv2d.default"}
