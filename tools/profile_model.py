@@ -51,7 +51,7 @@ def profile_clip(args: argparse.Namespace) -> list[tuple[str, float, float, int]
     cfg = read_config(args.config_file, args.opts)
     model = build_seeded(cfg, 0)
     if not args.plain:
-        model = fast_path(model, precision=args.precision)
+        model = fast_path(model, precision=args.precision, crop_size=tuple(cfg.INPUT.CROP_SIZE))
     clip = random_clip(cfg, args.clip_length, 0)
     for _ in range(2):
         model([clip])

@@ -97,5 +97,6 @@ class MapCache:
         if self._model is None:
             model = build_model(self._cfg).eval()
             load_for_evaluation(model, self._cfg, resume=False)
-            self._model = fast_path(model, precision="auto")
+            size = tuple(self._cfg.INPUT.CROP_SIZE)
+            self._model = fast_path(model, precision="auto", crop_size=size)
         return self._model

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_pose.modeling.compiled import Compiled
+from video_pose.modeling.video_pose_net import VideoPoseNet
 
 # Some maps at once keep a processor busy, and weights are read once for them; more only take
 # memory, and the largest ones push each other out of its caches.
@@ -15,11 +15,13 @@ CACHE_BYTES = 48 * 1024 * 1024
 
 
 @torch.no_grad()
-def frames_that_fit(encoder: nn.Module, image: Tensor, cache_bytes: int) -> int:
+def frames_that_fit(
+    model: VideoPoseNet, crop_size: tuple[int, int], cache_bytes: int = CACHE_BYTES
+) -> int:
     """Frames whose largest map takes no more than ``cache_bytes``, at least 1.
 
     Args:
-        encoder: a model whose ``encode`` runs once. image: (1, 3, H, W), normalised.
+        model: on a CPU; it encodes one image of zeros. crop_size: (H, W).
     """
     largest = 1
 
@@ -28,13 +30,10 @@ def frames_that_fit(encoder: nn.Module, image: Tensor, cache_bytes: int) -> int:
         if isinstance(output, Tensor) and len(output):
             largest = max(largest, output[0].numel() * output.element_size())
 
-    hooks = [module.register_forward_hook(note) for module in encoder.modules()]
-    # What is compiled calls no hooks.
-    encode: Any = encoder.encode
-    if isinstance(encode, Compiled):
-        encode = encode.function
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
-        encode(image)
+        with model.autocast():
+            model.encode(torch.zeros((1, 3, *crop_size)).to(memory_format=model.layout))
     finally:
         for hook in hooks:
             hook.remove()

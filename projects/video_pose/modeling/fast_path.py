@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from video_pose.modeling.compiled import compile_functions
-from video_pose.modeling.encode_batch import CACHE_BYTES
+from video_pose.modeling.encode_batch import frames_that_fit
 from video_pose.modeling.fold_norms import fold_norms
 from video_pose.modeling.large_conv import LargeConv2d, replace_large
 from video_pose.modeling.packed_conv import PackedConv2d, can_pack, pack
@@ -23,6 +23,7 @@ def fast_path(
     precision: str = "",
     large_convolutions: str = "auto",
     compile: str = "off",
+    crop_size: tuple[int, int] | None = None,
 ) -> VideoPoseNet:
     """A copy of ``model`` in evaluation mode, folded and in channels-last layout.
 
@@ -35,6 +36,8 @@ def fast_path(
         model: trained; it is not changed, nor are its mode and the states that it keeps.
         precision: of inference, as TEST.PRECISION; "" is the model's own. It is fixed in the copy.
         large_convolutions, compile: as TEST.LARGE_CONVOLUTIONS and TEST.COMPILE.
+        crop_size: (H, W) of the images to come. On a CPU no more of them are encoded at once than
+            suit its caches; None encodes as many as ``model`` does.
 
     Raises:
         ValueError: an unknown name.
@@ -44,11 +47,11 @@ def fast_path(
     folded.fold()
     folded.precision = check_precision(precision or model.precision)
     dtype = inference_dtype(folded.precision, folded.device)
-    replace_large(folded, dtype, large_convolutions)
     folded.layout = torch.channels_last
     folded.requires_grad_(False).to(memory_format=folded.layout)
-    if folded.device.type == "cpu":
-        folded.cache_bytes = CACHE_BYTES
+    if folded.device.type == "cpu" and crop_size is not None:
+        folded.encode_batch = min(folded.encode_batch, frames_that_fit(folded, crop_size))
+    replace_large(folded, dtype, large_convolutions)
     if can_pack(folded.device, dtype or torch.float32) and compile == "off":
         pack(folded, dtype or torch.float32)
     compile_functions(folded, compile)
@@ -64,6 +67,7 @@ def build_fast_path(cfg: CfgNode, model: nn.Module) -> nn.Module:
             precision=cfg.TEST.PRECISION,
             large_convolutions=cfg.TEST.LARGE_CONVOLUTIONS,
             compile=cfg.TEST.COMPILE,
+            crop_size=tuple(cfg.INPUT.CROP_SIZE),
         )
     return model
 
@@ -79,8 +83,7 @@ def describe(model: nn.Module) -> list[str]:
     packed = sum(isinstance(module, PackedConv2d) for module in model.modules())
     name = str(dtype or torch.float32).removeprefix("torch.")
     lines = [f"{name}, channels last, {packed} convolutions with weights packed for oneDNN"]
-    if not model.cache_bytes:
-        lines.append(f"at most {model.encode_batch} frames encoded at once")
+    lines.append(f"at most {model.encode_batch} frames encoded at once")
     large = [line for m in model.modules() if isinstance(m, LargeConv2d) for line in m.describe()]
     counts = Counter(large)
     return lines + [f"{count} x {line}" for line, count in counts.items()]

@@ -23,8 +23,8 @@ def multiply(left: Tensor, right: Tensor, packed: bool) -> Tensor:
 class MatrixProducts(nn.Module):
     """(F, T, C) -> (F, T, O), every one with a matrix of its own.
 
-    For oneDNN they are one convolution of 1x1 px in F groups, whose weights are packed for the T of
-    the first call. Other numbers are computed that many at a time: with weights in the layout of
+    For oneDNN they are one convolution of 1x1 px in F groups, whose weights are packed for one or
+    two numbers T. Other numbers are computed that many at a time: with weights in the layout of
     another number oneDNN brings them into its own at every call, which can take a hundred times as
     long as the products.
 
@@ -35,7 +35,7 @@ class MatrixProducts(nn.Module):
     def __init__(self, multipliers: Tensor, packed: bool) -> None:
         super().__init__()
         self.count, channels, self.out_channels = multipliers.shape
-        self.rows = 0
+        self.sizes: list[int] = []  # T that weights are packed for
         self.convolution: PackedConv2d | None = None
         if packed:
             weight = multipliers.transpose(1, 2).reshape(-1, channels, 1, 1)
@@ -48,12 +48,21 @@ class MatrixProducts(nn.Module):
         if self.convolution is None:
             return torch.bmm(factors, self.multipliers)
         count = factors.shape[1]
-        self.rows = self.rows or count
+        size = self._choose_size(count)
         by_row = factors.transpose(0, 1).reshape(count, -1)
-        by_row = F.pad(by_row, (0, 0, 0, -count % self.rows)) if count % self.rows else by_row
-        found = [self._multiply(part) for part in by_row.split(self.rows)]
+        by_row = F.pad(by_row, (0, 0, 0, -count % size)) if count % size else by_row
+        found = [self._multiply(part) for part in by_row.split(size)]
         out = found[0] if len(found) == 1 else torch.cat(found)
         return out[:count].view(count, self.count, self.out_channels).transpose(0, 1).contiguous()
+
+    def _choose_size(self, count: int) -> int:
+        """The size, a new one where two can be far apart, in whole numbers of which the fewest
+        products are computed, by the fewest calls."""
+        if not self.sizes or (
+            len(self.sizes) == 1 and not self.sizes[0] < 2 * count < 4 * self.sizes[0]
+        ):
+            self.sizes.append(count)
+        return min(self.sizes, key=lambda size: (-count % size, -size))
 
     def _multiply(self, by_row: Tensor) -> Tensor:
         """by_row (T, F C) -> (T, F O)."""
@@ -63,7 +72,7 @@ class MatrixProducts(nn.Module):
             (1, width, rows, 1), (rows * width, 1, width, width), by_row.storage_offset()
         )
         assert self.convolution is not None
-        return self.convolution(picture).permute(0, 2, 3, 1).reshape(rows, -1)
+        return self.convolution(picture, layout=rows).permute(0, 2, 3, 1).reshape(rows, -1)
 
 
 def _grouped(weight: Tensor, groups: int) -> nn.Conv2d:

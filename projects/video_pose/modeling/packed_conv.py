@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Hashable
 
 import torch
 import torch.nn.functional as F
@@ -41,19 +42,22 @@ class PackedConv2d(nn.Module):
         self.activation = "relu" if has_relu(conv) else "none"
         self.geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
         self._weight = conv.weight.detach().to(dtype).to_mkldnn()
-        self._packed: dict[bool, Tensor] = {}
+        self._packed: dict[Hashable, Tensor] = {}
         self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """maps (N, C, H, W) -> (N, O, h, w) of this module's type, channels last."""
+    def forward(self, maps: Tensor, layout: Hashable = None) -> Tensor:
+        """maps (N, C, H, W) -> (N, O, h, w) of this module's type, channels last.
+
+        Weights are kept for each ``layout``; None tells one image from several.
+        """
         maps = maps.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        several = len(maps) > 1
-        if several not in self._packed:
-            self._packed[several] = self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+        layout = len(maps) > 1 if layout is None else layout
+        if layout not in self._packed:
+            self._packed[layout] = self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
                 self._weight, *self.geometry, list(maps.shape)
             )
         return torch.ops.mkldnn._convolution_pointwise(
-            maps, self._packed[several], self._bias, *self.geometry, self.activation, [], ""
+            maps, self._packed[layout], self._bias, *self.geometry, self.activation, [], ""
         )
 
 

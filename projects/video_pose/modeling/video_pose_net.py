@@ -12,6 +12,7 @@ H, W crop px, h, w heatmap cells. A model is a heavy part without time and a lig
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 from video_pose.data.datasets.builtin_meta import infer_flip_map
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.center_map import CenterMap
-from video_pose.modeling.encode_batch import frames_that_fit
 from video_pose.modeling.losses import heatmap_loss
 from video_pose.modeling.outside_joints import move_outside_away
 from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
@@ -84,8 +84,6 @@ class VideoPoseNet(nn.Module):
         self.precision = check_precision(precision)
         # Of the images that the network sees; what follows keeps it.
         self.layout = torch.contiguous_format
-        # Where not 0, the first images lower encode_batch to what fits into a cache of this size.
-        self.cache_bytes = 0
         self.flip_channels = flip_channels(codec.channel_labels(joint_names), flip_map)
         shape = (1, -1, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
@@ -254,10 +252,9 @@ class VideoPoseNet(nn.Module):
 
     def encode_all(self, images: Tensor) -> Tensor:
         """``encode`` of normalised images (N, 3, H, W), at most ``encode_batch`` at once."""
-        if self.cache_bytes and len(images):
-            fitting = frames_that_fit(self, images[:1], self.cache_bytes)
-            self.encode_batch, self.cache_bytes = min(self.encode_batch, fitting), 0
-        return torch.cat([self.encode(part) for part in images.split(self.encode_batch)])
+        # Parts of nearly one size: what is laid out for one suits the others.
+        parts = max(1, math.ceil(len(images) / self.encode_batch))
+        return torch.cat([self.encode(part) for part in images.tensor_split(parts)])
 
     def autocast(self) -> torch.autocast:
         """The precision that inference runs in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
 from video_pose.config import add_video_pose_config
+from video_pose.modeling import fast_path as fast_path_module
+from video_pose.modeling.encode_batch import frames_that_fit
 from video_pose.modeling.fast_path import build_fast_path, describe, fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -90,29 +93,31 @@ def test_the_configuration_switches_it(toy_net: type[VideoPoseNet], cfg: CfgNode
     assert build_fast_path(cfg, other) is other
 
 
-def test_frames_at_once_follow_from_the_largest_map(toy_net: type[VideoPoseNet]) -> None:
+def test_frames_at_once_follow_from_the_largest_map(
+    toy_net: type[VideoPoseNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The largest map, 4 x 8 x 8 of float32, takes 1024 bytes."""
     images = torch.rand(7, 3, 64, 64)
     expected = fast_path(toy_net()).encode_all(images)
+    assert frames_that_fit(toy_net().eval(), (64, 64), 3 * 1024) == 3
+    assert frames_that_fit(toy_net().eval(), (128, 64), 3 * 1024) == 1
     for budget, frames in ((3 * 1024, 3), (10**6, 5), (1, 1)):
-        fast = fast_path(toy_net(encode_batch=5))
-        fast.cache_bytes = budget
+        limited = partial(frames_that_fit, cache_bytes=budget)
+        monkeypatch.setattr(fast_path_module, "frames_that_fit", limited)
+        fast = fast_path(toy_net(encode_batch=5), crop_size=(64, 64))
         torch.testing.assert_close(fast.encode_all(images), expected, atol=1e-6, rtol=0)
         assert fast.encode_batch == frames
         assert f"at most {frames} frames encoded at once" in describe(fast)
+    assert fast_path(toy_net(encode_batch=5)).encode_batch == 5
 
 
-def test_frames_at_once_are_the_same_compiled(
-    toy_net: type[VideoPoseNet], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = toy_net().encode
-    monkeypatch.setattr(
-        torch, "compile", lambda function, mode: whole
-    )  # calls no hooks of the copy
-    fast = fast_path(toy_net(encode_batch=5), compile="kernels")
-    fast.cache_bytes = 3 * 1024
-    fast.encode_all(torch.rand(7, 3, 64, 64))
-    assert fast.encode_batch == 3
+def test_frames_are_encoded_in_even_parts(toy_net: type[VideoPoseNet]) -> None:
+    model, sizes = toy_net(encode_batch=5).eval(), []
+    encode = model.encode
+    model.encode = lambda images: (sizes.append(len(images)), encode(images))[1]
+    for count in (16, 5, 6, 1, 0):
+        assert len(model.encode_all(torch.rand(count, 3, 64, 64))) == count
+    assert sizes == [4, 4, 4, 4, 5, 3, 3, 1, 0]
 
 
 def test_description(toy_net: type[VideoPoseNet]) -> None:

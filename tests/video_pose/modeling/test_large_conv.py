@@ -99,7 +99,7 @@ def test_winograds_products_give_the_convolution(
 
 @pytest.mark.parametrize("packed", PRODUCTS)
 def test_parts_of_a_map_and_calls_of_other_sizes(packed: bool) -> None:
-    """Products keep the number of tiles of the first call; more, fewer and odd numbers follow."""
+    """Products are made for two numbers of tiles; more, fewer and odd numbers follow."""
     maps, weight, bias = example(5, 16, 16, 3, (24, 24))
     conv = WinogradConv2d(weight, bias, packed=packed)
     expected = F.conv2d(maps.double(), weight.double(), bias.double(), padding=1)
@@ -107,6 +107,9 @@ def test_parts_of_a_map_and_calls_of_other_sizes(packed: bool) -> None:
     for at_once, images in ((80, 5), (36, 1), (13, 3), (1, 2), (400, 5)):
         conv.at_once = at_once
         assert relative_error(conv(maps[:images]), expected[:images]) < 5e-6
+    if packed:
+        # Rows of 2 maps (80), then of 36; from there on everything in these.
+        assert conv.products.products.sizes == [72, 36]
     frequencies = FrequencyConv2d(weight, bias, 12, packed=packed, map_size=(24, 24))
     for images in (1, 5, 2):
         assert relative_error(frequencies(maps[:images]), expected[:images]) < 5e-6
