@@ -11,8 +11,10 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from unipose_lstm.wasp import WASP, FoldedWASP
+from video_pose.modeling import conv_choice
 from video_pose.modeling.fast_path import fast_path
-from video_pose.modeling.packed_conv import PackedConv2d
+from video_pose.modeling.large_conv import LargeConv2d
+from video_pose.modeling.packed_conv import PackedConv2d, can_pack
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 SIDE = 64
@@ -64,6 +66,30 @@ def test_heatmaps_stay(
     fast = fast_path(model)
     for ours, theirs in zip(rolled(fast, images, centers), plain, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.skipif(not can_pack(torch.device("cpu"), torch.float32), reason="no oneDNN")
+def test_heatmaps_stay_with_all_convolutions_by_tiles(
+    tiny_cfg: Callable[..., Any],
+    rolled: Callable[..., list[Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of residual blocks, of the decoder (with ReLUs) and of the head; some are dilated."""
+    for price in ("_COPY_PRICE", "_WEIGHT_PRICE", "_CALLS"):
+        monkeypatch.setattr(conv_choice, price, -1e3)
+    model = build(tiny_cfg, "paper")
+    images = torch.randint(256, (10, 3, SIDE, SIDE), dtype=torch.uint8)
+    centers = torch.rand((10, 2)) * SIDE
+    fast = fast_path(model)
+    for ours, theirs in zip(
+        rolled(fast, images, centers), rolled(model, images, centers), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    large = [module for module in fast.modules() if isinstance(module, LargeConv2d)]
+    ways = {choice.way for module in large for choice in module.choices.values()}
+    assert ways == {"Winograd"}
+    assert any(module.relu for module in large)
+    assert any(" dilated by " in line for module in large for line in module.describe())
 
 
 def test_no_norm_and_no_gate_of_its_own_is_left(tiny_cfg: Callable[..., Any]) -> None:
