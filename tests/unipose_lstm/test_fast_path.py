@@ -24,6 +24,8 @@ FORMS = {
     "residual": ("UniPoseLSTM", ["MODEL.UNIPOSE.LSTM.RESIDUAL", True]),
     "released": ("UniPoseLSTM", ["MODEL.UNIPOSE.LSTM.FORM", "released"]),
     "no pool norm": ("UniPose", ["MODEL.UNIPOSE.WASP.POOL_NORM", False]),
+    "wide": ("UniPoseLSTM", ["MODEL.UNIPOSE.WASP.CHANNELS", 32, "MODEL.UNIPOSE.DECODER.CHANNELS", 32,
+                             "MODEL.UNIPOSE.LSTM.HEAD.CHANNELS", 32]),
     "group norm": ("UniPose", ["MODEL.UNIPOSE.NORM", "GN", "MODEL.UNIPOSE.WASP.CHANNELS", 64,
                                "MODEL.UNIPOSE.DECODER.CHANNELS", 64,
                                "MODEL.UNIPOSE.DECODER.LOW_CHANNELS", 64]),
@@ -77,7 +79,7 @@ def test_heatmaps_stay_with_all_convolutions_by_tiles(
     """Those of residual blocks, of the decoder (with ReLUs) and of the head; some are dilated."""
     for price in ("_COPY_PRICE", "_WEIGHT_PRICE", "_CALLS"):
         monkeypatch.setattr(conv_choice, price, -1e3)
-    model = build(tiny_cfg, "paper")
+    model = build(tiny_cfg, "wide")
     images = torch.randint(256, (10, 3, SIDE, SIDE), dtype=torch.uint8)
     centers = torch.rand((10, 2)) * SIDE
     fast = fast_path(model)
