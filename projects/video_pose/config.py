@@ -185,7 +185,7 @@ def _add_test_keys(cfg: CN) -> None:
     test.FAST = True
     # Convolutions from 3x3 in the fast form: "auto" computes those of 3x3 by Winograd's
     # products (float32 only) and larger ones in the frequency domain, where that takes less (on
-    # CPUs; their weights take up to 110 MB a layer); "direct" does neither.
+    # CPUs; their weights take 110 MB and more a layer); "direct" does neither.
     test.LARGE_CONVOLUTIONS = "auto"
     # torch.compile of the fast form: "off", "kernels" (needs a C++ compiler on a CPU) or "graphs"
     # (CUDA graphs, on a GPU). What does not work here is left out, with one line of log.

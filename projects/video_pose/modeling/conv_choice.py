@@ -65,11 +65,13 @@ def choose(
         raise ValueError(f"large convolutions {way!r}: choose from {WAYS}")
     price = _multiplication_price(dtype)
     direct = price * _count_direct(conv, map_size)
-    tile_price = price * (1.0 if packed else _UNPACKED_PRICE)
+    # By tiles, half precision of another kind than bfloat16 is computed in float32.
+    tile_dtype = dtype if dtype == torch.bfloat16 else None
+    tile_price = _multiplication_price(tile_dtype) * (1.0 if packed else _UNPACKED_PRICE)
     name, tile, cost = "Winograd", winograd_conv.TILE, math.inf
     if conv.kernel_size[0] >= _MIN_FREQUENCY_KERNEL:
         name = "frequency domain"
-        tile, cost = _cheapest_frequencies(conv, map_size, dtype, tile_price)
+        tile, cost = _cheapest_frequencies(conv, map_size, tile_dtype, tile_price)
     elif dtype is None:
         cost = _cost(*_count_winograd(conv, map_size), dtype, tile_price, _IMAGES)
     if way == "direct" or conv.weight.device.type != "cpu" or cost >= direct:

@@ -22,7 +22,7 @@ _MIN_KERNEL, _MIN_CHANNELS = 3, 16
 class LargeConv2d(nn.Module):
     """A convolution that computes itself as `choose` says for the size of its maps.
 
-    What tiles need is made from the weights once per size, at the first call.
+    What tiles need is made from the weights once per way and tile, at the first call.
     """
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype | None, way: str) -> None:

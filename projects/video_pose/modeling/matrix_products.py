@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from video_pose.modeling import packed_conv
 from video_pose.modeling.packed_conv import PackedConv2d
 
+# Reading all weights once, which every call does, takes as long as so many rows of products.
+_CALL_ROWS = 24
+
 
 def multiply(left: Tensor, right: Tensor, packed: bool) -> Tensor:
     """left (m, r) @ right (r, c) -> (m, c); ``packed`` is by oneDNN."""
@@ -56,13 +59,12 @@ class MatrixProducts(nn.Module):
         return out[:count].view(count, self.count, self.out_channels).transpose(0, 1).contiguous()
 
     def _choose_size(self, count: int) -> int:
-        """The size, a new one where two can be far apart, in whole numbers of which the fewest
-        products are computed, by the fewest calls."""
+        """The size, a new one where two can be far apart, in which ``count`` costs least."""
         if not self.sizes or (
             len(self.sizes) == 1 and not self.sizes[0] < 2 * count < 4 * self.sizes[0]
         ):
             self.sizes.append(count)
-        return min(self.sizes, key=lambda size: (-count % size, -size))
+        return min(self.sizes, key=lambda size: -(-count // size) * (size + _CALL_ROWS))
 
     def _multiply(self, by_row: Tensor) -> Tensor:
         """by_row (T, F C) -> (T, F O)."""

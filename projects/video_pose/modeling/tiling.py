@@ -45,6 +45,8 @@ class Tiling(NamedTuple):
             at_once: tiles to compute at once, more only where a row of them is longer.
         """
         height, width = maps.shape[-2:]
+        if len(maps) == 0:
+            return maps.new_empty((0, height, width, out_channels))
         down, across = self.grid(height, width)
         tiles = self._cut(maps, down, across)
         images, v, d = len(maps), self.valid, self.dilation
@@ -58,7 +60,7 @@ class Tiling(NamedTuple):
                 out = found.new_empty(shape)
             place = out[chosen, rows].permute(2, 5, 0, 3, 6, 1, 4, 7)
             place.copy_(found.view(place.shape))
-        assert out is not None, "no images"
+        assert out is not None
         return out.view(images, down * v * d, across * v * d, -1)[:, :height, :width]
 
     def _cut(self, maps: Tensor, down: int, across: int) -> Tensor:

@@ -12,6 +12,7 @@ from video_pose.modeling import conv_choice
 from video_pose.modeling.conv_choice import choose
 from video_pose.modeling.frequency_conv import FrequencyConv2d
 from video_pose.modeling.large_conv import LargeConv2d, is_large, replace_large
+from video_pose.modeling.matrix_products import MatrixProducts
 from video_pose.modeling.packed_conv import can_pack
 from video_pose.modeling.winograd_conv import WinogradConv2d
 
@@ -113,6 +114,25 @@ def test_parts_of_a_map_and_calls_of_other_sizes(packed: bool) -> None:
     frequencies = FrequencyConv2d(weight, bias, 12, packed=packed, map_size=(24, 24))
     for images in (1, 5, 2):
         assert relative_error(frequencies(maps[:images]), expected[:images]) < 5e-6
+
+
+def test_no_images() -> None:
+    maps, weight, bias = example(0, 16, 8, 3, (12, 12))
+    assert WinogradConv2d(weight, bias)(maps).shape == (0, 8, 12, 12)
+    assert FrequencyConv2d(weight, bias, 8)(maps).shape == (0, 8, 12, 12)
+
+
+@pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="no oneDNN")
+def test_numbers_of_tiles_are_computed_in_the_cheaper_size() -> None:
+    """Every call reads all weights: fifteen single rows cost more than one padded to sixteen."""
+    multipliers = torch.randn(3, 8, 8)
+    products = MatrixProducts(multipliers, packed=True)
+    for count in (16, 1, 15, 17, 160):
+        factors = torch.randn(3, count, 8)
+        expected = torch.bmm(factors, multipliers)
+        torch.testing.assert_close(products(factors), expected, atol=1e-5, rtol=1e-5)
+    assert products.sizes == [16, 1]
+    assert [products._choose_size(count) for count in (1, 15, 17, 160)] == [1, 16, 16, 16]
 
 
 def test_spectra_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
