@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from video_pose.modeling import packed_conv
-from video_pose.modeling.packed_conv import can_pack
 
 # One pass of a variant; returns its seconds.
 Pass = Callable[[], float]
@@ -80,7 +79,8 @@ class Yardstick:
         self._device = device
         generator = torch.Generator().manual_seed(seed)
         ways = [torch.mm, _multiply_as_convolution]
-        ways += [packed_conv.multiply] if can_pack(device, _DTYPES[precision]) else []
+        if packed_conv.can_pack(device, _DTYPES[precision]):
+            ways.append(packed_conv.multiply)
         best = 0.0
         for side in _SIDES[device.type]:
             shape = (2, side, side)

@@ -41,7 +41,7 @@ class PackedConv2d(nn.Module):
         self.dtype = dtype
         self.activation = "relu" if has_relu(conv) else "none"
         self.geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._weight = conv.weight.detach().to(dtype).to_mkldnn()
+        self._weight = conv.weight.detach().to(dtype)
         self._packed: dict[Hashable, Tensor] = {}
         self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
 
@@ -53,8 +53,9 @@ class PackedConv2d(nn.Module):
         maps = maps.to(self.dtype).contiguous(memory_format=torch.channels_last)
         layout = len(maps) > 1 if layout is None else layout
         if layout not in self._packed:
+            weight = self._weight if self._weight.is_mkldnn else self._weight.to_mkldnn()
             self._packed[layout] = self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                self._weight, *self.geometry, list(maps.shape)
+                weight, *self.geometry, list(maps.shape)
             )
         return torch.ops.mkldnn._convolution_pointwise(
             maps, self._packed[layout], self._bias, *self.geometry, self.activation, [], ""
