@@ -1,6 +1,7 @@
-"""UniPose, one frame at a time, as a model without memory.
+"""UniPose, one frame at a time, as a model without memory: WASP, decoder and network.
 
-Shapes: N images, R rows, C = K + 1 channels, h, w cells.
+Artacho & Savakis, CVPR 2020, sections 3.1 (WASP, the waterfall atrous spatial pooling) and 3.2
+(decoder). Shapes: N images, R rows, C = K + 1 channels, h, w cells.
 """
 
 from __future__ import annotations
@@ -8,15 +9,178 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import detectron2.projects.deeplab  # noqa: F401  (registers build_resnet_deeplab_backbone)
+import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
-from unipose_lstm.decoder import Decoder
-from unipose_lstm.wasp import WASP
+from video_pose.modeling.fold_norms import convolution_of
 from video_pose.modeling.video_pose_net import VideoPoseNet
+
+
+def conv_norm_relu(
+    in_channels: int, out_channels: int, kernel_size: int, norm: str, *, dilation: int = 1
+) -> Conv2d:
+    """A size-preserving convolution, norm and ReLU; a bias only where there is no norm."""
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        bias=norm == "",
+        norm=get_norm(norm, out_channels),
+        activation=F.relu,
+    )
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return conv
+
+
+class WASP(nn.Module):
+    """A cascade of dilated convolutions whose every stage is also an output.
+
+    Branch 0 is a 1x1 convolution; each further branch is a dilated 3x3 of the one before. All pass
+    the same 1x1 convolution twice (linear, shared), are concatenated with the globally pooled
+    features, and are projected.
+
+    Args:
+        in_channels, channels: of the input and of every branch.
+        dilations: of the 3x3 convolutions, in order.
+        norm: Detectron2's name of a norm. pool_norm: whether the pooling branch has one.
+        dropout: after the projection.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int = 256,
+        dilations: list[int],
+        norm: str = "BN",
+        pool_norm: bool = True,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([conv_norm_relu(in_channels, channels, 1, norm)])
+        for dilation in dilations:
+            self.branches.append(conv_norm_relu(channels, channels, 3, norm, dilation=dilation))
+        self.shared = Conv2d(channels, channels, 1, bias=False)
+        nn.init.kaiming_normal_(self.shared.weight, nonlinearity="linear")
+        # Batch norm over one pixel per image needs a batch; the released video model (batch of one
+        # clip) leaves it out, and its convolution has no bias either.
+        self.pool = Conv2d(
+            in_channels,
+            channels,
+            1,
+            bias=False,
+            norm=get_norm(norm, channels) if pool_norm else None,
+            activation=F.relu,
+        )
+        nn.init.kaiming_normal_(self.pool.weight, nonlinearity="relu")
+        self.project = conv_norm_relu((len(dilations) + 2) * channels, channels, 1, norm)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (N, in_channels, h, w) -> (N, channels, h, w).
+
+        Raises:
+            ValueError: batch norm of the pooled features in training, over a single image.
+        """
+        if self.training and len(features) == 1 and type(self.pool.norm) is nn.BatchNorm2d:
+            raise ValueError(
+                "batch norm over the pooled features needs two images per process in training: "
+                "raise SOLVER.IMS_PER_BATCH or INPUT.CLIP.LENGTH, or set "
+                "MODEL.UNIPOSE.WASP.POOL_NORM False"
+            )
+        outputs, x = [], features
+        for branch in self.branches:
+            x = branch(x)
+            outputs.append(self.shared(self.shared(x)))
+        pooled = self.pool(features.mean(dim=(2, 3), keepdim=True))
+        outputs.append(pooled.expand(-1, -1, *features.shape[-2:]))
+        return self.dropout(self.project(torch.cat(outputs, 1)))
+
+    def folded(self) -> FoldedWASP:
+        """What computes the same at inference, with its linear 1x1 convolutions as one."""
+        return FoldedWASP(self)
+
+
+class FoldedWASP(nn.Module):
+    """WASP at inference: P_k S S of branch k is one matrix, and a pooled vector stays one.
+
+    The projection P of the concatenation is a sum over its parts, and all maps of the pooled part
+    are constant: it is projected as a vector per image and added.
+
+    Args:
+        wasp: its modules are shared.
+    """
+
+    @torch.no_grad()
+    def __init__(self, wasp: WASP) -> None:
+        super().__init__()
+        self.branches, self.pool = wasp.branches, wasp.pool
+        self.norm, self.activation = wasp.project.norm, wasp.project.activation
+        shared = wasp.shared.weight[:, :, 0, 0]
+        *parts, pooled = wasp.project.weight[:, :, 0, 0].split(shared.shape[0], dim=1)
+        weight = torch.cat([part @ shared @ shared for part in parts], 1)
+        self.project = convolution_of(weight[:, :, None, None], wasp.project.bias)
+        self.project_pooled = convolution_of(pooled[:, :, None, None].contiguous(), None)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (N, in_channels, h, w) -> (N, channels, h, w)."""
+        outputs, x = [], features
+        for branch in self.branches:
+            x = branch(x)
+            outputs.append(x)
+        pooled = self.pool(features.mean(dim=(2, 3), keepdim=True))
+        x = self.project(torch.cat(outputs, 1)) + self.project_pooled(pooled)
+        return self.activation(x if self.norm is None else self.norm(x))
+
+
+class Decoder(nn.Module):
+    """Heatmaps at half the low-level features' resolution.
+
+    Args:
+        low_channels: of the backbone's low-level features (stride 4).
+        wasp_channels: of WASP's output. reduced_channels: low-level features are reduced to these.
+        channels: of the two 3x3 convolutions. out_channels: heatmaps, background included.
+        norm: Detectron2's name of a norm. dropout: after the first and the second 3x3 convolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        low_channels: int,
+        wasp_channels: int,
+        reduced_channels: int = 48,
+        channels: int = 256,
+        out_channels: int,
+        norm: str = "BN",
+        dropout: tuple[float, float] = (0.5, 0.1),
+    ) -> None:
+        super().__init__()
+        self.reduce = conv_norm_relu(low_channels, reduced_channels, 1, norm)
+        self.conv1 = conv_norm_relu(wasp_channels + reduced_channels, channels, 3, norm)
+        self.dropout1 = nn.Dropout(dropout[0])
+        self.conv2 = conv_norm_relu(channels, channels, 3, norm)
+        self.dropout2 = nn.Dropout(dropout[1])
+        self.predict = Conv2d(channels, out_channels, 1)
+        nn.init.normal_(self.predict.weight, std=0.01)
+        nn.init.zeros_(self.predict.bias)
+
+    def forward(self, wasp: Tensor, low: Tensor) -> Tensor:
+        """Heatmaps (N, out_channels, h, w).
+
+        Args:
+            wasp: (N, wasp_channels, h', w'). low: (N, low_channels, 2h, 2w).
+        """
+        low = F.max_pool2d(self.reduce(low), kernel_size=3, stride=2, padding=1)
+        wasp = F.interpolate(wasp, size=low.shape[-2:], mode="bilinear", align_corners=True)
+        x = self.dropout1(self.conv1(torch.cat([wasp, low], 1)))
+        return self.predict(self.dropout2(self.conv2(x)))
 
 
 class NoMemory(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from unipose_lstm.wasp import WASP, FoldedWASP
+from unipose_lstm.unipose import WASP, FoldedWASP
 from video_pose.modeling import conv_choice
 from video_pose.modeling.fast_path import fast_path
 from video_pose.modeling.large_conv import LargeConv2d

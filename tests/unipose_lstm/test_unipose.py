@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from detectron2.modeling import build_model
 from torch import nn
 
-from unipose_lstm.decoder import Decoder
-from unipose_lstm.wasp import WASP
+from unipose_lstm.unipose import WASP, Decoder
 from video_pose.engine.defaults import get_pose_cfg
 
 PENN = [
