@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.data.synthetic.appearance import draw_appearance
 from video_pose.data.synthetic.background import Occluder
-from video_pose.data.synthetic.figure import PARTS, Layer, draw_capsule, draw_figure, visible_joints
-from video_pose.data.synthetic.motion import FAMILIES
+from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, pose_body, rotation
+from video_pose.data.synthetic.figure import (
+    PARTS,
+    Layer,
+    draw_appearance,
+    draw_capsule,
+    draw_figure,
+    visible_joints,
+)
 from video_pose.data.synthetic.scene import mask_box, render_scene
-from video_pose.data.synthetic.skeleton import JOINTS, Body, pose_body, rotation
 
 SMALL = {"size": (96, 72), "frames": 3}
 

@@ -18,13 +18,18 @@ from video_pose.data.datasets.coco_video import load_video_keypoints
 from video_pose.data.datasets.jhmdb import load_jhmdb, read_masks
 from video_pose.data.datasets.penn_action import load_penn_action
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.synthetic import jhmdb_writer, penn_action_writer
+from video_pose.data.synthetic.body import JOINTS
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
-from video_pose.data.synthetic.files import write_mat
-from video_pose.data.synthetic.jhmdb_writer import JHMDBClip, write_splits
 from video_pose.data.synthetic.plan import plan_videos
 from video_pose.data.synthetic.scene import render_scene
-from video_pose.data.synthetic.skeleton import JOINTS
+from video_pose.data.synthetic.writers import (
+    JHMDB_JOINTS,
+    PENN_JOINTS,
+    JHMDBClip,
+    jhmdb_clip_name,
+    write_jhmdb_splits,
+    write_mat,
+)
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "make_synthetic.py"
 
@@ -75,7 +80,7 @@ def test_video_files_are_fixed_too_and_decode_to_the_frames(tmp_path: Path) -> N
     assert _digests(tmp_path / "a") == _digests(tmp_path / "b")
     track = load_jhmdb(str(tmp_path / "a"), 1, "train")[0]
     plan = _plans("jhmdb", frames=(15, 18))
-    scenes = {jhmdb_writer.clip_name(p): render_scene(p.seed, **p.scene_arguments()) for p in plan}
+    scenes = {jhmdb_clip_name(p): render_scene(p.seed, **p.scene_arguments()) for p in plan}
     frames = scenes[Path(track["video_file"]).stem].frames
     decoded = FrameReader(1 << 24, "BGR").read(track, list(range(len(frames))))
     assert len(decoded) == len(frames)
@@ -134,10 +139,10 @@ def _plans(form: str, videos: int = 3, test_videos: int = 1, frames: tuple = (4,
 
 def test_jhmdb_reads_back_joints_boxes_and_masks(tmp_path: Path) -> None:
     _make(tmp_path, "jhmdb")
-    plans = {jhmdb_writer.clip_name(p): p for p in _plans("jhmdb")}
+    plans = {jhmdb_clip_name(p): p for p in _plans("jhmdb")}
     tracks = load_jhmdb(str(tmp_path), 1, "train")
     assert len(tracks) == 3 and len(load_jhmdb(str(tmp_path), 1, "test")) == 1
-    order = [JOINTS.index(name) for name in jhmdb_writer.JOINT_ORDER]
+    order = [JOINTS.index(name) for name in JHMDB_JOINTS]
     for track in tracks:
         name = Path(track["file_names"][0]).parent.name
         scene = render_scene(plans[name].seed, **plans[name].scene_arguments())
@@ -171,7 +176,7 @@ def test_jhmdb_has_awkward_names_and_clips_with_less(tmp_path: Path) -> None:
 
 def test_splits_rotate_the_test_clips(tmp_path: Path) -> None:
     clips = [JHMDBClip("walk", n, n == "a", n != "b") for n in "abc"]
-    write_splits(tmp_path, clips)
+    write_jhmdb_splits(tmp_path, clips)
 
     def read(folder: str, split: int) -> str:
         return (tmp_path / folder / f"walk_test_split{split}.txt").read_text()
@@ -186,7 +191,7 @@ def test_penn_action_reads_back_joints_and_visibility(tmp_path: Path) -> None:
     _make(tmp_path, "penn_action")
     tracks = load_penn_action(str(tmp_path), "train")
     assert len(tracks) == 3 and len(load_penn_action(str(tmp_path), "test")) == 1
-    order = [JOINTS.index(name) for name in penn_action_writer.JOINT_ORDER]
+    order = [JOINTS.index(name) for name in PENN_JOINTS]
     # The third video's coordinates are rounded.
     for track, plan, error in zip(tracks, _plans("penn_action"), (1e-3, 1e-3, 0.501)):
         person = render_scene(plan.seed, **plan.scene_arguments()).people[0]

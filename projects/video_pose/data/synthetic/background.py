@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .appearance import colour
+from video_pose.data.synthetic.figure import colour
+
 from .figure import Layer, draw_capsule
 
 _MARGIN = 24

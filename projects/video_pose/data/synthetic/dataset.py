@@ -14,8 +14,18 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from . import bbc_pose_writer, coco_video_writer, jhmdb_writer, penn_action_writer
-from .manifest import MANIFEST, inspect_folder, write_manifest
+from video_pose.data.synthetic.plan import MANIFEST, inspect_folder, write_manifest
+from video_pose.data.synthetic.writers import (
+    finish_bbc,
+    finish_coco,
+    finish_penn,
+    write_bbc_video,
+    write_coco_video,
+    write_jhmdb_clip,
+    write_jhmdb_splits,
+    write_penn_video,
+)
+
 from .plan import VideoPlan, plan_videos
 from .scene import OCCLUDERS
 
@@ -72,8 +82,8 @@ class _Format:
 
 FORMATS: dict[str, _Format] = {
     "jhmdb": _Format(
-        jhmdb_writer.write_clip,
-        jhmdb_writer.write_splits,
+        write_jhmdb_clip,
+        write_jhmdb_splits,
         (
             "Rename_Images",
             "ReCompress_Videos",
@@ -83,13 +93,9 @@ FORMATS: dict[str, _Format] = {
             "sub_splits",
         ),
     ),
-    "penn_action": _Format(
-        penn_action_writer.write_video, penn_action_writer.finish, ("frames", "labels")
-    ),
-    "coco_video": _Format(
-        coco_video_writer.write_video, coco_video_writer.finish, ("videos", "annotations")
-    ),
-    "bbc_pose": _Format(bbc_pose_writer.write_video, bbc_pose_writer.finish, ("bbcpose.mat",)),
+    "penn_action": _Format(write_penn_video, finish_penn, ("frames", "labels")),
+    "coco_video": _Format(write_coco_video, finish_coco, ("videos", "annotations")),
+    "bbc_pose": _Format(write_bbc_video, finish_bbc, ("bbcpose.mat",)),
 }
 
 

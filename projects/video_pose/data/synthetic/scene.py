@@ -1,6 +1,6 @@
 """Videos of articulated people with exact annotation, from a seed.
 
-Shape letters: N frames, K joints (``skeleton.JOINTS``), H W size of a frame, px. Coordinates are
+Shape letters: N frames, K joints (``body.JOINTS``), H W size of a frame, px. Coordinates are
 continuous image pixels (c = index + 0.5); pictures are BGR uint8.
 """
 
@@ -10,18 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .appearance import Appearance, draw_appearance
-from .background import (
+from video_pose.data.synthetic.background import (
     OCCLUDER,
     Background,
     Occluder,
     blocking_occluders,
     passing_occluders,
 )
-from .figure import Layer, draw_figure, visible_joints
-from .motion import FAMILIES, sign
-from .placement import place_bust, place_crossing, place_whole
-from .skeleton import JOINTS, Body, Posture, pose_body
+from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, Posture, pose_body, sign
+from video_pose.data.synthetic.figure import (
+    Appearance,
+    Layer,
+    draw_appearance,
+    draw_figure,
+    visible_joints,
+)
 
 FPS = 25.0
 OCCLUDERS = ("none", "light", "heavy", "blocking")
@@ -98,7 +101,7 @@ def render_scene(
         people: persons, at least 1; with more of them, they cross the picture.
         frames: N, at least 1.
         size: (W, H), px.
-        action: a family of ``motion.FAMILIES`` for everybody; ``None`` draws one each.
+        action: a family of ``body.FAMILIES`` for everybody; ``None`` draws one each.
         occluders: "none", "light" (a quarter of the videos has one passing by), "heavy" (several
             hide limbs for five to nine frames each, so that one frame alone cannot know where they
             are) or "blocking" (one hides the whole person for about five frames, another a limb).
@@ -242,3 +245,56 @@ def mask_box(mask: np.ndarray) -> np.ndarray:
     if not xs.size:
         return np.zeros(4)
     return np.array([xs[0], ys[0], xs[-1], ys[-1]], dtype=np.float64) + 0.5
+
+
+# Where a body stands in the picture, and how large it is, over time.
+#
+# M is the number of points in time (frames and the moments between them). Every function returns
+# the scale (M,), px per body height, and the origin (M, 2), px, of the body's zero.
+
+
+# Share of the body's height that the flesh reaches beyond the joints.
+_FLESH = 0.11
+
+
+def place_whole(
+    rng: np.random.Generator,
+    posture: Posture,
+    zoom: np.ndarray,
+    size: tuple[int, int],
+    framing: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (M,) and origin (M, 2) that put the motion inside the frame, or partly beyond it."""
+    points = np.stack([posture.points[name][:, :2] for name in posture.points], axis=1)
+    path = np.linspace(0, 1, zoom.size)[:, None] * rng.uniform(-0.25, 0.25, 2) * (1, 0.4)
+    points = (points + path[:, None]) * zoom[:, None, None]
+    low, high = points.min((0, 1)) - _FLESH * zoom.max(), points.max((0, 1)) + _FLESH * zoom.max()
+    scale = float(np.min(size / (high - low))) * rng.uniform(0.72, 1.0)
+    slack = size - scale * (high - low)
+    shift = rng.uniform(0, 1, 2) * slack
+    if framing == "cut":
+        # A tenth to a quarter of the motion's extent lies beyond one edge.
+        axis, beyond = rng.integers(2), rng.uniform(0.1, 0.25) * scale * (high - low)
+        shift[axis] = rng.choice([-beyond[axis], slack[axis] + beyond[axis]])
+    return scale * zoom, (shift - scale * low) + path * (scale * zoom)[:, None]
+
+
+def place_bust(
+    rng: np.random.Generator, zoom: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The hips near the lower edge, head and raised hands inside the frame."""
+    scale = size[1] * rng.uniform(0.9, 1.25) * zoom
+    path = np.linspace(-0.5, 0.5, zoom.size)[:, None] * rng.uniform(-20, 20, 2) * (1, 0.2)
+    start = np.array([size[0] * rng.uniform(0.4, 0.6), size[1] * rng.uniform(0.9, 1.0)])
+    return scale, start + path
+
+
+def place_crossing(
+    rng: np.random.Generator, index: int, people: int, zoom: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every second person walks to the left, the others to the right; all meet near the middle."""
+    scale = size[1] * rng.uniform(0.5, 0.75) * zoom
+    ends = np.array([rng.uniform(0.1, 0.4), rng.uniform(0.6, 0.9)])[:: 1 if index % 2 else -1]
+    x = np.linspace(*ends, zoom.size) * size[0]
+    y = size[1] * rng.uniform(0.48, 0.6)
+    return scale, np.stack([x, np.full_like(x, y)], axis=1)
