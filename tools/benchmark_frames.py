@@ -28,9 +28,11 @@ from tabulate import tabulate  # noqa: E402
 
 from video_pose.data.frame_reader import FrameReader  # noqa: E402
 from video_pose.data.frames_mapper import FrameMapper  # noqa: E402
-from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator  # noqa: E402
-from video_pose.evaluation.frames_pck import FramePCKEvaluator  # noqa: E402
-from video_pose.evaluation.pck_evaluator import PCKEvaluator  # noqa: E402
+from video_pose.evaluation.coco import FrameCOCOEvaluator  # noqa: E402
+from video_pose.evaluation.pck_evaluator import (
+    FramePCKEvaluator,  # noqa: E402
+    PCKEvaluator,  # noqa: E402
+)
 
 
 def loader_speed(frames: list[dict], count: int, cache_bytes: int) -> float:

@@ -21,8 +21,8 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
 import video_pose  # noqa: E402, F401  (registers the datasets)
-from video_pose.evaluation import breakdown  # noqa: E402
-from video_pose.evaluation.predictions_file import read_predictions, scoring_facts  # noqa: E402
+from video_pose.evaluation import report as breakdown  # noqa: E402
+from video_pose.evaluation.predictions import read_predictions, scoring_facts  # noqa: E402
 from video_pose.evaluation.report import interval_text, number  # noqa: E402
 
 FILE = "predictions.npz"

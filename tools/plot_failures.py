@@ -27,7 +27,7 @@ from detectron2.data import MetadataCatalog  # noqa: E402
 from plot_file import load_pyplot, save_plot  # noqa: E402
 
 from video_pose.evaluation import pck  # noqa: E402
-from video_pose.evaluation.predictions_file import (  # noqa: E402
+from video_pose.evaluation.predictions import (  # noqa: E402
     read_predictions,
     require_registered,
     scoring_facts,

@@ -28,10 +28,10 @@ from compare_runs import find_predictions  # noqa: E402
 from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
 from named_run import split_run  # noqa: E402
 
-from video_pose.evaluation import breakdown  # noqa: E402
-from video_pose.evaluation.constant_pose import constant_pose_of, place_pose  # noqa: E402
-from video_pose.evaluation.ground_truth import index_tracks  # noqa: E402
-from video_pose.evaluation.predictions_file import (  # noqa: E402
+from video_pose.evaluation import report as breakdown  # noqa: E402
+from video_pose.evaluation.mean_pose import constant_pose_of, place_pose  # noqa: E402
+from video_pose.evaluation.predictions import (  # noqa: E402
+    index_tracks,  # noqa: E402
     prediction_arrays,
     read_predictions,
     require_registered,

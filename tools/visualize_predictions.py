@@ -23,7 +23,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.frame_reader import FrameReader
-from video_pose.evaluation.predictions_file import read_predictions
+from video_pose.evaluation.predictions import read_predictions
 from video_pose.visualization import (
     connection_indices,
     contact_sheet,

@@ -11,7 +11,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from video_pose.data.datasets.builtin_meta import JHMDB
-from video_pose.evaluation.constant_pose import constant_pose_of
+from video_pose.evaluation.mean_pose import constant_pose_of
 
 DATASET = "synthetic_jhmdb_test"
 

@@ -10,8 +10,8 @@ import numpy as np
 from plot_file import load_pyplot, save_plot
 from tabulate import tabulate
 
-from video_pose.evaluation import breakdown
-from video_pose.evaluation.predictions_file import read_predictions, scoring_facts
+from video_pose.evaluation import report as breakdown
+from video_pose.evaluation.predictions import read_predictions, scoring_facts
 from video_pose.evaluation.report import interval_text, number
 
 FRAME_BY_FRAME = "frame by frame"

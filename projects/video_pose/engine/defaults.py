@@ -16,8 +16,8 @@ from video_pose import add_video_pose_config, load_models
 from video_pose.data.mapper_config import joints_from_config
 from video_pose.engine.allocator import keep_freed_memory
 from video_pose.engine.views import check_evaluators, default_view, view_of
-from video_pose.evaluation.pck_accumulator import PCKAccumulator
-from video_pose.evaluation.predicted_pose import PredictedPose
+from video_pose.evaluation.pck import PCKAccumulator
+from video_pose.evaluation.pck_evaluator import PredictedPose
 
 
 def get_pose_cfg() -> CfgNode:

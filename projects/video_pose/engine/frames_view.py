@@ -16,10 +16,8 @@ from torch import nn
 from video_pose.data.datasets.builtin_meta import JointSet, infer_flip_map
 from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.data.image_tracks import register_tracks
-from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
-from video_pose.evaluation.frames_pck import FramePCKEvaluator, ImagePCKEvaluator
-from video_pose.evaluation.image_coco import ImageCOCOEvaluator
-from video_pose.evaluation.pck_evaluator import PCKEvaluator
+from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
+from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvaluator, PCKEvaluator
 from video_pose.modeling.precision import inference_autocast
 from video_pose.modeling.region_modules import prepare_regions
 from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA

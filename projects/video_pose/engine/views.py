@@ -21,7 +21,7 @@ from video_pose.engine.frames_view import (
     build_frame_evaluators,
     complete_frames_cfg,
 )
-from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
+from video_pose.evaluation.coco import FrameCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import PCKEvaluator
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.region_modules import prepare_regions

@@ -1,4 +1,4 @@
-"""Percentage of correct keypoints: pure functions on arrays, without Detectron2.
+"""Percentage of correct keypoints, without Detectron2: pure functions, and counts that add up.
 
 Shape letters: N frames, K joints, M thresholds, V videos. Keypoints are (x, y, v) or (x, y, score)
 and boxes (x1, y1, x2, y2), both in continuous pixels of the original image; a box's sides are
@@ -7,10 +7,12 @@ differences of pixel indices, without + 1. Source: docs/PROTOCOLS.md, section "M
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from video_pose.evaluation.bootstrap import share_interval
 
 # Cells of the histogram behind the AUC: the area is off by at most half a cell, 0.05 points.
 AUC_BINS = 1000
@@ -184,3 +186,231 @@ def auc_from_histogram(histogram: np.ndarray, total: int) -> float:
         return float("nan")
     share = 1.0 - (np.arange(len(histogram)) + 0.5) / len(histogram)
     return float((histogram * share).sum() / total)
+
+
+# The groups whose mean is printed beside the overall figure (LSTM Pose Machines' table 2). Neck and
+# belly have groups of their own and are not in it.
+MEAN_GROUPS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+
+class PCKAccumulator:
+    """Hits and counted joints of one protocol on one dataset, kept per video.
+
+    Counts add up over frames, videos and ranks, and are divided once, at the end. Intervals are
+    over source videos, of which several videos may be shots.
+
+    Args:
+        protocol: name of a protocol (``PROTOCOLS``).
+        joint_names: K names, in the order of all arrays that follow.
+        groups: group name -> names of its joints.
+        min_visibility: smallest v that counts, 1 (annotated) or 2 (visible).
+        head_segment: (top, bottom) joint names for protocol "head".
+
+    Raises:
+        KeyError: unknown protocol, or a group names an unknown joint.
+        ValueError: the skeleton lacks a joint that the protocol needs.
+    """
+
+    def __init__(
+        self,
+        protocol: str,
+        joint_names: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+        min_visibility: int = 1,
+        head_segment: tuple[str, str] | None = None,
+    ) -> None:
+        self.protocol = get_protocol(protocol)
+        self.joint_names = list(joint_names)
+        self.groups = _group_indices(self.joint_names, groups)
+        self.min_visibility = min_visibility
+        self.head_segment = head_segment
+        joints = len(self.joint_names)
+        # Fails here, not after hours of inference, if the skeleton lacks a joint.
+        self._lengths(np.zeros((0, joints, 3)), np.zeros((0, 4)))
+        self.videos: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # hits (M, K), counted (K,)
+        self.sources: dict[str, str] = {}  # of the videos
+        self.histogram = np.zeros(AUC_BINS, np.int64)
+        self.frames = self.excluded_frames = self.missed_frames = 0
+        self.uncounted_joints = 0
+        # Distances of all counted and predicted joints, float32: 4 MB for 80,000 frames of 13.
+        self._errors: list[np.ndarray] = []
+
+    def add(
+        self,
+        video_id: str,
+        predictions: np.ndarray,
+        keypoints: np.ndarray,
+        boxes: np.ndarray,
+        source_video: str | None = None,
+    ) -> None:
+        """Score the frames of a video; call it as often as it takes, in any order.
+
+        Args:
+            video_id: whose counts these are.
+            predictions: (N, K, >= 2); NaN where nothing was predicted, which counts as missed.
+            keypoints: ground truth (N, K, 3).
+            boxes: ground truth (N, 4).
+            source_video: that the video is a shot of; None: it stands for itself.
+
+        Raises:
+            ValueError: the shapes disagree.
+        """
+        predictions, keypoints = np.asarray(predictions), np.asarray(keypoints)
+        joints = len(self.joint_names)
+        if keypoints.shape[1:] != (joints, 3) or predictions.shape[:2] != keypoints.shape[:2]:
+            raise ValueError(
+                f"video {video_id!r}: predictions {predictions.shape} and ground truth "
+                f"{keypoints.shape} must be (N, {joints}, ...) for joints {self.joint_names}"
+            )
+        lengths = self._lengths(keypoints, boxes)
+        counted = counted_joints(keypoints, lengths, self.min_visibility)
+        distances = pixel_distances(predictions, keypoints)
+        normalised = normalised_distances(distances, lengths)
+        hits = count_hits(normalised, counted, self.protocol.thresholds)
+        self._add_video(video_id, hits, counted.sum(axis=0, dtype=np.int64))
+        self.sources[video_id] = video_id if source_video is None else source_video
+        self.histogram += distance_histogram(normalised, counted, self.protocol.thresholds[0])
+        self.frames += len(keypoints)
+        usable = np.isfinite(lengths)
+        self.excluded_frames += int((~usable).sum())
+        self.missed_frames += int((usable & np.isinf(distances).all(axis=1)).sum())
+        self.uncounted_joints += int((usable[:, None] & ~counted).sum())
+        self._errors.append(distances[counted & np.isfinite(distances)].astype(np.float32))
+
+    def merge(self, other: PCKAccumulator) -> None:
+        """Add the counts of another rank, which must score the same protocol and joints."""
+        mine, theirs = (
+            (a.protocol.name, a.joint_names, a.min_visibility, a.head_segment)
+            for a in (self, other)
+        )
+        if mine != theirs:
+            raise ValueError(f"cannot add counts of {theirs} to counts of {mine}")
+        for video_id, (hits, counted) in other.videos.items():
+            self._add_video(video_id, hits, counted)
+        self.sources.update(other.sources)
+        self.histogram += other.histogram
+        self.frames += other.frames
+        self.excluded_frames += other.excluded_frames
+        self.missed_frames += other.missed_frames
+        self.uncounted_joints += other.uncounted_joints
+        self._errors.extend(other._errors)
+
+    def metrics(self) -> dict[str, float]:
+        """All results, PCK and AUC in percent, errors in px; NaN where nothing was counted.
+
+        Keys without a "-" are the main ones (Detectron2's ``print_csv_format`` prints just these):
+        "PCK@0.2", its 95 % interval over source videos "PCK@0.2_low" / "_high" and group mean
+        "PCK@0.2_groups", the other thresholds, "AUC", errors and counts. "PCK@0.2-wrist" is a
+        group, "PCK@0.2-left_wrist" a joint and "PCK@0.2-left_wrist_low" / "_high" its interval
+        (joints at the protocol's own threshold only).
+        """
+        hits, counted = self.totals()
+        result: dict[str, float] = {}
+        for row, threshold in enumerate(self.protocol.thresholds):
+            name = self.protocol.metric(threshold)
+            result[name] = _percent(hits[row].sum(), counted.sum())
+            if row == 0:
+                result[f"{name}_low"], result[f"{name}_high"] = self.interval()
+            by_group = {group: self._group(hits[row], counted, group) for group in self.groups}
+            result[f"{name}_groups"] = _mean([by_group[g] for g in MEAN_GROUPS if g in by_group])
+            result.update({f"{name}-{group}": value for group, value in by_group.items()})
+        result.update(self._joint_metrics(hits[0], counted))
+        result["AUC"] = 100.0 * auc_from_histogram(self.histogram, int(counted.sum()))
+        return {**result, **self._error_metrics(), **self._count_metrics(counted)}
+
+    def joint_label(self, joint: str) -> str:
+        """The joint's name in metrics: its own, unless a group of other joints has that name."""
+        group = self.groups.get(joint)
+        clash = group is not None and group != [self.joint_names.index(joint)]
+        return f"{joint}_joint" if clash else joint
+
+    def totals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hits (M, K) and counted joints (K,), over all videos."""
+        shape = len(self.protocol.thresholds), len(self.joint_names)
+        hits, counted = np.zeros(shape, np.int64), np.zeros(shape[1], np.int64)
+        for video_hits, video_counted in self.videos.values():
+            hits += video_hits
+            counted += video_counted
+        return hits, counted
+
+    def interval(self, seed: int = 0) -> tuple[float, float]:
+        """Bootstrap interval of the overall PCK at the protocol's own threshold, in percent."""
+        hits, counted = self.source_totals()
+        low, high = share_interval(hits.sum(axis=1), counted.sum(axis=1), seed)
+        return float(low), float(high)
+
+    def source_totals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hits at the protocol's own threshold and counted joints of each source video, (V, K)."""
+        # Sorted, so that the draws do not depend on the order of processing.
+        rows = {name: row for row, name in enumerate(sorted(set(self.sources.values())))}
+        hits = np.zeros((len(rows), len(self.joint_names)), np.int64)
+        counted = np.zeros_like(hits)
+        for video_id, (video_hits, video_counted) in self.videos.items():
+            row = rows[self.sources[video_id]]
+            hits[row] += video_hits[0]
+            counted[row] += video_counted
+        return hits, counted
+
+    def _lengths(self, keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return reference_lengths(
+            self.protocol, keypoints, boxes, self.joint_names, self.head_segment
+        )
+
+    def _add_video(self, video_id: str, hits: np.ndarray, counted: np.ndarray) -> None:
+        if video_id in self.videos:
+            old_hits, old_counted = self.videos[video_id]
+            hits, counted = hits + old_hits, counted + old_counted
+        self.videos[video_id] = hits, counted
+
+    def _group(self, hits: np.ndarray, counted: np.ndarray, group: str) -> float:
+        members = self.groups[group]
+        if self.protocol.pairs_averaged:
+            return _mean([_percent(hits[i], counted[i]) for i in members])
+        return _percent(hits[members].sum(), counted[members].sum())
+
+    def _joint_metrics(self, hits: np.ndarray, counted: np.ndarray) -> dict[str, float]:
+        """Each joint's PCK from (K,) counts, and its interval."""
+        low, high = share_interval(*self.source_totals())
+        result = {}
+        for index, joint in enumerate(self.joint_names):
+            key = f"{self.protocol.metric()}-{self.joint_label(joint)}"
+            result[key] = _percent(hits[index], counted[index])
+            result[f"{key}_low"], result[f"{key}_high"] = float(low[index]), float(high[index])
+        return result
+
+    def _error_metrics(self) -> dict[str, float]:
+        errors = np.concatenate([np.zeros(0, np.float32), *self._errors]).astype(np.float64)
+        # Sorted, so that the sum's rounding does not depend on the order of processing.
+        errors.sort()
+        mean, median = (errors.mean(), np.median(errors)) if len(errors) else (np.nan, np.nan)
+        return {"mean_error_px": float(mean), "median_error_px": float(median)}
+
+    def _count_metrics(self, counted: np.ndarray) -> dict[str, float]:
+        return {
+            "frames": float(self.frames),
+            "joints": float(counted.sum()),
+            "excluded_frames": float(self.excluded_frames),
+            "missed_frames": float(self.missed_frames),
+            "uncounted_joints": float(self.uncounted_joints),
+        }
+
+
+def _group_indices(
+    joint_names: list[str], groups: Mapping[str, Sequence[str]]
+) -> dict[str, list[int]]:
+    indices = {}
+    for group, members in groups.items():
+        unknown = [name for name in members if name not in joint_names]
+        if unknown:
+            raise KeyError(f"group {group!r} names joints {unknown} that are not in {joint_names}")
+        indices[group] = [joint_names.index(name) for name in members]
+    return indices
+
+
+def _percent(hits: int | np.integer, counted: int | np.integer) -> float:
+    return 100.0 * float(hits) / float(counted) if counted else float("nan")
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")

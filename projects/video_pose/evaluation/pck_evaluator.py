@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
-from video_pose.evaluation.constant_pose import constant_pose_of, place_pose
-from video_pose.evaluation.ground_truth import (
+from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
+from video_pose.data.joints import Formula, match_joints
+from video_pose.evaluation.mean_pose import constant_pose_of, place_pose
+from video_pose.evaluation.pck import PCKAccumulator
+from video_pose.evaluation.predictions import (
     TrackKey,
     TrackPredictions,
     index_tracks,
     merge_predictions,
+    write_predictions,
 )
-from video_pose.evaluation.pck_accumulator import PCKAccumulator
-from video_pose.evaluation.predicted_pose import PredictedPose
-from video_pose.evaluation.predictions_file import write_predictions
 from video_pose.evaluation.report import ReportFacts, format_report
 
 TASK_PREFIX = "keypoints_pck_"
@@ -270,3 +272,170 @@ class PCKEvaluator(DatasetEvaluator):
             frames = np.flatnonzero(truth.labelled)
             self._add(accumulators, key, frames, place_pose(pose, truth.boxes[frames]))
         return accumulators, source
+
+
+# For models without a belly (LSTM Pose Machines drops JHMDB's and interpolates it afterwards); a
+# dataset's own formula comes first.
+_FALLBACK_DERIVED = {"belly": BELLY_FORMULA}
+
+
+class PredictedPose:
+    """Reads ``pred_keypoints`` and carries them to a dataset's joints, by name.
+
+    Args:
+        model_joints: K names, the order of ``pred_keypoints``.
+        dataset_joints: L names.
+        derived: the dataset's formulas for joints that can be computed.
+
+    Raises:
+        KeyError: a joint of the dataset that the model's joints do not give; lists both.
+    """
+
+    def __init__(
+        self,
+        model_joints: Sequence[str],
+        dataset_joints: Sequence[str],
+        derived: Mapping[str, Formula],
+    ) -> None:
+        self._joints = list(model_joints)
+        self._map = match_joints(self._joints, dataset_joints, {**_FALLBACK_DERIVED, **derived})
+
+    def best(self, instances: Instances) -> np.ndarray | None:
+        """The person with the highest score, float32 (L, 3) = (x, y, score); None without a person.
+
+        Raises:
+            KeyError: persons without ``pred_keypoints``.
+            ValueError: ``pred_keypoints`` is not (P, K, 3).
+        """
+        if not instances.get_fields() or len(instances) == 0:
+            return None
+        if not instances.has("pred_keypoints"):
+            raise KeyError(f"predictions have {sorted(instances.get_fields())}, no pred_keypoints")
+        keypoints = np.array(_to_numpy(instances.pred_keypoints), np.float32)
+        if keypoints.shape[1:] != (len(self._joints), 3):
+            raise ValueError(
+                f"pred_keypoints {keypoints.shape}, expected (P, {len(self._joints)}, 3) "
+                f"for the joints {self._joints}"
+            )
+        best = 0
+        if len(instances) > 1 and instances.has("scores"):
+            best = int(np.argmax(_to_numpy(instances.scores)))
+        return self._matched(keypoints[best])
+
+    def _matched(self, keypoints: np.ndarray) -> np.ndarray:
+        # A score may be zero or negative (linear heads), which the map would read as "no joint".
+        scores = np.nan_to_num(keypoints[:, 2])
+        shift = 1.0 - scores.min()
+        positive = np.concatenate([keypoints[:, :2], (scores + shift)[:, None]], axis=1)
+        matched = self._map.apply(positive)
+        matched[:, 2] -= shift
+        return matched.astype(np.float32)
+
+
+def _to_numpy(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().float().numpy() if isinstance(values, torch.Tensor) else values
+
+
+PERSON_RULES = ("score", "overlap")
+
+
+class FramePCKEvaluator(DatasetEvaluator):
+    """A `PCKEvaluator` of a video dataset ``X``, fed with the frames of ``X_frames``.
+
+    A frame without a detection (by "overlap": without one that overlaps the person) is a miss; the
+    results count them as ``missed_frames``.
+
+    Args:
+        inner: the evaluator of the clips.
+        video_dataset: its dataset.
+        person: whose pose is a labelled person's: "score", the detection with the highest score
+            (all persons of a frame get the same one), or "overlap" (`assign_by_overlap`).
+
+    Raises:
+        ValueError: unknown ``person``.
+    """
+
+    def __init__(self, inner: PCKEvaluator, video_dataset: str, person: str = "score") -> None:
+        if person not in PERSON_RULES:
+            raise ValueError(f"TEST.PCK.PERSON {person!r}: choose from {PERSON_RULES}")
+        self._inner = inner
+        self._person = person
+        self._truth = index_tracks(video_dataset, DatasetCatalog.get(video_dataset))
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self._inner.reset()
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch of frames: dicts with ``video_id`` and ``tracks``, and their `Instances`."""
+        for frame, output in zip(inputs, outputs):
+            found = output["instances"]
+            for (track, index), row in zip(frame["tracks"], self._rows(frame, found)):
+                clip = {
+                    "video_id": frame["video_id"],
+                    "track_id": track,
+                    "frame_indices": np.array([index]),
+                }
+                # An index tensor copies: nothing that is stored shares memory with the model's.
+                rows = torch.tensor([] if row is None else [row], dtype=torch.int64)
+                person = found[rows.to(found.pred_boxes.device)] if len(found) else found
+                self._inner.process([clip], [{"instances": [person]}])
+
+    def _rows(self, frame: dict, found: Instances) -> Sequence[int | None]:
+        persons = len(frame["tracks"])
+        if len(found) == 0:
+            return [None] * persons
+        if self._person == "score":
+            return [int(found.scores.argmax())] * persons
+        boxes = [
+            self._truth[frame["video_id"], track].boxes[index] for track, index in frame["tracks"]
+        ]
+        return assign_by_overlap(found.pred_boxes.tensor.detach().cpu(), np.stack(boxes))
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """As `PCKEvaluator.evaluate`."""
+        return self._inner.evaluate()
+
+
+class ImagePCKEvaluator(FramePCKEvaluator):
+    """PCK on an image dataset: its persons are the tracks of ``tracks_dataset``.
+
+    Images show several people: whose pose counts for whom is always told by overlap.
+
+    Args:
+        inner: as above.
+        tracks_dataset: what `video_pose.data.image_tracks.register_tracks` has registered.
+    """
+
+    def __init__(self, inner: PCKEvaluator, tracks_dataset: str) -> None:
+        super().__init__(inner, tracks_dataset, "overlap")
+        self._persons: dict[str, list[tuple[str, int]]] = {}
+        for video, track in self._truth:
+            self._persons.setdefault(video, []).append((track, 0))
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch of images with ``image_id``, and their `Instances`."""
+        videos = [str(image["image_id"]) for image in inputs]
+        frames = [{"video_id": v, "tracks": self._persons.get(v, [])} for v in videos]
+        super().process(frames, outputs)
+
+
+def assign_by_overlap(predicted: torch.Tensor, truth: np.ndarray) -> list[int | None]:
+    """One detection for each person, by overlap: the best pair first, each detection once.
+
+    Args:
+        predicted: (P, 4) XYXY.
+        truth: (R, 4) XYXY.
+
+    Returns:
+        R rows of ``predicted``; None where no detection that is left overlaps the box at all.
+    """
+    overlaps = pairwise_iou(Boxes(predicted.float()), Boxes(torch.as_tensor(truth).float())).numpy()
+    rows: list[int | None] = [None] * len(truth)
+    for _ in range(min(overlaps.shape)):
+        row, person = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
+        if overlaps[row, person] <= 0:
+            break
+        rows[person] = int(row)
+        overlaps[row], overlaps[:, person] = -1, -1
+    return rows

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 import video_pose
 from video_pose.data.datasets import builtin
 from video_pose.data.datasets.builtin import builtin_splits, register_builtin
-from video_pose.evaluation.constant_pose import training_split
+from video_pose.evaluation.mean_pose import training_split
 
 NAMES = {
     "lspet_train",

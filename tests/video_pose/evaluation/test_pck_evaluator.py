@@ -16,7 +16,7 @@ from detectron2.structures import Instances
 
 from video_pose.evaluation import pck_evaluator
 from video_pose.evaluation.pck_evaluator import PCKEvaluator
-from video_pose.evaluation.predictions_file import read_predictions
+from video_pose.evaluation.predictions import read_predictions
 
 MakeTrack = Callable[..., dict]
 Register = Callable[..., str]

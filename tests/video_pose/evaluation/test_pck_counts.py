@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from video_pose.evaluation.pck_accumulator import PCKAccumulator
+from video_pose.evaluation.pck import PCKAccumulator
 
 NAMES = ["head", "left_wrist", "right_wrist", "neck"]
 GROUPS = {"head": ["head"], "wrist": ["left_wrist", "right_wrist"], "neck": ["neck"]}

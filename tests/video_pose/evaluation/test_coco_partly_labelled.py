@@ -14,8 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
 
-from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
-from video_pose.evaluation.image_coco import ImageCOCOEvaluator
+from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
 
 SIZE = (60, 80)
 BOX = [20.0, 10.0, 50.0, 30.0]

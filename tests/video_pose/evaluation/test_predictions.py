@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 
-from video_pose.evaluation.ground_truth import TrackPredictions, TrackTruth
-from video_pose.evaluation.predictions_file import (
+from video_pose.evaluation.predictions import (
+    TrackPredictions,
+    TrackTruth,
     prediction_arrays,
     read_predictions,
     scoring_facts,

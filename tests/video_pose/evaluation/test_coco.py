@@ -14,10 +14,8 @@ from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, Instances
 
 from video_pose.data.frames import tracks_to_frames
-from video_pose.evaluation.coco_json import write_coco_json
-from video_pose.evaluation.frames_adapter import FrameCOCOEvaluator
-from video_pose.evaluation.frames_pck import FramePCKEvaluator, assign_by_overlap
-from video_pose.evaluation.pck_evaluator import PCKEvaluator
+from video_pose.evaluation.coco import FrameCOCOEvaluator, write_coco_json
+from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, PCKEvaluator, assign_by_overlap
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.evaluation.speed import joint_speeds, quartile_numbers
+from video_pose.evaluation.report import joint_speeds, quartile_numbers
 
 
 def _moving(places: list[float], v: list[int] | None = None) -> np.ndarray:

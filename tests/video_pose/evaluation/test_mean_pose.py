@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from video_pose.evaluation.constant_pose import (
+from video_pose.evaluation.mean_pose import (
     constant_pose_of,
     median_pose,
     place_pose,
     training_split,
 )
-from video_pose.evaluation.pck_accumulator import PCKAccumulator
+from video_pose.evaluation.pck import PCKAccumulator
 
 SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
