@@ -129,7 +129,7 @@ def rolled() -> Callable[..., list[Tensor]]:
     frames, joined by a second person at the third."""
     import torch
 
-    from video_pose.modeling.rows import append_rows
+    from video_pose.modeling.states import append_rows
 
     @torch.no_grad()
     def roll(model: VideoPoseNet, images: Tensor, centers: Tensor) -> list[Tensor]:

@@ -24,6 +24,7 @@ BASE = {
 }
 DATA = BASE | {"video_pose.data"}
 MODELING = DATA | {"video_pose.modeling"}
+BACKENDS = MODELING | {"video_pose.backends"}
 MODELS = MODELING | {"video_pose.weights"}
 ALLOWED: dict[str, set[str]] = {
     "video_pose": DATA,
@@ -35,15 +36,16 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.video_io": {"video_pose.files"},
     "video_pose.data": BASE,
     "video_pose.modeling": DATA,
+    "video_pose.backends": MODELING,
     "video_pose.evaluation": DATA,
     "video_pose.visualization": DATA,
     "video_pose.report": DATA | {"video_pose.evaluation", "video_pose.visualization"},
-    "video_pose.engine": MODELING | {"video_pose", "video_pose.evaluation"},
+    "video_pose.engine": BACKENDS | {"video_pose", "video_pose.evaluation"},
     # On top: a predictor reads configs and checkpoints, and draws.
-    "video_pose.inference": MODELING
+    "video_pose.inference": BACKENDS
     | {"video_pose", "video_pose.engine", "video_pose.visualization"},
     # The command: its modules are the programs' entry points.
-    "video_pose.cli": MODELING
+    "video_pose.cli": BACKENDS
     | {
         "video_pose",
         "video_pose.engine",
@@ -136,7 +138,7 @@ def test_a_wrong_import_is_seen(tmp_path: Path, path: str, line: str) -> None:
     [
         ("video_pose/data/clips.py", "from . import transforms\nfrom ..heatmap_codec import C"),
         ("video_pose/__init__.py", "from .data import datasets\nfrom video_pose import config"),
-        ("unipose_lstm/decoder.py", "from video_pose.modeling.losses import f\nimport torch"),
+        ("unipose_lstm/decoder.py", "from video_pose.modeling.heatmaps import f\nimport torch"),
         ("video_pose/engine/trainer.py", "from ..evaluation import pck"),
         ("video_pose/engine/trainer.py", "from video_pose import load_models"),
     ],

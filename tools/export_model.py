@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
+from video_pose.backends.export import FORMATS, export_model
+from video_pose.backends.exported import ExportedBackend
+from video_pose.backends.parity import FRAMES, compare
 from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import render_scene
-from video_pose.inference.backend import TorchBackend
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
 from video_pose.inference.crops import PersonCropper
-from video_pose.inference.export import FORMATS, export_model
-from video_pose.inference.exported_backend import ExportedBackend
-from video_pose.inference.parity import FRAMES, compare
 from video_pose.inference.people import Person
 from video_pose.inference.video_writer import check_writable
+from video_pose.modeling.backend import TorchBackend
 
 # The largest differences that an export may have.
 HEATMAP_LIMIT = 1e-3

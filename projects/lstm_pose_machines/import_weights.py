@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lstm_pose_machines.config import add_config
-from video_pose.modeling.conv_lstm import GATES
+from video_pose.modeling.layers import GATES
 from video_pose.weights.caffemodel import read_caffemodel
 from video_pose.weights.conversion import Conversion, Importer
 from video_pose.weights.torch_file import read_state_dict

@@ -17,8 +17,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from video_pose.modeling.conv_lstm import GATES, ConvLSTMCell
-from video_pose.modeling.heatmap_head import HeatmapHead
+from video_pose.modeling.layers import GATES, ConvLSTMCell, HeatmapHead
 from video_pose.modeling.video_pose_net import ClipMaps, VideoPoseNet
 
 

@@ -16,8 +16,13 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from unipose_lstm.unipose import UniPose
-from video_pose.modeling.conv_lstm import ConvLSTMCell, FirstFrameCell, FirstFrameGates, GatedCell
-from video_pose.modeling.heatmap_head import HeatmapHead
+from video_pose.modeling.layers import (
+    ConvLSTMCell,
+    FirstFrameCell,
+    FirstFrameGates,
+    GatedCell,
+    HeatmapHead,
+)
 
 FORMS = ("paper", "released")
 

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from unipose_lstm.unipose_lstm import UniPoseLSTM, UniPoseLSTMState
-from video_pose.modeling.rows import append_rows, select_rows
+from video_pose.modeling.states import append_rows, select_rows
 
 SIDE = 64
 FORMS = {

@@ -12,9 +12,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from video_pose.engine.precision import training_dtype
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
-from video_pose.modeling.precision import inference_autocast
+from video_pose.modeling.precision import inference_autocast, training_dtype
 
 
 def read_config(config_file: str, options: Sequence[str]) -> CfgNode:

@@ -21,11 +21,11 @@ from benchmarking.inputs import build_seeded, read_config
 from benchmarking.job import Job, Measured, measure
 from benchmarking.timing import timed
 from video_pose.data.dataset_mapper import build_pose_mapper
-from video_pose.inference.backend import TorchBackend
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import GivenBoxes
 from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.modeling.backend import TorchBackend
 
 _SIZE = (640, 480)  # width, height, px
 _BOX = (200.0, 60.0, 440.0, 420.0)

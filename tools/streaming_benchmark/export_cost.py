@@ -12,13 +12,13 @@ from benchmarking.timing import alternate, timed
 
 from streaming_benchmark.figure import Figure
 from streaming_benchmark.subject import Subject, moving_pictures
+from video_pose.backends.export import export_model
+from video_pose.backends.exported import ExportedBackend
+from video_pose.backends.parity import compare
 from video_pose.data.dataset_mapper import build_pose_mapper
-from video_pose.inference.backend import PoseBackend, TorchBackend
 from video_pose.inference.crops import PersonCropper
-from video_pose.inference.export import export_model
-from video_pose.inference.exported_backend import ExportedBackend
-from video_pose.inference.parity import compare
 from video_pose.inference.people import Person
+from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import fast_path
 
 HEATMAP_LIMIT, JOINT_LIMIT_PX = 1e-3, 0.1

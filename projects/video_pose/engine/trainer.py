@@ -29,9 +29,9 @@ from video_pose.engine.hooks import (
     keyboard_interrupts_ignored,
 )
 from video_pose.engine.optimizer import build_optimizer
-from video_pose.engine.precision import training_dtype
 from video_pose.engine.views import view_of
 from video_pose.modeling.frozen_norm_conv import join_frozen_norms
+from video_pose.modeling.precision import training_dtype
 
 logger = logging.getLogger(__name__)
 # Losses are fetched from the device and logged once in so many steps.

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from video_pose.inference.backend import PoseBackend
-from video_pose.modeling.rows import append_rows, select_rows
+from video_pose.modeling.backend import PoseBackend
+from video_pose.modeling.states import append_rows, select_rows
 
 
 class PersonRows:

@@ -10,7 +10,6 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from video_pose.data.dataset_mapper import build_pose_mapper
-from video_pose.inference.backend import PoseBackend, TorchBackend
 from video_pose.inference.building import (
     choose_detector,
     find_connections,
@@ -29,6 +28,7 @@ from video_pose.inference.shipped import default_model
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
 from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.visualization.poses import Connection
@@ -146,7 +146,7 @@ class VideoPosePredictor:
 def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
     if settings.backend == "torch":
         return TorchBackend(cast(VideoPoseNet, build_fast_path(cfg, load_model(cfg))))
-    from video_pose.inference.exported_backend import ExportedBackend
+    from video_pose.backends.exported import ExportedBackend
 
     if settings.backend == "onnx":
         return ExportedBackend.from_model(cast(VideoPoseNet, load_model(cfg)), cfg)

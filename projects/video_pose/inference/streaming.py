@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from video_pose.data.clip_mapper import PoseClipMapper
-from video_pose.inference.backend import PoseBackend
 from video_pose.inference.crops import PersonCropper, PersonCrops
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import People, Person
 from video_pose.inference.person_rows import PersonRows, center_maps
-from video_pose.modeling.postprocess import decode_rows, to_instances
+from video_pose.modeling.backend import PoseBackend
+from video_pose.modeling.heatmaps import decode_rows, to_instances
 
 
 class _Prepared(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 
-from video_pose.modeling.compiled import compile_functions
 from video_pose.modeling.encode_batch import frames_that_fit
 from video_pose.modeling.fold_norms import fold_norms
 from video_pose.modeling.large_conv import LargeConv2d, replace_large
@@ -87,3 +89,67 @@ def describe(model: nn.Module) -> list[str]:
     large = [line for m in model.modules() if isinstance(m, LargeConv2d) for line in m.describe()]
     counts = Counter(large)
     return lines + [f"{count} x {line}" for line, count in counts.items()]
+
+
+logger = logging.getLogger(__name__)
+# As TEST.COMPILE.
+COMPILE = ("off", "kernels", "graphs")
+
+
+class Compiled:
+    """Calls ``function`` compiled; at the first failure one line of log, and plainly from then on.
+
+    Args:
+        function: of tensors and NamedTuples of tensors.
+        graphs: replay CUDA graphs; results are copied, since the next call would overwrite them.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, graphs: bool) -> None:
+        self.function, self.graphs = function, graphs
+        mode = "reduce-overhead" if graphs else None
+        self._compiled: Callable[..., Any] | None = torch.compile(function, mode=mode)
+
+    def __call__(self, *args: Any) -> Any:
+        if self._compiled is None:
+            return self.function(*args)
+        try:
+            if self.graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            out = self._compiled(*args)
+        except torch.OutOfMemoryError:  # says nothing about the compiler
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            name = getattr(self.function, "__name__", "function")
+            logger.warning("TEST.COMPILE: %s runs uncompiled: %s", name, reason[0])
+            self._compiled = None
+            return self.function(*args)
+        return _copied(out) if self.graphs else out
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    parts = [_copied(part) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+
+
+def compile_functions(model: nn.Module, how: str) -> None:
+    """Put `Compiled` in the place of ``encode`` and ``advance`` of a model, in place.
+
+    Args:
+        how: "off"; "kernels", fused by ``torch.compile``; "graphs", as CUDA graphs besides. On a
+            CPU "graphs" is "kernels", with one line of log.
+
+    Raises:
+        ValueError: unknown ``how``.
+    """
+    if how not in COMPILE:
+        raise ValueError(f"TEST.COMPILE {how!r}: choose from {COMPILE}")
+    if how == "off":
+        return
+    on_gpu = next(model.parameters(), torch.empty(0)).device.type == "cuda"
+    if how == "graphs" and not on_gpu:
+        logger.warning("TEST.COMPILE: no CUDA graphs on a CPU, kernels alone are compiled")
+    for name in ("encode", "advance"):
+        setattr(model, name, Compiled(getattr(model, name), graphs=how == "graphs" and on_gpu))

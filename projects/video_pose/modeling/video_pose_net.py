@@ -22,12 +22,16 @@ from torch import Tensor, nn
 
 from video_pose.data.datasets.builtin_meta import infer_flip_map
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.center_map import CenterMap
-from video_pose.modeling.losses import heatmap_loss
+from video_pose.modeling.heatmaps import (
+    CenterMap,
+    decode_rows,
+    flip_channels,
+    heatmap_loss,
+    to_instances,
+)
 from video_pose.modeling.outside_joints import move_outside_away
-from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
 from video_pose.modeling.precision import check_precision, inference_autocast
-from video_pose.modeling.track_states import TrackStates
+from video_pose.modeling.states import TrackStates
 
 
 class ClipMaps(NamedTuple):

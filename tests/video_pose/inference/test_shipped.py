@@ -16,10 +16,10 @@ from torch import nn
 
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import VideoPosePredictor, building, shipped
-from video_pose.inference.backend import TorchBackend
 from video_pose.inference.building import choose_detector, load_cfg, load_model
 from video_pose.inference.settings import PredictorSettings
 from video_pose.inference.video_writer import VideoWriter
+from video_pose.modeling.backend import TorchBackend
 
 MakeCfg = Callable[..., CfgNode]
 MakeBackend = Callable[[CfgNode], TorchBackend]

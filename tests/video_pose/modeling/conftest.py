@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.center_map import CenterMap
+from video_pose.modeling.heatmaps import CenterMap
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 JOINTS = ["head", "right_hand", "left_hand"]

@@ -144,7 +144,7 @@ def test_a_compiler_that_fails_is_said_once(
     images = torch.rand(2, 3, 64, 64)
     fast = fast_path(toy_net(), compile=how)
     expected = fast_path(toy_net()).encode(images)
-    with caplog.at_level("WARNING", "video_pose.modeling.compiled"):
+    with caplog.at_level("WARNING", "video_pose.modeling.fast_path"):
         for _ in range(2):
             torch.testing.assert_close(fast.encode(images), expected, atol=1e-5, rtol=1e-5)
     assert calls == [None]  # on this CPU without graphs, and not tried again

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from video_pose.modeling.rows import append_rows, select_rows
+from video_pose.modeling.states import append_rows, select_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 SIDE, CELLS = 64, 8

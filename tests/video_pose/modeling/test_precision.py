@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from video_pose.engine.precision import training_dtype
-from video_pose.modeling.precision import check_precision, inference_autocast
+from video_pose.modeling.precision import check_precision, inference_autocast, training_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

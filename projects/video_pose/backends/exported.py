@@ -18,8 +18,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from video_pose.inference.export import DESCRIPTION, export_model
-from video_pose.modeling.postprocess import flip_channels
+from video_pose.backends.export import DESCRIPTION, export_model
+from video_pose.modeling.heatmaps import flip_channels
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 Graph = Callable[[dict[str, Tensor]], list[Tensor]]

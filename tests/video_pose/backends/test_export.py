@@ -14,16 +14,16 @@ from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
+from video_pose.backends.export import export_model
+from video_pose.backends.exported import ExportedBackend
+from video_pose.backends.parity import compare
 from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import PredictorSettings, VideoPosePredictor
-from video_pose.inference.backend import PoseBackend, TorchBackend
-from video_pose.inference.export import export_model
-from video_pose.inference.exported_backend import ExportedBackend
 from video_pose.inference.frames import Frame
-from video_pose.inference.parity import compare
 from video_pose.inference.people import KnownPeople, Person
 from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fold_norms import fold_norms
 
 ROOT = Path(__file__).parents[3]

@@ -1,13 +1,179 @@
-"""From maps to joints in the image: affine maps, mirrored rows, scales merged at image size."""
+"""Maps around the network: centre maps, losses by hand, joints, merged scales, mirrors."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from detectron2.config import get_cfg
 from torch import Tensor
 
+from video_pose.config import add_video_pose_config
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.postprocess import decode_rows, flip_channels, to_instances
+from video_pose.modeling.heatmaps import (
+    CenterMap,
+    decode_rows,
+    flip_channels,
+    heatmap_loss,
+    to_instances,
+)
+
+UNIPOSE = {"sigma": 3.0, "threshold": 0.0099, "padding": 1, "ceil": False}
+LSTM_PM = {"sigma": 21.0, "threshold": 0.01, "padding": 0, "ceil": True}
+
+
+def pooled_by_hand(
+    peak: tuple[int, int], side: int, sigma: float, threshold: float, padding: int, cells: int
+) -> np.ndarray:
+    """(cells, cells) for a square crop, one window at a time; ``peak`` is (x, y), discrete px.
+
+    A window that reaches over the padded crop is cut there and divided by what is left of it.
+    """
+    y, x = np.mgrid[:side, :side]
+    full = np.exp(-((x - peak[0]) ** 2 + (y - peak[1]) ** 2) / (2 * sigma**2))
+    full[full < threshold] = 0
+    full = np.pad(full, padding)
+    out = np.zeros((cells, cells))
+    for i in range(cells):
+        for j in range(cells):
+            out[i, j] = full[8 * i : 8 * i + 9, 8 * j : 8 * j + 9].mean()
+    return out
+
+
+@pytest.mark.parametrize("side", [368, 256, 128])
+@pytest.mark.parametrize("form", [UNIPOSE, LSTM_PM], ids=["unipose", "lstm_pm"])
+def test_values(form: dict, side: int) -> None:
+    center = torch.tensor([[side / 2, side / 2]])
+    maps = CenterMap(**form)(center, (side, side), training=True)
+    cells = side // 8
+    assert maps.shape == (1, 1, cells, cells)  # 46, 32, 16
+    # The centre of 368 px is the continuous 184, drawn at discrete pixel 183.
+    peak = (side // 2 - 1, side // 2 - 1)
+    expected = pooled_by_hand(peak, side, form["sigma"], form["threshold"], form["padding"], cells)
+    torch.testing.assert_close(maps[0, 0].numpy(), expected.astype(np.float32), atol=1e-6, rtol=0)
+
+
+def test_peak_of_a_wide_gaussian() -> None:
+    # LSTM Pose Machines: the windows of cells 22 and 23 are px 176-184 and 184-192; the peak, 183,
+    # lies in the first. The map's maximum is its mean over dx = -7..1 of exp(-dx^2 / 882), squared.
+    maps = CenterMap(**LSTM_PM)(torch.tensor([[184.0, 184.0]]), (368, 368), training=True)[0, 0]
+    row = sum(np.exp(-(d**2) / 882) for d in range(-7, 2)) / 9
+    assert maps.max().item() == pytest.approx(row**2, abs=1e-6)
+    assert divmod(maps.argmax().item(), 46) == (22, 22)
+
+
+def test_centres_of_a_batch_keep_their_order() -> None:
+    draw = CenterMap(**LSTM_PM)
+    centers = torch.tensor([[100.0, 40.0], [20.0, 90.0], [100.4, 40.4], [60.0, 64.0]])
+    maps = draw(centers, (128, 128), training=True)
+    assert maps.shape == (4, 1, 16, 16)
+    for center, got in zip(centers, maps, strict=True):
+        torch.testing.assert_close(got, draw(center[None], (128, 128), training=True)[0])
+    # x is the column: (100, 40) lies in cells of column 12, row 4.
+    assert divmod(maps[0, 0].argmax().item(), 16) == (4, 12)
+    torch.testing.assert_close(maps[0], maps[2])  # the same discrete pixel
+    assert (maps[0] - maps[1]).abs().max() > 0.5
+
+
+def test_oblong_crops() -> None:
+    maps = CenterMap(**UNIPOSE)(torch.tensor([[128.0, 64.0]]), (128, 256), training=True)
+    assert maps.shape == (1, 1, 16, 32)
+
+
+def test_the_threshold_may_hold_in_training_only() -> None:
+    center = torch.tensor([[64.0, 64.0]])
+    draw = CenterMap(sigma=15.0, threshold=0.01, threshold_in_test=False)
+    cut, whole = (draw(center, (128, 128), training=t)[0, 0, 0, 0] for t in (True, False))
+    assert cut == 0 and whole > 0
+    always = CenterMap(sigma=15.0, threshold=0.01)
+    assert always(center, (128, 128), training=False)[0, 0, 0, 0] == 0
+
+
+def test_a_centre_outside_the_crop_is_drawn_as_far_as_it_reaches() -> None:
+    maps = CenterMap(**LSTM_PM)(
+        torch.tensor([[-10.0, 64.0], [-900.0, 64.0]]), (128, 128), training=True
+    )
+    assert 0 < maps[0].max() < 1 and maps[0, 0].argmax().item() % 16 == 0
+    assert maps[1].max() == 0
+
+
+def test_from_config() -> None:
+    cfg = get_cfg()
+    add_video_pose_config(cfg)
+    node = cfg.MODEL.POSE.CENTER_MAP
+    node.SIGMA, node.THRESHOLD, node.THRESHOLD_IN_TEST = 3.0, 0.0099, False
+    node.POOL_KERNEL, node.POOL_PADDING, node.POOL_CEIL = 7, 0, True
+    cfg.MODEL.POSE.HEATMAP.STRIDE = 4
+    built = CenterMap.from_config(cfg)
+    assert (built.sigma, built.threshold, built.threshold_in_test) == (3.0, 0.0099, False)
+    assert (built.kernel, built.stride, built.padding, built.ceil) == (7, 4, 0, True)
+
+
+def example() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two clips, two frames, three channels, 2x5 cells; all errors are 0 but three."""
+    predicted, target = torch.zeros(2, 2, 3, 2, 5), torch.zeros(2, 2, 3, 2, 5)
+    predicted[0, 0, 0, 0, 0] = 3.0  # squared error 9
+    target[0, 1, 2, 1, 4] = -2.0  # 4
+    predicted[1, 1, 1, 0, 3], target[1, 1, 1, 0, 3] = 1.0, 6.0  # 25
+    return predicted, target, torch.ones(2, 2, 3)
+
+
+def test_mean_is_over_clips_channels_and_cells_and_summed_over_frames() -> None:
+    # 38 / (2 clips x 3 channels x 10 cells)
+    assert heatmap_loss(*example(), "mean").item() == pytest.approx(38 / 60)
+
+
+def test_half_sum_is_caffes_euclidean_loss() -> None:
+    # 38 / (2 x 2 clips)
+    assert heatmap_loss(*example(), "half_sum").item() == pytest.approx(9.5)
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("mean", 60), ("half_sum", 4)])
+def test_a_weight_of_zero_takes_a_channel_of_a_frame_out(reduction: str, divisor: int) -> None:
+    predicted, target, weight = example()
+    weight[1, 1, 1] = 0
+    # The divisor stays: a channel without a label is no reason to weigh the others more.
+    loss = heatmap_loss(predicted, target, weight, reduction)
+    assert loss.item() == pytest.approx(13 / divisor)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "half_sum"])
+def test_doubling_the_frames_doubles_the_loss_and_doubling_the_batch_does_not(reduction) -> None:
+    predicted, target, weight = example()
+    loss = heatmap_loss(predicted, target, weight, reduction)
+    frames = heatmap_loss(*(torch.cat([t, t], 1) for t in (predicted, target, weight)), reduction)
+    clips = heatmap_loss(*(torch.cat([t, t], 0) for t in (predicted, target, weight)), reduction)
+    assert frames.item() == pytest.approx(2 * loss.item())
+    assert clips.item() == pytest.approx(loss.item())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "half_sum"])
+def test_nothing_labelled_is_zero_with_a_gradient(reduction: str) -> None:
+    predicted, target, weight = example()
+    predicted.requires_grad_()
+    loss = heatmap_loss(predicted, target, weight * 0, reduction)
+    loss.backward()
+    assert loss.item() == 0 and predicted.grad.abs().max() == 0
+
+
+def test_gradient_by_hand() -> None:
+    predicted, target, weight = example()
+    predicted.requires_grad_()
+    heatmap_loss(predicted, target, weight, "half_sum").backward()
+    # d/dp of (p - t)^2 / (2 B) is (p - t) / B.
+    assert predicted.grad[1, 1, 1, 0, 3].item() == pytest.approx((1 - 6) / 2)
+
+
+def test_half_precision_maps_are_summed_in_float32() -> None:
+    predicted = torch.ones(1, 1, 1, 64, 64, dtype=torch.bfloat16)
+    loss = heatmap_loss(predicted, torch.zeros(1, 1, 1, 64, 64), torch.ones(1, 1, 1), "half_sum")
+    assert loss.dtype == torch.float32 and loss.item() == 64 * 64 / 2
+
+
+def test_unknown_reduction() -> None:
+    with pytest.raises(ValueError, match="'sum'.*mean.*half_sum"):
+        heatmap_loss(*example(), "sum")
+
 
 LABELS = ["background", "head", "right_hand", "left_hand"]
 FLIP_MAP = [("left_hand", "right_hand")]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from video_pose.inference.backend import PoseBackend, TorchBackend
+from video_pose.modeling.backend import PoseBackend, TorchBackend
 
 FRAMES = 50
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.center_map import CenterMap
+from video_pose.modeling.heatmaps import CenterMap
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 
