@@ -3,8 +3,8 @@
 
     python dev/count_files.py [--list]
 
-The way of a clip is every file of projects/ that is executed, beyond being imported, while a clip of
-a dataset on disk becomes a PCK figure: from `train_net.py` through loader, mapper, model and
+The way of a clip is every file of projects/ that is executed, beyond being imported, while a clip
+of a dataset on disk becomes a PCK figure: from `train_net.py` through loader, mapper, model and
 evaluator of a UniPose-LSTM. It is found statically, as the files that `train_net.py` and the model
 package import, directly or through others, without the parts that such a run does not enter
 (OFF_THE_WAY).

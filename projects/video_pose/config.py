@@ -71,12 +71,36 @@ def _add_model_keys(cfg: CN) -> None:
     center.POOL_PADDING = 1
     center.POOL_CEIL = False
 
+    _add_recurrent_keypoint_keys(cfg)
+
     loss = pose.LOSS = CN()
     # "mean": squared error averaged over cells, channels and clips, summed over frames (UniPose).
     # "half_sum": 1 / (2 B) of the squared error's sum, summed over frames (LSTM Pose Machines).
     loss.REDUCTION = "mean"
     # Factor on the loss.
     loss.WEIGHT = 1.0
+
+
+def _add_recurrent_keypoint_keys(cfg: CN) -> None:
+    """Keys of the meta-architecture RecurrentKeypointRCNN."""
+    node = cfg.MODEL.RECURRENT_KEYPOINT = CN()
+    # "all", or "head": the keypoint head alone is trained, everything else stays as loaded.
+    node.TRAIN = "all"
+    # Channels of the memory, and those that the head's features are reduced to for it; >= 1.
+    node.HIDDEN_CHANNELS = 32
+    node.FEATURE_CHANNELS = 32
+    # Whether a person's memory moves with the region, from the last box's grid into this one's.
+    node.ALIGN = True
+    # Standard deviation of a true box's random change in training, as a share of its sides; >= 0.
+    node.BOX_JITTER = 0.05
+    # Joints between the cells of the logits; False decodes as Detectron2 does.
+    node.SUBPIXEL = False
+    # Detections below this score have no memory, 0-1.
+    node.MIN_SCORE = 0.3
+    # Least overlap (IoU) of a detection with a person's last box to be that person, 0-1.
+    node.MIN_IOU = 0.3
+    # Frames for which the memory of a person who is not seen is kept; >= 0.
+    node.MAX_MISSED = 30
 
 
 def _add_input_keys(cfg: CN) -> None:

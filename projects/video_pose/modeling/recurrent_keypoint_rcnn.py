@@ -1,0 +1,571 @@
+"""Keypoint R-CNN with a memory per person, carried from region to region.
+
+Stock Detectron2 finds the people: backbone, proposals and box head, one pass a frame for
+everybody. The keypoint head takes the RoIAlign features of a person and the state of that person's
+track, moved from the last region's grid into this one's (`alignment.py`). As the other recurrent
+models it is
+
+    encode(images (N, 3, H, W))                 -> features             a frame, for all people
+    begin(regions (R, C, s, s))                 -> state                a fresh row
+    advance(regions (R, C, s, s), state)        -> logits (R, K, m, m), state     light, per person
+
+The memory adds to the stock head's logits and its last layer starts at 0: an untrained memory is
+Keypoint R-CNN, to the last digit, and its checkpoints (Detectron2's zoo) load as they are.
+
+Shape letters: N images, R rows (persons), K joints, D hidden channels, s cells along a side of
+RoIAlign's grid (14), m = 4 s along a side of the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec, interpolate
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
+from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.modeling.roi_heads import (
+    ROI_KEYPOINT_HEAD_REGISTRY,
+    KRCNNConvDeconvUpsampleHead,
+    StandardROIHeads,
+)
+from detectron2.modeling.roi_heads.keypoint_head import (
+    keypoint_rcnn_inference,
+    keypoint_rcnn_loss,
+)
+from detectron2.structures import Boxes, Instances, Keypoints, pairwise_iou
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from video_pose.modeling.alignment import box_moves, is_still, move_maps
+from video_pose.modeling.layers import ConvLSTMCell
+from video_pose.modeling.roi_keypoint_head import add_keypoints
+from video_pose.modeling.states import append_rows, select_rows
+
+TRAINED = ("all", "head")
+# Tracks of different clips of a batch get numbers that are this far apart.
+TRACKS_PER_CLIP = 1 << 20
+
+
+class KeypointMemory(NamedTuple):
+    """One row per person, on the grid of the region that it was computed on."""
+
+    maps: Tensor  # (R, K, s, s), the last logits as exp(logit - highest), 0 when fresh
+    hidden: Tensor  # (R, D, s, s)
+    cell: Tensor  # (R, D, s, s)
+    fresh: Tensor  # (R, 1, 1, 1), 1 before a row's first step
+
+
+@ROI_KEYPOINT_HEAD_REGISTRY.register()
+class RecurrentKeypointHead(KRCNNConvDeconvUpsampleHead):
+    """Detectron2's keypoint head, and a convolutional LSTM that corrects its low-resolution logits.
+
+    Parameters of the stock head keep their names.
+
+    Args:
+        input_shape, num_keypoints, conv_dims: as the stock head's.
+        feature_channels: that the last convolution's features are reduced to for the memory.
+        hidden_channels: D.
+        subpixel: decode between cells (`roi_heads.decode_logits`) instead of as Detectron2 does.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        num_keypoints: int,
+        conv_dims: list[int],
+        feature_channels: int = 32,
+        hidden_channels: int = 32,
+        subpixel: bool = False,
+        **stock: Any,
+    ) -> None:
+        super().__init__(input_shape, num_keypoints=num_keypoints, conv_dims=conv_dims, **stock)
+        self.subpixel = subpixel
+        width = conv_dims[-1] if len(conv_dims) else input_shape.channels
+        self.reduce = Conv2d(width, feature_channels, 1)
+        nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="relu")
+        nn.init.zeros_(self.reduce.bias)
+        self.cell = ConvLSTMCell(feature_channels + num_keypoints, hidden_channels, forget_bias=1.0)
+        self.correct = nn.ConvTranspose2d(hidden_channels, num_keypoints, 4, stride=2, padding=1)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        """As the stock head's, and ``cfg.MODEL.RECURRENT_KEYPOINT``."""
+        node = cfg.MODEL.RECURRENT_KEYPOINT
+        return {
+            **super().from_config(cfg, input_shape),
+            "conv_dims": list(cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS),
+            "feature_channels": node.FEATURE_CHANNELS,
+            "hidden_channels": node.HIDDEN_CHANNELS,
+            "subpixel": node.SUBPIXEL,
+        }
+
+    def memory_modules(self) -> list[nn.Module]:
+        """The layers that stock Keypoint R-CNN does not have."""
+        return [self.reduce, self.cell, self.correct]
+
+    def begin(self, regions: Tensor) -> KeypointMemory:
+        """Fresh rows for ``regions`` (R, C, s, s)."""
+        hidden, cell = self.cell.zero_state(regions)
+        maps = regions.new_zeros((regions.shape[0], self.num_keypoints, *regions.shape[-2:]))
+        return KeypointMemory(maps, hidden, cell, regions.new_ones((regions.shape[0], 1, 1, 1)))
+
+    def convolve(self, regions: Tensor) -> Tensor:
+        """The stock head's convolutions: regions (R, C, s, s) -> features (R, C', s, s).
+
+        They know no time: those of all frames are computed at once in training.
+        """
+        for name, module in self.named_children():
+            if name.startswith("conv_fcn"):
+                regions = module(regions)
+        return regions
+
+    def advance(self, features: Tensor, state: KeypointMemory) -> tuple[Tensor, KeypointMemory]:
+        """One frame: `convolve`'s features (R, C', s, s) -> logits (R, K, m, m), state."""
+        reduced = self.reduce(features).relu()
+        x = torch.cat([reduced, state.maps.to(reduced.dtype)], 1)
+        hidden, cell = self.cell(x, state.hidden, state.cell, state.fresh)
+        coarse = self.score_lowres(features) + self.correct(hidden)
+        logits = interpolate(
+            coarse, scale_factor=self.up_scale, mode="bilinear", align_corners=False
+        )
+        maps = (coarse - coarse.amax(dim=(-2, -1), keepdim=True)).exp()
+        maps = torch.nn.functional.max_pool2d(maps, 2)
+        return logits, KeypointMemory(maps, hidden, cell, torch.zeros_like(state.fresh))
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Logits (R, K, m, m) of regions without a past, as Detectron2 calls a keypoint head."""
+        return self.advance(self.convolve(x), self.begin(x))[0]
+
+    def decode(self, logits: Tensor, instances: list[Instances]) -> None:
+        """Set ``pred_keypoints`` and ``pred_keypoint_heatmaps`` of all images' instances."""
+        if self.subpixel:
+            add_keypoints(logits.detach().float(), instances)
+        else:
+            keypoint_rcnn_inference(logits.float(), instances)
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
+        """As the stock head's: regions without a past."""
+        if self.training:
+            return super().forward(x, instances)
+        self.decode(self.layers(x), instances)
+        return instances
+
+
+def move_memory(state: KeypointMemory, old_boxes: Tensor, new_boxes: Tensor) -> KeypointMemory:
+    """A state brought from the grids over ``old_boxes`` (R, 4) to those over ``new_boxes``."""
+    moves = box_moves(old_boxes.float(), new_boxes.float(), state.maps.shape[-1])
+    if is_still(moves):
+        return state
+    return state._replace(
+        maps=move_maps(state.maps, moves),
+        hidden=move_maps(state.hidden, moves),
+        cell=move_maps(state.cell, moves),
+    )
+
+
+@dataclass
+class PeopleMemory:
+    """Who was seen in a video so far: what a stream hands in and gets back.
+
+    Attributes:
+        ids: number of each row's track. boxes: (R, 4), its last box, px of the network's input.
+        missed: frames since then. state: the rows; None before anybody was seen.
+        next_id: number of the next new track. frame: index of the last frame; -1 before the first.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    boxes: Tensor | None = None
+    missed: list[int] = field(default_factory=list)
+    state: KeypointMemory | None = None
+    next_id: int = 0
+    frame: int = -1
+
+
+@ROI_HEADS_REGISTRY.register()
+class RecurrentROIHeads(StandardROIHeads):
+    """Stock heads whose keypoint head remembers people.
+
+    In training, images of a clip follow one another, ground truth has ``gt_tracks`` (numbers that
+    no two clips share), and each person of a frame gives one region: the true box, jittered, or a
+    proposal that was matched to it. At inference `remember` is called in place of the stock
+    keypoint branch.
+
+    Args:
+        align: move states with their regions.
+        box_jitter: standard deviation of a true box's change in training, as a share of its sides.
+        min_score: detections below it neither read nor write memory.
+        min_iou: of a detection with a track's last box, to be the same person.
+        max_missed: frames for which an unseen person's memory is kept.
+        stock: see `StandardROIHeads`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        align: bool = True,
+        box_jitter: float = 0.05,
+        min_score: float = 0.3,
+        min_iou: float = 0.3,
+        max_missed: int = 30,
+        **stock: Any,
+    ) -> None:
+        super().__init__(**stock)
+        if not self.keypoint_on or not isinstance(self.keypoint_head, RecurrentKeypointHead):
+            raise ValueError(
+                "RecurrentROIHeads needs MODEL.KEYPOINT_ON True and "
+                "MODEL.ROI_KEYPOINT_HEAD.NAME RecurrentKeypointHead"
+            )
+        self.align = align
+        self.box_jitter = box_jitter
+        self.min_score, self.min_iou, self.max_missed = min_score, min_iou, max_missed
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """As the stock heads', and ``cfg.MODEL.RECURRENT_KEYPOINT``."""
+        node = cfg.MODEL.RECURRENT_KEYPOINT
+        return {
+            **super().from_config(cfg, input_shape),
+            "align": node.ALIGN,
+            "box_jitter": node.BOX_JITTER,
+            "min_score": node.MIN_SCORE,
+            "min_iou": node.MIN_IOU,
+            "max_missed": node.MAX_MISSED,
+        }
+
+    # ---- training
+
+    def _forward_keypoint(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
+        """Detectron2's hook: losses of recurrent rows in training."""
+        if not self.training:
+            return super()._forward_keypoint(features, instances)
+        return self.keypoint_losses(features, instances)
+
+    def keypoint_losses(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Scan every track of the batch over its regions.
+
+        Args:
+            features: of N images, the frames of a clip one after the other.
+            proposals: N, labelled by `label_and_sample_proposals`.
+        """
+        regions = [self._training_regions(item) for item in proposals]
+        pooled = self.keypoint_pooler(
+            [features[name] for name in self.keypoint_in_features],
+            [item.proposal_boxes for item in regions],
+        )
+        merged = Instances.cat([_frameless(item) for item in regions])
+        head = self.keypoint_head
+        convolved = head.convolve(pooled)
+        if len(merged) == 0:
+            # Every parameter takes part, as training by several processes needs.
+            return {"loss_keypoint": head.advance(convolved, head.begin(convolved))[0].sum() * 0}
+        logits = self._scan(convolved, merged.proposal_boxes.tensor, merged.gt_tracks)
+        normalizer = None
+        if head.loss_normalizer != "visible":
+            normalizer = len(proposals) * head.loss_normalizer
+        loss = keypoint_rcnn_loss(logits.float(), [merged], normalizer)
+        return {"loss_keypoint": loss * head.loss_weight}
+
+    def _scan(self, features: Tensor, boxes: Tensor, tracks: Tensor) -> Tensor:
+        """Logits (R, K, m, m) of regions in the order of time, each row after its track's last.
+
+        The n-th regions of all tracks are one step: rows do not depend on one another.
+        """
+        turns = _turns(tracks.tolist())
+        found: list[Tensor] = []
+        order: list[int] = []
+        state: KeypointMemory | None = None
+        previous: list[int] = []
+        for turn in turns:
+            # Rows of this turn are a part of those of the turn before.
+            rows = torch.tensor(turn, device=features.device)
+            if state is None:
+                state = self.keypoint_head.begin(features[rows])
+            else:
+                places = {int(tracks[row]): place for place, row in enumerate(previous)}
+                kept = [places[int(tracks[row])] for row in turn]
+                state = select_rows(state, kept)
+                if self.align:
+                    old = boxes[[previous[place] for place in kept]]
+                    state = move_memory(state, old, boxes[rows])
+            logits, state = self.keypoint_head.advance(features[rows], state)
+            found.append(logits)
+            order += turn
+            previous = turn
+        back = torch.empty(len(order), dtype=torch.long)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(found)[back.to(features.device)]
+
+    def _training_regions(self, proposals: Instances) -> Instances:
+        """One region for every track of an image, of the proposals that are matched to it."""
+        if not proposals.has("gt_tracks"):  # Detectron2 gives no fields where nobody is labelled
+            return self._no_regions(proposals)
+        foreground = proposals[
+            (proposals.gt_classes >= 0) & (proposals.gt_classes < self.num_classes)
+        ]
+        chosen = []
+        for track in foreground.gt_tracks.unique().tolist():
+            mine = (foreground.gt_tracks == track).nonzero().squeeze(1)
+            chosen.append(int(mine[torch.randint(len(mine), (1,)).item()]))
+        regions = foreground[
+            torch.tensor(chosen, dtype=torch.long, device=foreground.gt_tracks.device)
+        ]
+        use_truth = torch.rand(len(regions)) < 0.5
+        boxes = regions.proposal_boxes.tensor.clone()
+        truth = jittered(regions.gt_boxes.tensor, self.box_jitter)
+        boxes[use_truth] = truth[use_truth]
+        regions.proposal_boxes = Boxes(boxes)
+        return regions
+
+    def _no_regions(self, proposals: Instances) -> Instances:
+        none = proposals.proposal_boxes.tensor[:0]
+        return Instances(
+            proposals.image_size,
+            proposal_boxes=Boxes(none),
+            gt_keypoints=Keypoints(none.new_zeros((0, self.keypoint_head.num_keypoints, 3))),
+            gt_tracks=none.new_zeros(0, dtype=torch.long),
+        )
+
+    # ---- inference
+
+    def detect(self, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
+        """Boxes and masks, without joints."""
+        found = self._forward_box(features, proposals)
+        return self._forward_mask(features, found)
+
+    def remember(
+        self, features: dict[str, Tensor], found: Instances, memory: PeopleMemory
+    ) -> Instances:
+        """Joints of one frame's people, with the memory of their tracks, which is brought forward.
+
+        Args:
+            features: of one image. found: its detections. memory: of its video, changed.
+
+        Returns:
+            ``found`` with ``pred_keypoints`` and ``pred_track_ids`` int64 (P,), -1 for detections
+            below ``min_score``.
+        """
+        boxes = found.pred_boxes.tensor
+        pooled = self.keypoint_pooler(
+            [features[name] for name in self.keypoint_in_features], [found.pred_boxes]
+        )
+        head = self.keypoint_head
+        convolved = head.convolve(pooled)
+        state = head.begin(convolved)
+        rows = self._match(found, memory)
+        seen = [i for i, row in enumerate(rows) if row is not None and row >= 0]
+        if seen and memory.state is not None and memory.boxes is not None:
+            old_rows = [rows[i] for i in seen]
+            old = select_rows(memory.state, old_rows)
+            if self.align:
+                old = move_memory(old, memory.boxes[old_rows], boxes[seen])
+            state = _put_rows(state, seen, old)
+        logits, state = head.advance(convolved, state)
+        found.pred_track_ids = self._store(memory, rows, boxes, state)
+        head.decode(logits, [found])
+        return found
+
+    def _match(self, found: Instances, memory: PeopleMemory) -> list[int | None]:
+        """Row of the memory for each detection: -1 for a new person, None for a doubtful one."""
+        sure = (found.scores >= self.min_score).tolist()
+        rows: list[int | None] = [-1 if one else None for one in sure]
+        candidates = [i for i, one in enumerate(sure) if one]
+        if not candidates or memory.boxes is None or len(memory.ids) == 0:
+            return rows
+        overlap = pairwise_iou(found.pred_boxes[candidates], Boxes(memory.boxes)).cpu().numpy()
+        # Overlaps too small to be the same person must not push a good pair apart.
+        gain = np.where(overlap >= self.min_iou, overlap, 0)
+        for i, row in zip(*linear_sum_assignment(gain, maximize=True)):
+            if gain[i, row] > 0:
+                rows[candidates[i]] = int(row)
+        return rows
+
+    def _store(
+        self, memory: PeopleMemory, rows: list[int | None], boxes: Tensor, state: KeypointMemory
+    ) -> Tensor:
+        """Write the rows of this frame into ``memory``; the tracks' numbers (P,)."""
+        ids, kept = [], [i for i, row in enumerate(rows) if row is not None]
+        for row in rows:
+            if row is None:
+                ids.append(-1)
+            elif row >= 0:
+                ids.append(memory.ids[row])
+            else:
+                ids.append(memory.next_id)
+                memory.next_id += 1
+        resting = [
+            row
+            for row in range(len(memory.ids))
+            if row not in rows and memory.missed[row] < self.max_missed
+        ]
+        parts = [select_rows(state, kept)]
+        new_boxes = [boxes[kept]]
+        if resting and memory.state is not None and memory.boxes is not None:
+            parts.append(select_rows(memory.state, resting))
+            new_boxes.append(memory.boxes[resting])
+        missed = [0] * len(kept) + [memory.missed[row] + 1 for row in resting]
+        memory.ids = [ids[i] for i in kept] + [memory.ids[row] for row in resting]
+        memory.missed = missed
+        memory.boxes = torch.cat(new_boxes)
+        memory.state = append_rows(parts)
+        return torch.tensor(ids, dtype=torch.int64, device=boxes.device)
+
+
+@META_ARCH_REGISTRY.register()
+class RecurrentKeypointRCNN(GeneralizedRCNN):
+    """Keypoint R-CNN on clips of whole frames in training, on videos frame by frame in testing.
+
+    Args:
+        trained: "all", or "head": the keypoint head alone, everything else as it was loaded.
+        stock: see `GeneralizedRCNN`; ``roi_heads`` must be `RecurrentROIHeads`.
+    """
+
+    @configurable
+    def __init__(self, *, trained: str = "all", **stock: Any) -> None:
+        super().__init__(**stock)
+        if trained not in TRAINED:
+            raise ValueError(
+                f"MODEL.RECURRENT_KEYPOINT.TRAIN is {trained!r}: choose from {TRAINED}"
+            )
+        if not isinstance(self.roi_heads, RecurrentROIHeads):
+            raise ValueError("RecurrentKeypointRCNN needs MODEL.ROI_HEADS.NAME RecurrentROIHeads")
+        self.trained = trained
+        self._memory: dict[str, PeopleMemory] = {}
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """As the stock architecture's, and ``cfg.MODEL.RECURRENT_KEYPOINT.TRAIN``."""
+        return {**super().from_config(cfg), "trained": cfg.MODEL.RECURRENT_KEYPOINT.TRAIN}
+
+    def train(self, mode: bool = True) -> RecurrentKeypointRCNN:
+        """As ``nn.Module``; what is not trained stays in evaluation mode. Forgets all people."""
+        super().train(mode)
+        self._memory.clear()
+        if self.trained == "head":
+            for module in (self.backbone, self.proposal_generator, self.roi_heads):
+                module.eval().requires_grad_(False)
+            self.roi_heads.keypoint_head.train(mode).requires_grad_(True)
+        return self
+
+    def forward(self, batch: list[dict[str, Any]]) -> Any:
+        """Losses by name of a batch of clips; at inference ``{"instances": Instances}`` a frame.
+
+        Args:
+            batch: training: ``frames``, a clip's frames as `FrameMapper` makes them, whose
+                ``instances`` have ``gt_tracks``. Inference: frames as `FrameMapper` makes them, in
+                the order of their videos; one without ``video_id`` is a video of its own.
+        """
+        if self.training:
+            return self._losses(batch)
+        with torch.no_grad():
+            return [self._infer(frame) for frame in batch]
+
+    def _losses(self, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
+        frames, targets = [], []
+        for number, clip in enumerate(clips):
+            for frame in clip["frames"]:
+                instances = frame["instances"].to(self.device)
+                instances.gt_tracks = instances.gt_tracks + number * TRACKS_PER_CLIP
+                frames.append(frame)
+                targets.append(instances)
+        images = self.preprocess_image(frames)
+        with torch.set_grad_enabled(self.trained == "all"):
+            features = self.backbone(images.tensor)
+        if self.trained == "all":
+            proposals, losses = self.proposal_generator(images, features, targets)
+            _, more = self.roi_heads(images, features, proposals, targets)
+            return {**losses, **more}
+        with torch.no_grad():
+            proposals, _ = self.proposal_generator(images, features, None)
+            proposals = self.roi_heads.label_and_sample_proposals(proposals, targets)
+        return self.roi_heads.keypoint_losses(features, proposals)
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images (N, 3, H, W) -> the backbone's features by name."""
+        return self.backbone(images)
+
+    def _infer(self, frame: dict[str, Any]) -> dict[str, Any]:
+        memory = self._memory_of(frame)
+        images = self.preprocess_image([frame])
+        features = self.encode(images.tensor)
+        proposals, _ = self.proposal_generator(images, features, None)
+        (found,) = self.roi_heads.detect(features, proposals)
+        found = self.roi_heads.remember(features, found, memory)
+        return self._postprocess([found], [frame], images.image_sizes)[0]
+
+    def _memory_of(self, frame: dict[str, Any]) -> PeopleMemory:
+        """The memory of a frame's video.
+
+        Raises:
+            ValueError: the frame is not after the last one of its video.
+        """
+        video = frame.get("video_id")
+        if video is None:
+            return PeopleMemory()
+        if video not in self._memory:
+            # Videos come one after the other.
+            self._memory = {video: PeopleMemory()}
+        memory, index = self._memory[video], int(frame["frame_index"])
+        if index <= memory.frame:
+            raise ValueError(
+                f"video {video!r}: frame {index} comes after frame {memory.frame}; the frames of a "
+                "video must come in order"
+            )
+        memory.frame = index
+        return memory
+
+
+def jittered(boxes: Tensor, amount: float) -> Tensor:
+    """Boxes (R, 4) XYXY whose centres and sides change at random, by normal shares of the sides."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    center = (boxes[:, 2:] + boxes[:, :2]) / 2
+    noise = torch.randn((len(boxes), 4)).to(boxes) * amount
+    center = center + noise[:, :2] * size
+    size = size * noise[:, 2:].exp()
+    return torch.cat([center - size / 2, center + size / 2], dim=1)
+
+
+def _turns(tracks: list[int]) -> list[list[int]]:
+    """Positions of the first regions of all tracks, then of the second ones, and so on.
+
+    [7, 9, 7, 7] -> [[0, 1], [2], [3]].
+    """
+    seen: dict[int, int] = {}
+    turns: list[list[int]] = []
+    for position, track in enumerate(tracks):
+        turn = seen.get(track, 0)
+        seen[track] = turn + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(position)
+    return turns
+
+
+def _put_rows(state: KeypointMemory, rows: list[int], values: KeypointMemory) -> KeypointMemory:
+    """``state`` with ``values`` in the given rows."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        index = torch.tensor(rows, device=old.device)
+        return old.index_copy(0, index, new.to(old.dtype))
+
+    return KeypointMemory(*(put(a, b) for a, b in zip(state, values)))
+
+
+def _frameless(regions: Instances) -> Instances:
+    """The fields that the loss needs, without a size, which the images of a batch may differ in."""
+    return Instances(
+        (0, 0),
+        proposal_boxes=regions.proposal_boxes,
+        gt_keypoints=Keypoints(regions.gt_keypoints.tensor),
+        gt_tracks=regions.gt_tracks,
+    )

@@ -1,0 +1,90 @@
+"""States that follow their region, on maps whose answers are worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from video_pose.modeling.alignment import box_moves, crop_moves, is_still, move_maps
+
+IDENTITY = torch.eye(2, 3)[None]
+
+
+def test_a_crop_moved_by_two_cells_moves_the_maps_by_two_cells() -> None:
+    """Stride 8, image scale 1: the new crop begins 16 px right of and 8 px below the old one."""
+    old, new = IDENTITY.clone(), IDENTITY.clone()
+    new[0, :, 2] = torch.tensor([16.0, 8.0])
+    moves = crop_moves(old, new, stride=8, offset=3.5)
+    torch.testing.assert_close(moves, torch.tensor([[[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]]]))
+    maps = torch.arange(20.0).view(1, 1, 4, 5)
+    moved = move_maps(maps, moves, empty=-1.0)
+    # The new cell (row 0, column 0) is the old (1, 2); two columns and a row are new to the crop.
+    expected = torch.full((4, 5), -1.0)
+    expected[:3, :3] = maps[0, 0, 1:, 2:]
+    torch.testing.assert_close(moved[0, 0], expected)
+
+
+def test_a_crop_of_twice_the_extent_halves_the_distances() -> None:
+    """Crop px are 2 image px in the new crop: its cell i is centred on (8 i + 4) 2 image px,
+    which is the old cell 2 i + .5."""
+    new = IDENTITY * torch.tensor([2.0, 2.0, 1.0])
+    moves = crop_moves(IDENTITY, new, stride=8, offset=3.5)
+    torch.testing.assert_close(moves, torch.tensor([[[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]]]))
+    maps = torch.tensor([[0.0, 4.0, 8.0, 12.0]]).repeat(4, 1)[None, None]
+    # Between old columns 0 and 1: 2; between 2 and 3: 10; beyond: empty.
+    moved = move_maps(maps, moves, empty=0.0)
+    torch.testing.assert_close(moved[0, 0, 0], torch.tensor([2.0, 10.0, 0.0, 0.0]))
+
+
+def test_a_turned_crop_turns_the_maps() -> None:
+    """The new crop's x runs along the image's y: a quarter turn about the centre of a 4x4 grid."""
+    moves = torch.tensor([[[0.0, 1.0, 0.0], [-1.0, 0.0, 3.0]]])
+    maps = torch.arange(16.0).view(1, 1, 4, 4)
+    torch.testing.assert_close(move_maps(maps, moves)[0, 0], torch.rot90(maps[0, 0], -1))
+
+
+def test_a_box_moved_by_a_cell() -> None:
+    """A box of 28 px on a grid of 14: 2 px a cell; the new box begins 2 px right, 4 px above."""
+    old = torch.tensor([[10.0, 10.0, 38.0, 38.0]])
+    new = old + torch.tensor([[2.0, -4.0, 2.0, -4.0]])
+    expected = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, -2.0]]])
+    torch.testing.assert_close(box_moves(old, new, 14), expected)
+
+
+def test_a_grown_box() -> None:
+    """From 10 px to 20 px about one corner, on two cells: centres 5 and 15 px against 2.5 and 7.5,
+    the old indices .5 and 2.5."""
+    moves = box_moves(
+        torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 20.0, 20.0]]), 2
+    )
+    cells = moves[0, 0, 0] * torch.tensor([0.0, 1.0]) + moves[0, 0, 2]
+    torch.testing.assert_close(cells, torch.tensor([0.5, 2.5]))
+
+
+def test_rows_move_apart_and_channels_are_filled_apart() -> None:
+    maps = torch.ones(2, 2, 3, 3)
+    moves = IDENTITY.repeat(2, 1, 1)
+    moves[1, 0, 2] = 1.0
+    moved = move_maps(maps, moves, empty=torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(moved[0], maps[0])
+    assert moved[1, 0, :, 2].eq(0).all() and moved[1, 0, :, :2].eq(1).all()
+    assert moved[1, 1].eq(1).all()
+
+
+def test_identity_gives_the_same_values_and_gradients_flow() -> None:
+    maps = torch.rand(2, 3, 5, 4, requires_grad=True)
+    moved = move_maps(maps, IDENTITY.repeat(2, 1, 1))
+    torch.testing.assert_close(moved, maps)
+    moved.sum().backward()
+    torch.testing.assert_close(maps.grad, torch.ones_like(maps))
+
+
+def test_half_precision_is_kept() -> None:
+    assert move_maps(torch.rand(1, 1, 3, 3).bfloat16(), IDENTITY).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("shift", "still"), [(0.0, True), (0.5, False)])
+def test_stillness(shift: float, still: bool) -> None:
+    moves = IDENTITY.clone()
+    moves[0, 1, 2] = shift
+    assert is_still(moves) is still
