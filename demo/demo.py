@@ -20,7 +20,7 @@ from contextlib import ExitStack, closing
 
 from tqdm import tqdm
 
-from video_pose.engine.allocator import keep_freed_memory
+from video_pose.engine.launch import keep_freed_memory
 from video_pose.inference import PredictorSettings, VideoPosePredictor, open_source
 from video_pose.inference.overlay import draw_people
 from video_pose.inference.settings import REGIONS

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unipose_lstm.config import add_config
 from video_pose.weights.conversion import Conversion, Importer
-from video_pose.weights.torch_file import read_state_dict
+from video_pose.weights.reader import read_state_dict
 
 # The joints that 14 (or 19) maps stand for when no names are given: Penn Action's, in its order.
 PENN_JOINTS = ("head",) + tuple(

@@ -1,14 +1,13 @@
 """Human pose on video for Detectron2: datasets, clips, recurrent models, evaluation.
 
 Importing the package registers the built-in datasets, without reading a file, and runs the Python
-file named by the environment variable VIDEO_POSE_DATASETS, in which users register their own.
+files named by the environment variable VIDEO_POSE_PLUGINS, in which users register their own
+datasets, models, metrics, trackers and writers.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import runpy
 import warnings
 from importlib.metadata import entry_points
 from typing import Any
@@ -27,6 +26,7 @@ logging.getLogger("torch.fx._symbolic_trace").addFilter(
 
 from video_pose.config import add_video_pose_config  # noqa: E402
 from video_pose.data.datasets.builtin import register_builtin  # noqa: E402
+from video_pose.plugins import run_plugins  # noqa: E402
 
 __all__ = ["add_video_pose_config", "load_models"]
 
@@ -45,15 +45,5 @@ def load_models() -> dict[str, Any]:
     return {point.name: point.load() for point in entry_points(group=MODEL_GROUP)}
 
 
-def _register_users() -> None:
-    """Run the user's file; an error in it ends the import, with the file's own traceback."""
-    path = os.environ.get("VIDEO_POSE_DATASETS", "")
-    if not path:
-        return
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"VIDEO_POSE_DATASETS names {path!r}, which is no file")
-    runpy.run_path(path)
-
-
 register_builtin()
-_register_users()
+run_plugins()

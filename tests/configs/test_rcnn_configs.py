@@ -13,12 +13,12 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from detectron2.evaluation import inference_on_dataset
+from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.utils.events import EventStorage
 
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
-from video_pose.engine.evaluation import build_evaluator
+from video_pose.engine.evaluation import build_evaluators
 from video_pose.engine.trainer import PoseTrainer
 from video_pose.engine.views import view_of
 
@@ -156,7 +156,7 @@ def test_a_configuration_trains_and_is_evaluated(path, stand_ins, tmp_path) -> N
     view = view_of(cfg)
     loader = list(itertools.islice(view.build_test_loader(cfg, name), None))
     tested = view.tested(cfg, trainer.model)
-    results = inference_on_dataset(tested, loader, build_evaluator(cfg, name))
+    results = inference_on_dataset(tested, loader, DatasetEvaluators(build_evaluators(cfg, name)))
     tasks = {"bbox"} | ({"segm"} if cfg.MODEL.MASK_ON else set())
     if cfg.MODEL.MASK_ON and "penn" in name:
         tasks.remove("segm")

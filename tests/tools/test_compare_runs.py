@@ -156,7 +156,7 @@ def test_unregistered_dataset(tool: ModuleType) -> None:
     pair = _pair()
     for stored in pair:
         stored["dataset_name"] = np.array("nowhere")
-    with pytest.raises(KeyError, match="VIDEO_POSE_DATASETS"):
+    with pytest.raises(KeyError, match="VIDEO_POSE_PLUGINS"):
         tool.compare(*pair)
 
 

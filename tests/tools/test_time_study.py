@@ -52,7 +52,7 @@ def test_maps_give_the_losses_and_poses_of_images(
     on_maps_cfg = tool.study.run_config(cfg, run, tmp_path, 6)
     part = build_model(on_maps_cfg)
     part.load_state_dict(whole.state_dict(), strict=False)
-    loader = tool.study.VIEWS["maps"].build_train_loader(on_maps_cfg, 0)
+    loader = tool.study.VIEWS.get("maps")().build_train_loader(on_maps_cfg, 0)
     maps, images = next(iter(loader)), next(iter(build_pose_train_loader(cfg)))
     assert [clip["video_id"] for clip in maps] == [clip["video_id"] for clip in images]
     # The same frames: one draws its view first, so that starts differ; take the images' frames.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarking import ROOT
 from benchmarking.job import Job, Measured
-from video_pose.engine.allocator import keep_freed_memory
+from video_pose.engine.launch import keep_freed_memory
 
 # Modules with a function ``measure_rows(job) -> Measured``.
 FUNCTIONS = {

@@ -22,6 +22,7 @@ from video_pose.data.build import get_training_tracks
 from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.data.transforms import ClipAugmentation
 from video_pose.engine.checkpointer import load_for_evaluation
+from video_pose.files import replacing_file
 from video_pose.modeling.fast_path import fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -74,9 +75,8 @@ class MapCache:
         if not path.is_file():
             clips = [self._encoded(clip(i)) for i in tqdm(range(count), desc=name, unit="track")]
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            torch.save(clips, partial)
-            os.replace(partial, path)
+            with replacing_file(path) as file:
+                torch.save(clips, file)
         stored = torch.load(path, weights_only=True, mmap=True)
         return {(one["video_id"], one["track_id"]): one for one in stored}
 

@@ -17,7 +17,8 @@ from detectron2.modeling import build_model
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.engine.evaluation import evaluate
 from video_pose.engine.trainer import PoseTrainer
-from video_pose.engine.views import VIEWS
+from video_pose.engine.views import ClipsView
+from video_pose.plugins import VIEWS
 
 from . import models  # noqa: F401  (registers the models)
 from .cache import Clips, hash_of_weights
@@ -89,13 +90,19 @@ def single_frame_run(run: Run) -> Run:
 
 def register_view(train: list[Clips], test: Clips, cfg: CfgNode) -> None:
     """Let INPUT.VIEW "maps" take clips of the cached maps."""
-    VIEWS[VIEW] = VIEWS["clips"]._replace(
-        build_train_loader=lambda c, start: build_pose_train_loader(
-            c, start, MapMapper(train, True, c.INPUT.CLIP.LENGTH, cfg.INPUT.CLIP.STRIDE)
-        ),
-        build_test_loader=lambda c, name: build_pose_test_loader(c, name, MapMapper([test], False)),
-        tested=lambda c, model: model,
-    )
+
+    class MapsView(ClipsView):
+        def build_train_loader(self, c: CfgNode, start: int) -> Any:
+            mapper = MapMapper(train, True, c.INPUT.CLIP.LENGTH, cfg.INPUT.CLIP.STRIDE)
+            return build_pose_train_loader(c, start, mapper)
+
+        def build_test_loader(self, c: CfgNode, name: str) -> Any:
+            return build_pose_test_loader(c, name, MapMapper([test], False))
+
+        def tested(self, c: CfgNode, model: torch.nn.Module) -> torch.nn.Module:
+            return model
+
+    VIEWS.add(VIEW, replace=True)(MapsView)
 
 
 def run_config(

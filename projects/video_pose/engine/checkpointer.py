@@ -13,6 +13,8 @@ from detectron2.config import CfgNode
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from video_pose.files import replacing_file, write_text
+
 # Where the backbone's tensors lie in a file of the backbone alone, in a pose model and in an FPN.
 _BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
 
@@ -57,16 +59,14 @@ class PoseCheckpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        torch.save(data, path + ".tmp")
-        os.replace(path + ".tmp", path)
+        with replacing_file(path) as file:
+            torch.save(data, file)
         self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint that a resumed run starts from, in one step as well."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        with open(path + ".tmp", "w", encoding="utf-8") as file:
-            file.write(last_filename_basename)
-        os.replace(path + ".tmp", path)
+        write_text(path, last_filename_basename)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if not filename.endswith(".safetensors"):

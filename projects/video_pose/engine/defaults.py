@@ -13,11 +13,12 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
-from video_pose.data.mapper_config import joints_from_config
-from video_pose.engine.allocator import keep_freed_memory
-from video_pose.engine.views import check_evaluators, default_view, view_of
-from video_pose.evaluation.pck import PCKAccumulator
-from video_pose.evaluation.pck_evaluator import PredictedPose
+from video_pose.engine.launch import keep_freed_memory
+from video_pose.engine.views import default_view, is_video_pose, view_of
+from video_pose.plugins import EVALUATORS
+
+# Evaluators register when they are imported.
+from video_pose.engine import evaluation  # noqa: F401  isort: skip
 
 
 def get_pose_cfg() -> CfgNode:
@@ -64,10 +65,9 @@ def complete_cfg(cfg: CfgNode) -> None:
             f"({list(cfg.DATASETS.TRAIN)}) has keypoint_names to take it from"
         )
     refuse_unused_keys(cfg)
-    check_evaluators(cfg)
+    for name in cfg.TEST.EVALUATORS:
+        EVALUATORS.check(name)
     view_of(cfg).complete(cfg)
-    if cfg.INPUT.VIEW == "clips":
-        check_datasets(cfg)
 
 
 def refuse_unused_keys(cfg: CfgNode) -> None:
@@ -86,37 +86,8 @@ def require_registered(names: list[str]) -> None:
     """Raise KeyError with the names that exist if one of ``names`` is no registered dataset."""
     for name in names:
         if name not in DatasetCatalog.list():
-            known = [known for known in DatasetCatalog.list() if _is_video_pose(known)]
+            known = [known for known in DatasetCatalog.list() if is_video_pose(known)]
             raise KeyError(f"dataset {name!r} is not registered; video datasets: {sorted(known)}")
-
-
-def check_datasets(cfg: CfgNode) -> None:
-    """Hold joints and protocols against the datasets' metadata, before anything long begins.
-
-    Raises: see `complete_cfg`.
-    """
-    train = [name for name in cfg.DATASETS.TRAIN if _is_video_pose(name)]
-    if train:
-        joints_from_config(cfg, train)
-    for name in filter(_is_video_pose, cfg.DATASETS.TEST):
-        metadata = MetadataCatalog.get(name)
-        names = list(metadata.keypoint_names)
-        try:
-            PredictedPose(cfg.MODEL.POSE.JOINTS, names, metadata.derived_joints)
-        except KeyError as error:
-            raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
-        for protocol in cfg.TEST.PCK.PROTOCOLS or metadata.pck_protocols:
-            PCKAccumulator(
-                protocol,
-                names,
-                metadata.joint_groups,
-                metadata.pck_min_visibility,
-                metadata.head_segment,
-            )
-
-
-def _is_video_pose(name: str) -> bool:
-    return MetadataCatalog.get(name).get("evaluator_type") == "video_pose"
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

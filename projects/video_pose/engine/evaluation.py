@@ -10,17 +10,94 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.evaluation import DatasetEvaluators, inference_on_dataset, print_csv_format
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    print_csv_format,
+)
 from detectron2.utils import comm
 
-from video_pose.engine.views import view_of
+from video_pose.data.image_tracks import register_tracks
+from video_pose.engine.views import is_video_pose, oks_sigmas, view_of
+from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
+from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvaluator, PCKEvaluator
+from video_pose.plugins import EVALUATORS
 
 logger = logging.getLogger(__name__)
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-    """All evaluators of one dataset, writing to OUTPUT_DIR/inference/<dataset>."""
-    return DatasetEvaluators(view_of(cfg).build_evaluators(cfg, dataset_name))
+def build_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:
+    """Those of ``TEST.EVALUATORS`` that model and dataset have something for, in the order in which
+    they are registered. They write to OUTPUT_DIR/inference/<dataset>."""
+    wanted = [name for name in EVALUATORS if name in cfg.TEST.EVALUATORS]
+    made = [EVALUATORS.get(name)(cfg, dataset_name) for name in wanted]
+    return [evaluator for evaluator in made if evaluator is not None]
+
+
+@EVALUATORS.add("coco")
+def build_coco(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
+    """AP of boxes, masks and keypoints, as far as the model predicts them."""
+    folder, joints = output_folder(cfg, dataset_name), predicted_joints(cfg)
+    metadata = MetadataCatalog.get(dataset_name)
+    if is_video_pose(dataset_name):
+        if not metadata.get("keypoint_oks_sigmas"):
+            logger.info("%s has no keypoint_oks_sigmas: no keypoint AP", dataset_name)
+            return None
+        # Boxes are given to these models, or follow from the joints: no figure of theirs.
+        return FrameCOCOEvaluator(dataset_name, joints, ["keypoints"], folder)
+    tasks = ["bbox"]
+    tasks += ["segm"] * cfg.MODEL.MASK_ON + ["keypoints"] * cfg.MODEL.KEYPOINT_ON
+    video_dataset = metadata.get("video_dataset")
+    if video_dataset is not None:
+        return FrameCOCOEvaluator(video_dataset, joints, tasks, folder)
+    names = list(metadata.get("keypoint_names", joints))
+    sigmas = oks_sigmas(names, [dataset_name]) if joints else []
+    if names == joints:
+        sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    return ImageCOCOEvaluator(dataset_name, joints, tasks, sigmas, folder)
+
+
+@EVALUATORS.add("pck")
+def build_pck(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
+    """PCK by the protocols of TEST.PCK.PROTOCOLS, else the dataset's; None without joints."""
+    joints = predicted_joints(cfg)
+    if is_video_pose(dataset_name):
+        return _pck_evaluator(cfg, dataset_name, dataset_name)
+    if not joints:
+        return None
+    metadata = MetadataCatalog.get(dataset_name)
+    video_dataset = metadata.get("video_dataset")
+    if video_dataset is not None:
+        inner = _pck_evaluator(cfg, video_dataset, dataset_name)
+        return FramePCKEvaluator(inner, video_dataset, cfg.TEST.PCK.PERSON)
+    tracks = register_tracks(dataset_name, list(metadata.get("keypoint_names", joints)))
+    if not DatasetCatalog.get(tracks):
+        logger.info("%s has no labelled joint: no PCK", dataset_name)
+        return None
+    return ImagePCKEvaluator(_pck_evaluator(cfg, tracks, dataset_name), tracks)
+
+
+def _pck_evaluator(cfg: CfgNode, tracks: str, dataset_name: str) -> PCKEvaluator:
+    """PCK on the dataset ``tracks``, for the test of ``dataset_name``."""
+    return PCKEvaluator(
+        tracks,
+        joint_names=predicted_joints(cfg),
+        protocols=list(cfg.TEST.PCK.PROTOCOLS) or None,
+        output_dir=output_folder(cfg, dataset_name),
+        save_predictions=cfg.TEST.PCK.SAVE_PREDICTIONS,
+    )
+
+
+def output_folder(cfg: CfgNode, dataset_name: str) -> str:
+    """Where the files of one dataset's evaluation go."""
+    return os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+
+
+def predicted_joints(cfg: CfgNode) -> list[str]:
+    """The joints of the model; none of an R-CNN without keypoints."""
+    return list(cfg.MODEL.POSE.JOINTS) if view_of(cfg).needs_joints(cfg) else []
 
 
 def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
@@ -35,7 +112,8 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
     tested = view.tested(cfg, model)
     for name in cfg.DATASETS.TEST:
         loader = view.build_test_loader(cfg, name)
-        results[name] = inference_on_dataset(tested, loader, build_evaluator(cfg, name)) or {}
+        evaluators = DatasetEvaluators(build_evaluators(cfg, name))
+        results[name] = inference_on_dataset(tested, loader, evaluators) or {}
         if comm.is_main_process():
             write_results(cfg, name, results[name])
             logger.info("Results on %s, for copying:", name)
@@ -45,7 +123,7 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
 
 def write_results(cfg: CfgNode, dataset_name: str, results: dict[str, Any]) -> None:
     """Keep the figures in OUTPUT_DIR/inference/<dataset>/results.json, for tables of models."""
-    folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    folder = output_folder(cfg, dataset_name)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "results.json"), "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)

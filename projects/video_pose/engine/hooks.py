@@ -1,4 +1,4 @@
-"""Hooks that keep a run resumable."""
+"""Hooks of a training: checkpoints that a run resumes from, and the average of its weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +105,67 @@ def keyboard_interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-class AverageWeights(HookBase):
-    """Updates the trainer's `WeightAverage` after every step."""
+class ModelEMA:
+    """Exponential moving average of all floating tensors of a model's state, updated every step.
 
-    def __init__(self, average: Any) -> None:
+    Early on the decay is (1 + n) / (10 + n) after n updates where that is smaller, so that the
+    initial values do not linger.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"SOLVER.EMA_DECAY {decay} must lie between 0 and 1")
+        self.model = model
+        self.decay = decay
+        self.updates = 0
+        self.average = {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the model's present weights."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        state = self.model.state_dict()
+        floating = [key for key, value in state.items() if value.is_floating_point()]
+        counters = [key for key, value in state.items() if not value.is_floating_point()]
+        # One launch for all tensors on a GPU; a CPU goes through them one by one.
+        torch._foreach_lerp_(
+            [self.average[key] for key in floating], [state[key] for key in floating], 1 - decay
+        )
+        if counters:  # frozen norms have none
+            torch._foreach_copy_(
+                [self.average[key] for key in counters], [state[key] for key in counters]
+            )
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the model has the averaged weights."""
+        kept = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(kept)
+
+    def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
+        return {"updates": self.updates, "average": self.average}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.updates = state["updates"]
+        for key, value in state["average"].items():
+            self.average[key].copy_(value)
+
+    def reset(self) -> None:
+        """Start again from the model's present weights."""
+        self.updates = 0
+        for key, value in self.model.state_dict().items():
+            self.average[key].copy_(value)
+
+
+class UpdateEMA(HookBase):
+    """Updates the trainer's `ModelEMA` after every step."""
+
+    def __init__(self, average: ModelEMA) -> None:
         self._average = average
 
     def after_step(self) -> None:

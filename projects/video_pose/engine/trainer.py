@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from video_pose.engine.checkpointer import PoseCheckpointer
-from video_pose.engine.ema import WeightAverage
 from video_pose.engine.evaluation import evaluate
 from video_pose.engine.hooks import (
-    AverageWeights,
+    ModelEMA,
     ResumableCheckpoints,
+    UpdateEMA,
     keyboard_interrupts_ignored,
 )
 from video_pose.engine.optimizer import build_optimizer
@@ -88,7 +88,7 @@ class PoseTrainer(TrainerBase):
         }
         self.average = None
         if cfg.SOLVER.EMA_DECAY > 0:
-            self.average = state["average"] = WeightAverage(self.model, cfg.SOLVER.EMA_DECAY)
+            self.average = state["average"] = ModelEMA(self.model, cfg.SOLVER.EMA_DECAY)
         self.checkpointer = PoseCheckpointer(self.model, cfg.OUTPUT_DIR, **state)
         self.wrapped = self._distribute(self.model)
         self.register_hooks(self._build_hooks())
@@ -109,7 +109,7 @@ class PoseTrainer(TrainerBase):
         cfg = self.cfg
         items: list[Any] = [hooks.IterationTimer(), hooks.LRScheduler()]
         if self.average is not None:
-            items.append(AverageWeights(self.average))
+            items.append(UpdateEMA(self.average))
         items.append(
             ResumableCheckpoints(
                 self.checkpointer,

@@ -1,58 +1,68 @@
-"""The two ways in which a model sees the datasets: as clips of tracks, or as single frames."""
+"""The ways in which a model sees the datasets: as clips of tracks, or as single frames.
+
+A view is chosen by INPUT.VIEW, or follows from the meta-architecture. Another one is a subclass of
+`View`, registered under its name.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.datasets.builtin_meta import JointSet, infer_flip_map
 from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
-from video_pose.engine.frames_view import (
-    FrameModel,
-    build_frame_evaluators,
-    complete_frames_cfg,
-)
-from video_pose.evaluation.coco import FrameCOCOEvaluator
-from video_pose.evaluation.pck_evaluator import PCKEvaluator
+from video_pose.data.mapper_config import joints_from_config
+from video_pose.evaluation.pck import PCKAccumulator
+from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.fast_path import build_fast_path
+from video_pose.modeling.precision import inference_autocast
 from video_pose.modeling.region_modules import prepare_regions
+from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.plugins import VIEWS
 
-logger = logging.getLogger(__name__)
+# Heads and backbones register when they are imported.
+from video_pose.modeling import roi_mask_head, short_fpn  # noqa: F401  isort: skip
 
-EVALUATORS = ("pck", "coco")
+Batches = Iterable[list[dict[str, Any]]]
 
 
-class View(NamedTuple):
-    """What differs between the views.
+class View:
+    """What differs between the views. A subclass gives the loaders, and what else is its own."""
 
-    Attributes:
-        needs_joints: (cfg) -> whether a model without MODEL.POSE.JOINTS makes no sense.
-        dataset_name: (dataset) -> the name under which the view has it.
-        complete: (cfg) sets what follows from the datasets, and refuses what cannot work.
-        build_train_loader: (cfg, start_iter).
-        build_test_loader, build_evaluators: (cfg, dataset name).
-        prepare: (model) for training in any precision, in place.
-        tested: (cfg, model) -> the model as it is tested.
-    """
+    def needs_joints(self, cfg: CfgNode) -> bool:
+        """Whether a model without MODEL.POSE.JOINTS makes no sense."""
+        return True
 
-    needs_joints: Callable[[CfgNode], bool]
-    dataset_name: Callable[[str], str]
-    complete: Callable[[CfgNode], None]
-    build_train_loader: Callable[[CfgNode, int], Iterable[list[dict[str, Any]]]]
-    build_test_loader: Callable[[CfgNode, str], Iterable[list[dict[str, Any]]]]
-    build_evaluators: Callable[[CfgNode, str], list[DatasetEvaluator]]
-    prepare: Callable[[nn.Module], None]
-    tested: Callable[[CfgNode, nn.Module], nn.Module]
+    def dataset_name(self, dataset: str) -> str:
+        """The name under which the view has ``dataset``."""
+        return dataset
+
+    def complete(self, cfg: CfgNode) -> None:
+        """Set what follows from the datasets, in place. Raises ValueError for what cannot work."""
+
+    def build_train_loader(self, cfg: CfgNode, start_iter: int) -> Batches:
+        """Endless batches of DATASETS.TRAIN; a resumed run starts at ``start_iter``."""
+        raise NotImplementedError
+
+    def build_test_loader(self, cfg: CfgNode, dataset_name: str) -> Batches:
+        """All batches of this process."""
+        raise NotImplementedError
+
+    def prepare(self, model: nn.Module) -> None:
+        """Make ``model`` ready for training in any precision, in place."""
+
+    def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
+        """The model as it is tested."""
+        return model
 
 
 def default_view(cfg: CfgNode) -> str:
@@ -68,79 +78,174 @@ def view_of(cfg: CfgNode) -> View:
     Raises:
         ValueError: unknown view.
     """
-    name = cfg.INPUT.VIEW or default_view(cfg)
-    if name not in VIEWS:
-        raise ValueError(f"INPUT.VIEW {name!r}: choose from {sorted(VIEWS)}")
-    return VIEWS[name]
+    return VIEWS.get(cfg.INPUT.VIEW or default_view(cfg))()
 
 
-def check_evaluators(cfg: CfgNode) -> None:
-    """Raise ValueError for a name in TEST.EVALUATORS that is none."""
-    unknown = sorted(set(cfg.TEST.EVALUATORS) - set(EVALUATORS))
-    if unknown:
-        raise ValueError(f"TEST.EVALUATORS has {unknown}: choose from {EVALUATORS}")
+def is_video_pose(dataset_name: str) -> bool:
+    """Whether it is a dataset of person tracks."""
+    return MetadataCatalog.get(dataset_name).get("evaluator_type") == "video_pose"
 
 
-def complete_clips_cfg(cfg: CfgNode) -> None:
-    """Raise ValueError where frames are named in place of a video dataset."""
-    for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
-        video_dataset = MetadataCatalog.get(name).get("video_dataset")
-        if video_dataset is not None:
-            raise ValueError(
-                f"{cfg.MODEL.META_ARCHITECTURE} takes clips: name {video_dataset!r} instead of "
-                f"{name!r}"
-            )
+@VIEWS.add("clips")
+class ClipsView(View):
+    """Clips of person tracks, for recurrent models."""
+
+    def complete(self, cfg: CfgNode) -> None:
+        """Hold joints and protocols against the datasets' metadata.
+
+        Raises:
+            ValueError: frames are named in place of a video dataset, or a dataset does not go with
+                the model's joints or with a protocol. KeyError: an unknown protocol.
+        """
+        for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
+            video_dataset = MetadataCatalog.get(name).get("video_dataset")
+            if video_dataset is not None:
+                raise ValueError(
+                    f"{cfg.MODEL.META_ARCHITECTURE} takes clips: name {video_dataset!r} instead of "
+                    f"{name!r}"
+                )
+        train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
+        if train:
+            joints_from_config(cfg, train)
+        for name in filter(is_video_pose, cfg.DATASETS.TEST):
+            check_scoring(cfg, name)
+
+    def build_train_loader(self, cfg: CfgNode, start_iter: int) -> Batches:
+        return build_pose_train_loader(cfg, start_iter)
+
+    def build_test_loader(self, cfg: CfgNode, dataset_name: str) -> Batches:
+        return build_pose_test_loader(cfg, dataset_name)
+
+    def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
+        return build_fast_path(cfg, model)
 
 
-def build_clip_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:
-    """The evaluators of ``TEST.EVALUATORS``, writing to OUTPUT_DIR/inference/<dataset>."""
-    output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-    joints = list(cfg.MODEL.POSE.JOINTS)
-    evaluators: list[DatasetEvaluator] = []
-    if "coco" in cfg.TEST.EVALUATORS:
-        if MetadataCatalog.get(dataset_name).get("keypoint_oks_sigmas"):
-            # Boxes are given to these models, or follow from the joints: no figure of theirs.
-            evaluators.append(FrameCOCOEvaluator(dataset_name, joints, ["keypoints"], output_dir))
-        else:
-            logger.info("%s has no keypoint_oks_sigmas: no keypoint AP", dataset_name)
-    if "pck" in cfg.TEST.EVALUATORS:
-        evaluators.append(
-            PCKEvaluator(
-                dataset_name,
-                joint_names=joints,
-                protocols=list(cfg.TEST.PCK.PROTOCOLS) or None,
-                output_dir=output_dir,
-                save_predictions=cfg.TEST.PCK.SAVE_PREDICTIONS,
-            )
+def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
+    """Hold the model's joints and the protocols against a test dataset. Raises as `ClipsView`."""
+    metadata = MetadataCatalog.get(dataset_name)
+    names = list(metadata.keypoint_names)
+    try:
+        PredictedPose(cfg.MODEL.POSE.JOINTS, names, metadata.derived_joints)
+    except KeyError as error:
+        raise ValueError(
+            f"MODEL.POSE.JOINTS and dataset {dataset_name!r}: {error.args[0]}"
+        ) from error
+    for protocol in cfg.TEST.PCK.PROTOCOLS or metadata.pck_protocols:
+        PCKAccumulator(
+            protocol,
+            names,
+            metadata.joint_groups,
+            metadata.pck_min_visibility,
+            metadata.head_segment,
         )
-    return evaluators
 
 
-def frames_name(dataset: str) -> str:
-    """The frames of a video dataset; an image dataset itself."""
-    name = dataset + FRAMES_SUFFIX
-    return name if name in DatasetCatalog.list() else dataset
+@VIEWS.add("frames")
+class FramesView(View):
+    """Single frames, for stock Detectron2 models."""
+
+    def needs_joints(self, cfg: CfgNode) -> bool:
+        return bool(cfg.MODEL.KEYPOINT_ON)
+
+    def dataset_name(self, dataset: str) -> str:
+        """The frames of a video dataset; an image dataset itself."""
+        name = dataset + FRAMES_SUFFIX
+        return name if name in DatasetCatalog.list() else dataset
+
+    def complete(self, cfg: CfgNode) -> None:
+        """Set what follows from the model's joints: their number, OKS widths, mirror pairs.
+
+        Raises:
+            ValueError: a video dataset is named in place of its frames, or mirror pairs or OKS
+                widths cannot be had.
+        """
+        for name in filter(is_video_pose, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
+            raise ValueError(
+                f"{cfg.MODEL.META_ARCHITECTURE} takes single frames: name {name + FRAMES_SUFFIX!r} "
+                f"instead of {name!r}"
+            )
+        if cfg.MODEL.KEYPOINT_ON:
+            complete_joints(cfg)
+
+    def build_train_loader(self, cfg: CfgNode, start_iter: int) -> Batches:
+        return build_frames_train_loader(cfg, start_iter)
+
+    def build_test_loader(self, cfg: CfgNode, dataset_name: str) -> Batches:
+        return build_frames_test_loader(cfg, dataset_name)
+
+    def prepare(self, model: nn.Module) -> None:
+        prepare_regions(model)
+
+    def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
+        return FrameModel(cfg, model)
 
 
-VIEWS = {
-    "clips": View(
-        needs_joints=lambda cfg: True,
-        dataset_name=lambda name: name,
-        complete=complete_clips_cfg,
-        build_train_loader=build_pose_train_loader,
-        build_test_loader=build_pose_test_loader,
-        build_evaluators=build_clip_evaluators,
-        prepare=lambda model: None,
-        tested=build_fast_path,
-    ),
-    "frames": View(
-        needs_joints=lambda cfg: cfg.MODEL.KEYPOINT_ON,
-        dataset_name=frames_name,
-        complete=complete_frames_cfg,
-        build_train_loader=build_frames_train_loader,
-        build_test_loader=build_frames_test_loader,
-        build_evaluators=build_frame_evaluators,
-        prepare=prepare_regions,
-        tested=FrameModel,
-    ),
-}
+def complete_joints(cfg: CfgNode) -> None:
+    """`FramesView.complete` of a model with joints."""
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    joints = list(cfg.MODEL.POSE.JOINTS)
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = len(joints)
+    if not cfg.TEST.KEYPOINT_OKS_SIGMAS:
+        cfg.TEST.KEYPOINT_OKS_SIGMAS = oks_sigmas(joints, names)
+    if len(cfg.TEST.KEYPOINT_OKS_SIGMAS) != len(joints):
+        raise ValueError(
+            f"TEST.KEYPOINT_OKS_SIGMAS has {len(cfg.TEST.KEYPOINT_OKS_SIGMAS)} values for "
+            f"{len(joints)} joints {joints}; leave it empty to take them from the datasets"
+        )
+    if not cfg.MODEL.POSE.FLIP_MAP:
+        cfg.MODEL.POSE.FLIP_MAP = [list(pair) for pair in mirror_pairs(joints, names)]
+    mirrors = cfg.INPUT.RANDOM_FLIP == "horizontal" or (cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP)
+    known = any("keypoint_flip_map" in MetadataCatalog.get(name).as_dict() for name in names)
+    if mirrors and not cfg.MODEL.POSE.FLIP_MAP and not known:
+        raise ValueError(
+            f"which of the joints {joints} a mirror image swaps is unknown: set "
+            "MODEL.POSE.FLIP_MAP, or keypoint_flip_map in the dataset's metadata, or "
+            "INPUT.RANDOM_FLIP to 'none' (and TEST.AUG.FLIP to False)"
+        )
+
+
+def oks_sigmas(joints: Sequence[str], dataset_names: Sequence[str]) -> list[float]:
+    """Width of each joint: of the first dataset that has one for it, else that of its name."""
+    found: dict[str, float] = {}
+    for name in dataset_names:
+        metadata = MetadataCatalog.get(name)
+        pairs = zip(metadata.get("keypoint_names", []), metadata.get("keypoint_oks_sigmas", []))
+        for joint, sigma in pairs:
+            found.setdefault(joint, float(sigma))
+    # With a pair given, no mirror images are asked for, which a list of joints may lack.
+    defaults = dict(zip(joints, JointSet(list(joints), flip_map=[("", "")]).sigmas))
+    return [found.get(joint, defaults[joint]) for joint in joints]
+
+
+def mirror_pairs(joints: Sequence[str], dataset_names: Sequence[str]) -> list[tuple[str, str]]:
+    """(left, right) pairs among ``joints``, of the datasets' metadata and by their names.
+
+    Raises:
+        ValueError: a left joint lacks its right one, or the reverse.
+    """
+    pairs = [
+        (left, right)
+        for name in dataset_names
+        for left, right in MetadataCatalog.get(name).get("keypoint_flip_map", [])
+        if left in joints and right in joints
+    ]
+    paired = {joint for pair in pairs for joint in pair}
+    pairs += infer_flip_map([joint for joint in joints if joint not in paired])
+    return list(dict.fromkeys(pairs))
+
+
+class FrameModel(nn.Module):
+    """A stock model as it is tested: in TEST.PRECISION, with TEST.AUG where that is enabled."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+        super().__init__()
+        self.model = KeypointRCNNWithTTA(cfg, model) if cfg.TEST.AUG.ENABLED else model
+        self._precision = cfg.TEST.PRECISION
+        self._device = torch.device(cfg.MODEL.DEVICE)
+        prepare_regions(model)
+        self.train(model.training)
+
+    def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As the model's: one ``{"instances": Instances}`` an image."""
+        with inference_autocast(self._precision, self._device):
+            return self.model(batch)

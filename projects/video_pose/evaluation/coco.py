@@ -14,7 +14,6 @@ import copy
 import io
 import itertools
 import json
-import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
 from video_pose.data.frame_masks import MaskReader
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.joints import JointMap, match_joints
+from video_pose.files import write_text
 
 TASKS = ("bbox", "segm", "keypoints")
 _FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
@@ -368,9 +368,7 @@ def write_coco_json(
         category["keypoints"] = list(keypoint_names)
     content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(content))
 
 
 def coco_annotation(annotation: Record, reader: MaskReader) -> Record:

@@ -18,7 +18,6 @@ runs. Arrays only (no pickle); M rows in the dataset's order of tracks, then of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,8 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from video_pose.files import replacing_file
 
 TrackKey = tuple[str, str]  # (video_id, track_id)
 
@@ -149,10 +150,8 @@ def write_predictions(
     for name, kind in _FACTS.items():
         arrays[name] = np.array([] if facts[name] is None else facts[name], kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing_file(path) as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
 
 
 def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
@@ -202,7 +201,7 @@ def require_registered(dataset_name: str) -> None:
     if dataset_name not in DatasetCatalog.list():
         raise KeyError(
             f"dataset {dataset_name!r} is not registered; name the file that registers it in "
-            "VIDEO_POSE_DATASETS"
+            "VIDEO_POSE_PLUGINS"
         )
 
 

@@ -21,8 +21,10 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+from video_pose.files import replacing_file
 
 ROOT = Path(__file__).resolve().parents[1] / "shipped"
 TABLE = "models.json"
@@ -107,10 +109,8 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
                 raise ValueError(f"{name}: a value is not finite as {stored.dtype}")
         tensors[name] = stored.contiguous()
     metadata = {"format": "pt", "model": type(model).__name__, **_meaning(model)}
-    temporary = Path(f"{path}.tmp")
-    save_file(tensors, temporary, metadata=metadata)
-    temporary.chmod(0o644)  # a package's files are for every user
-    temporary.replace(path)
+    with replacing_file(path) as file:
+        file.write(save(tensors, metadata=metadata))
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

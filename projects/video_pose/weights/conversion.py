@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from video_pose.config import add_video_pose_config
+from video_pose.files import replacing_file
 
 # (file, joint names or None) -> Conversion. A model's package offers its own as ``IMPORTERS``.
 Importer = Callable[[Path, Sequence[str] | None], "Conversion"]
@@ -133,12 +133,8 @@ class Conversion:
                 f"{self.path}: {len(self._missing)} required tensors are missing and "
                 f"{len(self._misfits)} do not fit, nothing is written: {listed}"
             )
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(self.tensors, temporary, metadata=self._metadata())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing_file(path) as file:
+            file.write(save(self.tensors, metadata=self._metadata()))
 
     def _metadata(self) -> dict[str, str]:
         heatmap = "MODEL.POSE.HEATMAP"

@@ -12,9 +12,8 @@ from detectron2.config import CfgNode
 from safetensors.torch import save_file
 from torch import nn
 
-from video_pose.engine import checkpointer
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
-from video_pose.engine.ema import WeightAverage
+from video_pose.engine.hooks import ModelEMA
 from video_pose.heatmap_codec import HeatmapCodec
 
 
@@ -134,10 +133,9 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch, 
     torch.nn.init.constant_(saver.model.body.bias, 5.0)
 
     def die(*_args) -> None:
-        Path(tmp_path, "model_resume.pth.tmp").write_bytes(b"half a file")
         raise KeyboardInterrupt
 
-    module, name = (torch, "save") if when == "save" else (checkpointer.os, "replace")
+    module, name = (torch, "save") if when == "save" else (os, "replace")
     monkeypatch.setattr(module, name, die)
     with pytest.raises(KeyboardInterrupt):
         saver.save("model_resume")
@@ -160,7 +158,7 @@ def evaluation_cfg(weights: str, folder: Path) -> CfgNode:
 
 def test_evaluation_takes_the_average_of_a_checkpoint_within_a_run(tmp_path: Path) -> None:
     model = Net(["a", "b"], 3.0)
-    average = WeightAverage(model, 0.9)
+    average = ModelEMA(model, 0.9)
     for value in average.average.values():
         value.fill_(8.0)
     PoseCheckpointer(model, str(tmp_path), average=average).save("model_0000004")

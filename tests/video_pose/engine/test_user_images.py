@@ -13,10 +13,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, Instances
 
 from video_pose.engine.defaults import complete_cfg
-from video_pose.engine.evaluation import build_evaluator
+from video_pose.engine.evaluation import build_evaluators
 from video_pose.engine.trainer import PoseTrainer
 from video_pose.engine.views import view_of
 
@@ -169,7 +170,7 @@ def predictions(cfg, name: str, shift: float = 0.0) -> tuple[list, list]:
 
 def score(cfg, name: str, given: tuple[list, list], names=("coco", "pck")) -> dict:
     cfg.TEST.EVALUATORS = names
-    evaluator = build_evaluator(cfg, name)
+    evaluator = DatasetEvaluators(build_evaluators(cfg, name))
     if names == ("pck", "coco"):
         evaluator._evaluators.reverse()
     evaluator.reset()
@@ -216,4 +217,4 @@ def test_a_dataset_without_joints_has_no_pck(user_cfg: CfgNode, user_coco) -> No
             del annotation["keypoints"]
     DatasetCatalog.remove(user_coco)
     DatasetCatalog.register(user_coco, lambda: dicts)
-    assert len(view_of(cfg).build_evaluators(cfg, user_coco)) == 1
+    assert len(build_evaluators(cfg, user_coco)) == 1

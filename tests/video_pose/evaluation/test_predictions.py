@@ -50,5 +50,5 @@ def test_a_file_without_facts_takes_the_registered_ones() -> None:
     assert facts["pck_protocols"] == metadata.pck_protocols
     assert facts["pck_min_visibility"] == 1 and facts["head_segment"] == ("head", "neck")
     stored["dataset_name"] = np.array("someone's own")
-    with pytest.raises(KeyError, match="VIDEO_POSE_DATASETS"):
+    with pytest.raises(KeyError, match="VIDEO_POSE_PLUGINS"):
         scoring_facts(stored)

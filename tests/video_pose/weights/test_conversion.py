@@ -127,7 +127,7 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path, conversion, monkeypat
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr("video_pose.weights.conversion.os.replace", fail)
+    monkeypatch.setattr("video_pose.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         conversion.write(tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from video_pose.files import replacing
 from video_pose.inference.frames import PoseFrame
 
 COLUMNS = ("video", "frame", "time", "track", "joint", "x", "y", "score")
@@ -141,19 +142,17 @@ class ParquetWriter:
         table = self._table.from_pydict(
             {name: list(column) for name, column in zip(COLUMNS, columns)}, schema=self._schema
         )
-        partial = self._parts / f".part-{self._count:06d}"
-        self._parquet.write_table(table, partial)
-        partial.rename(self._parts / f"part-{self._count:06d}.parquet")
+        with replacing(self._parts / f"part-{self._count:06d}.parquet") as partial:
+            self._parquet.write_table(table, partial)
         self._rows, self._count = [], self._count + 1
 
     def close(self) -> None:
         self._write_part()
         parts = sorted(self._parts.glob("*.parquet"))
-        partial = self._path.with_name(f".partial-{self._path.name}")
-        with self._parquet.ParquetWriter(partial, self._schema) as writer:
-            for part in parts:
-                writer.write_table(self._parquet.read_table(part, partitioning=None))
-        partial.replace(self._path)
+        with replacing(self._path) as partial:
+            with self._parquet.ParquetWriter(partial, self._schema) as writer:
+                for part in parts:
+                    writer.write_table(self._parquet.read_table(part, partitioning=None))
         for part in parts:
             part.unlink()
         self._parts.rmdir()

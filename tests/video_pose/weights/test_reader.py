@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from video_pose.weights.torch_file import read_state_dict
+from video_pose.weights.reader import read_state_dict
 
 TENSORS = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}
 

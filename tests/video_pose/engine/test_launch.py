@@ -11,7 +11,7 @@ import pytest
 _PROGRAM = """
 import resource
 import numpy as np
-from video_pose.engine.allocator import keep_freed_memory
+from video_pose.engine.launch import keep_freed_memory
 told = {call}
 faults = []
 for _ in range(4):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from video_pose.engine.ema import WeightAverage
+from video_pose.engine.hooks import ModelEMA
 
 
 class Scalar(nn.Module):
@@ -27,7 +27,7 @@ class Scalar(nn.Module):
 
 def test_update_by_hand() -> None:
     model = Scalar(0.0)
-    average = WeightAverage(model, decay=0.25)
+    average = ModelEMA(model, decay=0.25)
     model.set(11.0, 3)
     average.update()  # min(.25, 2 / 11) = 2/11 of the old 0, 9/11 of 11
     assert average.average["weight"].item() == pytest.approx(9.0)
@@ -42,7 +42,7 @@ def test_update_by_hand() -> None:
 
 def test_the_model_has_averaged_weights_within_the_block_only() -> None:
     model = Scalar(0.0)
-    average = WeightAverage(model, decay=0.9)
+    average = ModelEMA(model, decay=0.9)
     model.set(11.0, 3)
     average.update()
     with average.applied():
@@ -57,10 +57,10 @@ def test_the_model_has_averaged_weights_within_the_block_only() -> None:
 
 def test_state_goes_round() -> None:
     model = Scalar(0.0)
-    average = WeightAverage(model, decay=0.9)
+    average = ModelEMA(model, decay=0.9)
     model.set(11.0, 3)
     average.update()
-    other = WeightAverage(Scalar(5.0), decay=0.9)
+    other = ModelEMA(Scalar(5.0), decay=0.9)
     other.load_state_dict(average.state_dict())
     assert other.updates == 1 and other.average["weight"].item() == pytest.approx(9.0)
     other.reset()
@@ -70,4 +70,4 @@ def test_state_goes_round() -> None:
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1])
 def test_decay_out_of_range(decay: float) -> None:
     with pytest.raises(ValueError, match=f"EMA_DECAY {decay}"):
-        WeightAverage(Scalar(0.0), decay)
+        ModelEMA(Scalar(0.0), decay)

@@ -1,0 +1,118 @@
+"""Writing files so that a reader sees the old content or the new one, never a part.
+
+A file is written beside its name and moved there when it is whole. Whatever goes wrong, what
+existed stays as it was, the half-written one is removed, and the error names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# Ending of a file that is being written. Its name begins with a dot, since readers of a folder
+# (pyarrow's) leave such names out, and holds the process's number.
+PARTIAL = ".tmp"
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Within the block, a path beside ``path`` to write to; it takes its place afterwards.
+
+    Raises:
+        OSError: it cannot be written (no space, no permission, no such folder); names ``path``.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with naming(path):
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+    finally:
+        # Of a folder that is gone or read-only nothing can be removed either.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_file(path: str | Path) -> Iterator[BinaryIO]:
+    """As `replacing`, with the file opened for writing bytes."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        yield file
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in UTF-8. Raises as `replacing`."""
+    with replacing_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
+    """Replace ``path`` by ``content`` as JSON. Numbers that JSON has no word for become null.
+
+    Raises as `replacing`.
+    """
+    write_text(path, json.dumps(without_nan(content), indent=indent, allow_nan=False))
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` with None for every float in it that is not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    if isinstance(value, float):  # of NumPy's, float64 is one
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        ValueError: it is not UTF-8; names the file and the byte.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: byte {error.start} is no text in UTF-8: save the file in that encoding"
+        ) from error
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn an error of the operating system within the block into one that names ``path``."""
+    try:
+        yield
+    except Exception as error:
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        reason = os.strerror(cause.errno) if cause.errno else str(cause)
+        named = OSError(f"cannot write {path}: {reason}")
+        named.errno = cause.errno
+        raise named from error
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The OSError behind ``error``: writers of C++ raise errors of their own on top of it."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Without it, a file moved into place can be empty after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
