@@ -46,7 +46,7 @@ def commands(args: argparse.Namespace, root: Path) -> list[list[str]]:
     make += ["--frames", "12", "16", "--size", "240", "180", "--seed", "1"]
     train = ["train_net.py", "--config-file", args.config_file, "--resume"]
     train += ["OUTPUT_DIR", args.output, *opts]
-    draw = ["tools/visualize_predictions.py", f"{args.output}/inference/{DATASET}"]
+    draw = ["tools/visualize.py", "predictions", f"{args.output}/inference/{DATASET}"]
     return [make, train, draw]
 
 

@@ -62,7 +62,7 @@ def measure_length(
         JobError: the test failed.
     """
     form, folder = _FORMATS[kind]
-    # The training video only serves the constant-pose floor; it has the test video's length.
+    # The training video only serves the mean-pose baseline; it has the test video's length.
     options = SyntheticOptions(form, 1, 1, frames=(frames, frames), size=size, seed=job.seed)
     (root / "synthetic").mkdir(parents=True, exist_ok=True)
     make_dataset(root / "synthetic" / folder, options, workers=1)

@@ -1,1 +1,1 @@
-"""Evaluation of video pose: PCK counts, their Detectron2 evaluator, the constant-pose floor."""
+"""Evaluation of video pose: PCK counts, their Detectron2 evaluator, the mean-pose baseline."""

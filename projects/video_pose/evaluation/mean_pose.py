@@ -1,7 +1,8 @@
-"""The floor under every result: one constant pose, placed in each ground-truth box.
+"""The mean-pose baseline: one constant pose, placed in each ground-truth box.
 
 Shape letters: N frames, K joints. A method that knows the box and nothing else reaches this; on
-JHMDB it is 76 % at .2 of the box, so that a figure by box alone proves little.
+JHMDB it is 76 % at .2 of the box, so that a figure by box alone proves little. The middle is the
+median of each coordinate, which a few odd labels do not move.
 """
 
 from __future__ import annotations
@@ -66,11 +67,11 @@ def training_split(dataset_name: str) -> str:
     return dataset_name
 
 
-def constant_pose_of(dataset_name: str, min_visibility: int) -> tuple[np.ndarray, str]:
-    """The floor's pose for a dataset, and the name of the split that it was taken from.
+def mean_pose_of(dataset_name: str, min_visibility: int) -> tuple[np.ndarray, str]:
+    """The baseline's pose for a dataset, and the name of the split that it was taken from.
 
     Where the training split is not on this disk, the evaluated split itself is used: that makes the
-    floor a little higher, never lower than it should be, and the returned name says so.
+    baseline a little higher, never lower than it should be, and the returned name says so.
     """
     source = training_split(dataset_name)
     try:

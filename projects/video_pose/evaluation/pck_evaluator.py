@@ -20,9 +20,10 @@ from detectron2.utils import comm
 
 from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
 from video_pose.data.joints import Formula, match_joints
-from video_pose.evaluation.mean_pose import constant_pose_of, place_pose
+from video_pose.evaluation.mean_pose import mean_pose_of, place_pose
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.predictions import (
+    FILE,
     TrackKey,
     TrackPredictions,
     index_tracks,
@@ -32,15 +33,15 @@ from video_pose.evaluation.predictions import (
 from video_pose.evaluation.report import ReportFacts, format_report
 
 TASK_PREFIX = "keypoints_pck_"
-FLOOR_PREFIX = "floor_"
+BASELINE_PREFIX = "baseline_"
 
 
 class PCKEvaluator(DatasetEvaluator):
     """Scores predicted tracks of one registered video dataset.
 
     ``evaluate`` returns one task per protocol, ``{"keypoints_pck_bbox": {"PCK@0.2": ...}}`` (see
-    ``PCKAccumulator.metrics`` for the names; percent and pixels), the constant-pose floor's
-    figures as "floor_PCK@0.2", and writes ``predictions.npz`` and ``pck.txt`` to ``output_dir``.
+    ``PCKAccumulator.metrics`` for the names; percent and pixels), the mean-pose baseline's
+    figures as "baseline_PCK@0.2", and writes ``predictions.npz`` and ``pck.txt`` to ``output_dir``.
     Ranks other than 0 return {}.
 
     Args:
@@ -76,7 +77,7 @@ class PCKEvaluator(DatasetEvaluator):
         self._pose = PredictedPose(joint_names, self._joint_names, metadata.derived_joints)
         self._new_accumulators()  # an impossible protocol fails here
         self._truth = index_tracks(dataset_name, DatasetCatalog.get(dataset_name))
-        self._floor_pose: tuple[np.ndarray, str] | None = None
+        self._baseline_pose: tuple[np.ndarray, str] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -152,7 +153,7 @@ class PCKEvaluator(DatasetEvaluator):
         never = self._complete(predictions, accumulators)
         if self._output_dir and self._save_predictions:
             write_predictions(
-                self._output_dir / "predictions.npz",
+                self._output_dir / FILE,
                 self._dataset_name,
                 self._joint_names,
                 self._truth,
@@ -232,16 +233,16 @@ class PCKEvaluator(DatasetEvaluator):
     def _results(
         self, accumulators: dict[str, PCKAccumulator], never: int
     ) -> OrderedDict[str, dict[str, float]]:
-        """Metrics with the floor's beside them; logs and writes the report."""
-        floor, source = self._floor()
+        """Metrics with the mean pose's beside them; logs and writes the report."""
+        baseline, source = self._baseline()
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        floors: dict[str, dict[str, float]] = {}
+        baselines: dict[str, dict[str, float]] = {}
         for protocol, accumulator in accumulators.items():
             metrics = accumulator.metrics()
             metrics["never_predicted_frames"] = float(never)
-            floors[protocol] = floor[protocol].metrics()
+            baselines[protocol] = baseline[protocol].metrics()
             names = [accumulator.protocol.metric(t) for t in accumulator.protocol.thresholds]
-            metrics.update({FLOOR_PREFIX + name: floors[protocol][name] for name in names})
+            metrics.update({BASELINE_PREFIX + name: baselines[protocol][name] for name in names})
             results[TASK_PREFIX + protocol] = metrics
             if not metrics["joints"]:
                 self._logger.warning(
@@ -253,20 +254,20 @@ class PCKEvaluator(DatasetEvaluator):
                     metrics["excluded_frames"],
                 )
         facts = ReportFacts(self._dataset_name, source, self._metadata.pck_min_visibility)
-        text = format_report(facts, accumulators, list(results.values()), list(floors.values()))
+        text = format_report(facts, accumulators, list(results.values()), list(baselines.values()))
         self._logger.info("PCK on %s\n%s", self._dataset_name, text)
         if self._output_dir:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             (self._output_dir / "pck.txt").write_text(text + "\n", encoding="utf-8")
         return results
 
-    def _floor(self) -> tuple[dict[str, PCKAccumulator], str]:
+    def _baseline(self) -> tuple[dict[str, PCKAccumulator], str]:
         """Counts of the constant pose in every labelled frame's box, and where it comes from."""
-        if self._floor_pose is None:
-            self._floor_pose = constant_pose_of(
+        if self._baseline_pose is None:
+            self._baseline_pose = mean_pose_of(
                 self._dataset_name, self._metadata.pck_min_visibility
             )
-        pose, source = self._floor_pose
+        pose, source = self._baseline_pose
         accumulators = self._new_accumulators()
         for key, truth in self._truth.items():
             frames = np.flatnonzero(truth.labelled)

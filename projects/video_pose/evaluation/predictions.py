@@ -28,6 +28,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.files import replacing_file
 
+FILE = "predictions.npz"
+
 TrackKey = tuple[str, str]  # (video_id, track_id)
 
 
@@ -152,6 +154,29 @@ def write_predictions(
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_file(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def find_predictions(path: Path, dataset: str | None = None) -> Path:
+    """The predictions file that ``path`` is, holds, or has under inference/<dataset>.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several, and ``dataset`` names none of them.
+    """
+    if path.is_file():
+        return path
+    if (path / FILE).is_file():
+        return path / FILE
+    found = sorted((path / "inference").glob(f"{dataset or '*'}/{FILE}"))
+    if not found:
+        raise FileNotFoundError(
+            f"{path} is no predictions file, and neither {path / FILE} nor "
+            f"{path / 'inference' / (dataset or '<dataset>') / FILE} exists"
+        )
+    if len(found) > 1:
+        names = [file.parent.name for file in found]
+        raise ValueError(f"{path} was evaluated on {names}: name one by --dataset")
+    return found[0]
 
 
 def read_predictions(path: str | Path) -> dict[str, np.ndarray]:

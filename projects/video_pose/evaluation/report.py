@@ -140,6 +140,46 @@ def sections(scored: ScoredJoints) -> dict[str, dict[str, np.ndarray]]:
     return tables
 
 
+def frame_errors(
+    stored: Mapping[str, np.ndarray],
+    protocol: str,
+    min_visibility: int,
+    head_segment: tuple[str, str] | None = None,
+) -> np.ndarray:
+    """Mean distance of each frame's counted joints in reference lengths, (M,).
+
+    Args: as `score_joints`.
+
+    A frame without a prediction is infinitely far off; NaN where nothing counts.
+    """
+    names = [str(name) for name in stored["joint_names"]]
+    truth = stored["ground_truth"]
+    lengths = reference_lengths(get_protocol(protocol), truth, stored["boxes"], names, head_segment)
+    counted = counted_joints(truth, lengths, min_visibility)
+    normalised = normalised_distances(pixel_distances(stored["predictions"], truth), lengths)
+    sums = np.where(counted, normalised, 0).sum(axis=1)
+    sizes = counted.sum(axis=1)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+
+
+def worst_frames(errors: np.ndarray, sources: np.ndarray, count: int) -> list[int]:
+    """Rows of the worst frame of each source video, the worst first, at most ``count``.
+
+    One a source: the neighbours of a bad frame are bad in the same way. Frames without a prediction
+    or without a counted joint cannot be drawn and are left out.
+
+    Args:
+        errors: (M,) of `frame_errors`.
+        sources: (M,).
+    """
+    worst: dict[str, int] = {}
+    for row in np.flatnonzero(np.isfinite(errors)):
+        known = worst.get(sources[row])
+        if known is None or errors[row] > errors[known]:
+            worst[sources[row]] = int(row)
+    return sorted(worst.values(), key=lambda row: -errors[row])[:count]
+
+
 def _speed_rows(scored: ScoredJoints) -> dict[str, np.ndarray]:
     quarters, bounds = quartile_numbers(scored.speeds, scored.counted)
     low, middle, high = (f"{100 * bound:.2g}" for bound in bounds)
@@ -293,12 +333,12 @@ class ReportFacts:
 
     Attributes:
         dataset_name: the evaluated dataset.
-        floor_source: dataset that the constant pose was taken from.
+        baseline_source: dataset that the mean pose was taken from.
         min_visibility: smallest v that counts.
     """
 
     dataset_name: str
-    floor_source: str
+    baseline_source: str
     min_visibility: int
 
 
@@ -306,26 +346,26 @@ def format_report(
     facts: ReportFacts,
     accumulators: Mapping[str, PCKAccumulator],
     metrics: Sequence[Mapping[str, float]],
-    floors: Sequence[Mapping[str, float]],
+    baselines: Sequence[Mapping[str, float]],
 ) -> str:
     """Text of the whole report.
 
     Args:
         facts: names for the sentences.
-        accumulators: protocol name -> counts, in the order of ``metrics`` and ``floors``.
+        accumulators: protocol name -> counts, in the order of ``metrics`` and ``baselines``.
         metrics: the model's ``PCKAccumulator.metrics``, one per protocol.
-        floors: the constant pose's.
+        baselines: the mean pose's.
     """
     parts = []
-    for accumulator, values, floor in zip(accumulators.values(), metrics, floors):
+    for accumulator, values, baseline in zip(accumulators.values(), metrics, baselines):
         parts += [
             protocol_sentence(facts, accumulator, values),
-            _groups(accumulator, values, floor),
+            _groups(accumulator, values, baseline),
         ]
-    parts += ["Joints, in percent", _joints(list(accumulators.values()), metrics, floors)]
+    parts += ["Joints, in percent", _joints(list(accumulators.values()), metrics, baselines)]
     parts.append(
-        f"floor: the median pose of {facts.floor_source}, placed in each ground-truth box. A "
-        "result close to it shows that boxes are known, not poses.\n"
+        f"mean pose: the median pose of {facts.baseline_source}, placed in each ground-truth box. "
+        "A result close to it shows that boxes are known, not poses.\n"
         "95 %: bootstrap over whole source videos. groups: mean of the groups "
         f"{', '.join(MEAN_GROUPS)} (those that the dataset has). AUC: area from 0 to the first "
         "threshold. Errors in px of the original image, over counted joints that were predicted."
@@ -360,14 +400,14 @@ def protocol_sentence(
 
 
 def _groups(
-    accumulator: PCKAccumulator, values: Mapping[str, float], floor: Mapping[str, float]
+    accumulator: PCKAccumulator, values: Mapping[str, float], baseline: Mapping[str, float]
 ) -> str:
     groups = list(accumulator.groups)
     headers = ["", "overall", "95 %", "groups", *groups, "AUC", "mean px", "median px"]
     rows = []
     for index, threshold in enumerate(accumulator.protocol.thresholds):
         name = accumulator.protocol.metric(threshold)
-        for label, source in ((name, values), (f"{name} floor", floor)):
+        for label, source in ((name, values), (f"{name} mean pose", baseline)):
             interval, tail = "", ["", "", ""]
             if index == 0:
                 interval = interval_text(source[f"{name}_low"], source[f"{name}_high"])
@@ -376,24 +416,24 @@ def _groups(
             cells = [number(source[f"{name}-{group}"]) for group in groups]
             mean = number(source[f"{name}_groups"])
             rows.append([label, number(source[name]), interval, mean, *cells, *tail])
-    return _table(rows, headers)
+    return markdown(rows, headers)
 
 
 def _joints(
     accumulators: Sequence[PCKAccumulator],
     metrics: Sequence[Mapping[str, float]],
-    floors: Sequence[Mapping[str, float]],
+    baselines: Sequence[Mapping[str, float]],
 ) -> str:
     headers, columns = ["joint"], []
-    for accumulator, values, floor in zip(accumulators, metrics, floors):
+    for accumulator, values, baseline in zip(accumulators, metrics, baselines):
         main = accumulator.protocol.metric()
-        headers += [f"{accumulator.protocol.name} {main}", "95 %", "floor"]
+        headers += [f"{accumulator.protocol.name} {main}", "95 %", "mean pose"]
         keys = [f"{main}-{accumulator.joint_label(name)}" for name in accumulator.joint_names]
         columns.append([number(values[key]) for key in keys])
         columns.append([interval_text(values[f"{k}_low"], values[f"{k}_high"]) for k in keys])
-        columns.append([number(floor[key]) for key in keys])
+        columns.append([number(baseline[key]) for key in keys])
     names = accumulators[0].joint_names if accumulators else []
-    return _table([list(row) for row in zip(names, *columns)], headers)
+    return markdown([list(row) for row in zip(names, *columns)], headers)
 
 
 def number(value: float) -> str:
@@ -406,7 +446,8 @@ def interval_text(low: float, high: float) -> str:
     return f"{number(low)} - {number(high)}"
 
 
-def _table(rows: list[list[str]], headers: list[str]) -> str:
+def markdown(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    """A Markdown table, all columns but the first aligned to the right."""
     # Numbers are text already: tabulate would drop trailing zeros of its own.
     align = ["left"] + ["right"] * (len(headers) - 1)
     return tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True)

@@ -1,4 +1,4 @@
-"""The floor: a median pose of the training split, placed in boxes."""
+"""The mean-pose baseline: a median pose of the training split, placed in boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.evaluation.mean_pose import (
-    constant_pose_of,
+    mean_pose_of,
     median_pose,
     place_pose,
     training_split,
@@ -54,13 +54,13 @@ def test_place_pose() -> None:
 
 
 def test_training_split_is_named_or_guessed(register: Callable[..., str]) -> None:
-    register("floor_a_train", [])
-    register("floor_a_test", [])
-    register("floor_b_test", [], train_dataset="floor_a_train")
-    register("floor_c_val", [])
-    assert training_split("floor_a_test") == "floor_a_train"
-    assert training_split("floor_b_test") == "floor_a_train"
-    assert training_split("floor_c_val") == "floor_c_val"
+    register("baseline_a_train", [])
+    register("baseline_a_test", [])
+    register("baseline_b_test", [], train_dataset="baseline_a_train")
+    register("baseline_c_val", [])
+    assert training_split("baseline_a_test") == "baseline_a_train"
+    assert training_split("baseline_b_test") == "baseline_a_train"
+    assert training_split("baseline_c_val") == "baseline_c_val"
 
 
 def test_missing_training_split_is_said(
@@ -70,28 +70,28 @@ def test_missing_training_split_is_said(
         raise FileNotFoundError("no such folder")
 
     tracks = [_track([(0.5, 0.5, 2)], (0, 0, 10, 10))]
-    register("floor_d_test", tracks, keypoint_names=["head"])
-    DatasetCatalog.register("floor_d_train", absent)
+    register("baseline_d_test", tracks, keypoint_names=["head"])
+    DatasetCatalog.register("baseline_d_train", absent)
     try:
         with caplog.at_level(logging.WARNING):
-            pose, source = constant_pose_of("floor_d_test", 1)
+            pose, source = mean_pose_of("baseline_d_test", 1)
     finally:
-        DatasetCatalog.remove("floor_d_train")
-    assert source == "floor_d_test" and pose.tolist() == [[0.5, 0.5]]
-    assert "floor_d_train cannot be used" in caplog.text
+        DatasetCatalog.remove("baseline_d_train")
+    assert source == "baseline_d_test" and pose.tolist() == [[0.5, 0.5]]
+    assert "baseline_d_train cannot be used" in caplog.text
 
 
 @pytest.mark.skipif(
     not (SHARED_DATA / "jhmdb").is_dir(), reason=f"needs the development clips in {SHARED_DATA}"
 )
-def test_floor_on_real_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Measured apart from this code: docs/PROTOCOLS.md, "Floor".
+def test_baseline_on_real_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured apart from this code: docs/PROTOCOLS.md, "Mean-pose baseline".
     import video_pose  # noqa: F401, registers the datasets
 
     monkeypatch.setenv("DETECTRON2_DATASETS", os.fspath(SHARED_DATA))
     name = "sub_jhmdb_split1_test"
     metadata = MetadataCatalog.get(name)
-    pose, source = constant_pose_of(name, metadata.pck_min_visibility)
+    pose, source = mean_pose_of(name, metadata.pck_min_visibility)
     assert source == "sub_jhmdb_split1_train"
     expected = {"bbox": {"PCK@0.2": 76.2, "PCK@0.1": 39.7}, "torso": {"PCK@0.2": 21.9}}
     for protocol, figures in expected.items():

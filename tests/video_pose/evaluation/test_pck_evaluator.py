@@ -76,7 +76,7 @@ def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[st
     assert box["mean_error_px"] == pytest.approx(11) and box["median_error_px"] == 8
     assert (box["frames"], box["missed_frames"]) == (4, 0)
     # All poses are the same: the constant pose is right.
-    assert box["floor_PCK@0.2"] == 100
+    assert box["baseline_PCK@0.2"] == 100
 
 
 def test_swapped_sides_score_low(
@@ -296,5 +296,5 @@ def test_with_detectron2s_functions_and_files(
     np.testing.assert_array_equal(stored["ground_truth"], track["keypoints"])
     np.testing.assert_allclose(stored["predictions"][..., 0], track["keypoints"][..., 0] + 10)
     report = (tmp_path / "out/pck.txt").read_text("utf-8")
-    words = ("longer side", "PCK@0.2 floor", "pck_detectron_test", "of 1 videos (1 source")
+    words = ("longer side", "PCK@0.2 mean pose", "pck_detectron_test", "of 1 videos (1 source")
     assert all(word in report for word in words)

@@ -1,11 +1,18 @@
-"""Speeds from ground truth: neighbours of the same track only, in box sides per frame."""
+"""Speeds from ground truth (neighbours of the same track only, in box sides per frame), and the
+worst frames."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from video_pose.evaluation.report import joint_speeds, quartile_numbers
+from video_pose.data.datasets.builtin_meta import JHMDB
+from video_pose.evaluation.report import (
+    frame_errors,
+    joint_speeds,
+    quartile_numbers,
+    worst_frames,
+)
 
 
 def _moving(places: list[float], v: list[int] | None = None) -> np.ndarray:
@@ -56,3 +63,31 @@ def test_quarters_of_the_counted_joints() -> None:
     assert numbers.tolist() == [[0, 0, 1, 2, 3, -1, -1]]
     numbers, bounds = quartile_numbers(speeds, counted & False)
     assert (numbers == -1).all() and np.isnan(bounds).all()
+
+
+def _worst() -> dict[str, np.ndarray]:
+    """Four frames, all joints (50, 40) in a box of 100 px; predictions 10, 30, 20 px off, none."""
+    truth = np.zeros((4, len(JHMDB.names), 3), np.float32)
+    truth[:] = (50, 40, 2)
+    predictions = truth.copy()
+    predictions[..., 0] += np.array([10, 30, 20, np.nan], np.float32)[:, None]
+    return {
+        "predictions": predictions, "ground_truth": truth,
+        "boxes": np.tile(np.array([0, 0, 100, 80], np.float32), (4, 1)),
+        "video_ids": np.array(["a", "b", "c", "d"]), "track_ids": np.full(4, "0"),
+        "frame_indices": np.arange(4), "source_videos": np.array(["x", "x", "y", "z"]),
+        "actions": np.array(["run", "run", "", "run"]),
+        "joint_names": np.array(JHMDB.names), "dataset_name": np.array("sub_jhmdb_split1_test"),
+    }  # fmt: skip
+
+
+def test_errors_and_order() -> None:
+    stored = _worst()
+    stored["ground_truth"][0, 3:, 2] = 0
+    errors = frame_errors(stored, "bbox", 1)
+    np.testing.assert_allclose(errors, [0.1, 0.3, 0.2, np.inf], rtol=1e-5)
+    stored["ground_truth"][0, :, 2] = 0
+    assert np.isnan(frame_errors(stored, "bbox", 1)[0])
+    # Source x by its second frame, then y; the frame without a prediction cannot be drawn.
+    assert worst_frames(errors, stored["source_videos"], 12) == [1, 2]
+    assert worst_frames(errors, stored["source_videos"], 1) == [1]
