@@ -6,13 +6,19 @@ Three run-time needs are deliberately absent: naming them here would let pip rep
   one index in one command, and a pair that imports is kept (see `make setup`). torch >= 2.6.
 * opencv: `opencv-python` and `opencv-python-headless` are two distributions of one module, cv2,
   and either serves. A requirement can name only one, and each overwrites files of the other.
-* detectron2: the package index has none under its own name; tools/install_detectron2.py keeps
-  one that imports, or brings one.
+* detectron2: the package index has none under its own name; `video-pose doctor --install`
+  keeps one that imports, or brings one.
 """
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
 
 # What Detectron2 imports at run time. The bounds are those of its own metadata, so that an
 # official build passes `pip check` beside this package.
@@ -40,6 +46,19 @@ PARQUET = ["pyarrow"]
 # where the system lacks the graphics libraries that opencv-python loads.
 TRACK = ["trackers>=2.6"]
 
+
+class BuildWithConfigs(build_py):
+    """Puts ``configs/`` into the package, as video_pose/configs; an editable install reads the
+    checkout's own."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "video_pose", "configs")
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(ROOT / "configs", target)
+
+
 setup(
     name="video-pose-detectron2",
     version="0.1.0",
@@ -49,7 +68,15 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "projects"},
     packages=find_packages("projects"),
-    package_data={"video_pose": ["py.typed", "shipped/models.json", "shipped/*/*"]},
+    # Models (config, weights, card, exports), templates and the marker of types.
+    package_data={
+        "video_pose": [
+            "py.typed",
+            *(f"**/*.{end}" for end in ("json", "yaml", "safetensors", "md")),
+            *(f"**/*.{end}" for end in ("xml", "bin", "onnx", "html", "css", "js")),
+        ]
+    },
+    cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
         *DETECTRON2_NEEDS,
         "av>=17",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
@@ -78,6 +105,7 @@ setup(
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.
     # video_pose loads them by this name and so knows no model.
     entry_points={
+        "console_scripts": ["video-pose = video_pose.cli.main:main"],
         "video_pose.models": [
             "lstm_pose_machines = lstm_pose_machines",
             "unipose_lstm = unipose_lstm",

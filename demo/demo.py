@@ -1,205 +1,23 @@
 #!/usr/bin/env python3
-"""Find the poses of people in videos, image folders and camera streams, and draw and write them.
+"""``video-pose predict`` for those who know Detectron2's demo: the same arguments and functions.
 
+python demo/demo.py --input video.mp4 --output out/
 python demo/demo.py --config-file C.yaml --input video.mp4 --output out/ --opts MODEL.WEIGHTS w.pth
-python demo/demo.py --config-file C.yaml --input 'frames/*.png' --box 40 20 200 230 --output out/
-python demo/demo.py --config-file C.yaml --webcam --detector D.yaml --format csv coco --output out/
-
-Each input gets OUTPUT/NAME.mp4 and a table in each format. Without --output, the rows are printed
-as JSON Lines. The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
 
-from tqdm import tqdm
+REGISTERS_ITSELF = True  # read by video_pose: --help comes before anything heavy is imported
 
-from video_pose.engine.launch import keep_freed_memory
-from video_pose.inference import PredictorSettings, VideoPosePredictor, open_source
-from video_pose.inference.overlay import draw_people
-from video_pose.inference.settings import REGIONS
-from video_pose.inference.sources import IMAGE_SUFFIXES, FrameSource
-from video_pose.inference.trackers import TRACKERS
-from video_pose.inference.video_writer import VideoWriter, check_writable
-from video_pose.inference.writers import FORMATS, JsonLinesWriter, check_formats, open_writers
-
-# What a user can get wrong; anything else is a defect and shows its traceback.
-USER_ERRORS = (ValueError, KeyError, OSError)
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Detectron2's demo arguments and those of video."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add(
-        "--config-file", metavar="FILE",
-        help="of any of the models; default: the model that ships with the package",
-    )  # fmt: skip
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--input", nargs="+", metavar="PATH",
-        help="videos, folders, glob patterns; several image files are one sequence",
-    )  # fmt: skip
-    source.add_argument("--video-input", metavar="FILE", help="a video file or URL")
-    source.add_argument(
-        "--webcam", nargs="?", const=0, type=int, metavar="N", help="camera N (default 0)"
-    )
-    add("--output", metavar="DIR", help="folder for videos and tables")
-    add("--confidence-threshold", type=float, default=0.5, help="of detections (default .5)")
-    add(
-        "--region", choices=REGIONS, default="", help="where one person, or several, are looked for"
-    )
-    add("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="of one person, px")
-    add(
-        "--detector", default="", metavar="FILE",
-        help="Detectron2 config with a person class; default: the one that ships with the package, "
-        "for models trained on people's boxes",
-    )  # fmt: skip
-    add("--detector-opts", nargs="+", default=[], metavar="KEY VALUE", help="of its config")
-    add("--detect-every", type=int, default=1, metavar="N", help="frames between detections")
-    add(
-        "--tracker", choices=TRACKERS, default="auto",
-        help="auto (default): ByteTrack where its package is installed (extra track), else iou",
-    )  # fmt: skip
-    add("--max-missed", type=float, default=1.0, metavar="S", help="memory of lost people, seconds")
-    add("--cut-threshold", type=float, default=0.2, help="0 to 1; 0 never restarts (default .2)")
-    add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
-    add(
-        "--backend", default="torch", metavar="NAME",
-        help="torch; onnx (exported at the start); or the folder of an exported model",
-    )  # fmt: skip
-    add("--format", nargs="+", default=["jsonl"], metavar="NAME", help=" ".join(FORMATS))
-    add("--no-video", action="store_true", help="write tables only")
-    add("--heatmaps", action="store_true", help="draw heatmaps")
-    add("--no-masks", action="store_true", help="do not draw masks")
-    add("--fps", type=float, help="of image sequences (default 25)")
-    add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values; comes last")
-    return parser.parse_args(argv)
-
-
-def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
-    """The predictor that the arguments describe."""
-    settings = PredictorSettings(
-        region=args.region,
-        box=None if args.box is None else tuple(args.box),
-        detector=args.detector,
-        detector_options=tuple(args.detector_opts),
-        detect_every=args.detect_every,
-        tracker=args.tracker,
-        min_score=args.confidence_threshold,
-        max_missed=args.max_missed,
-        cut_threshold=args.cut_threshold,
-        smooth=args.smooth,
-        heatmaps=args.heatmaps,
-        backend=args.backend,
-    )
-    return VideoPosePredictor.from_config(args.config_file, options=args.opts, settings=settings)
-
-
-def list_sources(args: argparse.Namespace) -> list[str | int | list[str]]:
-    """What to open, one by one."""
-    if args.webcam is not None:
-        return [args.webcam]
-    if args.video_input is not None:
-        return [args.video_input]
-    if len(args.input) > 1 and all(path.lower().endswith(IMAGE_SUFFIXES) for path in args.input):
-        return [args.input]
-    return list(args.input)
-
-
-def output_names(sources: Sequence[str | int | list[str]]) -> Iterator[str]:
-    """A file name without ending for each source, all different."""
-    used: set[str] = set()
-    for source in sources:
-        text = "images" if isinstance(source, list) else str(source)
-        text = f"camera{source}" if isinstance(source, int) else text
-        if not isinstance(source, int) and "*" in text:
-            text = os.path.dirname(text) or "images"
-        base = os.path.basename(os.path.normpath(text))
-        base = (os.path.splitext(base)[0] if not os.path.isdir(text) else base) or "video"
-        name, number = base, 2
-        while name in used:
-            name, number = f"{base}_{number}", number + 1
-        used.add(name)
-        yield name
-
-
-def run(
-    args: argparse.Namespace, predictor: VideoPosePredictor, source: FrameSource, name: str
-) -> None:
-    """Predict, draw and write one source, frame by frame; what was written stays if it fails."""
-    with ExitStack() as stack:
-        video = None
-        if args.output is not None and not args.no_video:
-            path = os.path.join(args.output, f"{name}.mp4")
-            if os.path.exists(path) and _same_file(path, getattr(source, "path", "")):
-                raise ValueError(f"{path} would overwrite the input: choose another --output")
-            video = stack.enter_context(VideoWriter(path, source.fps))
-        if args.output is None:
-            writers = [JsonLinesWriter("-")]
-        else:
-            writers = open_writers(args.format, args.output, name)
-        for writer in writers:
-            stack.enter_context(closing(writer))
-        results = predictor(source)
-        for frame in tqdm(results, desc=name, total=source.num_frames, unit="frame"):
-            for writer in writers:
-                writer.write(frame)
-            if video is not None:
-                picture = draw_people(
-                    frame,
-                    predictor.connections,
-                    heatmaps=args.heatmaps,
-                    masks=not args.no_masks,
-                )
-                video.write(picture, frame.time)
-
-
-def _same_file(path: str, other: str) -> bool:
-    return os.path.exists(other) and os.path.samefile(path, other)
+from video_pose.cli.main import run_verb  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 for bad input or arguments, 130 after Ctrl-C."""
-    args = parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    keep_freed_memory()
-    failed = False
-    try:
-        check_formats(args.format)
-        if args.output is not None:
-            check_writable(args.output)
-        predictor = build_predictor(args)
-    except USER_ERRORS as error:
-        return _report(error)
-    sources = list_sources(args)
-    for spec, name in zip(sources, output_names(sources)):
-        try:
-            run(args, predictor, open_source(spec, args.fps), name)
-            for problem in predictor.problems:
-                failed = True
-                print(f"error: {problem}", file=sys.stderr)
-        except USER_ERRORS as error:
-            failed = True
-            _report(error)
-        except KeyboardInterrupt:
-            return 130
-    return int(failed)
-
-
-def _report(error: BaseException) -> int:
-    """One line on standard error."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return 1
+    """Returns the exit status: 0, 1 for bad input, 2 for wrong arguments, 130 after Ctrl-C."""
+    return run_verb("predict", sys.argv[1:] if argv is None else argv, prog="demo.py")
 
 
 if __name__ == "__main__":

@@ -162,6 +162,12 @@ def source_files() -> list[Path]:
     return [ROOT / "setup.py", *(path for name in folders for path in (ROOT / name).rglob("*.py"))]
 
 
+def test_every_folder_with_code_is_a_package() -> None:
+    """A wheel leaves out what is none; the editable install would not show it."""
+    folders = {path.parent for path in PROJECTS.rglob("*.py")} - {PROJECTS}
+    assert [str(path) for path in folders if not (path / "__init__.py").is_file()] == []
+
+
 def test_train_net_is_wiring_only() -> None:
     path = ROOT / "train_net.py"
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 150

@@ -7,30 +7,40 @@ datasets, models, metrics, trackers and writers.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import multiprocessing
+import sys
 import warnings
 from importlib.metadata import entry_points
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from video_pose.config import add_video_pose_config
+
+__all__ = ["add_video_pose_config", "load_models", "register"]
 
 # Detectron2 and fvcore call torch.jit.script while they are imported, and recent PyTorch warns of
-# each call. The filter stands before their first import, hence before the imports below; programs
-# import this package before Detectron2.
+# each call. Programs import this package before Detectron2.
 warnings.filterwarnings(
     "ignore", message=r"`torch\.jit\.script` is deprecated", category=FutureWarning
 )
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming", category=UserWarning)
 # Its region pooling asks whether it is being traced, by a name that recent PyTorch has renamed; of
 # that, too, users of this project need not hear.
 logging.getLogger("torch.fx._symbolic_trace").addFilter(
     lambda record: "is_fx_tracing will return true" not in str(record.msg)
 )
 
-from video_pose.config import add_video_pose_config  # noqa: E402
-from video_pose.data.datasets.builtin import register_builtin  # noqa: E402
-from video_pose.plugins import run_plugins  # noqa: E402
-
-__all__ = ["add_video_pose_config", "load_models"]
-
 MODEL_GROUP = "video_pose.models"
+
+NO_DETECTRON2 = (
+    "Detectron2 is not installed: `video-pose doctor --install` fetches its Python files from the "
+    "package index, or build it: pip install --no-build-isolation "
+    "git+https://github.com/facebookresearch/detectron2"
+)
 
 
 def load_models() -> dict[str, Any]:
@@ -45,5 +55,52 @@ def load_models() -> dict[str, Any]:
     return {point.name: point.load() for point in entry_points(group=MODEL_GROUP)}
 
 
-register_builtin()
-run_plugins()
+_registered = False
+
+
+def register() -> None:
+    """Register the built-in datasets, without reading a file, and run the user's plugins; once.
+
+    Raises:
+        ImportError: Detectron2 is not installed; the text says how to get it.
+        FileNotFoundError: see `plugins.plugin_files`. What is wrong inside such a file is raised
+            with the file's own traceback.
+    """
+    global _registered
+    if _registered:
+        return
+    if importlib.util.find_spec("detectron2") is None:
+        raise ImportError(NO_DETECTRON2)
+    _registered = True  # before the plugins: they import this package's modules
+    from video_pose.data.datasets.builtin import register_builtin
+    from video_pose.plugins import run_plugins
+
+    register_builtin()
+    run_plugins()
+
+
+def _is_command() -> bool:
+    """Whether this process is one of the project's commands, which registers by itself, after it
+    has read its arguments: nobody waits seconds for PyTorch to see ``--help``.
+
+    These are ``video-pose``, ``python -m video_pose``, and scripts that say so by a variable
+    ``REGISTERS_ITSELF``. The processes that a command starts are not.
+    """
+    if multiprocessing.parent_process() is not None:
+        return False
+    script = Path(sys.argv[0]).name if sys.argv else ""
+    is_module = any(pair == ("-m", "video_pose") for pair in zip(sys.orig_argv, sys.orig_argv[1:]))
+    main = sys.modules.get("__main__")
+    return is_module or script == "video-pose" or getattr(main, "REGISTERS_ITSELF", False)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "add_video_pose_config":
+        from video_pose.config import add_video_pose_config
+
+        return add_video_pose_config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if not _is_command():
+    register()

@@ -26,7 +26,7 @@ Graph = Callable[[dict[str, Tensor]], list[Tensor]]
 
 
 class ExportedBackend:
-    """`encode`, `begin` and `advance` of files that tools/export_model.py wrote, on the CPU."""
+    """`encode`, `begin` and `advance` of files that `video-pose export` wrote, on the CPU."""
 
     device = torch.device("cpu")
 

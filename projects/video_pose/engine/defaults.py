@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -28,6 +30,32 @@ def get_pose_cfg() -> CfgNode:
     for package in load_models().values():
         package.add_config(cfg)
     return cfg
+
+
+def find_config(name: str) -> str:
+    """The file of a config: a path, or a name in the package or in Detectron2's model zoo.
+
+    Args:
+        name: ``configs/UniPose-LSTM/x.yaml`` names the package's own wherever there is no such
+            file; ``COCO-Keypoints/x.yaml`` is the zoo's.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    if os.path.isfile(name):
+        return name
+    package = Path(__file__).resolve().parents[1]
+    # A wheel carries the configs in the package; a checkout has them beside its sources.
+    for root in (package / "configs", package.parents[1] / "configs"):
+        path = root / name.removeprefix("configs/")
+        if path.is_file():
+            return str(path)
+    from detectron2 import model_zoo  # pulls in pkg_resources: only where it is wanted
+
+    try:
+        return model_zoo.get_config_file(name)
+    except RuntimeError:
+        raise FileNotFoundError(f"config not found: {name}") from None
 
 
 def merge_config_file(cfg: CfgNode, path: str) -> None:
@@ -99,6 +127,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     keep_freed_memory()
     cfg = get_pose_cfg()
     if args.config_file:
+        args.config_file = find_config(args.config_file)  # Detectron2's set-up reads it, too
         merge_config_file(cfg, args.config_file)
     cfg.merge_from_list(args.opts)
     complete_cfg(cfg)

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import torch
 import yaml
-from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -17,7 +16,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
+from video_pose.engine.defaults import complete_cfg, find_config, get_pose_cfg, merge_config_file
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
@@ -42,14 +41,8 @@ def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
         ValueError, KeyError: it contradicts itself, or an option does not exist.
     """
     cfg = get_pose_cfg()
-    path = config_file
-    if not os.path.isfile(path):
-        try:
-            path = model_zoo.get_config_file(config_file)
-        except RuntimeError:
-            raise FileNotFoundError(f"config not found: {config_file}") from None
     try:
-        merge_config_file(cfg, path)
+        merge_config_file(cfg, find_config(config_file))
     except (AssertionError, yaml.YAMLError) as error:  # AssertionError is yacs's
         raise ValueError(f"{config_file}: {error}") from error
     except (AttributeError, TypeError) as error:

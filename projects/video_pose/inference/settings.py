@@ -38,7 +38,7 @@ class PredictorSettings:
         heatmaps: put heatmaps into the results.
         backend: "torch"; "onnx", which exports the model at the start, in some ten seconds, and
             runs it by ONNX Runtime on the CPU in float32 (extra ``export``); or the folder of an
-            export (tools/export_model.py), which starts at once.
+            export (`video-pose export`), which starts at once.
 
     Raises:
         ValueError: an unknown name, or choices that contradict each other.

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Export a recurrent pose model for inference without this project's Python code.
 
-python tools/export_model.py --config-file C.yaml --output exported/ --opts MODEL.WEIGHTS w.pth
-python demo/demo.py --config-file C.yaml --backend exported/ --input video.mp4 --output out/
+  export --config-file C.yaml --output exported/ MODEL.WEIGHTS w.pth
+  predict --config-file C.yaml --backend exported/ --input video.mp4 --output out/
 
 Writes encode, begin and advance as ONNX (or torch.export programs with --format pt2), model.json,
 which names the state's tensors, and parity.json: the largest differences from the PyTorch model
@@ -13,43 +12,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from detectron2.config import CfgNode
-
-from video_pose.backends.export import FORMATS, export_model
-from video_pose.backends.exported import ExportedBackend
-from video_pose.backends.parity import FRAMES, compare
-from video_pose.data.dataset_mapper import build_pose_mapper
-from video_pose.data.synthetic.scene import render_scene
-from video_pose.inference.building import is_recurrent, load_cfg, load_model
-from video_pose.inference.crops import PersonCropper
-from video_pose.inference.people import Person
-from video_pose.inference.video_writer import check_writable
-from video_pose.modeling.backend import TorchBackend
+if TYPE_CHECKING:
+    import torch
+    from detectron2.config import CfgNode
 
 # The largest differences that an export may have.
 HEATMAP_LIMIT = 1e-3
 JOINT_LIMIT_PX = 0.1
+FRAMES = 50
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--output", required=True, metavar="DIR")
-    parser.add_argument("--format", choices=FORMATS, default="onnx")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config keys; last")
-    return parser.parse_args(argv)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Config, folder, and keys of the config at the end."""
+    add = parser.add_argument
+    add("--config-file", required=True, metavar="FILE")
+    add("--output", required=True, metavar="DIR")
+    add("--format", default="onnx", metavar="NAME", help="onnx (default) or pt2")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys and values")
 
 
-def synthetic_crops(cfg: CfgNode, frames: int = FRAMES) -> torch.Tensor:
+def synthetic_crops(cfg: CfgNode, frames: int) -> torch.Tensor:
     """Crops of a moving synthetic person, uint8 (T, 3, H, W), made by the config's mapper."""
+    import torch
+
+    from video_pose.data.dataset_mapper import build_pose_mapper
+    from video_pose.data.synthetic.scene import render_scene
+    from video_pose.inference.crops import PersonCropper
+    from video_pose.inference.people import Person
+
     scene = render_scene(0, frames=frames)
     cropper = PersonCropper(build_pose_mapper(cfg, False))
     boxes = scene.people[0].boxes
@@ -60,18 +53,21 @@ def synthetic_crops(cfg: CfgNode, frames: int = FRAMES) -> torch.Tensor:
     return torch.stack(crops)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 1 for bad arguments and for an export that differs from the model."""
-    args = parse_args(argv)
-    try:
-        return _export(args)
-    except (ValueError, KeyError, OSError) as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        return 1
+def run(args: argparse.Namespace) -> int:
+    """Returns 0.
 
+    Raises:
+        ValueError: bad arguments, or an export that differs from the model.
+    """
+    import numpy as np
 
-def _export(args: argparse.Namespace) -> int:
+    from video_pose.backends.export import export_model
+    from video_pose.backends.exported import ExportedBackend
+    from video_pose.backends.parity import compare
+    from video_pose.inference.building import is_recurrent, load_cfg, load_model
+    from video_pose.inference.video_writer import check_writable
+    from video_pose.modeling.backend import TorchBackend
+
     cfg = load_cfg(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     if not is_recurrent(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
@@ -79,10 +75,10 @@ def _export(args: argparse.Namespace) -> int:
     check_writable(args.output)
     model = load_model(cfg)
     crop_size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
-    paths = export_model(model, args.output, crop_size=crop_size, file_format=args.format)  # type: ignore[arg-type]
-    reference = TorchBackend(model)  # type: ignore[arg-type]
+    paths = export_model(model, args.output, crop_size=crop_size, file_format=args.format)
+    reference = TorchBackend(model)
     exported = ExportedBackend.from_folder(args.output, cfg)
-    crops = synthetic_crops(cfg)
+    crops = synthetic_crops(cfg, FRAMES)
     reports = [compare(reference, exported, crops, rows=rows) for rows in (1, 3)]
     Path(args.output, "parity.json").write_text(json.dumps(reports, indent=2) + "\n")
     heatmap = max(report["heatmap_max_difference"] for report in reports)
@@ -100,7 +96,3 @@ def _export(args: argparse.Namespace) -> int:
             f"{JOINT_LIMIT_PX} px in a joint"
         )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,12 +10,11 @@ install it: `pip list`, `pip check` and `pip uninstall detectron2` know it.
 Without `_C` three things are missing, and Detectron2 guards each of them: rotated boxes, deformable
 convolution and the fast COCO evaluator (pycocotools' takes its place).
 
-Usage: python tools/install_detectron2.py [--wheel FILE]
+`video-pose doctor --install` calls this. It uses the standard library alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import subprocess
@@ -198,29 +197,24 @@ def install(wheel: Path) -> None:
         raise RuntimeError(f"pip could not install {wheel.name} (its message is above)")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wheel", type=Path, help=f"the wheel of {SOURCE}, fetched before")
-    args = parser.parse_args(argv)
-    try:
-        found = find_detectron2()
-        if found is not None:
-            print(f"detectron2 {found} is kept")
-            return 0
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            source = args.wheel or download(folder)
-            check_sha256(source, SOURCE_SHA256)
-            install(repack(source, folder))
-        found = find_detectron2()
-        if found is None:
-            raise RuntimeError("pip installed detectron2, but this interpreter does not find it")
-        print(f"detectron2 {found} is installed")
-    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def install_detectron2(wheel: Path | None = None) -> str:
+    """Make Detectron2 importable; returns a line that says what was found or done.
 
+    Args:
+        wheel: the file of `SOURCE`, fetched before; None lets pip download it.
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        OSError, RuntimeError, ValueError, zipfile.BadZipFile: with what to do instead.
+    """
+    found = find_detectron2()
+    if found is not None:
+        return f"detectron2 {found} is kept"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = wheel or download(folder)
+        check_sha256(source, SOURCE_SHA256)
+        install(repack(source, folder))
+    found = find_detectron2()
+    if found is None:
+        raise RuntimeError("pip installed detectron2, but this interpreter does not find it")
+    return f"detectron2 {found} is installed"

@@ -9,16 +9,18 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from video_pose.cli import install_detectron2
+from video_pose.cli.main import main
 
-@pytest.fixture(scope="module")
-def installer(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("tools/install_detectron2.py")
+
+@pytest.fixture
+def installer() -> ModuleType:
+    return install_detectron2
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_an_importable_detectron2_is_kept(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(installer, "download", lambda folder: pytest.fail("downloaded"))
     monkeypatch.setattr(installer, "install", lambda wheel: pytest.fail("installed"))
-    assert installer.main([]) == 0
+    assert main(["doctor", "--install"]) == 0
     assert f"9.9 at {tmp_path / 'detectron2' / '__init__.py'} is kept" in capsys.readouterr().out
 
 
@@ -153,7 +155,7 @@ def test_a_broken_detectron2_is_named_and_not_replaced(
     put_detectron2(tmp_path, "import a_module_that_is_missing\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(installer, "download", lambda folder: pytest.fail("downloaded"))
-    assert installer.main([]) == 1
+    assert main(["doctor", "--install"]) == 1
     assert "No module named 'a_module_that_is_missing'" in capsys.readouterr().err
 
 
@@ -177,7 +179,7 @@ def test_a_wheel_of_another_hash_is_not_installed(
 ) -> None:
     monkeypatch.setattr(installer, "find_detectron2", lambda: None)
     monkeypatch.setattr(installer, "install", lambda wheel: pytest.fail("installed"))
-    assert installer.main(["--wheel", str(source)]) == 1
+    assert main(["doctor", "--install", "--wheel", str(source)]) == 1
     error = capsys.readouterr().err
     assert installer.SOURCE_SHA256 in error and str(source) in error
 
@@ -188,6 +190,6 @@ def test_without_network_the_way_round_it_is_told(
     monkeypatch.setattr(installer, "find_detectron2", lambda: None)
     monkeypatch.setattr(installer, "DOWNLOAD", [*installer.DOWNLOAD, "--no-index"])
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    assert installer.main([]) == 1
+    assert main(["doctor", "--install"]) == 1
     error = capsys.readouterr().err
     assert "sal-detectron2==0.7.2" in error and "--wheel FILE" in error

@@ -1,0 +1,1 @@
+"""The command ``video-pose``: a module a verb. Nothing heavy is imported before a verb runs."""

@@ -1,0 +1,101 @@
+"""The command itself: help at once, one line for an error, nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from video_pose.cli.main import VERBS, main
+
+ROOT = Path(__file__).parents[3]
+# Any of these takes seconds to import.
+HEAVY = ("torch", "detectron2", "cv2", "numpy", "av")
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "projects"), **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=variables
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['video-pose', *{arguments!r}]\n"
+        "from video_pose.cli.main import main\n"
+        "status = main()\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], status)"
+    )
+    result = run_python(code)
+    assert result.stdout.splitlines()[-1] == "[] 0", result.stderr
+    assert "usage: video-pose" in result.stdout and result.stderr == ""
+
+
+def test_importing_the_package_registers_the_datasets() -> None:
+    """But for commands, which register once their arguments are read."""
+    code = (
+        "import video_pose\n"
+        "from detectron2.data import DatasetCatalog\n"
+        "print('sub_jhmdb_split1_test' in DatasetCatalog.list())"
+    )
+    assert run_python(code).stdout == "True\n"
+    assert run_python(f"REGISTERS_ITSELF = True\n{code}").stdout == "False\n"
+
+
+def test_without_detectron2_one_line_says_how_to_get_it(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: (\n"
+        "    None if name.startswith('detectron2') else find(name, *rest)\n"
+        ")\n"
+        "sys.argv = ['video-pose', *sys.argv[1:]]\n"
+        "from video_pose.cli.main import main\n"
+        "print([main([verb, *rest]) for verb, *rest in (\n"
+        "    ['predict', '--input', 'x.mp4'], ['train'], ['evaluate'], ['datasets'], ['doctor'],\n"
+        ")])"
+    )
+    result = run_python(code)
+    assert result.stdout.splitlines()[-1] == "[1, 1, 1, 1, 1]"
+    errors = result.stderr.splitlines()
+    assert len(errors) == 4 and all("video-pose doctor --install" in line for line in errors)
+    assert "detectron2:  MISSING: video-pose doctor --install" in result.stdout
+
+
+def test_doctor_prints_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    names = [line.split(":")[0] for line in out.splitlines()]
+    assert names[:4] == ["video-pose", "torch", "detectron2", "readers"] and len(names) == 10
+
+
+def test_what_is_no_verb_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predcit"]) == 2
+    assert "no verb 'predcit': choose from predict, train" in capsys.readouterr().err
+
+
+def test_datasets_are_listed_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets", "sub_jhmdb_split1_t*"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["sub_jhmdb_split1_test", "15", "joints", "video_pose"] in lines and len(lines) == 4
+    assert main(["datasets", "nothing*"]) == 1
+    assert "no registered dataset matches 'nothing*'" in capsys.readouterr().err
+
+
+def test_a_config_of_the_package_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from video_pose.engine.defaults import find_config
+
+    monkeypatch.chdir(tmp_path)
+    name = "UniPose-LSTM/unipose_R101_penn_action.yaml"
+    assert find_config(name) == find_config(f"configs/{name}")
+    assert Path(find_config(name)).is_file()
+    assert find_config("COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml").endswith(".yaml")
+    with pytest.raises(FileNotFoundError, match="config not found: UniPose-LSTM/none.yaml"):
+        find_config("UniPose-LSTM/none.yaml")
