@@ -52,7 +52,7 @@ class FrameDataset(Dataset):
     def __getitem__(self, item: tuple[int, int]) -> Record:
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
-        with _numpy_seed(int(sequence.generate_state(1)[0])):
+        with numpy_seed(int(sequence.generate_state(1)[0])):
             others = None if self._mosaic is None else self._mosaic.draw(len(self))
             if self._mosaic is None or others is None:
                 return self._mapper(self._frames[index])
@@ -60,7 +60,8 @@ class FrameDataset(Dataset):
 
 
 @contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
+def numpy_seed(seed: int) -> Iterator[None]:
+    """Start NumPy's global generator at ``seed``, and put it back afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -114,7 +115,7 @@ def build_frames_test_loader(
     cfg: CfgNode, dataset_name: str, mapper: FrameMapper | None = None
 ) -> DataLoader:
     """All frames of a dataset in order, one a batch, each on one rank."""
-    frames = _named_frames(dataset_name, filter_empty=False, min_keypoints=0)
+    frames = named_frames(dataset_name, filter_empty=False, min_keypoints=0)
     return build_detection_test_loader(
         dataset=frames,
         mapper=mapper or FrameMapper(cfg, is_train=False),
@@ -140,7 +141,7 @@ def get_training_frames(cfg: CfgNode) -> list[Record]:
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
     frames: list[Record] = []
     for name in names:
-        found = _named_frames(name, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, keypoints)
+        found = named_frames(name, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, keypoints)
         kept = thin_frames(found, cfg.INPUT.FRAMES.STRIDE)
         logger.info("%s: %d of %d frames", name, len(kept), len(found))
         frames += kept
@@ -148,7 +149,8 @@ def get_training_frames(cfg: CfgNode) -> list[Record]:
     return frames
 
 
-def _named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[Record]:
+def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[Record]:
+    """Detectron2's dicts of a dataset, each with ``dataset_name``."""
     frames = get_detection_dataset_dicts(
         name, filter_empty=filter_empty, min_keypoints=min_keypoints, check_consistency=False
     )

@@ -164,6 +164,8 @@ class FrameMapper(DatasetMapper):
         instances = d2.annotations_to_instances(
             mapped, image_shape, mask_format=self.instance_mask_format
         )
+        if mapped and all("track_number" in item for item in mapped):
+            instances.gt_tracks = torch.tensor([item["track_number"] for item in mapped])
         keep = instances.gt_boxes.nonempty(threshold=1e-5)
         if self.use_instance_mask and mapped:
             instances.gt_has_mask = has_mask

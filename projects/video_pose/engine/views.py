@@ -17,6 +17,10 @@ from torch import nn
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.datasets.builtin_meta import JointSet, infer_flip_map
+from video_pose.data.frame_clips import (
+    build_frame_clips_test_loader,
+    build_frame_clips_train_loader,
+)
 from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
 from video_pose.data.mapper_config import joints_from_config
@@ -24,6 +28,7 @@ from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.precision import inference_autocast
+from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
 from video_pose.modeling.region_modules import prepare_regions
 from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -66,10 +71,13 @@ class View:
 
 
 def default_view(cfg: CfgNode) -> str:
-    """ "clips" for a meta-architecture that is a `VideoPoseNet`, else "frames"."""
+    """By the meta-architecture: "clips" for a `VideoPoseNet`, "frame_clips" for detectors with a
+    memory, else "frames"."""
     kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    is_recurrent = isinstance(kind, type) and issubclass(kind, VideoPoseNet)
-    return "clips" if is_recurrent else "frames"
+    if isinstance(kind, type) and issubclass(kind, VideoPoseNet):
+        return "clips"
+    is_recurrent = isinstance(kind, type) and issubclass(kind, RecurrentKeypointRCNN)
+    return "frame_clips" if is_recurrent else "frames"
 
 
 def view_of(cfg: CfgNode) -> View:
@@ -178,6 +186,26 @@ class FramesView(View):
 
     def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
         return FrameModel(cfg, model)
+
+
+@VIEWS.add("frame_clips")
+class FrameClipsView(FramesView):
+    """Clips of whole frames in training, videos frame by frame in testing: for detectors that
+    remember people."""
+
+    def complete(self, cfg: CfgNode) -> None:
+        """As `FramesView`'s. Raises ValueError also where keys have no meaning for clips."""
+        if cfg.TEST.AUG.ENABLED:
+            raise ValueError("TEST.AUG.ENABLED: test scales and flips would mix people's memories")
+        if cfg.INPUT.FRAMES.MOSAIC_PROB > 0:
+            raise ValueError("INPUT.FRAMES.MOSAIC_PROB: a clip's frames are not composed of others")
+        super().complete(cfg)
+
+    def build_train_loader(self, cfg: CfgNode, start_iter: int) -> Batches:
+        return build_frame_clips_train_loader(cfg, start_iter)
+
+    def build_test_loader(self, cfg: CfgNode, dataset_name: str) -> Batches:
+        return build_frame_clips_test_loader(cfg, dataset_name)
 
 
 def complete_joints(cfg: CfgNode) -> None:
