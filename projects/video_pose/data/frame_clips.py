@@ -1,4 +1,4 @@
-"""Clips of whole frames: for models that find people and remember them, as Recurrent Keypoint R-CNN.
+"""Clips of whole frames, for models that find people and remember them.
 
 A video of the frames view (``X_frames``) is a list of its frames in order. Training takes T frames
 of a video, all under one draw of the augmentations; testing takes the frames of a video one by one,
@@ -77,7 +77,8 @@ def _in_order(frames: list[Record], video: str) -> list[Record]:
     while sorter.is_active():
         for number in sorter.get_ready():
             frame = frames[number]
-            heappush(waiting, (int(frame.get("frame_number", frame["image_id"])), number))
+            key = frame["frame_number"] if "frame_number" in frame else frame["image_id"]
+            heappush(waiting, (int(key), number))
         _, number = heappop(waiting)
         order.append(number)
         sorter.done(number)
