@@ -39,10 +39,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.cropping import apply_affine, invert_affine
 from video_pose.data.frame_reader import FrameReader
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
 from video_pose.data.joints import match_joints
-from video_pose.data.regions import apply_affine, invert_affine
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
 from video_pose.engine.views import view_of

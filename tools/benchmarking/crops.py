@@ -9,9 +9,8 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from video_pose.data.clip_mapper import PoseClipMapper
+from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper
 from video_pose.data.clips import cut_run
-from video_pose.data.dataset_mapper import build_pose_mapper
 
 
 def build_uncached_mapper(cfg: CfgNode) -> PoseClipMapper:

@@ -20,7 +20,7 @@ from benchmarking.inference import CLIPS, build_forms
 from benchmarking.inputs import build_seeded, read_config
 from benchmarking.job import Job, Measured, measure
 from benchmarking.timing import timed
-from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import GivenBoxes

@@ -10,8 +10,8 @@ import numpy as np
 
 from streaming_benchmark.figure import Figure
 from streaming_benchmark.subject import Subject, endless, moving_pictures
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.clips import Chunk
-from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.inference.people import GivenBoxes
 
 LIMIT_PX = 1e-4

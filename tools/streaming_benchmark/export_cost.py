@@ -15,7 +15,7 @@ from streaming_benchmark.subject import Subject, moving_pictures
 from video_pose.backends.export import export_model
 from video_pose.backends.exported import ExportedBackend
 from video_pose.backends.parity import compare
-from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.inference.crops import PersonCropper
 from video_pose.inference.people import Person
 from video_pose.modeling.backend import PoseBackend, TorchBackend

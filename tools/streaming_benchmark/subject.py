@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
-from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
 from video_pose.inference.cuts import CutDetector

@@ -38,7 +38,7 @@ def synthetic_crops(cfg: CfgNode, frames: int) -> torch.Tensor:
     """Crops of a moving synthetic person, uint8 (T, 3, H, W), made by the config's mapper."""
     import torch
 
-    from video_pose.data.dataset_mapper import build_pose_mapper
+    from video_pose.data.clip_mapper import build_pose_mapper
     from video_pose.data.synthetic.scene import render_scene
     from video_pose.inference.crops import PersonCropper
     from video_pose.inference.people import Person

@@ -1,29 +1,26 @@
 """Track dict -> tensors of one clip: crops, joints in crop pixels and the way back to the image.
 
+The mappers are registered by name (``INPUT.MAPPER``); each has defaults for keys of ``cfg.INPUT``
+that are left empty.
+
 Shape letters: T frames of a clip, K joints of the model, S rows (test scales, then mirrored ones),
 N frames of the track, H W size of the crop.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
 from fvcore.common.registry import Registry
 
-from .clips import Chunk, sample_clip
-from .frame_reader import FrameReader
-from .joints import JointMap
-from .mapper_config import (
-    MapperDefaults,
-    augmentation_from_config,
-    joints_from_config,
-    region_rule_from_config,
-)
-from .regions import (
+from video_pose.data.clips import Chunk, sample_clip
+from video_pose.data.cropping import (
     RegionRule,
     apply_affine,
     clip_regions,
@@ -34,13 +31,97 @@ from .regions import (
     region_scales,
     union_box,
 )
-from .transforms import (
+from video_pose.data.frame_reader import FrameReader
+from video_pose.data.joints import JointMap, match_joints
+from video_pose.data.transforms import (
     AffineTransform,
     ClipAugmentation,
     ClipDraw,
     CoverTransform,
     color_transforms,
+    flip_permutation,
 )
+
+
+@dataclass(frozen=True)
+class MapperDefaults:
+    """What the keys marked (*) in config.py mean when they are empty.
+
+    ``scale_range`` and ``rotation`` (degrees) go by the scale mode.
+    """
+
+    scale_range: dict[str, tuple[float, float]]
+    rotation: dict[str, float]
+    region: str = "box"
+    padding: float = 1.25
+    per: str = "frame"
+    scale_mode: str = "region"
+
+
+def region_rule_from_config(cfg: CfgNode, defaults: MapperDefaults) -> RegionRule:
+    """Raises ValueError for unknown names and keys that contradict each other."""
+    inp = cfg.INPUT
+    return RegionRule(
+        crop_size=tuple(inp.CROP_SIZE),
+        region=inp.REGION or defaults.region,
+        padding=inp.REGION_PADDING or defaults.padding,
+        window=tuple(inp.WINDOW),
+        stretch=inp.STRETCH,
+        per=inp.REGION_PER or defaults.per,
+        scale_mode=inp.SCALE_MODE or defaults.scale_mode,
+    )
+
+
+def augmentation_from_config(cfg: CfgNode, defaults: MapperDefaults) -> ClipAugmentation:
+    """Raises ValueError for values out of range."""
+    aug = cfg.INPUT.AUG
+    mode = cfg.INPUT.SCALE_MODE or defaults.scale_mode
+    return ClipAugmentation(
+        scale_range=tuple(aug.SCALE_RANGE) or defaults.scale_range[mode],
+        rotation=aug.ROTATION if aug.ROTATION >= 0 else defaults.rotation[mode],
+        flip_prob=aug.FLIP_PROB,
+        translation=aug.TRANSLATION,
+        color=aug.COLOR,
+        occlusion_prob=aug.OCCLUSION_PROB,
+        occlusion_size=tuple(aug.OCCLUSION_SIZE),
+        occlusion_span=tuple(aug.OCCLUSION_SPAN),
+    )
+
+
+def joints_from_config(
+    cfg: CfgNode, dataset_names: list[str]
+) -> tuple[dict[str, JointMap], list[int]]:
+    """The map from each dataset's joints to the model's, and the order of mirrored joints.
+
+    Empty ``MODEL.POSE.JOINTS`` takes the joints of the first dataset, empty ``FLIP_MAP`` the pairs
+    of all.
+
+    Raises:
+        ValueError: no dataset, a joint of the model cannot be had from one of them (both lists are
+            named), or mirroring is on and no joints are known to change sides.
+    """
+    if not dataset_names:
+        raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
+    metadata = {name: MetadataCatalog.get(name) for name in dataset_names}
+    joints = list(cfg.MODEL.POSE.JOINTS) or list(metadata[dataset_names[0]].keypoint_names)
+    maps: dict[str, JointMap] = {}
+    given = [(left, right) for left, right in cfg.MODEL.POSE.FLIP_MAP]
+    pairs = list(given)
+    for name, meta in metadata.items():
+        try:
+            maps[name] = match_joints(meta.keypoint_names, joints, meta.get("derived_joints"))
+        except KeyError as error:
+            raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
+        if not given:
+            pairs += [(left, right) for left, right in meta.keypoint_flip_map]
+    if not pairs and len(joints) > 1 and (cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP):
+        raise ValueError(
+            f"mirroring is on, but no joints of {joints} are known to change sides: name them "
+            "left_<joint> and right_<joint>, set MODEL.POSE.FLIP_MAP to their pairs, or set "
+            "INPUT.AUG.FLIP_PROB 0"
+        )
+    return maps, flip_permutation(joints, pairs)
+
 
 POSE_MAPPER_REGISTRY = Registry("POSE_MAPPER")
 POSE_MAPPER_REGISTRY.__doc__ = """
@@ -290,3 +371,65 @@ def _carried(track: dict[str, Any], frames: np.ndarray, is_padding: np.ndarray) 
         "frame_indices": torch.from_numpy(frames.astype(np.int64)),
         "image_ids": torch.from_numpy(np.asarray(track["image_ids"])[frames].astype(np.int64)),
     }
+
+
+@POSE_MAPPER_REGISTRY.register()
+class PennActionClipMapper(PoseClipMapper):
+    """:class:`PoseClipMapper` for Penn Action.
+
+    Defaults: the box times 1.25, per frame; scale .75-1.25, rotation 30. With SCALE_MODE "absolute"
+    the recipe of LSTM Pose Machines: scale .8-1.4 of the image, rotation 40.
+    """
+
+    defaults = MapperDefaults(
+        scale_range={"region": (0.75, 1.25), "absolute": (0.8, 1.4)},
+        rotation={"region": 30.0, "absolute": 40.0},
+    )
+
+
+@POSE_MAPPER_REGISTRY.register()
+class BBCPoseClipMapper(PoseClipMapper):
+    """:class:`PoseClipMapper` for BBC Pose.
+
+    Defaults: one region per clip (a signer stays in place; the box follows the hands), which is the
+    dataset's box as it is, since that is the joints' extent times 1.25 already; scale .8-1.2,
+    rotation 20, in "absolute" mode as well. For the fixed window of the UniPose release set
+    REGION "frame" and WINDOW (-368, -368, 0, 0).
+    """
+
+    defaults = MapperDefaults(
+        scale_range={"region": (0.8, 1.2), "absolute": (0.8, 1.2)},
+        rotation={"region": 20.0, "absolute": 20.0},
+        padding=1.0,
+        per="clip",
+    )
+
+
+@POSE_MAPPER_REGISTRY.register()
+class JHMDBClipMapper(PoseClipMapper):
+    """:class:`PoseClipMapper` for JHMDB and sub-JHMDB.
+
+    Defaults: the box times 1.25, per frame; scale .75-1.25, rotation 30. With SCALE_MODE "absolute"
+    the recipe of LSTM Pose Machines: scale 1.2-1.8 of the image, rotation 40.
+    """
+
+    defaults = MapperDefaults(
+        scale_range={"region": (0.75, 1.25), "absolute": (1.2, 1.8)},
+        rotation={"region": 30.0, "absolute": 40.0},
+    )
+
+
+def build_pose_mapper(
+    cfg: CfgNode, is_train: bool, dataset_names: str | list[str] | tuple[str, ...] = ()
+) -> PoseClipMapper:
+    """The mapper named by ``cfg.INPUT.MAPPER``.
+
+    Raises:
+        KeyError: no such mapper.
+        ValueError: keys contradict each other, or the model's joints cannot be had from a dataset.
+    """
+    name = cfg.INPUT.MAPPER
+    if name not in POSE_MAPPER_REGISTRY:
+        known = sorted(key for key, _ in POSE_MAPPER_REGISTRY)
+        raise KeyError(f"INPUT.MAPPER is {name!r}: registered are {known}")
+    return POSE_MAPPER_REGISTRY.get(name)(cfg, is_train, dataset_names)

@@ -20,11 +20,12 @@ from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from video_pose.data.build import ResumableTrainingSampler
+
 from .build import repeat_factors
 from .frames import thin_frames
 from .frames_mapper import FrameMapper
 from .mosaic import Mosaic
-from .samplers import ResumableTrainingSampler
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from fvcore.transforms.transform import Transform
 
-from .regions import apply_affine
+from video_pose.data.cropping import apply_affine
 
 # Below this scale plain bilinear sampling skips pixels: the image is averaged over areas first.
 _AREA_SCALE = 0.5

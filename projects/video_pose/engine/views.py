@@ -16,6 +16,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.clip_mapper import joints_from_config
 from video_pose.data.datasets.builtin_meta import JointSet, infer_flip_map
 from video_pose.data.frame_clips import (
     build_frame_clips_test_loader,
@@ -23,7 +24,6 @@ from video_pose.data.frame_clips import (
 )
 from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
-from video_pose.data.mapper_config import joints_from_config
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.fast_path import build_fast_path

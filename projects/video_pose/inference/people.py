@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from video_pose.data.regions import fill_boxes, is_valid_box, union_box
+from video_pose.data.cropping import fill_boxes, is_valid_box, union_box
 from video_pose.inference.frames import Frame
 from video_pose.inference.trackers import Tracker
 

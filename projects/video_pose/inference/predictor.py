@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from detectron2.config import CfgNode
 
-from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.inference.building import (
     choose_detector,
     find_connections,

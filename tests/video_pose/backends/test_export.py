@@ -17,7 +17,7 @@ from torch import nn
 from video_pose.backends.export import export_model
 from video_pose.backends.exported import ExportedBackend
 from video_pose.backends.parity import compare
-from video_pose.data.dataset_mapper import build_pose_mapper
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import PredictorSettings, VideoPosePredictor
 from video_pose.inference.frames import Frame

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.data.regions import image_to_crop
+from video_pose.data.cropping import image_to_crop
 from video_pose.data.transforms import (
     AffineTransform,
     ClipAugmentation,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from detectron2.config import CfgNode
 
+from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.clips import Chunk
-from video_pose.data.dataset_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import Scene, render_scene
 from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame

@@ -10,9 +10,9 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
+from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper
 from video_pose.data.clips import Chunk
-from video_pose.data.dataset_mapper import build_pose_mapper
-from video_pose.data.regions import apply_affine
+from video_pose.data.cropping import apply_affine
 
 
 def _bright_center(image: torch.Tensor, near: np.ndarray) -> np.ndarray:
@@ -279,3 +279,70 @@ def test_a_cover_of_half_the_clip_leaves_the_other_frames(train_cfg: CfgNode, tr
         [False, True, True, False],
         [False] * 2 + [True] * 2,
     )
+
+
+@pytest.fixture
+def keys_cfg(cfg: CfgNode, register: Callable) -> CfgNode:
+    cfg.DATASETS.TRAIN = (register([]),)
+    return cfg
+
+
+def test_joints_come_from_the_first_dataset_and_pairs_from_metadata(keys_cfg: CfgNode) -> None:
+    assert build_pose_mapper(keys_cfg, True).flip_order == [0, 2, 1]
+    keys_cfg.MODEL.POSE.JOINTS = ["left_hand", "right_hand", "head"]
+    assert build_pose_mapper(keys_cfg, True).flip_order == [1, 0, 2]
+
+
+def test_a_flip_map_of_the_model_wins(keys_cfg: CfgNode) -> None:
+    keys_cfg.MODEL.POSE.FLIP_MAP = [["head", "left_hand"]]
+    assert build_pose_mapper(keys_cfg, True).flip_order == [2, 1, 0]
+
+
+def test_a_joint_that_the_dataset_lacks_is_an_error(keys_cfg: CfgNode) -> None:
+    keys_cfg.MODEL.POSE.JOINTS = ["head", "tail"]
+    with pytest.raises(ValueError, match="(?s)tail.*right_hand.*head"):
+        build_pose_mapper(keys_cfg, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "scales", "rotation", "per", "padding"),
+    [
+        ("PoseClipMapper", "", (0.75, 1.25), 30, "frame", 1.25),
+        ("PennActionClipMapper", "absolute", (0.8, 1.4), 40, "frame", 1.25),
+        ("JHMDBClipMapper", "absolute", (1.2, 1.8), 40, "frame", 1.25),
+        ("JHMDBClipMapper", "region", (0.75, 1.25), 30, "frame", 1.25),
+        ("BBCPoseClipMapper", "", (0.8, 1.2), 20, "clip", 1.0),
+    ],
+)
+def test_empty_keys_take_the_named_mappers_defaults(
+    keys_cfg: CfgNode,
+    name: str,
+    mode: str,
+    scales: tuple,
+    rotation: float,
+    per: str,
+    padding: float,
+) -> None:
+    keys_cfg.INPUT.MAPPER, keys_cfg.INPUT.SCALE_MODE = name, mode
+    keys_cfg.INPUT.AUG.SCALE_RANGE, keys_cfg.INPUT.AUG.ROTATION = (), -1.0
+    mapper = build_pose_mapper(keys_cfg, True)
+    assert type(mapper).__name__ == name and isinstance(mapper, PoseClipMapper)
+    assert mapper.augmentation.scale_range == scales and mapper.augmentation.rotation == rotation
+    assert (mapper.rule.per, mapper.rule.padding, mapper.rule.region) == (per, padding, "box")
+
+
+def test_given_keys_win_over_defaults(keys_cfg: CfgNode) -> None:
+    keys_cfg.INPUT.MAPPER = "BBCPoseClipMapper"
+    keys_cfg.INPUT.REGION, keys_cfg.INPUT.REGION_PER = "frame", "frame"
+    keys_cfg.INPUT.WINDOW, keys_cfg.INPUT.REGION_PADDING = (-60, -60, 0, 0), 2.0
+    mapper = build_pose_mapper(keys_cfg, True)
+    assert mapper.augmentation.rotation == 0 and mapper.augmentation.scale_range == (1, 1)
+    rule = mapper.rule
+    assert (rule.region, rule.per, rule.padding) == ("frame", "frame", 2.0)
+    assert rule.window == (-60, -60, 0, 0)
+
+
+def test_an_unknown_mapper_is_an_error(cfg: CfgNode) -> None:
+    cfg.INPUT.MAPPER = "ClipMapper"
+    with pytest.raises(KeyError, match="(?s)'ClipMapper'.*JHMDBClipMapper"):
+        build_pose_mapper(cfg, False)

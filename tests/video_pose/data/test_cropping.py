@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.data.regions import (
+from video_pose.data.cropping import (
     RegionRule,
     apply_affine,
     clip_regions,
