@@ -5,8 +5,9 @@ python tools/ship_model.py --name NAME --as pose --config-file C.yaml MODEL.WEIG
 python tools/ship_model.py --name NAME --as detector --config-file D.yaml MODEL.WEIGHTS w.pth
 
 Writes config.yaml (complete in itself) and model.safetensors (half precision) to
-projects/video_pose/shipped/NAME, reads them back, and makes NAME the default of its kind. The model
-card beside them, MODEL_CARD.md, is written by hand: data, licence, training, measured figures.
+projects/video_pose/pretrained/NAME, reads them back, and makes NAME the default of its kind. The
+model card beside them, MODEL_CARD.md, is written by hand: data, licence, training, measured
+figures.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import nn
 
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
 from video_pose.engine.checkpointer import PoseCheckpointer, misfits
-from video_pose.inference import shipped
+from video_pose.inference import pretrained
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
 
 KINDS = ("pose", "detector")
@@ -44,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def shipped_config(cfg: CfgNode) -> str:
+def packaged_config(cfg: CfgNode) -> str:
     """The configuration as YAML, complete in itself and without paths of this machine."""
     cfg = cfg.clone()
     cfg.MODEL.WEIGHTS = ""
@@ -68,13 +69,13 @@ def ship(args: argparse.Namespace) -> Path:
     model = load_model(cfg)
     if args.kind == "detector":
         require_complete(model, cfg.MODEL.WEIGHTS)
-    folder = shipped.ROOT / args.name
+    folder = pretrained.ROOT / args.name
     folder.mkdir(parents=True, exist_ok=True)
     # A good model of that name stays until the new one has been read back.
-    with tempfile.TemporaryDirectory(dir=shipped.ROOT) as temporary:
-        config, path = Path(temporary) / shipped.CONFIG, Path(temporary) / shipped.WEIGHTS
-        config.write_text(shipped_config(cfg), encoding="utf-8")
-        shipped.save_weights(model, path)
+    with tempfile.TemporaryDirectory(dir=pretrained.ROOT) as temporary:
+        config, path = Path(temporary) / pretrained.CONFIG, Path(temporary) / pretrained.WEIGHTS
+        config.write_text(packaged_config(cfg), encoding="utf-8")
+        pretrained.save_weights(model, path)
         size = path.stat().st_size / 1e6
         if size > args.max_megabytes:
             raise ValueError(f"the weights take {size:.1f} MB, more than {args.max_megabytes:g}")
@@ -82,7 +83,7 @@ def ship(args: argparse.Namespace) -> Path:
         for file in (config, path):
             file.replace(folder / file.name)
     _make_default(args.kind, args.name)
-    return folder / shipped.WEIGHTS
+    return folder / pretrained.WEIGHTS
 
 
 class _Recording(PoseCheckpointer):
@@ -114,7 +115,7 @@ def require_complete(model: nn.Module, weights: str) -> None:
 
 
 def _make_default(kind: str, name: str) -> None:
-    table = shipped.ROOT / shipped.TABLE
+    table = pretrained.ROOT / pretrained.TABLE
     names = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
     names = {**dict.fromkeys(KINDS, ""), **names, kind: name}
     table.write_text(json.dumps(names) + "\n", encoding="utf-8")
@@ -129,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    if not (path.parent / shipped.CARD).is_file():
-        print(f"write its {shipped.CARD}: without it the model is not found")
+    if not (path.parent / pretrained.CARD).is_file():
+        print(f"write its {pretrained.CARD}: without it the model is not found")
     return 0
 
 

@@ -141,6 +141,12 @@ def _add_input_keys(cfg: CN) -> None:
     # A person without a mask in a training with MODEL.MASK_ON: "error", or "keep" without a mask
     # loss, which needs MODEL.ROI_MASK_HEAD.NAME "PartlyLabelledMaskHead".
     frames.UNMASKED = "error"
+    # Crowds, people cut down to a sliver, and pictures where not everybody has a box (metadata
+    # boxes_complete False), in training: "drop" leaves crowds out, so that they are background, as
+    # in Detectron2; "ignore" lets them carry no loss, which needs
+    # MODEL.PROPOSAL_GENERATOR.NAME "IgnoringRPN" and MODEL.ROI_HEADS.NAME "IgnoringROIHeads" or
+    # "IgnoringCascadeROIHeads".
+    frames.CROWDS = "drop"
     # Probability that a training frame is composed of four, 0-1, and its (height, width), px.
     frames.MOSAIC_PROB = 0.0
     frames.MOSAIC_SIZE = (256, 320)

@@ -13,7 +13,7 @@ import torch
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
-from video_pose.inference import shipped
+from video_pose.inference import pretrained
 from video_pose.inference.building import load_cfg, load_model
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +26,10 @@ def tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load_script: Callable[[str], ModuleType]
 ) -> ModuleType:
     module = load_script("tools/ship_model.py")
-    root = tmp_path / "shipped"
+    root = tmp_path / "pretrained"
     root.mkdir()
-    (root / shipped.TABLE).write_text('{"pose": "", "detector": "somebody"}')
-    monkeypatch.setattr(shipped, "ROOT", root)
+    (root / pretrained.TABLE).write_text('{"pose": "", "detector": "somebody"}')
+    monkeypatch.setattr(pretrained, "ROOT", root)
     return module
 
 
@@ -42,17 +42,17 @@ def weights(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_shipped_model_is_the_default_and_computes_as_before(
+def test_a_packaged_model_is_the_default_and_computes_as_before(
     tool: ModuleType, weights: str, capsys: pytest.CaptureFixture
 ) -> None:
     arguments = ["--name", "tiny", "--config-file", CONFIG, "--as", "pose", *SMALL]
     assert tool.main([*arguments, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", "/home/me/secret"]) == 0
     assert "MODEL_CARD.md" in capsys.readouterr().out
-    (shipped.ROOT / "tiny" / shipped.CARD).write_text("# tiny\n")
-    files = shipped.default_model()
+    (pretrained.ROOT / "tiny" / pretrained.CARD).write_text("# tiny\n")
+    files = pretrained.default_model()
     text = Path(files.config).read_text()
     assert "secret" not in text and weights not in text and "_BASE_" not in text
-    table = json.loads((shipped.ROOT / shipped.TABLE).read_text())
+    table = json.loads((pretrained.ROOT / pretrained.TABLE).read_text())
     assert table == {"pose": "tiny", "detector": "somebody"}
     before = load_model(load_cfg(CONFIG, [*SMALL, "MODEL.WEIGHTS", weights]))
     after = load_model(load_cfg(files.config, ["MODEL.WEIGHTS", files.weights]))
@@ -78,8 +78,8 @@ def test_what_cannot_ship_says_why(
     filled = [part.replace("{weights}", weights) for part in extra]
     assert tool.main(["--name", "tiny", "--config-file", CONFIG, *filled]) == 1
     assert words in capsys.readouterr().err
-    assert json.loads((shipped.ROOT / shipped.TABLE).read_text())["pose"] == ""
-    assert not (shipped.ROOT / "tiny" / shipped.WEIGHTS).exists()
+    assert json.loads((pretrained.ROOT / pretrained.TABLE).read_text())["pose"] == ""
+    assert not (pretrained.ROOT / "tiny" / pretrained.WEIGHTS).exists()
 
 
 @pytest.mark.parametrize("kind", ["pth", "pkl", "safetensors"])

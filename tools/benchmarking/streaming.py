@@ -21,10 +21,9 @@ from benchmarking.inputs import build_seeded, read_config
 from benchmarking.job import Job, Measured, measure
 from benchmarking.timing import timed
 from video_pose.data.clip_mapper import build_pose_mapper
-from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import GivenBoxes
-from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.modeling.backend import TorchBackend
 
 _SIZE = (640, 480)  # width, height, px

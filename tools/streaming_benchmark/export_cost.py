@@ -16,8 +16,8 @@ from video_pose.backends.export import export_model
 from video_pose.backends.exported import ExportedBackend
 from video_pose.backends.parity import compare
 from video_pose.data.clip_mapper import build_pose_mapper
-from video_pose.inference.crops import PersonCropper
 from video_pose.inference.people import Person
+from video_pose.inference.streaming import PersonCropper
 from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import fast_path
 

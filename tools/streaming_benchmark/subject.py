@@ -12,10 +12,9 @@ from detectron2.config import CfgNode
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference.building import is_recurrent, load_cfg, load_model
-from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import KnownPeople, People, Person
-from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.modeling.backend import TorchBackend
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet

@@ -40,8 +40,8 @@ def synthetic_crops(cfg: CfgNode, frames: int) -> torch.Tensor:
 
     from video_pose.data.clip_mapper import build_pose_mapper
     from video_pose.data.synthetic.scene import render_scene
-    from video_pose.inference.crops import PersonCropper
     from video_pose.inference.people import Person
+    from video_pose.inference.streaming import PersonCropper
 
     scene = render_scene(0, frames=frames)
     cropper = PersonCropper(build_pose_mapper(cfg, False))

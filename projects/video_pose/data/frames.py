@@ -1,6 +1,7 @@
-"""The frames view: every video dataset ``X`` is also ``X_frames``, stock Detectron2 dicts.
+"""The two views of people: frames of videos as images, and people of images as tracks.
 
-One dict per frame with a labelled person, the tracks of a frame merged:
+**Every video dataset ``X`` is also ``X_frames``, stock Detectron2 dicts.** One dict per frame with
+a labelled person, the tracks of a frame merged:
 
     file_name      str: an image file, or a video file with ``frame_number``, counted from 0
     image_id       int, the catalog's; height, width
@@ -8,7 +9,7 @@ One dict per frame with a labelled person, the tracks of a frame merged:
     tracks         [(track_id, position in that track)] of the persons labelled here
     annotations    per person bbox (XYXY_ABS), category_id 0, keypoints [x, y, v, ...] in continuous
                    pixels, track_id, and ``segmentation_ref`` where the dataset has masks: what
-                   `frame_masks.MaskReader` reads; the mapper turns it into ``segmentation``
+                   `frames_mapper.MaskReader` reads; the mapper turns it into ``segmentation``
 
 Rules:
 
@@ -19,21 +20,29 @@ Rules:
 * A joint outside the image is v = 0 (the catalog may say 1): no detector can point there.
 * A frame without a labelled person is not in the view.
 
+**Every image dataset ``X`` (COCO, `register_coco_instances`) is also ``X_tracks``**, so that what
+is scored by track, such as PCK, takes images, too: the catalog's dicts, tracks of one frame, one
+per annotation with a labelled joint that is no crowd region; ``video_id`` is the image's id,
+``track_id`` counts the annotations of the image.
+
 N frames of a track, K joints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from .datasets.tracks import joint_boxes
+from video_pose.data.datasets.builtin_meta import JointSet, dataset_metadata
+from video_pose.data.datasets.coco_joints import derivable
+from video_pose.data.datasets.tracks import joint_boxes, make_keypoints, make_track
 
 FRAMES_SUFFIX = "_frames"
+TRACKS_SUFFIX = "_tracks"
 # Facts of the video dataset that do not hold for its frames.
 _NOT_INHERITED = ("name", "json_file", "image_root", "evaluator_type")
 
@@ -189,3 +198,73 @@ def _annotation(track: Record, index: int, box: np.ndarray, keypoints: np.ndarra
     if track.get("masks") is not None:
         annotation["segmentation_ref"] = {**track["masks"], "index": index}
     return annotation
+
+
+def register_tracks(name: str, joints: Sequence[str]) -> str:
+    """Register the persons of the image dataset ``name``, or do so anew; nothing is read.
+
+    Args:
+        joints: names of its joints, in the order of the annotations.
+
+    Returns:
+        The new name, ``<name>_tracks``. Mirror pairs and widths are those of ``name``'s metadata,
+        other facts follow from the joints' names.
+
+    Raises:
+        ValueError: the new name is taken by another dataset.
+    """
+    tracks_name = name + TRACKS_SUFFIX
+    free_view_name(tracks_name, "image_dataset", name)
+    given = MetadataCatalog.get(name)
+    # Without mirror pairs, none are looked for, which a list of joints may lack.
+    pairs = [tuple(pair) for pair in given.get("keypoint_flip_map", [])] or [("", "")]
+    skeleton = JointSet(
+        list(joints),
+        flip_map=pairs,
+        sigmas=list(given.get("keypoint_oks_sigmas", [])),
+        derived=derivable(list(joints)),
+    )
+    facts = dataset_metadata("coco_video", skeleton, str(given.get("image_root", "")))
+    facts["keypoint_flip_map"] = [pair for pair in pairs if pair != ("", "")]
+    DatasetCatalog.register(
+        tracks_name, lambda: images_to_tracks(DatasetCatalog.get(name), len(joints), name)
+    )
+    MetadataCatalog.get(tracks_name).set(**facts, image_dataset=name, box_margin=0.0)
+    return tracks_name
+
+
+def images_to_tracks(images: Iterable[Record], joints: int, name: str) -> list[Record]:
+    """Tracks of Detectron2's image dicts.
+
+    Args:
+        images: dicts, whose keypoints are continuous pixels. joints: K. name: for messages.
+
+    Raises:
+        ValueError: an annotation has another number of joints.
+    """
+    tracks = []
+    for image in images:
+        for number, annotation in enumerate(image.get("annotations", [])):
+            points = np.asarray(annotation.get("keypoints", []), np.float64)
+            if annotation.get("iscrowd") or not points.any():
+                continue
+            if points.size != 3 * joints:
+                raise ValueError(
+                    f"{name}: a person in {image['file_name']} has {points.size} numbers as "
+                    f"keypoints: expected {joints} x (x, y, v)"
+                )
+            tracks.append(_track(image, number, annotation, points.reshape(joints, 3)))
+    return [track for track in tracks if track["labelled"].any()]
+
+
+def _track(image: Record, number: int, annotation: Record, points: np.ndarray) -> Record:
+    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    return make_track(
+        video_id=str(image["image_id"]),
+        track_id=str(number),
+        source={"file_names": [image["file_name"]]},
+        size=(image["height"], image["width"]),
+        keypoints=make_keypoints(points[None, :, :2], points[None, :, 2]),
+        boxes=np.array([box]),
+        image_ids=np.array([image["image_id"]]),
+    )

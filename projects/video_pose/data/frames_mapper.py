@@ -5,16 +5,21 @@
 * mirror pairs are the model's, so that datasets of different skeletons share one;
 * masks are read by reference. A person without a mask keeps box and keypoints, with
   ``gt_has_mask`` False and an all-zero mask (see ``INPUT.FRAMES.UNMASKED``);
-* a person without keypoints has joints of v = 0, which carry no loss.
+* a person without keypoints has joints of v = 0, which carry no loss;
+* regions that are neither people nor background reach the model with ``INPUT.FRAMES.CROWDS``
+  "ignore", as instances of class `IGNORED`: crowds, people of whom less than `LEAST_VISIBLE` is in
+  the picture, and the whole picture where the dataset's metadata say ``boxes_complete`` False.
 
 Dicts of image datasets (COCO, `register_coco_instances`) go to Detectron2's mapper as they are, but
 for their keypoints where the model has other joints, and where persons lack what others have.
+
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +28,62 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as d2
 from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
+from pycocotools import mask as coco_mask
 
-from .frame_masks import MaskReader
-from .frame_reader import FrameReader
-from .joint_subset import PartialJointMap, match_present
-from .transforms import flip_permutation
+from video_pose.data.datasets.jhmdb import read_masks
+from video_pose.data.frame_reader import FrameReader
+from video_pose.data.joint_subset import PartialJointMap, match_present
+from video_pose.data.transforms import flip_permutation
 
 Record = dict[str, Any]
+Rle = dict[str, Any]
 UNMASKED = ("error", "keep")
+CROWDS = ("drop", "ignore")
+# The class of a region that is neither people nor background (modeling/ignored_regions.py).
+IGNORED = -1
+# A person of whom a smaller share of the box remains in the picture is no label.
+LEAST_VISIBLE = 0.25
+
+
+class MaskReader:
+    """COCO run-length masks by reference; the last clips' masks are kept (some 10 kB each).
+
+    A frame beyond the end of its mask file, and one whose mask is empty, has no mask.
+
+    Args:
+        keep: number of clips to keep.
+    """
+
+    def __init__(self, keep: int = 2048) -> None:
+        self._keep = keep
+        self._clips: OrderedDict[tuple[str, str], list[Rle | None]] = OrderedDict()
+
+    def read(self, reference: dict[str, Any]) -> Rle | None:
+        """The mask of one frame as compressed RLE (``counts`` bytes), a fresh dict.
+
+        Args:
+            reference: ``{"mat_file": path, "field": name, "index": frame}``.
+
+        Raises:
+            FileNotFoundError, ValueError: the file or its field is missing or of another shape.
+        """
+        key = reference["mat_file"], reference["field"]
+        if key not in self._clips:
+            self._clips[key] = [encode_mask(m) for m in read_masks(reference)]
+            while len(self._clips) > self._keep:
+                self._clips.popitem(last=False)
+        self._clips.move_to_end(key)
+        clip = self._clips[key]
+        rle = clip[reference["index"]] if reference["index"] < len(clip) else None
+        return None if rle is None else dict(rle)
+
+
+def encode_mask(mask: np.ndarray) -> Rle | None:
+    """RLE of a bool mask (h, w); None of an empty one."""
+    if not mask.any():
+        return None
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
 class FrameMapper(DatasetMapper):
@@ -48,6 +101,7 @@ class FrameMapper(DatasetMapper):
         reader: FrameReader,
         joint_maps: Mapping[str, PartialJointMap],
         unmasked: str = "error",
+        crowds: str = "drop",
         **stock: Any,
     ) -> None:
         """
@@ -55,14 +109,18 @@ class FrameMapper(DatasetMapper):
             reader: of frames.
             joint_maps: by dataset, to the model's joints; a dataset without one keeps its own.
             unmasked: "error" or "keep", what becomes of a person without a mask.
+            crowds: "drop" or "ignore", what becomes of regions that carry no loss.
             stock: arguments of Detectron2's mapper.
         """
         if unmasked not in UNMASKED:
             raise ValueError(f"INPUT.FRAMES.UNMASKED {unmasked!r}: choose from {UNMASKED}")
+        if crowds not in CROWDS:
+            raise ValueError(f"INPUT.FRAMES.CROWDS {crowds!r}: choose from {CROWDS}")
         super().__init__(is_train, **stock)
         self._reader = reader
         self._joint_maps = dict(joint_maps)
         self._unmasked = unmasked
+        self._ignore = crowds == "ignore"
         self._masks = MaskReader()
 
     @classmethod
@@ -75,6 +133,7 @@ class FrameMapper(DatasetMapper):
         kwargs["use_keypoint"] = cfg.MODEL.KEYPOINT_ON
         kwargs["reader"] = FrameReader(cfg.INPUT.FRAME_CACHE_BYTES, cfg.INPUT.FORMAT)
         kwargs["unmasked"] = cfg.INPUT.FRAMES.UNMASKED
+        kwargs["crowds"] = cfg.INPUT.FRAMES.CROWDS
         if is_train and cfg.INPUT.AUG.COLOR > 0:
             kwargs["augmentations"] += color_changes(cfg.INPUT.AUG.COLOR, cfg.INPUT.FORMAT)
         kwargs["joint_maps"] = {}
@@ -101,9 +160,8 @@ class FrameMapper(DatasetMapper):
                 self._to_model_joints(annotation, joint_map) for annotation in record["annotations"]
             ]
             complete = all("segmentation" in item for item in record["annotations"])
-        if "video_id" not in record and (
-            complete or not (self.is_train and self.use_instance_mask)
-        ):
+        plain = complete or not self.use_instance_mask
+        if "video_id" not in record and (not self.is_train or (plain and not self._ignore)):
             return super().__call__(record)
         aug_input = T.AugInput(self._read(record))
         transforms = self.augmentations(aug_input)
@@ -136,9 +194,8 @@ class FrameMapper(DatasetMapper):
     ) -> Any:
         """Annotations of one frame, transformed, as Detectron2's `Instances`."""
         mapped = []
+        annotations = self._with_ignored(record, annotations, transforms, image_shape)
         for annotation in annotations:
-            if annotation.get("iscrowd"):
-                continue
             reference = annotation.pop("segmentation_ref", None)
             if self.use_instance_mask and reference is not None:
                 mask = self._masks.read(reference)
@@ -156,7 +213,8 @@ class FrameMapper(DatasetMapper):
             )
         has_mask = torch.tensor(["segmentation" in item for item in mapped], dtype=torch.bool)
         if self.use_instance_mask:
-            self._check_masks(record, has_mask)
+            is_person = [item["category_id"] != IGNORED for item in mapped]
+            self._check_masks(record, has_mask[torch.tensor(is_person, dtype=torch.bool)])
             for item in mapped:
                 # A copy: what run lengths decode to is read-only, which torch warns of.
                 mask = item.get("segmentation", np.zeros(image_shape, np.uint8))
@@ -174,6 +232,36 @@ class FrameMapper(DatasetMapper):
                 instances.gt_boxes.tensor[has_mask] = boxes[has_mask]
             keep &= instances.gt_masks.nonempty() | ~has_mask
         return instances[keep]
+
+    def _with_ignored(
+        self,
+        record: Record,
+        annotations: list[Record],
+        transforms: T.TransformList,
+        image_shape: tuple[int, int],
+    ) -> list[Record]:
+        """Annotations without crowds, or with all ignored regions as such; see the module."""
+        if not self._ignore:
+            return [item for item in annotations if not item.get("iscrowd")]
+        out = []
+        for item in annotations:
+            share = visible_share(item, transforms, image_shape)
+            if item.get("iscrowd") or share < LEAST_VISIBLE:
+                item = self._ignored_region(item["bbox"], item["bbox_mode"])
+            if share > 0:
+                out.append(item)
+        metadata = MetadataCatalog.get(record.get("dataset_name", ""))
+        if not metadata.get("boxes_complete", True):
+            whole = [0.0, 0.0, float(record["width"]), float(record["height"])]
+            out.append(self._ignored_region(whole, BoxMode.XYXY_ABS))
+        return out
+
+    def _ignored_region(self, box: Sequence[float], mode: BoxMode) -> Record:
+        """An annotation of class `IGNORED`, without a mask, its joints unlabelled."""
+        region: Record = {"bbox": list(box), "bbox_mode": mode, "category_id": IGNORED}
+        if self.use_keypoint:
+            region["keypoints"] = [0.0] * (3 * len(self.keypoint_hflip_indices))
+        return region
 
     def _check_masks(self, record: Record, has_mask: torch.Tensor) -> None:
         if self.instance_mask_format != "bitmask":
@@ -201,6 +289,18 @@ class FrameMapper(DatasetMapper):
             keypoints = np.asarray(points, np.float64).reshape(-1, 3)
             annotation["keypoints"] = joint_map.apply(keypoints).reshape(-1).tolist()
         return annotation
+
+
+def visible_share(
+    annotation: Record, transforms: T.TransformList, image_shape: tuple[int, int]
+) -> float:
+    """Which part of an annotation's box lies inside the transformed image, 0-1, by area."""
+    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    whole = transforms.apply_box(np.array([box], np.float64))[0]
+    height, width = image_shape
+    inside = np.clip(whole, 0, [width, height, width, height])
+    area = (whole[2] - whole[0]) * (whole[3] - whole[1])
+    return float((inside[2] - inside[0]) * (inside[3] - inside[1]) / max(area, 1e-6))
 
 
 class SaturationBGR(T.RandomSaturation):

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from torch import Tensor
 
+from .frames_mapper import IGNORED, LEAST_VISIBLE
+
 Record = dict[str, Any]
 # Where the four meet, as a share of the canvas.
 CENTRE = (0.3, 0.7)
 # A frame is enlarged to cover its quarter, and by a random factor up to this.
 ZOOM = 1.3
-# A person of whom a smaller share of the box remains is not labelled.
-LEAST_VISIBLE = 0.25
 
 
 class Mosaic:
@@ -139,6 +139,8 @@ def _move(
         seen = ((points[..., :2] >= low[:2]) & (points[..., :2] <= high[:2])).all(-1)
         out.gt_keypoints = Keypoints(points * (seen & (points[..., 2] > 0))[..., None])
     share = out.gt_boxes.area() / Boxes(whole).area().clamp(min=1e-6)
+    if persons.has("gt_classes"):
+        share[(out.gt_classes == IGNORED) & (share > 0)] = 1
     return out[share >= LEAST_VISIBLE]
 
 

@@ -19,7 +19,7 @@ from detectron2.evaluation import (
 )
 from detectron2.utils import comm
 
-from video_pose.data.image_tracks import register_tracks
+from video_pose.data.frames import register_tracks
 from video_pose.engine.views import is_video_pose, oks_sigmas, view_of
 from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvaluator, PCKEvaluator

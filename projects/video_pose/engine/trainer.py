@@ -30,7 +30,7 @@ from video_pose.engine.hooks import (
 )
 from video_pose.engine.optimizer import build_optimizer
 from video_pose.engine.views import view_of
-from video_pose.modeling.frozen_norm_conv import join_frozen_norms
+from video_pose.modeling.backbones import join_frozen_norms
 from video_pose.modeling.precision import training_dtype
 
 logger = logging.getLogger(__name__)

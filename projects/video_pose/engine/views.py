@@ -29,13 +29,12 @@ from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.precision import inference_autocast
 from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
-from video_pose.modeling.region_modules import prepare_regions
-from video_pose.modeling.roi_keypoint_flip import KeypointRCNNWithTTA
+from video_pose.modeling.roi_heads import KeypointRCNNWithTTA, prepare_regions
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import VIEWS
 
 # Heads and backbones register when they are imported.
-from video_pose.modeling import roi_mask_head, short_fpn  # noqa: F401  isort: skip
+from video_pose.modeling import backbones, ignored_regions, roi_heads  # noqa: F401  isort: skip
 
 Batches = Iterable[list[dict[str, Any]]]
 

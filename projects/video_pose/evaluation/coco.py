@@ -31,8 +31,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
-from video_pose.data.frame_masks import MaskReader
 from video_pose.data.frames import tracks_to_frames
+from video_pose.data.frames_mapper import MaskReader
 from video_pose.data.joints import JointMap, match_joints
 from video_pose.files import write_text
 

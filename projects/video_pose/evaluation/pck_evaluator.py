@@ -405,7 +405,7 @@ class ImagePCKEvaluator(FramePCKEvaluator):
 
     Args:
         inner: as above.
-        tracks_dataset: what `video_pose.data.image_tracks.register_tracks` has registered.
+        tracks_dataset: what `video_pose.data.frames.register_tracks` has registered.
     """
 
     def __init__(self, inner: PCKEvaluator, tracks_dataset: str) -> None:

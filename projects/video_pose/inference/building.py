@@ -18,9 +18,9 @@ from torch import nn
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.defaults import complete_cfg, find_config, get_pose_cfg, merge_config_file
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
+from video_pose.inference.pretrained import default_detector, is_pretrained, load_weights
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
-from video_pose.inference.shipped import default_detector, is_shipped, load_weights
 from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.visualization import connection_indices
@@ -91,7 +91,7 @@ def load_model(cfg: CfgNode) -> nn.Module:
     if weights and "://" not in weights and not os.path.isfile(weights):
         raise FileNotFoundError(f"MODEL.WEIGHTS not found: {weights}")
     model = build_model(cfg)
-    if is_shipped(weights):
+    if is_pretrained(weights):
         load_weights(model, weights)
     elif weights and is_recurrent(cfg):
         load_for_evaluation(model, cfg, resume=False)
@@ -137,10 +137,10 @@ def choose_detector(settings: PredictorSettings, region: str) -> PredictorSettin
     open_choice = not settings.region and settings.box is None and region == "box"
     if settings.detector or not (open_choice or settings.region == "detector"):
         return settings
-    shipped = default_detector()
-    if shipped is not None:
-        options = ("MODEL.WEIGHTS", shipped.weights, *settings.detector_options)
-        return replace(settings, detector=shipped.config, detector_options=options)
+    packaged = default_detector()
+    if packaged is not None:
+        options = ("MODEL.WEIGHTS", packaged.weights, *settings.detector_options)
+        return replace(settings, detector=packaged.config, detector_options=options)
     if settings.region == "detector":
         raise ValueError("region 'detector' needs a detector: name its config, as none ships")
     logger.warning(

@@ -20,14 +20,13 @@ from video_pose.inference.building import (
     load_people,
     load_tracker,
 )
-from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.pretrained import default_model
 from video_pose.inference.rcnn import StreamingRCNNPredictor
 from video_pose.inference.settings import PredictorSettings
-from video_pose.inference.shipped import default_model
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
-from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -76,7 +75,7 @@ class VideoPosePredictor:
 
         Args:
             config_file: a file, or a name in Detectron2's model zoo; None is the model that ships
-                with the package (`shipped.default_model`).
+                with the package (`pretrained.default_model`).
             weights: instead of the config's MODEL.WEIGHTS.
             options: config keys and values in turn, as of ``--opts``.
             settings: person regions, tracker and so on.
@@ -87,8 +86,8 @@ class VideoPosePredictor:
         """
         settings = settings or PredictorSettings()
         if config_file is None:
-            config_file, shipped_weights = default_model()
-            options = ["MODEL.WEIGHTS", shipped_weights, *options]
+            config_file, packaged_weights = default_model()
+            options = ["MODEL.WEIGHTS", packaged_weights, *options]
         if weights is not None:
             options = [*options, "MODEL.WEIGHTS", weights]
         cfg = load_cfg(config_file, options)

@@ -15,11 +15,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import Tracker
 from video_pose.modeling.precision import check_precision, inference_autocast
-from video_pose.modeling.region_modules import prepare_regions
+from video_pose.modeling.roi_heads import prepare_regions
 
 PERSON = "person"
 

@@ -22,7 +22,7 @@ class PredictorSettings:
             "box" where there is a box, else "frame". R-CNNs find people by themselves.
         box: x0, y0, x1, y1 in image pixels.
         detector: a Detectron2 config with a person class: a file, or a name in the model zoo. "":
-            the package's own (`shipped.default_detector`), for region "detector" and for a model
+            the package's own (`pretrained.default_detector`), for region "detector" and for a model
             that was trained on people's boxes, where neither region nor box is given.
         detector_options: keys and values that override the detector's config, such as its weights.
         detect_every: frames between two detections; the last pose's extent serves in between.

@@ -1,26 +1,219 @@
 """Frames in, poses out, one frame at a time and with bounded memory.
 
-Shape letters: P persons, K joints, S test rows, C channels, h, w cells.
+`CutDetector` finds where every person's memory must be dropped, `PersonCropper` cuts out the people
+of a frame by the clip mapper that cut them out in training, `PersonRows` holds their recurrent
+states and advances them as one batch, `StreamingPosePredictor` runs all three on a stream.
+
+Shape letters: P persons, K joints, S test rows (scales and flips), R = P S rows, C channels, H, W
+crop px, h, w cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from video_pose.data.clip_mapper import PoseClipMapper
-from video_pose.inference.crops import PersonCropper, PersonCrops
-from video_pose.inference.cuts import CutDetector
+from video_pose.data.clips import Chunk
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import People, Person
-from video_pose.inference.person_rows import PersonRows, center_maps
 from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.heatmaps import decode_rows, to_instances
+from video_pose.modeling.states import append_rows, select_rows
+
+_THUMBNAIL = (64, 48)  # width, height
+_BINS = 8
+
+
+class CutDetector:
+    """Compares the colours of neighbouring frames, quarter by quarter of the picture.
+
+    A cut is where the colour histograms (8 bins a channel) of two frames have less than
+    1 - ``threshold`` of their mass in common, or where the size changes. Motion moves colours about
+    and changes them little: within 40 shots of JHMDB neighbouring frames differed by at most .12,
+    the first frames of different shots by at least .25. A flash counts as a cut.
+    """
+
+    def __init__(self, threshold: float = 0.2) -> None:
+        """Raises ValueError unless 0 < ``threshold`` <= 1; at 1 only a change of size is a cut."""
+        if not 0 < threshold <= 1:
+            raise ValueError(f"cut threshold is {threshold}: expected more than 0 and at most 1")
+        self.threshold = threshold
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new video."""
+        self._last: np.ndarray | None = None
+        self._size: tuple[int, ...] = ()
+
+    def __call__(self, image: np.ndarray) -> bool:
+        """Whether uint8 (H, W, 3) ``image`` begins a new shot; False for a video's first frame."""
+        histogram = _histograms(cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA))
+        last, size = self._last, self._size
+        self._last, self._size = histogram, image.shape[:2]
+        if last is None:
+            return False
+        common = float(np.minimum(last, histogram).sum())
+        return size != self._size or 1 - common > self.threshold
+
+
+def _histograms(small: np.ndarray) -> np.ndarray:
+    """Colours of the four quarters, (4, bins, bins, bins), of sum 1."""
+    width, height = _THUMBNAIL[0] // 2, _THUMBNAIL[1] // 2
+    quarters = [small[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
+    counts = np.stack(
+        [cv2.calcHist([q], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3) for q in quarters]
+    )
+    # Neighbouring bins share what lies between them, lest a change of brightness moves all.
+    for axis in (1, 2, 3):
+        counts = _blur(counts, axis)
+    return counts / counts.sum()
+
+
+def _blur(histogram: np.ndarray, axis: int) -> np.ndarray:
+    """Weights 1/4, 1/2, 1/4 along one axis; what would leave the ends stays there."""
+    padded = np.concatenate(
+        [histogram.take([0], axis), histogram, histogram.take([-1], axis)], axis
+    )
+    count = histogram.shape[axis]
+    before, after = padded.take(range(count), axis), padded.take(range(2, count + 2), axis)
+    return before / 4 + histogram / 2 + after / 4
+
+
+class PersonCrops(NamedTuple):
+    """The mapper's tensors, with persons in the place of frames."""
+
+    images: Tensor  # uint8 (S, P, 3, H, W), in the model's channel order
+    crop_to_image: Tensor  # (S, P, 2, 3)
+    centers: Tensor  # (S, P, 2), crop px
+    flipped: Tensor  # bool (S,)
+
+
+class PersonCropper:
+    """Shows a test mapper one frame as if it were a track: person p in place of frame p."""
+
+    def __init__(self, mapper: PoseClipMapper) -> None:
+        """``mapper``: of testing; its reader is replaced."""
+        assert not mapper.is_train
+        self._mapper = mapper
+        self._held = _HeldImage()
+        mapper.reader = self._held  # type: ignore[assignment]
+        self.crop_size: tuple[int, int] = mapper.rule.crop_size
+
+    def __call__(self, image: np.ndarray, people: Sequence[Person]) -> PersonCrops:
+        """``image``: uint8 (H, W, 3), BGR; ``people``: at least one."""
+        swap = self._mapper.image_format == "RGB"
+        self._held.image = np.ascontiguousarray(image[:, :, ::-1]) if swap else image
+        if self._mapper.rule.per == "clip":
+            parts = [self._crop(person.box[None], person.shot_box[None]) for person in people]
+        else:
+            parts = [self._crop(np.stack([person.box for person in people]), np.zeros((0, 4)))]
+        images, matrices, centers = (
+            torch.cat([part[key] for part in parts], 1)
+            for key in ("image", "crop_to_image", "center")
+        )
+        flipped = parts[0].get("flipped", torch.zeros(1, dtype=torch.bool))
+        return PersonCrops(images, matrices, centers, flipped)
+
+    def _crop(self, boxes: np.ndarray, shot_boxes: np.ndarray) -> dict[str, Tensor]:
+        """The mapper on P boxes; ``shot_boxes`` only widen the run whose union it may show."""
+        height, width = self._held.image.shape[:2]
+        count, run = len(boxes), len(boxes) + len(shot_boxes)
+        track: dict[str, Any] = {
+            "video_id": "stream",
+            "track_id": "0",
+            "height": height,
+            "width": width,
+            "keypoints": np.zeros((run, 0, 3), np.float32),
+            "boxes": np.concatenate([boxes, shot_boxes]),
+            "image_ids": np.arange(run),
+            "chunk": Chunk(0, count, 0, run),
+        }
+        out = self._mapper(track)
+        if out["image"].dim() == 4:
+            out |= {key: out[key][None] for key in ("image", "crop_to_image", "center")}
+        return out
+
+
+class _HeldImage:
+    """In place of a frame reader: every frame is the one at hand."""
+
+    image: np.ndarray
+
+    def read(self, track: dict[str, Any], indices: Sequence[int]) -> list[np.ndarray]:
+        return [self.image] * len(indices)
+
+
+class PersonRows:
+    """One state of S rows, and its age in frames, for every track."""
+
+    def __init__(self, backend: PoseBackend) -> None:
+        self._backend = backend
+        self._states: dict[int, tuple[int, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._states.clear()
+
+    def keep(self, tracks: Collection[int]) -> None:
+        """Forget everybody else."""
+        for track in set(self._states) - set(tracks):
+            del self._states[track]
+
+    def step(
+        self, tracks: Sequence[int], images: Tensor, features: Tensor, center_maps: Tensor
+    ) -> Tensor:
+        """Advance these people by one frame; those without a state begin.
+
+        Args:
+            tracks: P numbers. images, features: (S, P, ...), as the backend's ``encode`` made them.
+            center_maps: (S, P, 1, h, w).
+
+        Returns:
+            Heatmaps (S, P, C, h, w), float32.
+        """
+        rows = features.shape[0]
+        ages = {track: self._states[track][0] if track in self._states else 0 for track in tracks}
+        period = self._backend.reset_every
+        fresh = [
+            i
+            for i, track in enumerate(tracks)
+            if track not in self._states or (period and ages[track] % period == 0)
+        ]
+        # Person by person, so that a person's rows lie together.
+        by_person = features.transpose(0, 1)
+        old = {track: self._states[track][1] for track in tracks if track in self._states}
+        if fresh:
+            first = images.transpose(0, 1)[fresh].flatten(0, 1)
+            begun = self._backend.begin(first, by_person[fresh].flatten(0, 1))
+            for place, i in enumerate(fresh):
+                old[tracks[i]] = select_rows(begun, range(place * rows, (place + 1) * rows))
+        state = append_rows([old[track] for track in tracks])
+        heatmaps, state = self._backend.advance(
+            by_person.flatten(0, 1), center_maps.transpose(0, 1).flatten(0, 1), state
+        )
+        for i, track in enumerate(tracks):
+            # A copy of the rows: a view would keep everybody's memory alive.
+            part = select_rows(state, range(i * rows, (i + 1) * rows))
+            self._states[track] = (ages[track] + 1, part)
+        heatmaps = heatmaps.float().view(len(tracks), rows, *heatmaps.shape[1:])
+        return heatmaps.transpose(0, 1)
+
+
+def center_maps(backend: PoseBackend, centers: Tensor, crop_size: tuple[int, int]) -> Tensor:
+    """Centres (S, P, 2) in crop px -> centre maps (S, P, 1, h, w), as in the offline test."""
+    size = (int(crop_size[0]), int(crop_size[1]))
+    flat = backend.center_map(centers.flatten(0, 1).to(backend.device), size, training=False)
+    return torch.unflatten(flat, 0, centers.shape[:2])
 
 
 class _Prepared(NamedTuple):

@@ -9,7 +9,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from torch import Tensor, nn
 
-from video_pose.modeling.frozen_norm_conv import FrozenNormConv2d
+from video_pose.modeling.backbones import FrozenNormConv2d
 
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
 

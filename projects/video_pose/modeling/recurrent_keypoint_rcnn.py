@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from video_pose.modeling.alignment import box_moves, is_still, move_maps
 from video_pose.modeling.layers import ConvLSTMCell
-from video_pose.modeling.roi_keypoint_head import add_keypoints
+from video_pose.modeling.roi_heads import add_keypoints
 from video_pose.modeling.states import append_rows, select_rows
 
 TRAINED = ("all", "head")

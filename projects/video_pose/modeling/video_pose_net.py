@@ -27,9 +27,9 @@ from video_pose.modeling.heatmaps import (
     decode_rows,
     flip_channels,
     heatmap_loss,
+    move_outside_away,
     to_instances,
 )
-from video_pose.modeling.outside_joints import move_outside_away
 from video_pose.modeling.precision import check_precision, inference_autocast
 from video_pose.modeling.states import TrackStates
 

@@ -15,9 +15,14 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
-from video_pose.data.frame_masks import MaskReader, encode_mask
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.frames_mapper import FrameMapper, color_changes, joint_maps
+from video_pose.data.frames_mapper import (
+    FrameMapper,
+    MaskReader,
+    color_changes,
+    encode_mask,
+    joint_maps,
+)
 from video_pose.data.joint_subset import match_present
 
 JOINTS = ["head", "left_hand", "right_hand"]

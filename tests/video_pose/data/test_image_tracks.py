@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from video_pose.data.image_tracks import images_to_tracks, register_tracks
+from video_pose.data.frames import images_to_tracks, register_tracks
 
 
 def annotation(keypoints=(5.5, 6.5, 2, 9.5, 8.5, 1), **changes) -> dict:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from video_pose.data.synthetic.scene import render_scene
-from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, pose_extent
+from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import IoUTracker, Tracker, pairwise_iou
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)

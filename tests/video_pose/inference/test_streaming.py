@@ -14,10 +14,9 @@ from detectron2.config import CfgNode
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.clips import Chunk
 from video_pose.data.synthetic.scene import Scene, render_scene
-from video_pose.inference.cuts import CutDetector
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import GivenBoxes, Person
-from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.modeling.backend import TorchBackend
 
 MakeCfg = Callable[..., CfgNode]

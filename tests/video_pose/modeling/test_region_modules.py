@@ -13,9 +13,8 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-import video_pose.modeling.short_fpn  # noqa: F401  registers the backbone
-from video_pose.modeling.region_modules import prepare_regions
-from video_pose.modeling.roi_mask_head import PartlyLabelledMaskHead
+import video_pose.modeling.backbones  # noqa: F401  registers the backbone
+from video_pose.modeling.roi_heads import PartlyLabelledMaskHead, prepare_regions
 
 
 def make_head(kind=PartlyLabelledMaskHead):

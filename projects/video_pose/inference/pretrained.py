@@ -1,11 +1,11 @@
 """Models inside the package: the ones that the demo and the predictor take where none is named.
 
-``video_pose/shipped/models.json`` names the default pose model and the default person detector,
+``video_pose/pretrained/models.json`` names the default pose model and the default person detector,
 {"pose": NAME, "detector": NAME}; an empty name says that there is none. A model is a folder::
 
-    video_pose/shipped/NAME/config.yaml        complete in itself: no _BASE_, MODEL.WEIGHTS ""
-    video_pose/shipped/NAME/model.safetensors  written by `save_weights`
-    video_pose/shipped/NAME/MODEL_CARD.md      data, licence, training, figures
+    video_pose/pretrained/NAME/config.yaml        complete in itself: no _BASE_, MODEL.WEIGHTS ""
+    video_pose/pretrained/NAME/model.safetensors  written by `save_weights`
+    video_pose/pretrained/NAME/MODEL_CARD.md      data, licence, training, figures
 
 Weights are plain tensors: nothing is unpickled, and a file that does not fit the model in every
 name, shape and type is refused. Floating tensors of two or more dimensions are stored as float16;
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from video_pose.files import replacing_file
 
-ROOT = Path(__file__).resolve().parents[1] / "shipped"
+ROOT = Path(__file__).resolve().parents[1] / "pretrained"
 TABLE = "models.json"
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "MODEL_CARD.md"
 # Types on disk (as safetensors names them) that become float32.
@@ -35,14 +35,14 @@ _REAL_TYPES = ("F16", "BF16", "F32")
 _UNUSED = "num_batches_tracked"
 
 
-class ShippedModel(NamedTuple):
+class PretrainedModel(NamedTuple):
     """Files of a model in the package."""
 
     config: str
     weights: str
 
 
-def default_model() -> ShippedModel:
+def default_model() -> PretrainedModel:
     """The pose model that serves where a user names no config.
 
     Raises:
@@ -58,7 +58,7 @@ def default_model() -> ShippedModel:
     return _files(name)
 
 
-def default_detector() -> ShippedModel | None:
+def default_detector() -> PretrainedModel | None:
     """The person detector that serves where a user names none; None if none ships.
 
     Raises:
@@ -68,7 +68,7 @@ def default_detector() -> ShippedModel | None:
     return _files(name) if name else None
 
 
-def is_shipped(path: str) -> bool:
+def is_pretrained(path: str) -> bool:
     """Whether ``path`` is a file of the package's models."""
     return bool(path) and Path(os.path.abspath(path)).is_relative_to(ROOT)
 
@@ -84,12 +84,12 @@ def _default_name(kind: str) -> str:
     return name
 
 
-def _files(name: str) -> ShippedModel:
+def _files(name: str) -> PretrainedModel:
     folder = ROOT / name
     lacking = [file for file in (CONFIG, WEIGHTS, CARD) if not (folder / file).is_file()]
     if lacking:
         raise FileNotFoundError(f"the package's model {name!r} lacks {', '.join(lacking)}")
-    return ShippedModel(str(folder / CONFIG), str(folder / WEIGHTS))
+    return PretrainedModel(str(folder / CONFIG), str(folder / WEIGHTS))
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
