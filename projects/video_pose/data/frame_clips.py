@@ -20,11 +20,10 @@ from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from .build import repeat_factors
+from .build import ResumableTrainingSampler, WholeRunSampler, repeat_factors
 from .clips import sample_clip
 from .frames_build import named_frames, numpy_seed
 from .frames_mapper import FrameMapper
-from .samplers import ResumableTrainingSampler, WholeRunSampler
 
 logger = logging.getLogger(__name__)
 
