@@ -42,12 +42,12 @@ from video_pose.data.build import build_pose_test_loader, build_pose_train_loade
 from video_pose.data.cropping import apply_affine, invert_affine
 from video_pose.data.frame_reader import FrameReader
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
-from video_pose.data.joints import match_joints
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
 from video_pose.engine.views import view_of
 from video_pose.evaluation.predictions import find_predictions, read_predictions, scoring_facts
 from video_pose.evaluation.report import frame_errors, worst_frames
+from video_pose.skeleton import match_joints
 from video_pose.visualization import (
     connection_indices,
     contact_sheet,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 
-from video_pose.data.datasets.builtin_meta import JHMDB
 from video_pose.evaluation.mean_pose import mean_pose_of
+from video_pose.skeleton import JHMDB
 
 VIDEOS = 8
 DATASET = "synthetic_jhmdb_test"

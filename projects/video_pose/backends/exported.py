@@ -19,8 +19,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from video_pose.backends.export import DESCRIPTION, export_model
-from video_pose.modeling.heatmaps import flip_channels
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.skeleton import flip_permutation
 
 Graph = Callable[[dict[str, Tensor]], list[Tensor]]
 
@@ -42,7 +42,7 @@ class ExportedBackend:
         self.joint_names: list[str] = base["joint_names"]
         self.codec, self.center_map = base["codec"], base["center_map"]
         labels = self.codec.channel_labels(self.joint_names)
-        self.flip_channels = flip_channels(labels, base["flip_map"])
+        self.flip_channels = flip_permutation(labels, base["flip_map"])
         self.reset_every: int = base["reset_every"]
         self._encode_batch: int = base["encode_batch"]
         self._encode, self._begin, self._advance = encode, begin, advance

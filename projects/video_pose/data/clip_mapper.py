@@ -31,15 +31,21 @@ from video_pose.data.cropping import (
     region_scales,
     union_box,
 )
+from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.joints import JointMap, match_joints
 from video_pose.data.transforms import (
     AffineTransform,
     ClipAugmentation,
     ClipDraw,
     CoverTransform,
     color_transforms,
+)
+from video_pose.skeleton import (
+    JointMap,
     flip_permutation,
+    match_joints,
+    mirror_pairs,
+    require_mirror_pairs,
 )
 
 
@@ -94,32 +100,27 @@ def joints_from_config(
     """The map from each dataset's joints to the model's, and the order of mirrored joints.
 
     Empty ``MODEL.POSE.JOINTS`` takes the joints of the first dataset, empty ``FLIP_MAP`` the pairs
-    of all.
+    of all and those that names tell.
 
     Raises:
         ValueError: no dataset, a joint of the model cannot be had from one of them (both lists are
-            named), or mirroring is on and no joints are known to change sides.
+            named), FLIP_MAP has an unknown name, or mirroring is on and the mirror image of a joint
+            is unknown.
     """
     if not dataset_names:
         raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
     metadata = {name: MetadataCatalog.get(name) for name in dataset_names}
     joints = list(cfg.MODEL.POSE.JOINTS) or list(metadata[dataset_names[0]].keypoint_names)
     maps: dict[str, JointMap] = {}
-    given = [(left, right) for left, right in cfg.MODEL.POSE.FLIP_MAP]
-    pairs = list(given)
     for name, meta in metadata.items():
         try:
             maps[name] = match_joints(meta.keypoint_names, joints, meta.get("derived_joints"))
         except KeyError as error:
             raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
-        if not given:
-            pairs += [(left, right) for left, right in meta.keypoint_flip_map]
-    if not pairs and len(joints) > 1 and (cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP):
-        raise ValueError(
-            f"mirroring is on, but no joints of {joints} are known to change sides: name them "
-            "left_<joint> and right_<joint>, set MODEL.POSE.FLIP_MAP to their pairs, or set "
-            "INPUT.AUG.FLIP_PROB 0"
-        )
+    known, declared = known_mirror_pairs(dataset_names)
+    pairs = mirror_pairs(joints, cfg.MODEL.POSE.FLIP_MAP, known)
+    if cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP:
+        require_mirror_pairs(joints, pairs, known, declared)
     return maps, flip_permutation(joints, pairs)
 
 
@@ -190,7 +191,7 @@ class PoseClipMapper:
             rule: which part of a frame a crop shows.
             augmentation: for training; None changes nothing.
             joint_maps: for training, from each dataset's joints to the model's, by dataset name.
-            flip_order: for training, see :func:`video_pose.data.transforms.flip_permutation`.
+            flip_order: for training, see :func:`video_pose.skeleton.flip_permutation`.
         """
         if is_train and not joint_maps:
             raise ValueError("a training mapper needs the joint maps of its datasets")

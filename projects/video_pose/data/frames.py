@@ -37,9 +37,9 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from video_pose.data.datasets.builtin_meta import JointSet, dataset_metadata
-from video_pose.data.datasets.coco_joints import derivable
+from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.data.datasets.tracks import joint_boxes, make_keypoints, make_track
+from video_pose.skeleton import JointSet
 
 FRAMES_SUFFIX = "_frames"
 TRACKS_SUFFIX = "_tracks"
@@ -216,16 +216,13 @@ def register_tracks(name: str, joints: Sequence[str]) -> str:
     tracks_name = name + TRACKS_SUFFIX
     free_view_name(tracks_name, "image_dataset", name)
     given = MetadataCatalog.get(name)
-    # Without mirror pairs, none are looked for, which a list of joints may lack.
-    pairs = [tuple(pair) for pair in given.get("keypoint_flip_map", [])] or [("", "")]
+    pairs = given.get("keypoint_flip_map")
     skeleton = JointSet(
         list(joints),
-        flip_map=pairs,
+        flip_map=None if pairs is None else [(left, right) for left, right in pairs],
         sigmas=list(given.get("keypoint_oks_sigmas", [])),
-        derived=derivable(list(joints)),
     )
     facts = dataset_metadata("coco_video", skeleton, str(given.get("image_root", "")))
-    facts["keypoint_flip_map"] = [pair for pair in pairs if pair != ("", "")]
     DatasetCatalog.register(
         tracks_name, lambda: images_to_tracks(DatasetCatalog.get(name), len(joints), name)
     )

@@ -33,8 +33,7 @@ from pycocotools import mask as coco_mask
 
 from video_pose.data.datasets.jhmdb import read_masks
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.joint_subset import PartialJointMap, match_present
-from video_pose.data.transforms import flip_permutation
+from video_pose.skeleton import JointMap, flip_permutation, match_joints
 
 Record = dict[str, Any]
 Rle = dict[str, Any]
@@ -99,7 +98,7 @@ class FrameMapper(DatasetMapper):
         is_train: bool,
         *,
         reader: FrameReader,
-        joint_maps: Mapping[str, PartialJointMap],
+        joint_maps: Mapping[str, JointMap],
         unmasked: str = "error",
         crowds: str = "drop",
         **stock: Any,
@@ -279,7 +278,7 @@ class FrameMapper(DatasetMapper):
                 "leaves such persons out, or MODEL.MASK_ON to False"
             )
 
-    def _to_model_joints(self, annotation: Record, joint_map: PartialJointMap | None) -> Record:
+    def _to_model_joints(self, annotation: Record, joint_map: JointMap | None) -> Record:
         """A copy of an annotation, with its keypoints in the model's joints."""
         annotation = copy.copy(annotation)
         points = annotation.get("keypoints")
@@ -321,7 +320,7 @@ def color_changes(amount: float, image_format: str) -> list[T.Augmentation]:
     return [kind(max(1 - amount, 0), 1 + amount) for kind in kinds]
 
 
-def joint_maps(dataset_names: list[str], joints: list[str]) -> dict[str, PartialJointMap]:
+def joint_maps(dataset_names: list[str], joints: list[str]) -> dict[str, JointMap]:
     """The way from each dataset's joints to the model's; datasets without joint names have none.
 
     Raises:
@@ -334,7 +333,7 @@ def joint_maps(dataset_names: list[str], joints: list[str]) -> dict[str, Partial
         if not names:
             continue
         try:
-            maps[name] = match_present(names, joints, metadata.get("derived_joints"))
+            maps[name] = match_joints(names, joints, metadata.get("derived_joints"), partial=True)
         except ValueError as error:
             raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error}") from error
     return maps

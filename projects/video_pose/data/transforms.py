@@ -224,22 +224,3 @@ def color_transforms(draw: ClipDraw, image_format: str) -> list[Transform]:
     if draw.color is None:
         return []
     return [ColorTransform(*draw.color, image_format=image_format)]
-
-
-def flip_permutation(names: list[str], pairs: list[tuple[str, str]]) -> list[int]:
-    """Row i of mirrored joints is row ``result[i]`` of the unmirrored ones.
-
-    Args:
-        names: K joints, in order.
-        pairs: (left, right) names; pairs with no joint in ``names`` are ignored, and joints without
-            a pair (head, neck) stay.
-
-    Raises:
-        ValueError: only one joint of a pair is in ``names``.
-    """
-    partner: dict[str, str] = {}
-    for left, right in pairs:
-        if (left in names) != (right in names):
-            raise ValueError(f"joints {names} hold only one of the pair ({left!r}, {right!r})")
-        partner[left], partner[right] = right, left
-    return [names.index(partner.get(name, name)) for name in names]

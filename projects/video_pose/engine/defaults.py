@@ -15,9 +15,11 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
+from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.engine.launch import keep_freed_memory
 from video_pose.engine.views import default_view, is_video_pose, view_of
 from video_pose.plugins import EVALUATORS
+from video_pose.skeleton import mirror_pairs
 
 # Evaluators register when they are imported.
 from video_pose.engine import evaluation  # noqa: F401  isort: skip
@@ -85,13 +87,15 @@ def complete_cfg(cfg: CfgNode) -> None:
     if not pose.JOINTS and cfg.DATASETS.TRAIN:
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
         pose.JOINTS = list(metadata.get("keypoint_names", []))
-        if not pose.FLIP_MAP:
-            pose.FLIP_MAP = [list(pair) for pair in metadata.get("keypoint_flip_map", [])]
     if not pose.JOINTS and view_of(cfg).needs_joints(cfg):
         raise ValueError(
             "MODEL.POSE.JOINTS is empty and no dataset of DATASETS.TRAIN "
             f"({list(cfg.DATASETS.TRAIN)}) has keypoint_names to take it from"
         )
+    if pose.JOINTS:
+        known, _ = known_mirror_pairs([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+        pairs = mirror_pairs(pose.JOINTS, pose.FLIP_MAP, known)
+        pose.FLIP_MAP = [list(pair) for pair in pairs]
     refuse_unused_keys(cfg)
     for name in cfg.TEST.EVALUATORS:
         EVALUATORS.check(name)

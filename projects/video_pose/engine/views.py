@@ -17,7 +17,7 @@ from torch import nn
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.clip_mapper import joints_from_config
-from video_pose.data.datasets.builtin_meta import JointSet, infer_flip_map
+from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.data.frame_clips import (
     build_frame_clips_test_loader,
     build_frame_clips_train_loader,
@@ -32,9 +32,11 @@ from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
 from video_pose.modeling.roi_heads import KeypointRCNNWithTTA, prepare_regions
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import VIEWS
+from video_pose.skeleton import infer_sigmas, require_mirror_pairs
 
 # Heads and backbones register when they are imported.
 from video_pose.modeling import backbones, ignored_regions, roi_heads  # noqa: F401  isort: skip
+
 
 Batches = Iterable[list[dict[str, Any]]]
 
@@ -219,16 +221,9 @@ def complete_joints(cfg: CfgNode) -> None:
             f"TEST.KEYPOINT_OKS_SIGMAS has {len(cfg.TEST.KEYPOINT_OKS_SIGMAS)} values for "
             f"{len(joints)} joints {joints}; leave it empty to take them from the datasets"
         )
-    if not cfg.MODEL.POSE.FLIP_MAP:
-        cfg.MODEL.POSE.FLIP_MAP = [list(pair) for pair in mirror_pairs(joints, names)]
-    mirrors = cfg.INPUT.RANDOM_FLIP == "horizontal" or (cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP)
-    known = any("keypoint_flip_map" in MetadataCatalog.get(name).as_dict() for name in names)
-    if mirrors and not cfg.MODEL.POSE.FLIP_MAP and not known:
-        raise ValueError(
-            f"which of the joints {joints} a mirror image swaps is unknown: set "
-            "MODEL.POSE.FLIP_MAP, or keypoint_flip_map in the dataset's metadata, or "
-            "INPUT.RANDOM_FLIP to 'none' (and TEST.AUG.FLIP to False)"
-        )
+    if cfg.INPUT.RANDOM_FLIP == "horizontal" or (cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP):
+        pairs = [(left, right) for left, right in cfg.MODEL.POSE.FLIP_MAP]
+        require_mirror_pairs(joints, pairs, *known_mirror_pairs(names))
 
 
 def oks_sigmas(joints: Sequence[str], dataset_names: Sequence[str]) -> list[float]:
@@ -239,26 +234,8 @@ def oks_sigmas(joints: Sequence[str], dataset_names: Sequence[str]) -> list[floa
         pairs = zip(metadata.get("keypoint_names", []), metadata.get("keypoint_oks_sigmas", []))
         for joint, sigma in pairs:
             found.setdefault(joint, float(sigma))
-    # With a pair given, no mirror images are asked for, which a list of joints may lack.
-    defaults = dict(zip(joints, JointSet(list(joints), flip_map=[("", "")]).sigmas))
+    defaults = dict(zip(joints, infer_sigmas(joints)))
     return [found.get(joint, defaults[joint]) for joint in joints]
-
-
-def mirror_pairs(joints: Sequence[str], dataset_names: Sequence[str]) -> list[tuple[str, str]]:
-    """(left, right) pairs among ``joints``, of the datasets' metadata and by their names.
-
-    Raises:
-        ValueError: a left joint lacks its right one, or the reverse.
-    """
-    pairs = [
-        (left, right)
-        for name in dataset_names
-        for left, right in MetadataCatalog.get(name).get("keypoint_flip_map", [])
-        if left in joints and right in joints
-    ]
-    paired = {joint for pair in pairs for joint in pair}
-    pairs += infer_flip_map([joint for joint in joints if joint not in paired])
-    return list(dict.fromkeys(pairs))
 
 
 class FrameModel(nn.Module):

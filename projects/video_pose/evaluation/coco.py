@@ -30,11 +30,10 @@ from detectron2.utils import comm
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.frames_mapper import MaskReader
-from video_pose.data.joints import JointMap, match_joints
 from video_pose.files import write_text
+from video_pose.skeleton import JointMap, match_joints
 
 TASKS = ("bbox", "segm", "keypoints")
 _FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
@@ -87,8 +86,9 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         self._tasks = tuple(t for t in tasks if t != "segm" or has_masks)
         self._map: JointMap | None = None
         if "keypoints" in self._tasks:
-            derived = {"belly": BELLY_FORMULA, **metadata.get("derived_joints", {})}
-            self._map = match_joints(joint_names, metadata.keypoint_names, derived)
+            self._map = match_joints(
+                joint_names, metadata.keypoint_names, metadata.get("derived_joints")
+            )
         inner = self._build(frames, metadata, output_dir, distributed)
         self._inner = complete_truth(inner, len(metadata.keypoint_names))
 
@@ -233,8 +233,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         self._map: JointMap | None = None
         names = metadata.get("keypoint_names")
         if "keypoints" in self._tasks and names:
-            derived = {"belly": BELLY_FORMULA, **metadata.get("derived_joints", {})}
-            self._map = match_joints(joint_names, names, derived)
+            self._map = match_joints(joint_names, names, metadata.get("derived_joints"))
         # Detectron2 pins the file it converted to the dataset's metadata: here, to those of a name
         # that lives as long as the conversion.
         name = f"{dataset_name} (truth {next(_numbers)})"

@@ -18,8 +18,6 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
-from video_pose.data.datasets.builtin_meta import BELLY_FORMULA
-from video_pose.data.joints import Formula, match_joints
 from video_pose.evaluation.mean_pose import mean_pose_of, place_pose
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.predictions import (
@@ -31,6 +29,7 @@ from video_pose.evaluation.predictions import (
     write_predictions,
 )
 from video_pose.evaluation.report import ReportFacts, format_report
+from video_pose.skeleton import Formula, match_joints
 
 TASK_PREFIX = "keypoints_pck_"
 BASELINE_PREFIX = "baseline_"
@@ -275,11 +274,6 @@ class PCKEvaluator(DatasetEvaluator):
         return accumulators, source
 
 
-# For models without a belly (LSTM Pose Machines drops JHMDB's and interpolates it afterwards); a
-# dataset's own formula comes first.
-_FALLBACK_DERIVED = {"belly": BELLY_FORMULA}
-
-
 class PredictedPose:
     """Reads ``pred_keypoints`` and carries them to a dataset's joints, by name.
 
@@ -299,7 +293,7 @@ class PredictedPose:
         derived: Mapping[str, Formula],
     ) -> None:
         self._joints = list(model_joints)
-        self._map = match_joints(self._joints, dataset_joints, {**_FALLBACK_DERIVED, **derived})
+        self._map = match_joints(self._joints, dataset_joints, derived)
 
     def best(self, instances: Instances) -> np.ndarray | None:
         """The person with the highest score, float32 (L, 3) = (x, y, score); None without a person.

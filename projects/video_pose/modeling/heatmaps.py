@@ -119,25 +119,6 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weight: Tensor, reduction: s
 _CUBIC = -0.75
 
 
-def flip_channels(labels: list[str], flip_map: list[tuple[str, str]]) -> list[int]:
-    """For each channel, the channel that holds its mirror image's joint.
-
-    Args:
-        labels: names of the channels. flip_map: pairs of names that change places in a mirror.
-
-    Raises:
-        ValueError: the mirror image of a channel's joint is no channel.
-    """
-    partner = {a: b for a, b in flip_map} | {b: a for a, b in flip_map}
-    lacking = [partner[name] for name in labels if partner.get(name, name) not in labels]
-    if lacking:
-        raise ValueError(
-            f"MODEL.POSE.FLIP_MAP {flip_map} names {lacking}, which are not in MODEL.POSE.JOINTS: "
-            f"the model's channels are {labels}"
-        )
-    return [labels.index(partner.get(label, label)) for label in labels]
-
-
 def decode_rows(
     heatmaps: Tensor,
     crop_to_image: Tensor,
@@ -151,7 +132,8 @@ def decode_rows(
 
     Args:
         heatmaps: (S, T, C, h, w). crop_to_image: (S, T, 2, 3).
-        swap: see ``flip_channels``. flipped: (S,) bool, rows that saw the mirrored clip.
+        swap: see `video_pose.skeleton.flip_permutation`.
+        flipped: (S,) bool, rows that saw the mirrored clip.
         image_size: (height, width) of the original image, px.
 
     Returns:

@@ -34,8 +34,8 @@ from detectron2.structures import Instances
 from fvcore.transforms import HFlipTransform
 from torch import Tensor, nn
 
-from video_pose.data.transforms import flip_permutation
 from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.skeleton import flip_permutation
 
 
 def prepare_regions(model: nn.Module) -> None:
@@ -223,7 +223,7 @@ def mirror_maps(logits: Tensor, swap: list[int]) -> Tensor:
 
     Args:
         logits: maps over the mirrored boxes.
-        swap: row i becomes row ``swap[i]``, see `video_pose.data.transforms.flip_permutation`.
+        swap: row i becomes row ``swap[i]``, see `video_pose.skeleton.flip_permutation`.
     """
     return logits[:, swap].flip(dims=[3])
 

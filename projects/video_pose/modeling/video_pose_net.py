@@ -20,18 +20,17 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
-from video_pose.data.datasets.builtin_meta import infer_flip_map
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import (
     CenterMap,
     decode_rows,
-    flip_channels,
     heatmap_loss,
     move_outside_away,
     to_instances,
 )
 from video_pose.modeling.precision import check_precision, inference_autocast
 from video_pose.modeling.states import TrackStates
+from video_pose.skeleton import find_mirror_pairs, flip_permutation
 
 
 class ClipMaps(NamedTuple):
@@ -88,7 +87,7 @@ class VideoPoseNet(nn.Module):
         self.precision = check_precision(precision)
         # Of the images that the network sees; what follows keeps it.
         self.layout = torch.contiguous_format
-        self.flip_channels = flip_channels(codec.channel_labels(joint_names), flip_map)
+        self.flip_channels = flip_permutation(codec.channel_labels(joint_names), flip_map)
         shape = (1, -1, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(shape), persistent=False)
@@ -102,7 +101,7 @@ class VideoPoseNet(nn.Module):
             raise ValueError(f"MODEL.POSE.ENCODER {pose.ENCODER!r}: choose from 'train', 'freeze'")
         return {
             "joint_names": joints,
-            "flip_map": [tuple(pair) for pair in pose.FLIP_MAP] or infer_flip_map(joints),
+            "flip_map": [tuple(pair) for pair in pose.FLIP_MAP] or find_mirror_pairs(joints),
             "codec": HeatmapCodec.from_config(cfg),
             "center_map": CenterMap.from_config(cfg),
             "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from video_pose.data.datasets.builtin_meta import JointSet
-from video_pose.data.datasets.coco_joints import derivable, infer_joints
+from video_pose.data.datasets.coco_joints import infer_joints
 from video_pose.data.datasets.coco_video import load_video_keypoints, register_video_keypoints
+from video_pose.skeleton import JointSet
 
 NAMES = ["nose", "left_hand", "right_hand"]
 CATEGORY = {"id": 1, "name": "person", "keypoints": NAMES, "skeleton": [[1, 2], [1, 3]]}
@@ -205,7 +204,6 @@ def test_failed_registration_leaves_no_trace(tmp_path: Path, name: str) -> None:
     [
         ([{"name": "person"}], "expected one list of joint names.*person"),
         ([CATEGORY, {**CATEGORY, "keypoints": ["nose"]}], "expected one list"),
-        ([{**CATEGORY, "keypoints": ["nose", "left_hand"], "skeleton": []}], "right_hand"),
         ([{**CATEGORY, "skeleton": [[0, 1]]}], "from 1 to 3"),
     ],
 )
@@ -220,14 +218,3 @@ def test_known_limbs_where_the_category_has_no_skeleton() -> None:
     assert {c[:2] for c in joints.connections} == {
         ("right_hip", "left_hip"), ("right_hip", "right_knee"), ("left_hip", "left_knee"),
     }  # fmt: skip
-
-
-def test_derived_joints_of_coco_and_posetrack() -> None:
-    sides = [f"{s}_{j}" for j in ("shoulder", "hip") for s in ("left", "right")]
-    coco = derivable(["nose", *sides])
-    assert coco["head"]["x"] == {"nose": 1}
-    assert coco["neck"]["y"] == {"left_shoulder": 0.5, "right_shoulder": 0.5}
-    assert set(coco) == {"head", "neck", "belly"}
-    assert derivable(["nose", "head_bottom"])["neck"]["x"] == {"head_bottom": 1}
-    assert "head" not in derivable(["head"])
-    assert np.isclose(sum(coco["belly"]["y"].values()), 1)

@@ -23,7 +23,7 @@ from video_pose.data.frames_mapper import (
     encode_mask,
     joint_maps,
 )
-from video_pose.data.joint_subset import match_present
+from video_pose.skeleton import match_joints
 
 JOINTS = ["head", "left_hand", "right_hand"]
 
@@ -129,21 +129,10 @@ def test_a_person_cropped_away_is_no_instance(frame) -> None:
 
 def test_joints_of_another_skeleton_by_name_with_absent_ones_unlabelled(frame) -> None:
     names = ["right_hand", "tail", "head"]
-    mapper = make_mapper(maps={"d": match_present(names, JOINTS, {})})
+    mapper = make_mapper(maps={"d": match_joints(names, JOINTS, partial=True)})
     frame["annotations"][0]["keypoints"] = [18.0, 12.0, 2, 1.0, 1.0, 2, 15.0, 6.0, 1]
     keypoints = mapper(frame)["instances"].gt_keypoints.tensor[0]
     assert keypoints.tolist() == [[15, 6, 1], [0, 0, 0], [18, 12, 2]]
-
-
-def test_present_joints_include_derived_ones() -> None:
-    middle = {"neck": {axis: {"a": 0.5, "b": 0.5} for axis in "xy"}}
-    joint_map = match_present(["a", "b"], ["tail", "neck", "b"], middle)
-    out = joint_map.apply(np.array([[0.0, 2, 2], [4, 4, 1]]))
-    assert out.tolist() == [[0, 0, 0], [2, 3, 1], [4, 4, 1]]
-    assert not joint_map.is_identity
-    assert match_present(["a", "b"], ["a", "b"]).is_identity
-    # Two names of three are no identity: their rows are others.
-    assert not match_present(["a", "b"], ["a", "b", "c"]).is_identity
 
 
 def test_no_common_joint_names_both_lists(register) -> None:

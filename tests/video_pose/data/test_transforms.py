@@ -11,7 +11,6 @@ from video_pose.data.transforms import (
     ColorTransform,
     CoverTransform,
     color_transforms,
-    flip_permutation,
 )
 
 
@@ -166,15 +165,6 @@ def test_nothing_asked_changes_nothing() -> None:
 def test_ranges_out_of_order_are_errors(kwargs: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ClipAugmentation(**kwargs)
-
-
-def test_flip_order_swaps_pairs_by_name() -> None:
-    names = ["head", "right_hip", "left_knee", "left_hip", "right_knee"]
-    pairs = [("left_hip", "right_hip"), ("left_knee", "right_knee"), ("left_ear", "right_ear")]
-    assert flip_permutation(names, pairs) == [0, 3, 4, 1, 2]
-    assert flip_permutation(names, pairs * 2) == [0, 3, 4, 1, 2]  # two datasets say the same
-    with pytest.raises(ValueError, match="right_hip"):
-        flip_permutation(["head", "right_hip"], pairs)
 
 
 def test_a_cover_spans_frames_in_a_row() -> None:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from video_pose.data.datasets.builtin_meta import JHMDB, PENN_ACTION
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg, setup
+from video_pose.skeleton import JHMDB, PENN_ACTION
 
 
 def config(train=(), test=(), **pose):
@@ -33,7 +33,8 @@ def test_named_joints_stay() -> None:
     joints = ["neck", "right_wrist", "left_wrist"]
     cfg = config(["penn_action_train"], JOINTS=joints)  # Penn's neck is computed
     complete_cfg(cfg)
-    assert cfg.MODEL.POSE.JOINTS == joints and cfg.MODEL.POSE.FLIP_MAP == []
+    assert cfg.MODEL.POSE.JOINTS == joints
+    assert cfg.MODEL.POSE.FLIP_MAP == [["left_wrist", "right_wrist"]]
 
 
 def test_both_lists_are_named_where_a_training_dataset_lacks_a_joint() -> None:

@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from video_pose.data.frames import register_frames
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.evaluation import build_evaluators
-from video_pose.engine.views import default_view, mirror_pairs, oks_sigmas
+from video_pose.engine.views import default_view, oks_sigmas
 
 
 @pytest.fixture
@@ -61,9 +61,11 @@ def test_a_shared_joint_list_takes_each_width_from_whoever_has_it(register) -> N
 def test_mirror_pairs_come_from_metadata_and_names(register) -> None:
     register("fv_a", ["head", "lw", "rw"], keypoint_flip_map=[("lw", "rw")])
     joints = ["head", "lw", "rw", "left_hip", "right_hip"]
-    assert mirror_pairs(joints, ["fv_a"]) == [("lw", "rw"), ("left_hip", "right_hip")]
+    cfg = keypoint_cfg("fv_a", **{"MODEL.POSE.JOINTS": joints})
+    complete_cfg(cfg)
+    assert cfg.MODEL.POSE.FLIP_MAP == [["lw", "rw"], ["left_hip", "right_hip"]]
     with pytest.raises(ValueError, match="left_hip"):
-        mirror_pairs(["right_hip"], [])
+        complete_cfg(keypoint_cfg("fv_a", **{"MODEL.POSE.JOINTS": ["head", "right_hip"]}))
 
 
 def test_a_skeleton_without_mirror_pairs_is_refused_unless_nothing_is_mirrored(register) -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.data.datasets.builtin_meta import JHMDB
 from video_pose.evaluation.report import (
     frame_errors,
     joint_speeds,
     quartile_numbers,
     worst_frames,
 )
+from video_pose.skeleton import JHMDB
 
 
 def _moving(places: list[float], v: list[int] | None = None) -> np.ndarray:

@@ -13,10 +13,10 @@ from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import (
     CenterMap,
     decode_rows,
-    flip_channels,
     heatmap_loss,
     to_instances,
 )
+from video_pose.skeleton import flip_permutation
 
 UNIPOSE = {"sigma": 3.0, "threshold": 0.0099, "padding": 1, "ceil": False}
 LSTM_PM = {"sigma": 21.0, "threshold": 0.01, "padding": 0, "ceil": True}
@@ -208,7 +208,7 @@ def run(maps: Tensor, matrices: Tensor, flipped: list[bool], image=IMAGE) -> Ten
         maps,
         matrices,
         codec=CODEC,
-        swap=flip_channels(LABELS, FLIP_MAP),
+        swap=flip_permutation(LABELS, FLIP_MAP),
         flipped=torch.tensor(flipped),
         image_size=image,
     )
@@ -218,10 +218,10 @@ POINTS = [(40.0, 30.0), (25.0, 45.0), (55.0, 52.0)]
 
 
 def test_flip_channels_swaps_by_name_and_is_its_own_inverse() -> None:
-    swap = flip_channels(LABELS, FLIP_MAP)
+    swap = flip_permutation(LABELS, FLIP_MAP)
     assert swap == [0, 1, 3, 2]
     assert [swap[i] for i in swap] == [0, 1, 2, 3]
-    assert flip_channels(["left_hand", "x", "right_hand"], [("right_hand", "left_hand")]) == [
+    assert flip_permutation(["left_hand", "x", "right_hand"], [("right_hand", "left_hand")]) == [
         2,
         1,
         0,
@@ -230,7 +230,7 @@ def test_flip_channels_swaps_by_name_and_is_its_own_inverse() -> None:
 
 def test_a_mirror_partner_that_is_no_joint_is_named() -> None:
     with pytest.raises(ValueError, match=r"FLIP_MAP.*'left_hand'.*\['head', 'right_hand'\]"):
-        flip_channels(["head", "right_hand"], FLIP_MAP)
+        flip_permutation(["head", "right_hand"], FLIP_MAP)
 
 
 def test_one_row_is_mapped_by_its_matrix() -> None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.datasets.bbc_pose import load_bbc_pose
-from video_pose.data.datasets.builtin_meta import JOINT_SETS, dataset_metadata
+from video_pose.data.datasets.builtin_meta import dataset_metadata
+from video_pose.skeleton import JOINT_SETS
 from video_pose.data.datasets.jhmdb import load_jhmdb
 from video_pose.data.datasets.lspet import load_lspet
 from video_pose.data.datasets.penn_action import load_penn_action

@@ -4,25 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from video_pose.data.datasets.builtin_meta import (
-    BELLY_FORMULA,
-    NECK_FORMULA,
-    JointSet,
-    connect,
-)
-
-# Joints of our other skeletons, each by the first formula whose sources exist. COCO has no head:
-# its nose is nearest to JHMDB's centre of the face. PoseTrack's head_bottom is the upper neck.
-_FORMULAS = (
-    ("head", {"x": {"nose": 1.0}, "y": {"nose": 1.0}}),
-    ("neck", {"x": {"head_bottom": 1.0}, "y": {"head_bottom": 1.0}}),
-    ("neck", NECK_FORMULA),
-    (
-        "neck",
-        {axis: {"left_shoulder": 0.5, "right_shoulder": 0.5} for axis in "xy"},
-    ),
-    ("belly", BELLY_FORMULA),
-)
+from video_pose.skeleton import JointSet, connect
 
 
 def infer_joints(content: dict[str, Any], json_file: str) -> JointSet:
@@ -50,16 +32,5 @@ def infer_joints(content: dict[str, Any], json_file: str) -> JointSet:
     return JointSet(
         names=names,
         connections=links,
-        derived=derivable(names),
         head_segment=segment if set(segment) <= set(names) else None,
     )
-
-
-def derivable(names: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Formulas of joints that ``names`` lack but allow to compute."""
-    formulas: dict[str, dict[str, dict[str, float]]] = {}
-    for joint, formula in _FORMULAS:
-        known = all(source in names for axis in formula.values() for source in axis)
-        if known and joint not in names:
-            formulas.setdefault(joint, formula)
-    return formulas

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from video_pose.data.datasets.builtin_meta import JointSet, dataset_metadata
+from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.data.datasets.coco_joints import infer_joints
 from video_pose.data.datasets.roots import require_path
 from video_pose.data.datasets.tracks import (
@@ -44,6 +44,7 @@ from video_pose.data.datasets.tracks import (
     require_labelled,
 )
 from video_pose.data.frames import register_frames
+from video_pose.skeleton import JointSet
 
 TREE = """<json_file>     {"images": [...], "annotations": [...], "categories": [...]}
 <image_root>/   the files that images[].file_name names"""

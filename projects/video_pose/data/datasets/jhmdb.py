@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from video_pose.data.datasets.builtin_meta import JHMDB
+from video_pose.skeleton import JHMDB
 from video_pose.data.datasets.holdout import holdout_sources
 from video_pose.data.datasets.roots import missing, require_path
 from video_pose.data.datasets.tracks import (

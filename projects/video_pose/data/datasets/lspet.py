@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from video_pose.data.datasets.builtin_meta import LSPET
+from video_pose.skeleton import LSPET
 from video_pose.data.datasets.roots import missing, require_path
 from video_pose.data.datasets.tracks import (
     image_size,
