@@ -22,7 +22,7 @@ from torch import nn
 from video_pose.data.synthetic.scene import Scene, render_scene
 from video_pose.inference import PredictorSettings, VideoPosePredictor
 from video_pose.inference.video_source import VideoSource
-from video_pose.inference.video_writer import VideoWriter
+from video_pose.video_io.writing import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")

@@ -31,7 +31,7 @@ from streaming_benchmark.people_cost import measure_people  # noqa: E402
 from streaming_benchmark.subject import Subject, load_subject  # noqa: E402
 
 from video_pose.backends.parity import FRAMES as PARITY_FRAMES  # noqa: E402
-from video_pose.inference.video_writer import check_writable  # noqa: E402
+from video_pose.video_io.writing import check_writable  # noqa: E402
 
 PARTS = ("agreement", "people", "export", "long")
 

@@ -20,8 +20,8 @@ from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import IoUTracker
 from video_pose.inference.video_source import VideoSource
-from video_pose.inference.video_writer import VideoWriter
 from video_pose.inference.writers import open_writers
+from video_pose.video_io.writing import VideoWriter
 
 MEMORY_LIMIT_MB = 50.0
 # More than the noise of a quiet machine, less than anything that adds up.

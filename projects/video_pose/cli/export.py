@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     from video_pose.backends.exported import ExportedBackend
     from video_pose.backends.parity import compare
     from video_pose.inference.building import is_recurrent, load_cfg, load_model
-    from video_pose.inference.video_writer import check_writable
     from video_pose.modeling.backend import TorchBackend
+    from video_pose.video_io.writing import check_writable
 
     cfg = load_cfg(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     if not is_recurrent(cfg):

@@ -14,7 +14,6 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -99,34 +98,13 @@ def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
     return VideoPosePredictor.from_config(args.config_file, options=args.opts, settings=settings)
 
 
-def list_sources(args: argparse.Namespace) -> list[str | int | list[str]]:
-    """What to open, one by one."""
-    from video_pose.inference.sources import IMAGE_SUFFIXES
-
+def list_sources(args: argparse.Namespace) -> list[str | int]:
+    """What the user names, one by one."""
     if args.webcam is not None:
         return [args.webcam]
     if args.video_input is not None:
         return [args.video_input]
-    if len(args.input) > 1 and all(path.lower().endswith(IMAGE_SUFFIXES) for path in args.input):
-        return [args.input]
     return list(args.input)
-
-
-def output_names(sources: Sequence[str | int | list[str]]) -> Iterator[str]:
-    """A file name without ending for each source, all different."""
-    used: set[str] = set()
-    for source in sources:
-        text = "images" if isinstance(source, list) else str(source)
-        text = f"camera{source}" if isinstance(source, int) else text
-        if not isinstance(source, int) and "*" in text:
-            text = os.path.dirname(text) or "images"
-        base = os.path.basename(os.path.normpath(text))
-        base = (os.path.splitext(base)[0] if not os.path.isdir(text) else base) or "video"
-        name, number = base, 2
-        while name in used:
-            name, number = f"{base}_{number}", number + 1
-        used.add(name)
-        yield name
 
 
 def predict(
@@ -135,9 +113,9 @@ def predict(
     """Predict, draw and write one source, frame by frame; what was written stays if it fails."""
     from tqdm import tqdm
 
-    from video_pose.inference.overlay import draw_people
-    from video_pose.inference.video_writer import VideoWriter
     from video_pose.inference.writers import JsonLinesWriter, open_writers
+    from video_pose.video_io.writing import VideoWriter
+    from video_pose.visualization.people import draw_people
 
     with ExitStack() as stack:
         video = None
@@ -175,8 +153,9 @@ def run(args: argparse.Namespace) -> int:
     """Returns the exit status: 0, 1 for bad input or arguments, 130 after Ctrl-C."""
     from video_pose.engine.launch import keep_freed_memory
     from video_pose.inference import open_source
-    from video_pose.inference.video_writer import check_writable
+    from video_pose.inference.inputs import find_inputs
     from video_pose.inference.writers import check_formats
+    from video_pose.video_io.writing import check_writable
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     keep_freed_memory()
@@ -185,10 +164,9 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.output)
     predictor = build_predictor(args)
     failed = False
-    sources = list_sources(args)
-    for spec, name in zip(sources, output_names(sources)):
+    for item in find_inputs(list_sources(args)):
         try:
-            predict(args, predictor, open_source(spec, args.fps), name)
+            predict(args, predictor, open_source(item.spec, args.fps), item.name)
             for problem in predictor.problems:
                 failed = True
                 print(f"error: {problem}", file=sys.stderr)

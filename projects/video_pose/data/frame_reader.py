@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 
-from video_pose.data.video_file import VideoFile, VideoIndex
+from video_pose.data.video_file import VideoFile
+from video_pose.video_io.pictures import read_picture
+from video_pose.video_io.reading import PIXEL_FORMATS, VideoIndex, to_array
 
-_PIXEL_FORMATS = {"BGR": "bgr24", "RGB": "rgb24"}
 # Open containers (file handles, decoder state) that one reader keeps.
 _MAX_OPEN_VIDEOS = 4
 _FROM_PARENT: list[Any] = []
@@ -33,9 +33,9 @@ class FrameReader:
             cache_bytes: bytes of decoded frames to keep, the last used ones; 0 keeps none.
             image_format: channel order, "BGR" or "RGB".
         """
-        if image_format not in _PIXEL_FORMATS:
+        if image_format not in PIXEL_FORMATS:
             raise ValueError(
-                f"image format {image_format!r}: expected one of {sorted(_PIXEL_FORMATS)}"
+                f"image format {image_format!r}: expected one of {sorted(PIXEL_FORMATS)}"
             )
         self._image_format = image_format
         self._cache_bytes = int(cache_bytes)
@@ -60,7 +60,8 @@ class FrameReader:
 
         Args:
             track: a catalog dict with ``file_names``, or ``video_file`` and ``frame_numbers``, and
-                with ``height`` and ``width``.
+                with ``height`` and ``width``: of upright frames, either in the pixels that are
+                stored or, where those are not square, in square ones.
             indices: positions in the track, in any order, repeats allowed.
 
         Returns:
@@ -77,40 +78,43 @@ class FrameReader:
             self._reset()
         names = track.get("file_names")
         total = len(names) if names is not None else len(track["frame_numbers"])
+        size = int(track["height"]), int(track["width"])
         frames: dict[int, np.ndarray] = {}
         for i in sorted({int(index) for index in indices}):
             if not 0 <= i < total:
                 video = track.get("video_id")
                 raise ValueError(f"video {video!r} has {total} frames, no index {i}")
             if names is not None:
-                frames[i] = self._read_image(str(names[i]), i)
+                frames[i] = self._read_image(str(names[i]), i, size)
                 path, number = str(names[i]), i
             else:
                 path, number = str(track["video_file"]), int(track["frame_numbers"][i])
-                frames[i] = self._read_video(path, number)
-            _check_size(frames[i], track, path, number)
+                frames[i] = self._read_video(path, number, size)
+            _check_size(frames[i], size, path, number)
         return [frames[int(index)] for index in indices]
 
-    def _read_image(self, path: str, number: int) -> np.ndarray:
+    def _read_image(self, path: str, number: int, size: tuple[int, int]) -> np.ndarray:
         found = self._lookup((path, 0))
         if found is not None:
             return found
         try:
-            image = np.ascontiguousarray(read_image(path, format=self._image_format))
+            image = read_picture(path, self._image_format, size)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"frame {number} is missing: {path}") from error
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"frame {number} cannot be read: {path}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"frame {number} cannot be read: {error}") from error
         return self._store((path, 0), image)
 
-    def _read_video(self, path: str, number: int) -> np.ndarray:
+    def _read_video(self, path: str, number: int, size: tuple[int, int]) -> np.ndarray:
         found = self._lookup((path, number))
         if found is not None:
             return found
-        frame = self._video(path).decode_frame(number)
-        image = frame.to_ndarray(format=_PIXEL_FORMATS[self._image_format], threads=1)
-        # Phones store turned pictures with the angle (counter-clockwise) beside them.
-        image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+        video = self._video(path)
+        frame = video.decode_frame(number)
+        image = to_array(frame, self._image_format)
+        if video.aspect != 1.0 and image.shape[:2] != size:
+            # Labels of a dataset with this size were made on pictures with square pixels.
+            image = to_array(frame, self._image_format, video.aspect)
         return self._store((path, number), image)
 
     def _video(self, path: str) -> VideoFile:
@@ -137,8 +141,7 @@ class FrameReader:
         return image
 
 
-def _check_size(image: np.ndarray, track: dict[str, Any], path: str, number: int) -> None:
-    expected = (int(track["height"]), int(track["width"]))
+def _check_size(image: np.ndarray, expected: tuple[int, int], path: str, number: int) -> None:
     if image.shape[:2] != expected:
         raise ValueError(
             f"frame {number} of {path} is {image.shape[0]} x {image.shape[1]} (height x width), "

@@ -1,42 +1,26 @@
-"""Video files that are readable by exact frame number.
+"""Video files that are readable by exact frame number, as clips of training need them.
 
-A video is indexed once by demuxing (no decoding): the sorted presentation timestamps of its packets
-number the frames. A read seeks to the key frame before the wanted frame and decodes forward; a read
-that continues where the last one ended does not seek. OpenCV's seeking is not exact for variable
-frame rates and B-frames, so it is not used.
-
-Shape letter: N frames.
+A video is indexed once by demuxing (no decoding); see `video_io.reading`. A read decodes from the
+key frame before the wanted frame; one that continues where the last one ended does not seek.
+OpenCV's seeking is not exact for variable frame rates and B-frames, so it is not used.
 """
 
 from __future__ import annotations
 
 import bisect
-import os
+import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
-import numpy as np
 
-
-class VideoIndex(NamedTuple):
-    """What a file's packets tell about its frames; some bytes a frame, so that it can be kept.
-
-    Attributes:
-        stamps: int64 (N,), the presentation timestamp of every frame, ascending; None where a
-            packet has none, or two have the same.
-        keys: (number of the frame, timestamp to seek to) of every key frame, ascending.
-    """
-
-    stamps: np.ndarray | None
-    keys: list[tuple[int, int]]
-
-    def number(self, stamp: int | None) -> int | None:
-        """The frame of this timestamp; None where there is none."""
-        if self.stamps is None or stamp is None:
-            return None
-        at = int(self.stamps.searchsorted(stamp))
-        return at if at < len(self.stamps) and self.stamps[at] == stamp else None
+from video_pose.video_io.reading import (
+    VideoIndex,
+    choose_stream,
+    open_video,
+    pixel_aspect,
+    read_index,
+)
 
 
 class VideoFile:
@@ -45,6 +29,9 @@ class VideoFile:
     Numbers count the frames in display order from 0, which is the order in which a decoder puts
     them out. Where a packet has no timestamp, or two have the same, frames are counted by decoding
     from the start.
+
+    Attributes:
+        index: of its packets. aspect: of its stored pixels, see `pixel_aspect`.
     """
 
     def __init__(self, path: str, index: VideoIndex | None = None) -> None:
@@ -54,51 +41,36 @@ class VideoFile:
             FileNotFoundError: there is no such file.
             ValueError: the file is no video that can be read.
         """
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"video file not found: {path}")
         self.path = path
-        self._container: Any = None
-        try:
-            self._open()
-            if index is None:
+        self._seek_by_decode_stamp = False
+        self._open(say=index is None)
+        self.aspect = pixel_aspect(self._stream)
+        if index is None:
+            try:
                 index = self._read_index()
-                self._restart()
-        except (av.error.FFmpegError, IndexError) as error:
-            if self._container is not None:
+            except BaseException:
                 self._container.close()
-            raise ValueError(f"cannot read video {path}: {error}") from error
+                raise
+            self._restart()
         self.index = index
         self._count = None if index.stamps is None else len(index.stamps)
 
-    def _open(self) -> None:
-        self._container = av.open(self.path)
-        self._stream = self._container.streams.video[0]
+    def _open(self, say: bool = False) -> None:
+        self._container: Any = open_video(self.path)
+        try:
+            self._stream = choose_stream(self._container, say)
+        except ValueError:
+            self._container.close()
+            raise
         # A loader runs one worker a core; frame threads would only delay the output.
         self._stream.codec_context.thread_count = 1
         self._frames: Iterator[av.VideoFrame] | None = None
-        self._next = 0
+        self._next = self._group = self._wanted = 0
+        self._damage_ahead = False
         self._at_start = True
 
     def _read_index(self) -> VideoIndex:
-        # Discarded packets (edit lists) are decoded, but never put out.
-        # A packet holds its frame's data: of each only its times are kept.
-        packets = [
-            (p.pts, p.dts, p.is_keyframe)
-            for p in self._container.demux(self._stream)
-            if p.size and not p.is_discard
-        ]
-        stamps = [pts for pts, _, _ in packets if pts is not None]
-        if len(set(stamps)) != len(packets):
-            return VideoIndex(None, [])
-        index = VideoIndex(np.array(sorted(stamps), np.int64), [])
-        # Seeking goes by decoding time, which is the earlier of the two.
-        keys = []
-        for pts, dts, is_key in packets:
-            number = index.number(pts) if is_key else None
-            if number is not None:
-                keys.append((number, pts if dts is None else min(pts, dts)))
-        index.keys.extend(sorted(keys))
-        return index
+        return read_index(self._container, self._stream)
 
     def _restart(self) -> None:
         self._container.close()
@@ -108,7 +80,10 @@ class VideoFile:
         """Number of frames; decodes the file once where packets do not tell."""
         if self._count is None:
             self._restart()
-            self._count = sum(1 for _ in self._container.decode(self._stream))
+            try:
+                self._count = sum(1 for _ in self._container.decode(self._stream))
+            except av.error.FFmpegError as error:
+                raise ValueError(f"cannot count the frames of {self.path}: {error}") from error
             self._restart()
         return self._count
 
@@ -123,6 +98,7 @@ class VideoFile:
         """
         if wanted < 0 or (self._count is not None and wanted >= self._count):
             raise ValueError(f"{self.path} has no frame {wanted} (frames: {self._count})")
+        self._wanted = wanted
         first = self._seek(wanted)
         number = -1
         while number != wanted:
@@ -132,14 +108,13 @@ class VideoFile:
                 self._frames = None
                 why = str(error) or "the data end before it"
                 raise ValueError(f"cannot decode frame {wanted} of {self.path}: {why}") from error
-            if number > wanted and first > 0:  # the container's seek landed too late
-                first = self._seek_to_key(self._key_before(first - 1))
-                continue
             # Frames shown before the key frame that decoding began at may lack their references.
             if number > wanted or (number >= first and frame.is_corrupt):
                 self._frames = None
                 lost = min(number, wanted)
                 raise ValueError(f"frame {lost} of {self.path} is missing or damaged")
+        if self._damage_ahead:
+            self._frames = None
         return frame
 
     def _decode(self) -> tuple[int, av.VideoFrame]:
@@ -166,15 +141,55 @@ class VideoFile:
         return bisect.bisect_right(self.index.keys, number, key=lambda key: key[0]) - 1
 
     def _seek_to_key(self, at: int) -> int:
-        if at <= 0:
+        first, packets = 0, None
+        while packets is None and at > 0:
+            first, packets = self.index.keys[at][0], self._packets_from_key(at)
+            at -= 1
+        if packets is None:
             # The start of the file needs no index that a broken file may lack.
             if not self._at_start:
                 self._restart()
-            first = 0
-        else:
-            first, stamp = self.index.keys[at]
-            self._container.seek(stamp, stream=self._stream, backward=True)
+            first, packets = 0, self._container.demux(self._stream)
         self._at_start = False
-        self._frames = self._container.decode(self._stream)
-        self._next = first
+        self._group = self._next = first
+        self._damage_ahead = False
+        self._frames = self._decode_packets(packets)
         return first
+
+    def _packets_from_key(self, at: int) -> Iterator[av.Packet] | None:
+        """Packets from key frame ``at`` on; None where no seek of the container leads to it.
+
+        MP4 and Matroska seek by the time at which a frame is shown, other containers by that at
+        which it is decoded. A seek that lands early costs no decoding: packets before the key
+        frame are passed over.
+        """
+        stamp, decode_stamp = self.index.keys[at][1], self.index.decode_stamps[at]
+        early = stamp if decode_stamp is None else min(stamp, decode_stamp)
+        for target in [early] if self._seek_by_decode_stamp else [stamp, early]:
+            try:
+                self._container.seek(target, stream=self._stream, backward=True)
+                packets = self._container.demux(self._stream)
+                for packet in packets:
+                    if packet.pts == stamp:
+                        return itertools.chain([packet], packets)
+                    if decode_stamp is None or packet.dts is None or packet.dts > decode_stamp:
+                        break  # too late
+            except av.error.FFmpegError:
+                pass
+            self._seek_by_decode_stamp = True
+        return None
+
+    def _decode_packets(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+        """Frames of packets. A decoder may ask for some of the next group of pictures before it
+        puts out the last frames of one; damage there is not theirs, and ends the reading on."""
+        for packet in packets:
+            if packet.is_keyframe:
+                self._group = self.index.number(packet.pts) or self._group
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if self._group <= self._wanted:
+                    raise
+                self._damage_ahead = True
+                continue
+            yield from frames

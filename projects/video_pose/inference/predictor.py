@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from video_pose.data.clip_mapper import build_pose_mapper
@@ -131,9 +129,7 @@ class VideoPosePredictor:
         Raises:
             FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
         """
-        if isinstance(source, (str, os.PathLike, int, list, tuple, np.ndarray)):
-            return self._run(open_source(source, fps))
-        return self._run(cast(FrameSource, source))
+        return self._run(open_source(source, fps))
 
     def _run(self, source: FrameSource) -> Iterator[PoseFrame]:
         self.problems = []

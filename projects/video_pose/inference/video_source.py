@@ -2,99 +2,257 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import time
 from collections.abc import Iterator
 
 import av
-import numpy as np
 
-from video_pose.inference.container_size import missing_bytes
 from video_pose.inference.frames import Frame
+from video_pose.inference.read_ahead import Stalled, call_interruptibly, read_ahead
+from video_pose.video_io.container_size import missing_bytes, stated_bytes
+from video_pose.video_io.reading import (
+    Container,
+    Stream,
+    VideoIndex,
+    choose_stream,
+    expected_frames,
+    is_raw,
+    open_video,
+    orientation_of,
+    pixel_aspect,
+    read_index,
+    to_array,
+)
 
-# Degrees by which a display matrix is allowed to be off a multiple of 90.
-_ROTATION_TOLERANCE = 1.0
+logger = logging.getLogger(__name__)
+
+_DEFAULT_FPS = 25.0
+# Seconds that a source may keep silent, while it is opened or between two frames.
+DEFAULT_TIMEOUT = 30.0
+# Words of FFmpeg's decoders about a picture whose references are not there, or were repaired.
+_MADE_UP = ("ref", "poc", "frame num gap", "conceal", "damaged", "error at mb", "error while dec")
 
 
 class VideoSource:
-    """A video, decoded once from start to end by PyAV; one frame is held at a time.
+    """A video, decoded once from start to end by PyAV; a few frames are held at a time.
 
     A file is indexed first by demuxing, without decoding: a frame's number is the rank of its
     timestamp among those of all packets, so that a damaged frame leaves a gap and shifts no other.
-    A stream from the network has no index, and its frames are counted. Rotation metadata turn the
-    picture as a player would. Times are the container's own (an MPEG transport stream seldom begins
-    at 0).
+    A stream from the network has no index, and its frames are counted. Pictures are turned,
+    mirrored and widened as a player would. Times are the container's own (an MPEG transport stream
+    seldom begins at 0). Decoding runs ahead in a thread.
 
     Attributes:
-        name: the file's name. fps: mean frames per second. size: (height, width) as displayed.
+        name: the file's name. fps: mean frames per second.
         num_frames: None where it is not known beforehand.
         problems: after iteration, one line for each thing that was wrong with the data.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        fps: float | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        reconnect: int = 0,
+    ) -> None:
         """Open and index ``path``, a file or a URL that FFmpeg knows.
+
+        Args:
+            fps: of a bare stream (.h264, .hevc and so on), whose frames have no times. Without it,
+                25 is taken and said. A container's frames keep their own times.
+            timeout: seconds without data after which the source counts as stalled.
+            reconnect: how many times a stream from the network is opened again when it breaks.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is empty, no video, or holds no video stream.
+            ValueError: it is empty, no video, holds no video stream, or does not answer.
         """
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps}: expected a number above 0")
+        if not 0 < timeout < math.inf or reconnect < 0:
+            raise ValueError(f"timeout {timeout}, reconnect {reconnect}: expected > 0 and >= 0")
         self.path = path
         self.name = os.path.basename(path.rstrip("/")) or path
         self.problems: list[str] = []
         self._is_file = "://" not in path
-        if self._is_file and not os.path.isfile(path):
-            raise FileNotFoundError(f"video file not found: {path}")
-        if self._is_file and os.path.getsize(path) == 0:
-            raise ValueError(f"cannot read video {path}: the file is empty")
-        self._missing = missing_bytes(path) if self._is_file else 0
-        with self._open() as container:
-            stream = container.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate or 25
-            self.fps = float(rate)
-            # An MP4 counts its samples; the count in an AVI's header includes empty time steps.
-            self._stated = stream.frames if "mp4" in container.format.name else 0
-            self._duration = _duration(container)
-            self._ranks = _timestamp_ranks(container, stream) if self._is_file else None
-        self.num_frames = len(self._ranks) if self._ranks is not None else None
-        if self.num_frames == 0:
+        self._fps, self._timeout = fps, timeout
+        self._reconnect = 0 if self._is_file else reconnect
+        self._index: VideoIndex | None = None
+        self._listed = self._expected = 0
+        call_interruptibly(self._inspect, timeout if not self._is_file else None, path)
+        self.num_frames: int | None = None
+        if self._index is not None:
+            self._expected = max(self._listed, self._index.packets)
+            if self._index.stamps is not None:
+                self.num_frames = len(self._index.stamps)
+        if self._is_file and self._expected == 0:
             raise ValueError(f"cannot read video {path}: it holds no frame")
 
-    def _open(self) -> av.container.InputContainer:
-        try:
-            container = av.open(self.path)
-        except av.error.FFmpegError as error:
-            cut = f" (truncated: {self._missing} bytes are missing)" if self._missing else ""
-            raise ValueError(f"cannot read video {self.path}: {error.strerror}{cut}") from error
-        if not container.streams.video:
-            container.close()
-            raise ValueError(f"cannot read video {self.path}: it holds no video stream")
-        return container
+    def _open(self) -> Container:
+        # A file is read from a disk: only a stream may keep silent.
+        return open_video(self.path, timeout=None if self._is_file else self._timeout)
+
+    def _inspect(self) -> None:
+        with self._open() as container:
+            self._missing = missing_bytes(self.path) if self._is_file else 0
+            stream = choose_stream(container, say=True)
+            self._aspect = pixel_aspect(stream)
+            self._raw = is_raw(container)
+            self.fps = self._rate(stream)
+            self._live = stream.duration is None and container.duration is None
+            self._duration = _duration(container, stream)
+            self._time_base = stream.time_base
+            if self._is_file:
+                self._index = read_index(container, stream)
+                self._listed = expected_frames(container, stream)
+
+    def _rate(self, stream: Stream) -> float:
+        if not self._raw:
+            if self._fps is not None:
+                logger.warning("%s has times of its own: fps has no effect on it", self.path)
+            return float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
+        if self._fps is None:
+            logger.warning(
+                "%s: a bare stream has no times; %g frames a second are assumed (see --fps)",
+                self.path, stream.average_rate or _DEFAULT_FPS,
+            )  # fmt: skip
+        return float(self._fps or stream.average_rate or _DEFAULT_FPS)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded; ``problems`` then tells about the others."""
-        self.problems = []
-        lost = count = 0
-        last = -math.inf
-        with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for decoded in self._decode(container, stream):
-                if decoded is None or decoded.is_corrupt:
-                    lost += 1
-                    continue
-                index = count
-                if self._ranks is not None and decoded.pts in self._ranks:
-                    index = self._ranks[decoded.pts]
-                time = decoded.time if decoded.time is not None else index / self.fps
-                last = max(last, time)
-                yield Frame(index, float(time), _upright(decoded))
-                count += 1
-        self._report(count, lost, last)
+        return self.frames_from(0)
 
-    def _decode(
-        self, container: av.container.InputContainer, stream: av.VideoStream
-    ) -> Iterator[av.VideoFrame | None]:
-        """Decoded frames; None for a packet that cannot be decoded."""
+    def number_at(self, seconds: float) -> int | None:
+        """The first frame that is shown at ``seconds`` or later; None where it is not known."""
+        if self._index is None or self._index.stamps is None or self._time_base is None:
+            return None
+        return int(self._index.stamps.searchsorted(math.ceil(seconds / self._time_base)))
+
+    def frames_from(self, first: int) -> Iterator[Frame]:
+        """As iteration, from frame ``first`` on, beginning at the key frame before it."""
+        self.problems = []
+        try:
+            timeout = None if self._is_file else self._timeout
+            yield from read_ahead(lambda: self._read(first), timeout, self.path)
+        except Stalled as error:
+            self.problems.append(str(error))
+
+    def _read(self, first: int) -> Iterator[Frame]:
+        """Frames of one connection after another."""
+        count, last, attempts = 0, -math.inf, 0
+        while True:
+            decoder = _Decoder()
+            later = 0.0
+            try:
+                with self._open() as container:
+                    for frame in self._frames(container, decoder, first, count):
+                        if attempts and frame.time + later <= last:
+                            later = last + 1 / self.fps - frame.time  # its clock began anew
+                        last = frame.time + later
+                        yield Frame(frame.index, last, frame.image)
+                        count += 1
+            except ValueError as error:
+                if not attempts:
+                    raise
+                decoder.broken = str(error)
+            if attempts >= self._reconnect or not (decoder.broken or self._live):
+                break
+            attempts += 1
+            logger.warning(
+                "%s: %s; opened again (%d of %d)",
+                self.path, decoder.broken or "the stream ended", attempts, self._reconnect,
+            )  # fmt: skip
+            time.sleep(min(2.0 ** (attempts - 1) / 2, 10.0))
+        self._report(count, first, decoder)
+
+    def _frames(
+        self, container: Container, decoder: _Decoder, first: int, count: int
+    ) -> Iterator[Frame]:
+        stream = choose_stream(container)
+        if first > 0:
+            self._seek(container, stream, first)
+        for frame in decoder.decode(container, stream):
+            number = None if self._index is None else self._index.number(frame.pts)
+            index = count if number is None else number
+            count += 1
+            if index < first:
+                continue
+            if count == 1 and orientation_of(frame) is None:
+                logger.warning(
+                    "%s is to be turned by %d degrees: no quarter turn, it is not applied",
+                    self.path, -frame.rotation,
+                )  # fmt: skip
+            seconds = None if self._raw else frame.time
+            seconds = index / self.fps if seconds is None else float(seconds)
+            yield Frame(index, seconds, to_array(frame, "BGR", self._aspect))
+
+    def _seek(self, container: Container, stream: Stream, first: int) -> None:
+        """To a key frame before frame ``first``, where the index knows one after the start."""
+        keys = [] if self._index is None else self._index.keys
+        before = [at for at, (number, _) in enumerate(keys) if number <= first]
+        if before and before[-1] > 0:
+            assert self._index is not None
+            stamp, decoded = keys[before[-1]][1], self._index.decode_stamps[before[-1]]
+            container.seek(stamp if decoded is None else min(stamp, decoded), stream=stream)
+
+    def _report(self, count: int, first: int, decoder: _Decoder) -> None:
+        expected = max(0, self._expected - first)
+        begin = f"{self.path}: "
+        if decoder.broken:
+            self.problems.append(f"{begin}the data break off ({decoder.broken})")
+        if self._missing and not self._listed:  # the index has only what is there
+            self.problems.append(
+                f"{begin}truncated, {self._missing} bytes are missing at its end; {count} "
+                "frames could be read"
+            )
+        elif self._is_file and count < expected:
+            self.problems.append(
+                f"{begin}damaged or truncated, {count} of {expected} frames could be read"
+            )
+        elif decoder.lost:
+            self.problems.append(f"{begin}{decoder.lost} packets could not be decoded")
+        else:
+            self._compare_duration()
+        if decoder.made_up:
+            self.problems.append(
+                f"{begin}{decoder.made_up} of the {count} frames were decoded after damaged or "
+                "lost data: the decoder may have made them up in part"
+            )
+
+    def _compare_duration(self) -> None:
+        """Whether the header promises more than the packets hold. A file that is whole by the sizes
+        of its parts has a wrong header, which is no damage; others were cut off."""
+        if self._index is None or self._index.end is None:
+            return
+        end = float(self._index.end * self._time_base)
+        if self._duration - end <= 1.0 + 2 / self.fps:
+            return
+        text = f"the frames end at {end:.2f} s of {self._duration:.2f} s"
+        if stated_bytes(self.path) >= os.path.getsize(self.path):
+            logger.warning("%s: by its header, %s; no data are missing", self.path, text)
+        else:
+            self.problems.append(f"{self.path}: truncated, {text}")
+
+
+class _Decoder:
+    """Decodes a container once, and counts what went wrong.
+
+    Attributes:
+        lost: packets and pictures that could not be decoded. broken: why the data broke off.
+        made_up: frames of a group of pictures after damage: decoders repeat or guess what is lost.
+    """
+
+    def __init__(self) -> None:
+        self.lost = self.made_up = 0
+        self.broken = ""
+        self._damage: int | None = None  # timestamp from which on frames are doubtful
+
+    def decode(self, container: Container, stream: Stream) -> Iterator[av.VideoFrame]:
+        # By a single thread, as FFmpeg's words about damage come in the thread that decodes.
+        stream.codec_context.thread_count = 1
         packets = container.demux(stream)
         while True:
             try:
@@ -102,66 +260,50 @@ class VideoSource:
             except StopIteration:
                 return
             except av.error.FFmpegError as error:
-                self.problems.append(f"{self.path}: the data break off ({error.strerror})")
+                self.broken = str(error.strerror)
                 return
+            sound_from = packet.pts if packet.is_keyframe else None
+            for frame in self._decode_packet(packet):
+                if frame.is_corrupt:
+                    self.lost += 1
+                    continue
+                self._count_doubtful(frame, sound_from)
+                yield frame
+            if sound_from is not None and self._damage is not None and self._damage < sound_from:
+                self._damage = None
+
+    def _decode_packet(self, packet: av.Packet) -> list[av.VideoFrame]:
+        with av.logging.Capture() as messages:
+            level = av.logging.get_level()
+            av.logging.set_level(av.logging.ERROR)
             try:
-                yield from packet.decode()
+                frames = packet.decode()
             except av.error.FFmpegError:
-                yield None
+                self.lost += 1
+                frames = []
+            finally:
+                av.logging.set_level(level)
+        text = " ".join(message.lower() for _, _, message in messages)
+        if packet.is_corrupt or any(word in text for word in _MADE_UP):
+            if self._damage is None:
+                self._damage = -(2**63) if packet.pts is None else packet.pts
+        return frames
 
-    def _report(self, count: int, lost: int, last: float) -> None:
-        expected = max(self._stated, self.num_frames or 0)
-        if self._missing and not self._stated:  # the index has only what is there
-            self.problems.append(
-                f"{self.path}: truncated, {self._missing} bytes are missing at its end; {count} "
-                "frames could be read"
-            )
-        elif self._is_file and count < expected:
-            self.problems.append(
-                f"{self.path}: damaged or truncated, {count} of {expected} frames could be read"
-            )
-        elif lost:
-            self.problems.append(f"{self.path}: {lost} packets could not be decoded")
-        elif self._is_file and self._duration - last > 1.0 + 2 / self.fps:
-            self.problems.append(
-                f"{self.path}: truncated, the frames end at {last:.2f} s of {self._duration:.2f} s"
-            )
+    def _count_doubtful(self, frame: av.VideoFrame, sound_from: int | None) -> None:
+        if self._damage is None or (frame.pts is not None and frame.pts < self._damage):
+            return
+        if sound_from is None or frame.pts is None or frame.pts < sound_from:
+            self.made_up += 1
 
 
-def _duration(container: av.container.InputContainer) -> float:
+def _duration(container: Container, stream: Stream) -> float:
     """End of the video by the container's header, seconds; 0 where it does not tell.
 
     A container that only estimates its duration by its size counts as silent.
     """
-    stream = container.streams.video[0]
     if stream.duration is not None and stream.time_base is not None:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     if container.format.name.startswith("matroska") and container.duration is not None:
         # Audio may be longer than the picture.
         return container.duration / av.time_base if len(container.streams) == 1 else 0.0
     return 0.0
-
-
-def _timestamp_ranks(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> dict[int, int] | None:
-    """Presentation timestamp -> number of the frame; None where packets do not tell."""
-    stamps = []
-    try:
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_discard:
-                stamps.append(packet.pts)
-    except av.error.FFmpegError:
-        pass  # the frames before the damage exist; decoding reports it
-    if None in stamps or len(set(stamps)) != len(stamps):
-        return None
-    return {stamp: rank for rank, stamp in enumerate(sorted(stamps))}
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """The picture, uint8 (H, W, 3) BGR, turned as its display matrix says."""
-    image = frame.to_ndarray(format="bgr24")
-    turns = round(frame.rotation / 90)
-    if turns % 4 == 0 or abs(frame.rotation - 90 * turns) > _ROTATION_TOLERANCE:
-        return image
-    return np.ascontiguousarray(np.rot90(image, turns))

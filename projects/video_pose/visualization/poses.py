@@ -1,18 +1,19 @@
-"""Draw a pose on a frame, with the confidence of every joint.
+"""Draw poses on frames with the confidence of every joint, titles, and sheets of pictures.
 
-K joints. Images are uint8 BGR (H, W, 3). Joints are in continuous pixels of the image: the centre
-of pixel d is d + 0.5. Inputs are never drawn into.
+K joints, N frames. Images are uint8 BGR (H, W, 3). Joints are in continuous pixels of the image:
+the centre of pixel d is d + 0.5. Inputs are never drawn into.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from video_pose.visualization.pictures import MIN_DISPLAY_SIDE, check_image, whole_px, with_title
+from video_pose.video_io.writing import check_image, write_video
 
 # Index of a joint, of another, and the colour (r, g, b) of the line between them.
 Connection = tuple[int, int, tuple[int, int, int]]
@@ -21,6 +22,12 @@ Connection = tuple[int, int, tuple[int, int, int]]
 LOW_CONFIDENCE = 0.3
 
 _SHIFT = 4  # OpenCV draws at 1/16 px
+
+# The longer side, px, that lines and letters are meant for; larger pictures get larger ones.
+MIN_DISPLAY_SIDE = 480
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TITLE_BACKGROUND = (32, 32, 32)
 
 
 def connection_indices(
@@ -137,3 +144,123 @@ def _subpixel(points: np.ndarray, factor: int) -> list[tuple[int, int]]:
     # Far-away coordinates would overflow OpenCV's fixed point.
     fixed = np.clip(np.rint((points * factor - 0.5) * 2**_SHIFT), -(2**24), 2**24)
     return [(int(x), int(y)) for x, y in fixed]
+
+
+def side_by_side(
+    image_bgr: np.ndarray,
+    ground_truth: np.ndarray,
+    prediction: np.ndarray,
+    connections: Sequence[Connection],
+    box: Sequence[float] | None = None,
+    titles: tuple[str, str] = ("ground truth", "prediction"),
+) -> np.ndarray:
+    """One frame twice: with its labels (K, 3; v as stored) and with a prediction (K, 3; score)."""
+    left = draw_pose(image_bgr, label_confidence(ground_truth), connections, box, titles[0])
+    right = draw_pose(image_bgr, prediction, connections, box, titles[1])
+    gap = np.full((left.shape[0], 4, 3), 255, np.uint8)
+    return np.hstack([left, gap, right])
+
+
+def write_overlay_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    ground_truth: np.ndarray,
+    predictions: np.ndarray,
+    connections: Sequence[Connection],
+    fps: float,
+    boxes: np.ndarray | None = None,
+) -> str:
+    """Write labels and predictions side by side, frame by frame; see `write_video`.
+
+    Args:
+        path: file to write.
+        frames: N images.
+        ground_truth: (N, K, 3), v as stored.
+        predictions: (N, K, 3), score in [0, 1].
+        connections: see `connection_indices`.
+        fps: frames per second.
+        boxes: (N, 4).
+    """
+    pictures = (
+        side_by_side(
+            frame,
+            ground_truth[index],
+            predictions[index],
+            connections,
+            None if boxes is None else boxes[index],
+            (f"ground truth {index}", f"prediction {index}"),
+        )
+        for index, frame in enumerate(frames)
+    )
+    return write_video(path, pictures, fps)
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    columns: int,
+    titles: Sequence[str] | None = None,
+    max_side: int = 640,
+) -> np.ndarray:
+    """Pictures in rows, each fitted (aspect kept) and centred in a tile of one size.
+
+    A tile is as high as the highest picture and as wide as the widest, within ``max_side``.
+
+    Args:
+        images: uint8 BGR, of any sizes.
+        columns: tiles in a row, >= 1.
+        titles: one per image.
+        max_side: longest side of a tile, px.
+
+    Raises:
+        ValueError: no image, no column, or not as many titles as images.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"a contact sheet needs images and columns, got {len(images)}, {columns}")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(titles)} titles for {len(images)} images")
+    for image in images:
+        check_image(image)
+    height = max(image.shape[0] for image in images)
+    width = max(image.shape[1] for image in images)
+    shrink = min(1.0, max_side / max(height, width))
+    size = whole_px(height * shrink), whole_px(width * shrink)
+    tiles = []
+    for index, image in enumerate(images):
+        tile = _fit(image, size)
+        tile = tile if titles is None else with_title(tile, titles[index])
+        tiles.append(cv2.copyMakeBorder(tile, 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=(255,) * 3))
+    columns = min(columns, len(tiles))
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    return np.vstack(rows)
+
+
+def with_title(image: np.ndarray, title: str) -> np.ndarray:
+    """The image under a strip of text, made smaller where the text is wider than the image."""
+    unit = max(1.0, max(image.shape[:2]) / MIN_DISPLAY_SIDE)
+    thickness = whole_px(unit)
+    (width, _), _ = cv2.getTextSize(title, _FONT, 0.5 * unit, thickness)
+    scale = 0.5 * unit * min(1.0, (image.shape[1] - 8 * unit) / max(width, 1))
+    # Of a height that the text does not change, so that pictures with titles fit side by side.
+    strip = np.full((round(22 * unit), image.shape[1], 3), _TITLE_BACKGROUND, np.uint8)
+    origin = (round(4 * unit), round(15 * unit))
+    cv2.putText(strip, title, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    return np.vstack([strip, image])
+
+
+def whole_px(length: float) -> int:
+    """A length to draw with: whole, at least 1."""
+    return max(1, round(length))
+
+
+def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image, scaled to fit (height, width), in the middle of a grey tile of that size."""
+    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    height, width = (min(limit, whole_px(side * scale)) for limit, side in zip(size, image.shape))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    tile = np.full((*size, 3), 64, np.uint8)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    scaled = cv2.resize(image, (width, height), interpolation=method)
+    tile[top : top + height, left : left + width] = scaled
+    return tile

@@ -289,7 +289,7 @@ def test_a_file_that_cannot_be_indexed_is_closed(tmp_path, monkeypatch) -> None:
         raise IndexError("no stream")
 
     monkeypatch.setattr(VideoFile, "_read_index", failing)
-    with pytest.raises(ValueError, match="cannot read video"):
+    with pytest.raises(IndexError, match="no stream"):
         VideoFile(path)
     with pytest.raises(AssertionError, match="not open"):
         next(opened[0].demux())

@@ -18,8 +18,8 @@ from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import VideoPosePredictor, building, pretrained
 from video_pose.inference.building import choose_detector, load_cfg, load_model
 from video_pose.inference.settings import PredictorSettings
-from video_pose.inference.video_writer import VideoWriter
 from video_pose.modeling.backend import TorchBackend
+from video_pose.video_io.writing import VideoWriter
 
 MakeCfg = Callable[..., CfgNode]
 MakeBackend = Callable[[CfgNode], TorchBackend]

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from video_pose.inference.sources import natural_order, open_source
+from video_pose.inference.inputs import natural_order
+from video_pose.inference.sources import open_source
 from video_pose.inference.video_source import VideoSource
 
 WriteNumbers = Callable[..., str]

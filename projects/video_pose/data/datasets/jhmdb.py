@@ -29,6 +29,7 @@ from video_pose.data.datasets.tracks import (
     require_labelled,
 )
 from video_pose.data.mat_file import load_mat, require_array
+from video_pose.video_io.reading import probe_video
 
 TREE = """jhmdb/
   Rename_Images/<action>/<clip>/00001.png   (or ReCompress_Videos/<action>/<clip>.avi)
@@ -228,18 +229,5 @@ def _find_frames(root: str, action: str, clip: str) -> tuple[dict[str, Any], int
     video_file = os.path.join(root, "ReCompress_Videos", action, f"{clip}.avi")
     if not os.path.isfile(video_file):
         raise missing(f"{folder} (nor {video_file})", TREE)
-    count, size = _probe_video(video_file)
+    count, size = probe_video(video_file)
     return {"video_file": video_file, "frame_numbers": np.arange(count)}, count, size
-
-
-def _probe_video(path: str) -> tuple[int, tuple[int, int]]:
-    """Frame count and (height, width). Packets are counted: the AVI headers claim a fifth more."""
-    import av
-
-    try:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            size = (stream.codec_context.height, stream.codec_context.width)
-            return sum(1 for packet in container.demux(stream) if packet.size), size
-    except (av.FFmpegError, IndexError) as error:
-        raise ValueError(f"Video {path} cannot be read: {error}") from error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from video_pose.inference.video_source import VideoSource
-from video_pose.inference.video_writer import VideoWriter, check_writable
+from video_pose.video_io.writing import VideoWriter, check_writable
 
 
 def grey(value: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:

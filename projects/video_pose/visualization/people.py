@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from video_pose.inference.frames import PoseFrame
-from video_pose.visualization import display_factor, draw_pose
-from video_pose.visualization.pictures import MIN_DISPLAY_SIDE, whole_px
-from video_pose.visualization.poses import Connection
+from video_pose.visualization.poses import (
+    MIN_DISPLAY_SIDE,
+    Connection,
+    display_factor,
+    draw_pose,
+    whole_px,
+)
 
 # Colours (b, g, r) of identities, in turn; all light enough for dark letters.
 _COLORS = (
@@ -21,8 +25,27 @@ _MASK_WEIGHT = 0.45
 _HEAT_WEIGHT = 0.6
 
 
+class PeopleOnFrame(Protocol):
+    """What is drawn; see `inference.frames.PoseFrame` for shapes."""
+
+    @property
+    def image(self) -> np.ndarray: ...
+    @property
+    def keypoints(self) -> np.ndarray: ...
+    @property
+    def boxes(self) -> np.ndarray: ...
+    @property
+    def track_ids(self) -> np.ndarray: ...
+    @property
+    def heatmaps(self) -> np.ndarray | None: ...
+    @property
+    def map_to_image(self) -> np.ndarray | None: ...
+    @property
+    def masks(self) -> np.ndarray | None: ...
+
+
 def draw_people(
-    frame: PoseFrame,
+    frame: PeopleOnFrame,
     connections: Sequence[Connection],
     *,
     heatmaps: bool = False,
@@ -67,7 +90,7 @@ def _color(number: int) -> tuple[int, int, int]:
     return _COLORS[number % len(_COLORS)]
 
 
-def _draw_heat(canvas: np.ndarray, frame: PoseFrame) -> np.ndarray:
+def _draw_heat(canvas: np.ndarray, frame: PeopleOnFrame) -> np.ndarray:
     """Red where any joint of anybody is likely."""
     assert frame.heatmaps is not None and frame.map_to_image is not None
     height, width = canvas.shape[:2]

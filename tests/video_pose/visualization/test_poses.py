@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from video_pose import visualization as vis
-from video_pose.visualization import overlay_video
+from video_pose.video_io import writing
 
 LINE = [(0, 1, (255, 0, 0))]  # red, in (r, g, b)
 
@@ -106,7 +106,7 @@ def _read(path: Path) -> list[np.ndarray]:
 def test_video_reads_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codecs: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(overlay_video, "_VIDEO_CODECS", codecs)
+    monkeypatch.setattr(writing, "_CODECS", codecs)
     values = [20, 90, 160, 230]
     frames = (np.full((61, 83, 3), value, np.uint8) for value in values)
     path = tmp_path / "new" / "a.mp4"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +12,8 @@ from types import TracebackType
 import av
 import cv2
 import numpy as np
+
+from video_pose.files import replacing
 
 # The first that this PyAV has.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
@@ -27,16 +31,18 @@ class VideoWriter:
     ones of another size are fitted into it with grey margins. An odd side gets one repeated pixel.
     """
 
-    def __init__(self, path: str | Path, fps: float) -> None:
+    def __init__(self, path: str | Path, fps: float, name: str = "") -> None:
         """
         Args:
             path: file to write; ``fps``: the mean rate, a hint for the encoder.
+            name: of the file in messages, if it is another than ``path``.
 
         Raises:
             ValueError: the file cannot be written, or ``fps`` is not positive.
         """
-        if fps <= 0:
-            raise ValueError(f"{path}: fps is {fps}: expected more than 0")
+        self._name = name or str(path)
+        if not 0 < fps < math.inf:
+            raise ValueError(f"{self._name}: fps is {fps}: expected a number above 0")
         self.path = str(path)
         self.codec = next(name for name in _CODECS if name in av.codecs_available)
         options = {
@@ -46,7 +52,7 @@ class VideoWriter:
         try:
             open(self.path, "wb").close()  # PyAV itself would fail only at the first frame
         except OSError as error:
-            raise ValueError(f"cannot write {self.path}: {error.strerror}") from error
+            raise ValueError(f"cannot write {self._name}: {error.strerror}") from error
         self._container = av.open(self.path, "w", format="mp4", options=options)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._stream: av.VideoStream | None = None
@@ -127,3 +133,38 @@ def check_writable(folder: str | Path) -> None:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise ValueError(f"cannot write to {folder}: permission denied")
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> str:
+    """Write uint8 BGR frames of one size as a video of constant rate; see `VideoWriter`.
+
+    Args:
+        path: file to write (.mp4); directories are made. It appears only when it is complete.
+        frames: (H, W, 3) each; read one at a time.
+        fps: frames per second, > 0.
+
+    Returns:
+        The name of the encoder.
+
+    Raises:
+        ValueError: no frame, frames of different sizes, or ``fps`` not positive.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first = None
+    with replacing(path) as partial, VideoWriter(partial, fps, name=str(path)) as writer:
+        for number, frame in enumerate(frames):
+            check_image(frame)
+            first = first or frame.shape
+            if frame.shape != first:
+                raise ValueError(f"{path}: frame {number} is {frame.shape}, the first was {first}")
+            writer.write(frame, number / fps)
+        if first is None:
+            raise ValueError(f"{path}: no frame to write")
+    return writer.codec
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ValueError unless the image is uint8 (H, W, 3)."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"images are uint8 (H, W, 3), got {image.dtype} {image.shape}")

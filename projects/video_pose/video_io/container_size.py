@@ -15,7 +15,12 @@ _TYPES = frozenset(_BOXES.split())
 
 
 def missing_bytes(path: str) -> int:
-    """How many bytes of a file are lacking at its end; 0 where nothing is, or nothing is known.
+    """How many bytes of a file are lacking at its end; 0 where nothing is, or nothing is known."""
+    return max(0, stated_bytes(path) - os.path.getsize(path))
+
+
+def stated_bytes(path: str) -> int:
+    """How long the file is by the sizes of its parts; 0 where they do not tell.
 
     Known are MP4 and MOV (ISO/IEC 14496-12, boxes), AVI (RIFF) and Matroska and WebM (RFC 8794).
     """
@@ -24,14 +29,12 @@ def missing_bytes(path: str) -> int:
         start = file.read(8)
         file.seek(0)
         if start[:4] == b"RIFF":
-            end = _end_of_riff(file, length)
-        elif start[:4] == _EBML:
-            end = _end_of_matroska(file, length)
-        elif start[4:8] in _TYPES:
-            end = _end_of_boxes(file, length)
-        else:
-            end = 0
-    return max(0, end - length)
+            return _end_of_riff(file, length)
+        if start[:4] == _EBML:
+            return _end_of_matroska(file, length)
+        if start[4:8] in _TYPES:
+            return _end_of_boxes(file, length)
+    return 0
 
 
 def _end_of_boxes(file: BinaryIO, length: int) -> int:
