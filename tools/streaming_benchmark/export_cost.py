@@ -17,7 +17,7 @@ from video_pose.backends.exported import ExportedBackend
 from video_pose.backends.parity import compare
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.inference.people import Person
-from video_pose.inference.streaming import PersonCropper
+from video_pose.inference.streaming import FrameCropper
 from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import fast_path
 
@@ -69,7 +69,7 @@ def measure_export(subject: Subject, frames: int, rounds: int) -> list[Figure]:
 def _crops(subject: Subject, frames: int) -> torch.Tensor:
     """uint8 (T, 3, H, W), by the config's own mapper."""
     pictures = moving_pictures(frames)
-    cropper = PersonCropper(build_pose_mapper(subject.cfg, False))
+    cropper = FrameCropper(build_pose_mapper(subject.cfg, False))
     height, width = pictures.shape[1:3]
     box = np.array([0.2 * width, 0.1 * height, 0.8 * width, 0.9 * height])
     return torch.stack([cropper(image, [Person(0, box, box)]).images[0, 0] for image in pictures])

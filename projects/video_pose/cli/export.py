@@ -41,10 +41,10 @@ def synthetic_crops(cfg: CfgNode, frames: int) -> torch.Tensor:
     from video_pose.data.clip_mapper import build_pose_mapper
     from video_pose.data.synthetic.scene import render_scene
     from video_pose.inference.people import Person
-    from video_pose.inference.streaming import PersonCropper
+    from video_pose.inference.streaming import FrameCropper
 
     scene = render_scene(0, frames=frames)
-    cropper = PersonCropper(build_pose_mapper(cfg, False))
+    cropper = FrameCropper(build_pose_mapper(cfg, False))
     boxes = scene.people[0].boxes
     crops = [
         cropper(image, [Person(0, box, boxes[0])]).images[0, 0]

@@ -21,20 +21,17 @@ from fvcore.common.registry import Registry
 
 from video_pose.data.clips import Chunk, sample_clip
 from video_pose.data.cropping import (
+    PersonCropper,
     RegionRule,
     apply_affine,
-    clip_regions,
     fill_boxes,
-    image_to_crop,
     invert_affine,
     is_valid_box,
-    region_scales,
     union_box,
 )
 from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.data.frame_reader import FrameReader
 from video_pose.data.transforms import (
-    AffineTransform,
     ClipAugmentation,
     ClipDraw,
     CoverTransform,
@@ -201,10 +198,9 @@ class PoseClipMapper:
             raise ValueError(
                 f"INPUT.CLIP: LENGTH {clip_length} and STRIDE {clip_stride} must be 1 or more"
             )
-        if not 0 <= pad_value <= 255:
-            raise ValueError(f"INPUT.PAD_VALUE is {pad_value}: expected 0 to 255")
         self.is_train = is_train
         self.rule = rule
+        self.cropper = PersonCropper(rule, pad_value)
         self.reader = reader
         self.image_format = image_format
         self.pad_value = pad_value
@@ -317,39 +313,30 @@ class PoseClipMapper:
         valid = run[is_valid_box(np.asarray(track["boxes"])[run])]
         union = union_box(filled[valid if len(valid) else run])
         boxes = filled[frames]
-        regions = clip_regions(self.rule, boxes, union, height, width)
         images = self.reader.read(track, frames.tolist())
-        crops = torch.empty((len(draws), len(frames), 3, *self.rule.crop_size), dtype=torch.uint8)
-        matrices = []
-        for row, draw in zip(crops.numpy(), draws, strict=True):
-            scales = region_scales(self.rule, regions, draw.scale, draw.angle, train)
-            maps = image_to_crop(
-                regions, scales, self.rule.crop_size, draw.angle, draw.flip, draw.shift
-            )
-            self._warp(images, maps, draw, row)
-            matrices.append(maps)
-        affine = np.stack(matrices)
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        centers = np.einsum("stij,tj->sti", affine[..., :2], centers) + affine[..., 2]
+        crops = self.cropper(images, boxes, union, [draw.placement for draw in draws], train)
+        for row, draw in zip(crops.pictures, draws, strict=True):
+            self._paint(row, draw)
+        to_image = invert_affine(crops.image_to_crop)
         out = {
-            "image": crops,
-            "crop_to_image": torch.from_numpy(invert_affine(affine).astype(np.float32)),
-            "center": torch.from_numpy(centers.astype(np.float32)),
+            "image": torch.from_numpy(crops.pictures),
+            "crop_to_image": torch.from_numpy(to_image.astype(np.float32)),
+            "center": torch.from_numpy(crops.centers.astype(np.float32)),
         }
-        return out, affine
+        return out, crops.image_to_crop
 
-    def _warp(
-        self, images: list[np.ndarray], maps: np.ndarray, draw: ClipDraw, out: np.ndarray
-    ) -> None:
-        """Write the crops of T images to ``out``, uint8 (T, 3, H, W)."""
+    def _paint(self, crops: np.ndarray, draw: ClipDraw) -> None:
+        """What a draw changes in the pictures of a clip, uint8 (T, 3, H, W), in place."""
         shared = color_transforms(draw, self.image_format)
-        for t, (planes, image, matrix) in enumerate(zip(out, images, maps, strict=True)):
-            crop = AffineTransform(matrix, self.rule.crop_size, self.pad_value).apply_image(image)
-            for transform in shared:
-                crop = transform.apply_image(crop)
-            if draw.cover is not None and draw.covers(t, len(images)):
-                crop = CoverTransform(draw.cover, self.pad_value).apply_image(crop)
-            cv2.split(crop, list(planes))
+        for t, planes in enumerate(crops):
+            transforms = list(shared)
+            if draw.cover is not None and draw.covers(t, len(crops)):
+                transforms.append(CoverTransform(draw.cover, self.pad_value))
+            if transforms:
+                crop = cv2.merge(list(planes))
+                for transform in transforms:
+                    crop = transform.apply_image(crop)
+                cv2.split(crop, list(planes))
 
     def _joint_map(self, track: dict[str, Any]) -> JointMap:
         name = track.get("dataset_name")

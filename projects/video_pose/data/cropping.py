@@ -1,4 +1,4 @@
-"""What part of a frame a crop shows, as affine maps: pure geometry, without images.
+"""A person's crop: which part of a frame it shows, as an affine map, and the picture itself.
 
 All coordinates are continuous (a pixel's centre is its index + 0.5). Angles are in degrees and turn
 the picture clockwise on the screen (y points down).
@@ -8,9 +8,13 @@ Shape letters: T frames of a clip, N frames of a track, H W size of the crop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import cv2
 import numpy as np
+from fvcore.transforms.transform import Transform
 
 REGIONS = ("box", "frame")
 REGION_PERS = ("frame", "clip")
@@ -18,6 +22,11 @@ SCALE_MODES = ("region", "absolute")
 # LSTM Pose Machines leave this margin around a box that had to be shrunk (released code).
 _TRAIN_MARGIN = 1.1
 _TEST_MARGIN = 1.05
+# Below this scale plain bilinear sampling skips pixels: the image is averaged over areas first.
+_AREA_SCALE = 0.5
+# OpenCV warps four channels twice as fast as three, with equal results; the fourth one is worth
+# adding while the input has no more than this many times the output's pixels.
+_MAX_PADDED_INPUT = 8
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ def clip_regions(
 
     Args:
         boxes: (T, 4) valid boxes of the frames (:func:`fill_boxes`).
-        union: (4,) box that REGION_PER "clip" uses for all frames.
+        union: box that REGION_PER "clip" uses, (4,) for all frames or (T, 4).
 
     Returns:
         float64 (T, 4) XYXY.
@@ -128,7 +137,7 @@ def clip_regions(
     if rule.region == "frame":
         return np.tile(resolve_window(rule.window, height, width), (len(boxes), 1))
     if rule.per == "clip":
-        return np.tile(np.asarray(union, dtype=np.float64), (len(boxes), 1))
+        return np.broadcast_to(np.asarray(union, dtype=np.float64), boxes.shape).copy()
     return np.asarray(boxes, dtype=np.float64)
 
 
@@ -215,3 +224,128 @@ def invert_affine(matrices: np.ndarray) -> np.ndarray:
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(2, 3) and (..., 2) -> (..., 2)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+class AffineTransform(Transform):
+    """An affine map of continuous coordinates to a picture of fixed size.
+
+    Bilinear; an image that shrinks to less than half is averaged over areas first, so that fine
+    texture does not alias.
+    """
+
+    def __init__(
+        self, matrix: np.ndarray, output_size: tuple[int, int], pad_value: float = 128.0
+    ) -> None:
+        """
+        Args:
+            matrix: (2, 3), input to output, continuous coordinates.
+            output_size: (H, W).
+            pad_value: value of every channel outside the input image.
+        """
+        super().__init__()
+        self.matrix = np.asarray(matrix, dtype=np.float64)
+        self.output_size = (int(output_size[0]), int(output_size[1]))
+        self.pad_value = float(pad_value)
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """uint8 or float32 (h, w, 3) or (h, w) -> (H, W, 3) or (H, W), a new array."""
+        img, matrix = self._shrink(img)
+        # cv2 works with pixel indices i = c - 0.5 on both sides.
+        indexed = matrix.copy()
+        indexed[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+        height, width = self.output_size
+        is_small = img.shape[0] * img.shape[1] <= _MAX_PADDED_INPUT * height * width
+        padded = is_small and img.dtype == np.uint8 and img.shape[2:] == (3,)
+        out = cv2.warpAffine(
+            cv2.cvtColor(img, cv2.COLOR_BGR2BGRA) if padded else img,
+            indexed,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(self.pad_value,) * 4,
+        )
+        return cv2.cvtColor(out, cv2.COLOR_BGRA2BGR) if padded else out
+
+    def _shrink(self, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scales = np.hypot(self.matrix[0, :2], self.matrix[1, :2])
+        if scales.min() >= _AREA_SCALE:
+            return img, self.matrix
+        height, width = img.shape[:2]
+        wanted = np.where(scales < _AREA_SCALE, scales, 1.0)
+        new = np.maximum(1, np.round(wanted * (width, height))).astype(int)
+        img = cv2.resize(img, (int(new[0]), int(new[1])), interpolation=cv2.INTER_AREA)
+        matrix = self.matrix.copy()
+        matrix[:, :2] *= np.array([width, height]) / new
+        return img, matrix
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """(..., 2) -> (..., 2), continuous coordinates."""
+        return apply_affine(self.matrix, np.asarray(coords, dtype=np.float64))
+
+    def inverse(self) -> Transform:
+        raise NotImplementedError("the input's size is not kept: invert the matrix instead")
+
+
+class Placement(NamedTuple):
+    """How a region lies in its crop: at a test scale, or as an augmentation drew it."""
+
+    scale: float = 1.0
+    angle: float = 0.0  # degrees, clockwise on the screen
+    flip: bool = False
+    shift: tuple[float, float] = (0.0, 0.0)  # (x, y), crop px
+
+
+class Crops(NamedTuple):
+    """S placements of T crops."""
+
+    pictures: np.ndarray  # uint8 (S, T, 3, H, W)
+    image_to_crop: np.ndarray  # float64 (S, T, 2, 3)
+    centers: np.ndarray  # float64 (S, T, 2), the boxes' centres, crop px
+
+
+class PersonCropper:
+    """Crops of one person in T frames, or of T persons in one: the two are the same to it.
+
+    Args:
+        rule: which part of a frame a crop shows.
+        pad_value: of pixels outside the image, 0-255.
+    """
+
+    def __init__(self, rule: RegionRule, pad_value: int = 128) -> None:
+        if not 0 <= pad_value <= 255:
+            raise ValueError(f"INPUT.PAD_VALUE is {pad_value}: expected 0 to 255")
+        self.rule = rule
+        self.pad_value = pad_value
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        boxes: np.ndarray,
+        union: np.ndarray,
+        placements: Sequence[Placement] = (Placement(),),
+        train: bool = False,
+    ) -> Crops:
+        """
+        Args:
+            images: T frames, uint8 (h, w, 3), all of one size; the same one T times for T persons.
+            boxes: (T, 4) valid boxes. union: (4,) or (T, 4), what REGION_PER "clip" shows.
+            placements: the crops that are made of each box.
+            train: SCALE_MODE "absolute" shrinks a whole clip alike in training.
+        """
+        height, width = images[0].shape[:2]
+        boxes = np.asarray(boxes, dtype=np.float64)
+        regions = clip_regions(self.rule, boxes, union, height, width)
+        affine = np.stack([self._maps(regions, placement, train) for placement in placements])
+        pictures = np.empty((*affine.shape[:2], 3, *self.rule.crop_size), dtype=np.uint8)
+        for row, maps in zip(pictures, affine, strict=True):
+            for planes, image, matrix in zip(row, images, maps, strict=True):
+                warp = AffineTransform(matrix, self.rule.crop_size, self.pad_value)
+                cv2.split(warp.apply_image(image), list(planes))
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        centers = np.einsum("stij,tj->sti", affine[..., :2], middles) + affine[..., 2]
+        return Crops(pictures, affine, centers)
+
+    def _maps(self, regions: np.ndarray, placement: Placement, train: bool) -> np.ndarray:
+        scale, angle, flip, shift = placement
+        scales = region_scales(self.rule, regions, scale, angle, train)
+        return image_to_crop(regions, scales, self.rule.crop_size, angle, flip, shift)

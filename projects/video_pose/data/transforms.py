@@ -1,4 +1,4 @@
-"""Augmentation of a clip: one draw, and Detectron2 Transform objects that move images and points.
+"""Augmentation of a clip: one draw, and Detectron2 Transform objects that change its pictures.
 
 Shape letters: T frames of a clip, K joints, H W size of the crop.
 """
@@ -11,75 +11,10 @@ import cv2
 import numpy as np
 from fvcore.transforms.transform import Transform
 
-from video_pose.data.cropping import apply_affine
+from video_pose.data.cropping import Placement
 
-# Below this scale plain bilinear sampling skips pixels: the image is averaged over areas first.
-_AREA_SCALE = 0.5
-# OpenCV warps four channels twice as fast as three, with equal results; the fourth one is worth
-# adding while the input has no more than this many times the output's pixels.
-_MAX_PADDED_INPUT = 8
 # Luminance weights of ITU-R BT.601, in RGB.
 _LUMINANCE_RGB = (0.299, 0.587, 0.114)
-
-
-class AffineTransform(Transform):
-    """An affine map of continuous coordinates to a picture of fixed size.
-
-    Bilinear; an image that shrinks to less than half is averaged over areas first, so that fine
-    texture does not alias.
-    """
-
-    def __init__(
-        self, matrix: np.ndarray, output_size: tuple[int, int], pad_value: float = 128.0
-    ) -> None:
-        """
-        Args:
-            matrix: (2, 3), input to output, continuous coordinates.
-            output_size: (H, W).
-            pad_value: value of every channel outside the input image.
-        """
-        super().__init__()
-        self.matrix = np.asarray(matrix, dtype=np.float64)
-        self.output_size = (int(output_size[0]), int(output_size[1]))
-        self.pad_value = float(pad_value)
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """uint8 or float32 (h, w, 3) or (h, w) -> (H, W, 3) or (H, W), a new array."""
-        img, matrix = self._shrink(img)
-        # cv2 works with pixel indices i = c - 0.5 on both sides.
-        indexed = matrix.copy()
-        indexed[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-        height, width = self.output_size
-        is_small = img.shape[0] * img.shape[1] <= _MAX_PADDED_INPUT * height * width
-        padded = is_small and img.dtype == np.uint8 and img.shape[2:] == (3,)
-        out = cv2.warpAffine(
-            cv2.cvtColor(img, cv2.COLOR_BGR2BGRA) if padded else img,
-            indexed,
-            (width, height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(self.pad_value,) * 4,
-        )
-        return cv2.cvtColor(out, cv2.COLOR_BGRA2BGR) if padded else out
-
-    def _shrink(self, img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scales = np.hypot(self.matrix[0, :2], self.matrix[1, :2])
-        if scales.min() >= _AREA_SCALE:
-            return img, self.matrix
-        height, width = img.shape[:2]
-        wanted = np.where(scales < _AREA_SCALE, scales, 1.0)
-        new = np.maximum(1, np.round(wanted * (width, height))).astype(int)
-        img = cv2.resize(img, (int(new[0]), int(new[1])), interpolation=cv2.INTER_AREA)
-        matrix = self.matrix.copy()
-        matrix[:, :2] *= np.array([width, height]) / new
-        return img, matrix
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """(..., 2) -> (..., 2), continuous coordinates."""
-        return apply_affine(self.matrix, np.asarray(coords, dtype=np.float64))
-
-    def inverse(self) -> Transform:
-        raise NotImplementedError("the input's size is not kept: invert the matrix instead")
 
 
 class ColorTransform(Transform):
@@ -145,6 +80,11 @@ class ClipDraw:
     color: tuple[float, float, float] | None = None
     cover: tuple[int, int, int, int] | None = None
     cover_span: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the region lies in the crop."""
+        return Placement(self.scale, self.angle, self.flip, self.shift)
 
     def covers(self, frame: int, frames: int) -> bool:
         """Whether the rectangle covers this frame (0-based) of a clip of so many."""

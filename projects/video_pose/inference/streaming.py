@@ -1,7 +1,7 @@
 """Frames in, poses out, one frame at a time and with bounded memory.
 
-`CutDetector` finds where every person's memory must be dropped, `PersonCropper` cuts out the people
-of a frame by the clip mapper that cut them out in training, `PersonRows` holds their recurrent
+`CutDetector` finds where every person's memory must be dropped, `FrameCropper` cuts out the people
+of a frame by the cropper that cut them out in training, `PersonRows` holds their recurrent
 states and advances them as one batch, `StreamingPosePredictor` runs all three on a stream.
 
 Shape letters: P persons, K joints, S test rows (scales and flips), R = P S rows, C channels, H, W
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from video_pose.data.clip_mapper import PoseClipMapper
-from video_pose.data.clips import Chunk
+from video_pose.data.cropping import fill_boxes, invert_affine, is_valid_box, union_box
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import People, Person
 from video_pose.modeling.backend import PoseBackend
@@ -95,59 +95,42 @@ class PersonCrops(NamedTuple):
     flipped: Tensor  # bool (S,)
 
 
-class PersonCropper:
-    """Shows a test mapper one frame as if it were a track: person p in place of frame p."""
+class FrameCropper:
+    """All persons of a frame, at every test scale and mirrored as the mapper of testing would."""
 
     def __init__(self, mapper: PoseClipMapper) -> None:
-        """``mapper``: of testing; its reader is replaced."""
+        """``mapper``: of testing."""
         assert not mapper.is_train
         self._mapper = mapper
-        self._held = _HeldImage()
-        mapper.reader = self._held  # type: ignore[assignment]
         self.crop_size: tuple[int, int] = mapper.rule.crop_size
 
     def __call__(self, image: np.ndarray, people: Sequence[Person]) -> PersonCrops:
         """``image``: uint8 (H, W, 3), BGR; ``people``: at least one."""
-        swap = self._mapper.image_format == "RGB"
-        self._held.image = np.ascontiguousarray(image[:, :, ::-1]) if swap else image
-        if self._mapper.rule.per == "clip":
-            parts = [self._crop(person.box[None], person.shot_box[None]) for person in people]
-        else:
-            parts = [self._crop(np.stack([person.box for person in people]), np.zeros((0, 4)))]
-        images, matrices, centers = (
-            torch.cat([part[key] for part in parts], 1)
-            for key in ("image", "crop_to_image", "center")
+        mapper = self._mapper
+        if mapper.image_format == "RGB":
+            image = np.ascontiguousarray(image[:, :, ::-1])
+        boxes = np.stack([person.box for person in people])
+        unions = np.stack([_union(person) for person in people])
+        height, width = image.shape[:2]
+        crops = mapper.cropper(
+            [image] * len(people),
+            fill_boxes(boxes, height, width),
+            fill_boxes(unions, height, width),
+            [draw.placement for draw in mapper.test_draws],
         )
-        flipped = parts[0].get("flipped", torch.zeros(1, dtype=torch.bool))
-        return PersonCrops(images, matrices, centers, flipped)
-
-    def _crop(self, boxes: np.ndarray, shot_boxes: np.ndarray) -> dict[str, Tensor]:
-        """The mapper on P boxes; ``shot_boxes`` only widen the run whose union it may show."""
-        height, width = self._held.image.shape[:2]
-        count, run = len(boxes), len(boxes) + len(shot_boxes)
-        track: dict[str, Any] = {
-            "video_id": "stream",
-            "track_id": "0",
-            "height": height,
-            "width": width,
-            "keypoints": np.zeros((run, 0, 3), np.float32),
-            "boxes": np.concatenate([boxes, shot_boxes]),
-            "image_ids": np.arange(run),
-            "chunk": Chunk(0, count, 0, run),
-        }
-        out = self._mapper(track)
-        if out["image"].dim() == 4:
-            out |= {key: out[key][None] for key in ("image", "crop_to_image", "center")}
-        return out
+        return PersonCrops(
+            torch.from_numpy(crops.pictures),
+            torch.from_numpy(invert_affine(crops.image_to_crop).astype(np.float32)),
+            torch.from_numpy(crops.centers.astype(np.float32)),
+            torch.tensor([draw.flip for draw in mapper.test_draws]),
+        )
 
 
-class _HeldImage:
-    """In place of a frame reader: every frame is the one at hand."""
-
-    image: np.ndarray
-
-    def read(self, track: dict[str, Any], indices: Sequence[int]) -> list[np.ndarray]:
-        return [self.image] * len(indices)
+def _union(person: Person) -> np.ndarray:
+    """What REGION_PER "clip" shows of a person: (4,), the boxes of the shot so far."""
+    both = np.stack([person.box, person.shot_box])
+    valid = is_valid_box(both)
+    return union_box(both[valid] if valid.any() else both)
 
 
 class PersonRows:
@@ -254,7 +237,7 @@ class StreamingPosePredictor:
             raise ValueError(f"batches of {batch_frames} frames: expected 1 or more")
         self.backend = backend
         self.people = people
-        self._cropper = PersonCropper(mapper)
+        self._cropper = FrameCropper(mapper)
         self._cuts = cuts
         self._batch_frames = batch_frames if people.independent else 1
         self._keep_heatmaps = keep_heatmaps

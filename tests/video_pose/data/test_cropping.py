@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from video_pose.data.cropping import (
+    AffineTransform,
+    PersonCropper,
+    Placement,
     RegionRule,
     apply_affine,
     clip_regions,
@@ -152,3 +155,118 @@ def test_inverse_undoes_any_map() -> None:
 def test_contradicting_keys_are_errors(kwargs: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RegionRule((64, 64), **kwargs)
+
+
+def _centroid(picture: np.ndarray) -> np.ndarray:
+    """Centre of mass in continuous coordinates."""
+    weights = picture.astype(np.float64)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
+    return np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum()
+
+
+def _blob(height: int, width: int, center: tuple[float, float], sigma: float) -> np.ndarray:
+    y, x = np.mgrid[:height, :width] + 0.5
+    square = (x - center[0]) ** 2 + (y - center[1]) ** 2
+    return (255 * np.exp(-square / (2 * sigma**2))).astype(np.float32)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("angle", [0.0, 90.0, -33.0])
+@pytest.mark.parametrize("scale", [(0.2, 0.2), (0.45, 0.45), (0.7, 0.7), (1.0, 1.0), (2.5, 1.3)])
+def test_a_blob_lands_where_its_centre_does(
+    scale: tuple[float, float], angle: float, flip: bool
+) -> None:
+    center = (93.3, 61.8)
+    image = _blob(150, 200, center, 6.0)
+    region = np.array([[60.0, 40.0, 120.0, 90.0]])
+    matrix = image_to_crop(region, np.array([scale]), (120, 160), angle, flip, (2.5, -1.0))[0]
+    transform = AffineTransform(matrix, (120, 160), pad_value=0)
+    found = _centroid(transform.apply_image(image))
+    np.testing.assert_allclose(found, transform.apply_coords(np.array(center)), atol=0.05)
+
+
+def test_half_scale_averages_blocks_of_pixels() -> None:
+    # At scale .5 output pixel i covers input pixels 2i and 2i + 1; without the half-pixel shift it
+    # would be pixel 2i alone.
+    image = np.zeros((8, 8), np.float32)
+    image[:, 3] = 100
+    got = AffineTransform(np.array([[0.5, 0, 0], [0, 0.5, 0]]), (4, 4), 0).apply_image(image)
+    np.testing.assert_allclose(got, np.tile([0, 50, 0, 0], (4, 1)))
+
+
+def test_a_quarter_turn_is_exact() -> None:
+    image = np.arange(9 * 3, dtype=np.uint8).reshape(3, 3, 3)
+    matrix = image_to_crop(np.array([[0.0, 0, 3, 3]]), np.ones((1, 2)), (3, 3), 90)[0]
+    got = AffineTransform(matrix, (3, 3)).apply_image(image)
+    np.testing.assert_array_equal(got, np.rot90(image, -1))  # clockwise
+
+
+def test_a_mirror_is_exact() -> None:
+    image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    matrix = image_to_crop(np.array([[0.0, 0, 5, 4]]), np.ones((1, 2)), (4, 5), flip=True)[0]
+    got = AffineTransform(matrix, (4, 5)).apply_image(image)
+    np.testing.assert_array_equal(got, image[:, ::-1])
+
+
+def test_strong_shrinking_does_not_alias() -> None:
+    # Stripes of one pixel, shrunk to a fifth: the mean grey everywhere, not stripes.
+    image = np.tile(np.array([0, 255], np.uint8), (100, 50))
+    got = AffineTransform(np.array([[0.2, 0, 0], [0, 0.2, 0]]), (20, 20)).apply_image(image)
+    assert np.abs(got[1:-1, 1:-1].astype(float) - 127.5).max() < 30
+
+
+def test_only_the_shrunk_axis_is_averaged() -> None:
+    image = np.tile(np.array([0, 255], np.uint8)[:, None], (50, 100))  # stripes along x
+    matrix = np.array([[0.2, 0, 0], [0, 1.0, 0]])
+    got = AffineTransform(matrix, (100, 20)).apply_image(image)
+    np.testing.assert_array_equal(got[:, 10], image[:, 10])
+
+
+def test_outside_is_the_pad_value_in_every_channel() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    got = AffineTransform(np.array([[1.0, 0, 4], [0, 1, 4]]), (12, 12), 77).apply_image(image)
+    assert (got[:3] == 77).all() and (got[5:7, 5:7] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(30, 40), (300, 400)])  # more than 8 times the output: as it is
+def test_channels_are_warped_alike_and_keep_their_order(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    matrix = np.array([[0.9, 0.3, -5.0], [-0.3, 0.9, 6.0]])
+    transform = AffineTransform(matrix, (32, 24), 77)
+    got = transform.apply_image(image)
+    assert got.shape == (32, 24, 3)
+    for channel in range(3):
+        alone = transform.apply_image(np.ascontiguousarray(image[..., channel]))
+        np.testing.assert_array_equal(got[..., channel], alone)
+
+
+def test_points_far_outside_move_as_well() -> None:
+    transform = AffineTransform(np.array([[2.0, 0, 1], [0, 3, -1]]), (4, 4))
+    points = np.array([[[-100.0, 50.0]], [[1.0, 1.0]]])
+    np.testing.assert_allclose(transform.apply_coords(points), [[[-199, 149]], [[3, 2]]])
+
+
+def test_two_people_of_one_image_are_cropped_as_each_alone() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    boxes = np.array([[10.0, 10, 30, 50], [40, 20, 70, 40]])
+    rule = RegionRule(crop_size=(32, 48), padding=1.25, per="clip")
+    unions = np.array([[0.0, 10, 40, 50], [40, 20, 70, 40]])
+    placements = [Placement(), Placement(scale=0.5, flip=True)]
+    crops = PersonCropper(rule)([image] * 2, boxes, unions, placements)
+    assert crops.pictures.shape == (2, 2, 3, 32, 48) and crops.pictures.dtype == np.uint8
+    for p in range(2):
+        alone = PersonCropper(rule)([image], boxes[p : p + 1], unions[p], placements)
+        for both, one in zip(crops, alone, strict=True):
+            np.testing.assert_array_equal(both[:, p], one[:, 0])
+    # The union is centred, not the box: (20, 30) at (24, 16), scale min(48 / 50, 32 / 50) = .64;
+    # the box's centre is there, too.
+    np.testing.assert_allclose(crops.image_to_crop[0, 0], [[0.64, 0, 11.2], [0, 0.64, -3.2]])
+    np.testing.assert_allclose(crops.centers[0, 0], (24, 16))
+    # Mirrored at half the scale: x = 48 - (.32 * 55 + 6.4), the centre stays.
+    np.testing.assert_allclose(crops.centers[1, 1], (24, 16))
+    np.testing.assert_allclose(crops.image_to_crop[1, 1, 0], [-0.64, 0, 24 + 0.64 * 55])
+
+
+def test_a_pad_value_out_of_range_is_an_error() -> None:
+    with pytest.raises(ValueError, match="INPUT.PAD_VALUE is 300"):
+        PersonCropper(RegionRule(crop_size=(8, 8)), 300)
