@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from video_pose.skeleton import BBC_POSE
-from video_pose.data.datasets.roots import missing, require_path
+from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (
     image_size,
     joint_boxes,

@@ -12,9 +12,9 @@ from video_pose.data.datasets.bbc_pose import load_bbc_pose
 from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.skeleton import JOINT_SETS
 from video_pose.data.datasets.jhmdb import load_jhmdb
-from video_pose.data.datasets.lspet import load_lspet
+from video_pose.data.datasets.photos import load_lspet
 from video_pose.data.datasets.penn_action import load_penn_action
-from video_pose.data.datasets.roots import datasets_root
+from video_pose.data.datasets.tracks import datasets_root
 from video_pose.data.frames import register_frames
 
 Tracks = list[dict[str, Any]]

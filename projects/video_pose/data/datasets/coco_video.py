@@ -35,7 +35,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.data.datasets.coco_joints import infer_joints
-from video_pose.data.datasets.roots import require_path
+from video_pose.data.datasets.tracks import require_path
 from video_pose.data.datasets.tracks import (
     image_size,
     joint_boxes,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_pose.skeleton import PENN_ACTION
-from video_pose.data.datasets.roots import missing, require_path
+from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (
     make_image_ids,
     make_keypoints,

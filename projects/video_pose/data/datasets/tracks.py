@@ -1,4 +1,4 @@
-"""The catalog's dict of one person track: what every loader builds it with.
+"""What every loader builds on: the dict of one person track, and where datasets lie on disk.
 
 N frames of a track, K joints. Points are continuous pixels c = d + 0.5 (d: 0-based pixel index);
 boxes are XYXY through the centres of the extreme pixels.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
 import numpy as np
+import os
+
 
 # A box made from joints: their extent times this. On JHMDB the puppet mask's box is 1.24 times as
 # wide and 1.20 times as high as the joints' extent (medians, 8,517 frames), and BBC Pose uses 1.25.
@@ -124,3 +125,41 @@ def image_size(path: str) -> tuple[int, int]:
         raise FileNotFoundError(f"Image {path} does not exist.") from None
     except UnidentifiedImageError as error:
         raise ValueError(f"Image {path} cannot be read: {error}") from error
+
+
+
+
+
+# ---- where datasets lie on disk
+
+ROOT_VARIABLE = "DETECTRON2_DATASETS"
+
+
+def datasets_root() -> str:
+    """The folder of all datasets: $DETECTRON2_DATASETS, or ``datasets``; read on every call."""
+    return os.path.expanduser(os.environ.get(ROOT_VARIABLE, "datasets"))
+
+
+def require_path(path: str, tree: str) -> str:
+    """``path`` itself, where it exists.
+
+    Args:
+        path: a file or folder that a loader needs.
+        tree: what the dataset's folder should look like, for the error.
+
+    Raises:
+        FileNotFoundError: with the path, the variable that sets the root and the expected tree.
+    """
+    if not os.path.exists(path):
+        raise missing(path, tree)
+    return path
+
+
+def missing(path: str, tree: str) -> FileNotFoundError:
+    """The error that says what was looked for, which variable leads there, what should be there."""
+    value = os.environ.get(ROOT_VARIABLE)
+    setting = f"{value!r}" if value is not None else "not set (the default is 'datasets')"
+    return FileNotFoundError(
+        f"{path} does not exist. Datasets are looked for under ${ROOT_VARIABLE}, which is "
+        f"{setting}. Expected:\n{tree}"
+    )

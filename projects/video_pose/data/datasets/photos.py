@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import os
 from typing import Any
-
 import numpy as np
-
 from video_pose.skeleton import LSPET
-from video_pose.data.datasets.roots import missing, require_path
-from video_pose.data.datasets.tracks import (
-    image_size,
-    joint_boxes,
-    make_image_ids,
-    make_keypoints,
-    make_track,
-    require_labelled,
-)
+from video_pose.data.datasets.tracks import missing, require_path
+from video_pose.data.datasets.tracks import image_size, joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
 from video_pose.data.mat_file import load_mat, require_array
+
 
 TREE = """lspet/
   images/im00001.jpg ... im10000.jpg

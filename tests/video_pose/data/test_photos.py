@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from video_pose.data.datasets.lspet import load_lspet
+from video_pose.data.datasets.photos import load_lspet
 
 
 def _write(root: Path, joints: np.ndarray, sizes: list[tuple[int, int]]) -> None:
