@@ -19,6 +19,7 @@ from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import Tracker
 from video_pose.modeling.precision import check_precision, inference_autocast
+from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
 from video_pose.modeling.roi_heads import prepare_regions
 
 PERSON = "person"
@@ -76,9 +77,17 @@ class PersonRCNN:
             precision=cfg.TEST.get("PRECISION", "float32"),
         )
 
+    def new_memory(self) -> PeopleMemory | None:
+        """What a stream hands to `instances`; None where the model remembers nobody."""
+        return PeopleMemory() if isinstance(self.model, RecurrentKeypointRCNN) else None
+
     @torch.no_grad()
-    def instances(self, image: np.ndarray) -> Instances:
-        """The people in uint8 (H, W, 3) BGR ``image``, on the CPU, the surest first."""
+    def instances(self, image: np.ndarray, memory: PeopleMemory | None = None) -> Instances:
+        """The people in uint8 (H, W, 3) BGR ``image``, on the CPU, the surest first.
+
+        Args:
+            memory: of the stream, brought forward; its people have ``pred_track_ids``.
+        """
         height, width = image.shape[:2]
         if self._image_format == "RGB":
             image = image[:, :, ::-1]
@@ -86,7 +95,8 @@ class PersonRCNN:
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32))
         inputs = [{"image": tensor, "height": height, "width": width}]
         with inference_autocast(self._precision, _device_of(self.model)):
-            found = _as_float32(self.model(inputs)[0]["instances"].to("cpu"))
+            result = self.model(inputs)[0] if memory is None else self.model.step(inputs[0], memory)
+        found = _as_float32(result["instances"].to("cpu"))
         found = found[
             (found.pred_classes == self._person_class) & (found.scores >= self._min_score)
         ]
@@ -116,8 +126,9 @@ def _as_float32(found: Instances) -> Instances:
 class StreamingRCNNPredictor:
     """Keypoint or Mask R-CNN on a stream of frames, with identities from a tracker.
 
-    These models have no memory: frames are independent but for the identities. People whom the
-    tracker has not confirmed yet are left out, as with the recurrent models.
+    Frames are independent but for the identities, unless the model remembers people: then it says
+    who is who, and a cut makes it forget. People whom the tracker has not confirmed yet are left
+    out, as with the recurrent models.
     """
 
     def __init__(
@@ -130,18 +141,25 @@ class StreamingRCNNPredictor:
         self._tracker.reset()
         if self._cuts is not None:
             self._cuts.reset()
-        starts_shot = True
+        memory, starts_shot = self._rcnn.new_memory(), True
         for frame in frames:
             if self._cuts is not None and self._cuts(frame.image):
                 self._tracker.reset()
+                if memory is not None:
+                    memory.forget()
                 starts_shot = True
-            yield self._result(frame, video, starts_shot)
+            yield self._result(frame, video, starts_shot, memory)
             starts_shot = False
 
-    def _result(self, frame: Frame, video: str, starts_shot: bool) -> PoseFrame:
-        found = self._rcnn.instances(frame.image)
+    def _result(
+        self, frame: Frame, video: str, starts_shot: bool, memory: PeopleMemory | None
+    ) -> PoseFrame:
+        found = self._rcnn.instances(frame.image, memory)
         boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
-        ids = self._tracker.update(boxes, scores, frame.time)
+        if found.has("pred_track_ids"):
+            ids = found.pred_track_ids.numpy()
+        else:
+            ids = self._tracker.update(boxes, scores, frame.time)
         kept = np.flatnonzero(ids >= 0)
         keypoints = np.zeros((len(found), len(self._rcnn.joint_names), 3), np.float32)
         if found.has("pred_keypoints"):

@@ -188,6 +188,10 @@ class PeopleMemory:
     next_id: int = 0
     frame: int = -1
 
+    def forget(self) -> None:
+        """Drop everybody, as at a cut; numbers of tracks are not used again."""
+        self.ids, self.boxes, self.missed, self.state = [], None, [], None
+
 
 @ROI_HEADS_REGISTRY.register()
 class RecurrentROIHeads(StandardROIHeads):
@@ -467,8 +471,7 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
         """
         if self.training:
             return self._losses(batch)
-        with torch.no_grad():
-            return [self._infer(frame) for frame in batch]
+        return [self.step(frame, self._memory_of(frame)) for frame in batch]
 
     def _losses(self, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
         frames, targets = [], []
@@ -494,8 +497,13 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
         """Normalised images (N, 3, H, W) -> the backbone's features by name."""
         return self.backbone(images)
 
-    def _infer(self, frame: dict[str, Any]) -> dict[str, Any]:
-        memory = self._memory_of(frame)
+    @torch.no_grad()
+    def step(self, frame: dict[str, Any], memory: PeopleMemory) -> dict[str, Any]:
+        """One frame of a stream, whose ``memory`` is brought forward: ``{"instances": Instances}``.
+
+        Args:
+            frame: ``image`` (3, H, W) of 0-255; ``height``, ``width`` of the result.
+        """
         images = self.preprocess_image([frame])
         features = self.encode(images.tensor)
         proposals, _ = self.proposal_generator(images, features, None)

@@ -16,6 +16,7 @@ from video_pose.inference.building import load_cfg
 from video_pose.inference.frames import Frame
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
+from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
 IMAGE[..., 0] = 250  # blue
@@ -140,3 +141,30 @@ def test_names_of_the_model_zoo(name: str) -> None:
     assert PersonRCNN.from_cfg(cfg, Scripted())(IMAGE)[1].tolist() == pytest.approx([0.9, 0.6])
     with pytest.raises(FileNotFoundError, match="config not found: COCO-Detection/none.yaml"):
         load_cfg("COCO-Detection/none.yaml")
+
+
+class Remembering(RecurrentKeypointRCNN):
+    """Gives each picture's person the number of pictures that its stream's memory has seen."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.trained, self._memory = "all", {}
+
+    def step(self, frame: dict, memory: PeopleMemory) -> dict:
+        found = Scripted()([frame])[0]["instances"]
+        memory.next_id += 1
+        found.pred_track_ids = torch.tensor([-1, memory.next_id, memory.next_id, -1])
+        memory.ids.append(memory.next_id)
+        return {"instances": found}
+
+    def train(self, mode: bool = True) -> Remembering:
+        return self
+
+
+def test_a_model_that_remembers_says_who_is_who() -> None:
+    """Its memory belongs to the stream, so that two streams of one predictor do not mix."""
+    predictor = StreamingRCNNPredictor(PersonRCNN(Remembering(), person_class=0), IoUTracker())
+    frames = [Frame(i, i / 25, IMAGE) for i in range(3)]
+    pairs = zip(predictor(frames), predictor(frames))
+    ids = [(a.track_ids.tolist(), b.track_ids.tolist()) for a, b in pairs]
+    assert ids == [([1, 1], [1, 1]), ([2, 2], [2, 2]), ([3, 3], [3, 3])]

@@ -256,3 +256,27 @@ def test_parts_that_do_not_fit_are_refused(key: str, value: str, message: str) -
     cfg.merge_from_list([key, value])
     with pytest.raises(ValueError, match=message):
         build_model(cfg)
+
+
+def test_streams_of_one_model_do_not_mix() -> None:
+    """Two streams, frame by frame in turn, give what each gives alone."""
+    model = build()
+    train_memory(model)
+    one, two = frames(3), frames(3, seed=5)
+    alone = [
+        [model.step(frame, memory)["instances"].pred_keypoints for frame in stream]
+        for stream, memory in ((one, PeopleMemory()), (two, PeopleMemory()))
+    ]
+    first, second = PeopleMemory(), PeopleMemory()
+    for t in range(3):
+        with torch.no_grad():
+            assert torch.equal(model.step(one[t], first)["instances"].pred_keypoints, alone[0][t])
+            assert torch.equal(model.step(two[t], second)["instances"].pred_keypoints, alone[1][t])
+
+
+def test_a_cut_forgets_people_and_numbers_go_on() -> None:
+    model, memory = build(), PeopleMemory()
+    left = [0.0, 0, 30, 60]
+    assert remember(model, memory, [left]) == [0]
+    memory.forget()
+    assert remember(model, memory, [left]) == [1]
