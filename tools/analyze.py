@@ -261,11 +261,10 @@ def evaluate_run(folder: Path, dataset: str, opts: list[str]) -> Results:
         FileNotFoundError: the folder lacks config.yaml or model_final.pth.
     """
     # Slow to import, and not needed to print figures that exist.
-    from detectron2.modeling import build_model
     from detectron2.utils.logger import setup_logger
 
-    from video_pose.engine.checkpointer import PoseCheckpointer
-    from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
+    from video_pose.engine.checkpointer import load_model
+    from video_pose.engine.defaults import complete_cfg, load_cfg
     from video_pose.engine.evaluation import evaluate
     from video_pose.engine.views import view_of
 
@@ -275,17 +274,15 @@ def evaluate_run(folder: Path, dataset: str, opts: list[str]) -> Results:
                 f"{folder / name} is missing: give the OUTPUT_DIR of a finished training"
             )
     setup_logger()
-    cfg = get_pose_cfg()
-    merge_config_file(cfg, str(folder / "config.yaml"))
-    cfg.OUTPUT_DIR = str(folder)
-    cfg.MODEL.WEIGHTS = str(folder / "model_final.pth")
-    cfg.merge_from_list(opts)
-    cfg.DATASETS.TEST = (view_of(cfg).dataset_name(dataset),)
+    own = ["OUTPUT_DIR", str(folder), "MODEL.WEIGHTS", str(folder / "model_final.pth")]
+    cfg = load_cfg(str(folder / "config.yaml"), [*own, *opts], complete=False)
+    name = view_of(cfg).dataset_name(dataset)
+    if name not in cfg.DATASETS.TEST and "TEST.PCK.PROTOCOLS" not in opts:
+        cfg.TEST.PCK.PROTOCOLS = ()  # the run's are those of its own test datasets
+    cfg.DATASETS.TEST = (name,)
     complete_cfg(cfg)
     cfg.freeze()
-    model = build_model(cfg)
-    PoseCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    return evaluate(cfg, model)
+    return evaluate(cfg, load_model(cfg))
 
 
 def columns_of(all_results: Sequence[Results]) -> list[tuple[str, str, str]]:

@@ -35,15 +35,14 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.cropping import apply_affine, invert_affine
 from video_pose.data.frame_reader import FrameReader
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
-from video_pose.engine.checkpointer import PoseCheckpointer
-from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
+from video_pose.engine.checkpointer import load_model
+from video_pose.engine.defaults import load_cfg
 from video_pose.engine.views import view_of
 from video_pose.evaluation.predictions import find_predictions, read_predictions, scoring_facts
 from video_pose.evaluation.report import frame_errors, worst_frames
@@ -99,18 +98,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def make_cfg(args: argparse.Namespace, view: str) -> CfgNode:
     """The configuration, made to load one item at a time in this process, always the same ones."""
-    cfg = get_pose_cfg()
-    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
-    if args.config_file:
-        merge_config_file(cfg, args.config_file)
-    cfg.SEED = 0
-    cfg.merge_from_list(args.opts)
-    if getattr(args, "dataset", None):
-        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (args.dataset,)
-    cfg.INPUT.VIEW = view
-    cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS = 1, 0
-    complete_cfg(cfg)
-    return cfg
+    name = getattr(args, "dataset", None)
+    dataset = ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (name,)] if name else []
+    fixed = ["INPUT.VIEW", view, "SOLVER.IMS_PER_BATCH", 1, "DATALOADER.NUM_WORKERS", 0]
+    return load_cfg(
+        args.config_file,
+        ["SEED", 0, *args.opts, *dataset, *fixed],
+        first=["DATALOADER.ASPECT_RATIO_GROUPING", False],
+    )
 
 
 def first_dataset(cfg: CfgNode, source: str) -> str:
@@ -180,8 +175,7 @@ def training_frames(cfg: CfgNode, count: int) -> Frames:
 
 def detected_frames(cfg: CfgNode, count: int, min_score: float) -> Frames:
     """Frames spread evenly over the first test dataset, with what the model finds there."""
-    model = build_model(cfg)
-    PoseCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    model = load_model(cfg, untrained=True)
     model = view_of(cfg).tested(cfg, model.eval()).eval()
     dataset = build_frames_test_loader(cfg, cfg.DATASETS.TEST[0]).dataset
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from itertools import product
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from video_pose.files import replacing_file, write_text
+
+logger = logging.getLogger(__name__)
 
 # Where the backbone's tensors lie in a file of the backbone alone, in a pose model and in an FPN.
 _BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
@@ -136,6 +140,24 @@ def misfits(incompatible: Any) -> list[str]:
     """Tensors of the model that a checkpoint lacks or has in another shape, of fvcore's result."""
     wrong = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
     return list(dict.fromkeys(wrong))
+
+
+def load_model(cfg: CfgNode, *, resume: bool = False, untrained: bool = False) -> nn.Module:
+    """The trained model of a configuration, to be tested.
+
+    Args:
+        resume: see `load_for_evaluation`.
+        untrained: where no weights are named, say so and go on with random ones.
+
+    Raises:
+        as `load_for_evaluation`.
+    """
+    model = build_model(cfg)
+    if untrained and not cfg.MODEL.WEIGHTS:
+        logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
+    else:
+        load_for_evaluation(model, cfg, resume=resume)
+    return model.eval()
 
 
 def load_for_evaluation(model: nn.Module, cfg: CfgNode, *, resume: bool) -> None:

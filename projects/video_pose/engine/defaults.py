@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -16,13 +16,20 @@ from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
 from video_pose.data.datasets.builtin_meta import known_mirror_pairs
+from video_pose.engine.config_file import find_config, merge_config_file, merge_options
 from video_pose.engine.launch import keep_freed_memory
-from video_pose.engine.views import default_view, is_video_pose, view_of
+from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
+from video_pose.evaluation.pck_evaluator import PERSON_RULES
+from video_pose.modeling.conv_choice import WAYS
+from video_pose.modeling.fast_path import COMPILE
+from video_pose.modeling.precision import PRECISIONS
 from video_pose.plugins import EVALUATORS
 from video_pose.skeleton import mirror_pairs
 
 # Evaluators register when they are imported.
 from video_pose.engine import evaluation  # noqa: F401  isort: skip
+
+logger = logging.getLogger(__name__)
 
 
 def get_pose_cfg() -> CfgNode:
@@ -34,39 +41,72 @@ def get_pose_cfg() -> CfgNode:
     return cfg
 
 
-def find_config(name: str) -> str:
-    """The file of a config: a path, or a name in the package or in Detectron2's model zoo.
+def load_cfg(
+    config_file: str = "",
+    options: Sequence[object] = (),
+    *,
+    first: Sequence[object] = (),
+    for_inference: bool = False,
+    complete: bool = True,
+) -> CfgNode:
+    """The configuration of a program: the defaults, then ``first``, the file and ``options``.
 
     Args:
-        name: ``configs/UniPose-LSTM/x.yaml`` names the package's own wherever there is no such
-            file; ``COCO-Keypoints/x.yaml`` is the zoo's.
+        config_file: a file, or a name in Detectron2's model zoo; "": none.
+        options: keys and values in turn, as a command line has them. first: likewise.
+        for_inference: the model will run on other data. A user's datasets need not be registered
+            where the model's joints are known, nor where a detector names its classes itself.
+        complete: call `complete_cfg`.
 
     Raises:
-        FileNotFoundError: there is none of that name.
+        FileNotFoundError: there is no such file. KeyError: an unknown key, dataset or protocol.
+        ValueError: a file or a value cannot be read, or the configuration contradicts itself.
     """
-    if os.path.isfile(name):
-        return name
-    package = Path(__file__).resolve().parents[1]
-    # A wheel carries the configs in the package; a checkout has them beside its sources.
-    for root in (package / "configs", package.parents[1] / "configs"):
-        path = root / name.removeprefix("configs/")
-        if path.is_file():
-            return str(path)
-    from detectron2 import model_zoo  # pulls in pkg_resources: only where it is wanted
-
-    try:
-        return model_zoo.get_config_file(name)
-    except RuntimeError:
-        raise FileNotFoundError(f"config not found: {name}") from None
+    cfg = get_pose_cfg()
+    merge_options(cfg, first)
+    if config_file:
+        merge_config_file(cfg, find_config(config_file))
+    merge_options(cfg, options)
+    if "MODEL.DEVICE" in options[::2]:
+        require_device(cfg.MODEL.DEVICE)
+    if for_inference and not _drop_unknown_datasets(cfg):
+        return cfg
+    if complete:
+        complete_cfg(cfg)
+    return cfg
 
 
-def merge_config_file(cfg: CfgNode, path: str) -> None:
-    """Merge a YAML file, and the files that it names as ``_BASE_``, in place.
+def _drop_unknown_datasets(cfg: CfgNode) -> bool:
+    """For inference: leave out datasets that are not registered. Returns whether to complete."""
+    known = set(DatasetCatalog.list())
+    if not is_recurrent(cfg):
+        # Detectors of other projects need no more than their classes' names.
+        choose_device(cfg)
+        return {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} <= known
+    if cfg.MODEL.POSE.JOINTS:
+        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TRAIN if name in known)
+        cfg.DATASETS.TEST = tuple(name for name in cfg.DATASETS.TEST if name in known)
+    return True
 
-    Raises:
-        yaml.YAMLError: it is no YAML, or has tags: Detectron2's default would run what they name.
-    """
-    cfg.merge_from_file(path, allow_unsafe=False)
+
+def require_device(device: str) -> None:
+    """Raise ValueError for a GPU that is asked for by name and that this machine lacks."""
+    if not device.startswith("cuda"):
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = int(device.rpartition(":")[2]) if ":" in device else 0
+    if number >= count:
+        raise ValueError(
+            f"MODEL.DEVICE {device!r}: this machine has {count} GPUs that PyTorch can use; "
+            "leave the key out, or set MODEL.DEVICE cpu"
+        )
+
+
+def choose_device(cfg: CfgNode) -> None:
+    """The CPU where a configuration was made for a GPU and there is none; in place."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.info("No GPU: MODEL.DEVICE is cpu")
+        cfg.MODEL.DEVICE = "cpu"
 
 
 def complete_cfg(cfg: CfgNode) -> None:
@@ -78,9 +118,7 @@ def complete_cfg(cfg: CfgNode) -> None:
             dataset does not go with the model's joints or with a protocol, or a key of
             Detectron2 is set that has no effect here.
     """
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logging.getLogger(__name__).info("No GPU: MODEL.DEVICE is cpu")
-        cfg.MODEL.DEVICE = "cpu"
+    choose_device(cfg)
     require_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     cfg.INPUT.VIEW = cfg.INPUT.VIEW or default_view(cfg)
     pose = cfg.MODEL.POSE
@@ -97,8 +135,7 @@ def complete_cfg(cfg: CfgNode) -> None:
         pairs = mirror_pairs(pose.JOINTS, pose.FLIP_MAP, known)
         pose.FLIP_MAP = [list(pair) for pair in pairs]
     refuse_unused_keys(cfg)
-    for name in cfg.TEST.EVALUATORS:
-        EVALUATORS.check(name)
+    check_values(cfg)
     view_of(cfg).complete(cfg)
 
 
@@ -112,6 +149,49 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
     ):
         if is_set:
             raise ValueError(f"SOLVER.{key} has no effect here: use SOLVER.{instead}")
+
+
+# Keys whose values nothing else looks at before training is over: what each must be.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "TEST.CHUNK_LENGTH": (lambda value: value >= 1, "1 frame or more"),
+    "TEST.ENCODE_BATCH": (lambda value: value >= 1, "1 frame or more"),
+    "TEST.RESET_EVERY": (lambda value: value >= 0, "a number of frames, or 0: never"),
+    "TEST.COMPILE": (lambda value: value in COMPILE, f"one of {COMPILE}"),
+    "TEST.LARGE_CONVOLUTIONS": (lambda value: value in WAYS, f"one of {WAYS}"),
+    "TEST.PRECISION": (lambda value: value in PRECISIONS, f"one of {PRECISIONS}"),
+    "TEST.SCALES": (lambda value: value and min(value) > 0, "factors above 0"),
+    "TEST.PCK.PERSON": (lambda value: value in PERSON_RULES, f"one of {PERSON_RULES}"),
+    "MODEL.PIXEL_STD": (lambda value: value and min(map(abs, value)) > 0, "numbers other than 0"),
+}
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Refuse values that would end a run late, or change it in silence.
+
+    Raises:
+        ValueError: names the key, its value and what it must be.
+    """
+    for key, (allows, expected) in _RULES.items():
+        value: Any = cfg
+        for part in key.split("."):
+            value = value[part]
+        if not allows(value):
+            raise ValueError(f"{key} is {value!r}: must be {expected}")
+    for name in cfg.TEST.EVALUATORS:
+        EVALUATORS.check(name)
+    _warn_of_warmup(cfg)
+
+
+def _warn_of_warmup(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    if 0 < solver.MAX_ITER < solver.WARMUP_ITERS and solver.WARMUP_METHOD == "linear":
+        done = solver.MAX_ITER / solver.WARMUP_ITERS
+        factor = solver.WARMUP_FACTOR * (1 - done) + done
+        logger.warning(
+            "SOLVER.MAX_ITER %d is below WARMUP_ITERS %d: the learning rate ends at %.3g and never "
+            "reaches BASE_LR %g",
+            solver.MAX_ITER, solver.WARMUP_ITERS, solver.BASE_LR * factor, solver.BASE_LR,
+        )  # fmt: skip
 
 
 def require_registered(names: list[str]) -> None:
@@ -129,12 +209,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
         args: of ``detectron2.engine.default_argument_parser``.
     """
     keep_freed_memory()
-    cfg = get_pose_cfg()
     if args.config_file:
         args.config_file = find_config(args.config_file)  # Detectron2's set-up reads it, too
-        merge_config_file(cfg, args.config_file)
-    cfg.merge_from_list(args.opts)
-    complete_cfg(cfg)
+    cfg = load_cfg(args.config_file, args.opts)
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="video_pose")

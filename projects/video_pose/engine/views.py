@@ -16,7 +16,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
-from video_pose.data.clip_mapper import joints_from_config
+from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY, joints_from_config
 from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.data.frame_clips import (
     build_frame_clips_test_loader,
@@ -74,11 +74,25 @@ class View:
 def default_view(cfg: CfgNode) -> str:
     """By the meta-architecture: "clips" for a `VideoPoseNet`, "frame_clips" for detectors with a
     memory, else "frames"."""
-    kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    if isinstance(kind, type) and issubclass(kind, VideoPoseNet):
+    if is_recurrent(cfg):
         return "clips"
-    is_recurrent = isinstance(kind, type) and issubclass(kind, RecurrentKeypointRCNN)
-    return "frame_clips" if is_recurrent else "frames"
+    kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    has_memory = isinstance(kind, type) and issubclass(kind, RecurrentKeypointRCNN)
+    return "frame_clips" if has_memory else "frames"
+
+
+def is_recurrent(cfg: CfgNode) -> bool:
+    """Whether the config's model is one of this project's, with `encode`, `begin` and `advance`.
+
+    Raises:
+        KeyError: an unknown meta-architecture.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in META_ARCH_REGISTRY:
+        known = sorted(key for key, _ in META_ARCH_REGISTRY)
+        raise KeyError(f"MODEL.META_ARCHITECTURE is {name!r}: registered are {known}")
+    kind = META_ARCH_REGISTRY.get(name)
+    return isinstance(kind, type) and issubclass(kind, VideoPoseNet)
 
 
 def view_of(cfg: CfgNode) -> View:
@@ -113,6 +127,7 @@ class ClipsView(View):
                     f"{cfg.MODEL.META_ARCHITECTURE} takes clips: name {video_dataset!r} instead of "
                     f"{name!r}"
                 )
+        write_out_clip_values(cfg)
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
         if train:
             joints_from_config(cfg, train)
@@ -127,6 +142,42 @@ class ClipsView(View):
 
     def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
         return build_fast_path(cfg, model)
+
+
+def write_out_clip_values(cfg: CfgNode) -> None:
+    """Give every key that is empty for "the default" the value that it stands for, in place.
+
+    A run's config.yaml then holds the run, whatever later versions take for a default. Protocols
+    are written out where all test datasets are scored by the same ones.
+
+    Raises:
+        KeyError: unknown INPUT.MAPPER. ValueError: unknown INPUT.SCALE_MODE.
+    """
+    inp, heatmap = cfg.INPUT, cfg.MODEL.POSE.HEATMAP
+    if inp.MAPPER not in POSE_MAPPER_REGISTRY:
+        known = sorted(key for key, _ in POSE_MAPPER_REGISTRY)
+        raise KeyError(f"INPUT.MAPPER is {inp.MAPPER!r}: registered are {known}")
+    defaults = POSE_MAPPER_REGISTRY.get(inp.MAPPER).defaults
+    inp.REGION = inp.REGION or defaults.region
+    inp.REGION_PADDING = inp.REGION_PADDING or defaults.padding
+    inp.REGION_PER = inp.REGION_PER or defaults.per
+    inp.SCALE_MODE = inp.SCALE_MODE or defaults.scale_mode
+    if inp.SCALE_MODE not in defaults.rotation:
+        raise ValueError(
+            f"INPUT.SCALE_MODE {inp.SCALE_MODE!r}: choose from {sorted(defaults.rotation)}"
+        )
+    inp.AUG.SCALE_RANGE = tuple(inp.AUG.SCALE_RANGE) or defaults.scale_range[inp.SCALE_MODE]
+    if inp.AUG.ROTATION < 0:
+        inp.AUG.ROTATION = defaults.rotation[inp.SCALE_MODE]
+    for key in ("ENCODE_OFFSET", "DECODE_OFFSET"):
+        if heatmap[key] < 0:
+            heatmap[key] = (heatmap.STRIDE - 1) / 2
+    protocols = [
+        tuple(MetadataCatalog.get(name).pck_protocols)
+        for name in filter(is_video_pose, cfg.DATASETS.TEST)
+    ]
+    if not cfg.TEST.PCK.PROTOCOLS and len(set(protocols)) == 1:
+        cfg.TEST.PCK.PROTOCOLS = protocols[0]
 
 
 def check_scoring(cfg: CfgNode, dataset_name: str) -> None:

@@ -7,22 +7,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
 from torch import nn
 
+from video_pose.engine import defaults
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
-from video_pose.engine.defaults import complete_cfg, find_config, get_pose_cfg, merge_config_file
+from video_pose.engine.views import is_recurrent
 from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, People
 from video_pose.inference.pretrained import default_detector, is_pretrained, load_weights
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.trackers import Tracker, build_tracker
-from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.visualization import connection_indices
 from video_pose.visualization.poses import Connection
 
@@ -30,54 +28,8 @@ logger = logging.getLogger(__name__)
 
 
 def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
-    """Read a config for inference on this machine.
-
-    Args:
-        config_file: a file, or a name in Detectron2's model zoo.
-        options: keys and values in turn.
-
-    Raises:
-        FileNotFoundError: there is no such config.
-        ValueError, KeyError: it contradicts itself, or an option does not exist.
-    """
-    cfg = get_pose_cfg()
-    try:
-        merge_config_file(cfg, find_config(config_file))
-    except (AssertionError, yaml.YAMLError) as error:  # AssertionError is yacs's
-        raise ValueError(f"{config_file}: {error}") from error
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"{config_file}: expected a YAML mapping of keys") from error
-    try:
-        cfg.merge_from_list(list(options))
-    except (AssertionError, AttributeError, TypeError) as error:
-        raise ValueError(f"options {list(options)}: {error}") from error
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-    known = set(DatasetCatalog.list())
-    named = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
-    if is_recurrent(cfg):
-        if cfg.MODEL.POSE.JOINTS:
-            # A user's data set is not needed where the joints are known.
-            cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TRAIN if name in known)
-            cfg.DATASETS.TEST = tuple(name for name in cfg.DATASETS.TEST if name in known)
-        complete_cfg(cfg)
-    elif named <= known:
-        # Detectors of other projects need no more than their classes' names.
-        complete_cfg(cfg)
-    return cfg
-
-
-def is_recurrent(cfg: CfgNode) -> bool:
-    """Whether the config's model is one of this project's, with `encode`, `begin` and `advance`.
-
-    Raises:
-        KeyError: an unknown meta-architecture.
-    """
-    name = cfg.MODEL.META_ARCHITECTURE
-    if name not in META_ARCH_REGISTRY:
-        known = sorted(key for key, _ in META_ARCH_REGISTRY)
-        raise KeyError(f"MODEL.META_ARCHITECTURE is {name!r}: registered are {known}")
-    return issubclass(META_ARCH_REGISTRY.get(name), VideoPoseNet)
+    """Read a config for inference on this machine; see `video_pose.engine.defaults.load_cfg`."""
+    return defaults.load_cfg(config_file, options, for_inference=True)
 
 
 def load_model(cfg: CfgNode) -> nn.Module:
