@@ -125,11 +125,21 @@ class VideoSource:
         """Yield the frames that can be decoded; ``problems`` then tells about the others."""
         return self.frames_from(0)
 
-    def number_at(self, seconds: float) -> int | None:
-        """The first frame that is shown at ``seconds`` or later; None where it is not known."""
-        if self._index is None or self._index.stamps is None or self._time_base is None:
+    @property
+    def start_time(self) -> float | None:
+        """When the first frame is shown, in the container's time; None where it is not known."""
+        if self._index is None or self._index.stamps is None or not len(self._index.stamps):
             return None
-        return int(self._index.stamps.searchsorted(math.ceil(seconds / self._time_base)))
+        return float(self._index.stamps[0] * self._time_base)
+
+    def number_at(self, seconds: float) -> int | None:
+        """The first frame that is shown ``seconds`` after the first one, or later; None where it is
+        not known."""
+        if self.start_time is None:
+            return None
+        assert self._index is not None and self._index.stamps is not None
+        stamp = math.ceil((seconds - 1e-6) / self._time_base) + int(self._index.stamps[0])
+        return int(self._index.stamps.searchsorted(stamp))
 
     def frames_from(self, first: int) -> Iterator[Frame]:
         """As iteration, from frame ``first`` on, beginning at the key frame before it."""

@@ -1,22 +1,32 @@
-"""Write frames with their own times to a video that stays playable if the writer is killed."""
+"""Write frames with their own times, and the sound of their source, as a video.
+
+Shape letters: H, W a frame's size.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 
-from video_pose.files import replacing
+from video_pose.files import naming, replacing
+
+logger = logging.getLogger(__name__)
 
 # The first that this PyAV has.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
+# Sound that players expect in an MP4; other kinds are encoded as AAC.
+_AUDIO_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
 # Ticks per second of the written timestamps; a multiple of all usual frame rates.
 _CLOCK = 90_000
 # A fragment of the file is complete, and survives a kill, about once in this time.
@@ -29,12 +39,17 @@ class VideoWriter:
 
     Frames keep their times, hence a variable rate stays one. The first frame fixes the size; later
     ones of another size are fitted into it with grey margins. An odd side gets one repeated pixel.
+    A writer that is killed leaves a file that plays up to the last second.
     """
 
-    def __init__(self, path: str | Path, fps: float, name: str = "") -> None:
+    def __init__(
+        self, path: str | Path, fps: float, audio: str | None = None, name: str = ""
+    ) -> None:
         """
         Args:
-            path: file to write; ``fps``: the mean rate, a hint for the encoder.
+            path: file to write. fps: the mean rate, a hint for the encoder.
+            audio: a file whose sound goes along, by the times of the frames; one without sound, or
+                whose sound cannot be read, gives none.
             name: of the file in messages, if it is another than ``path``.
 
         Raises:
@@ -46,7 +61,7 @@ class VideoWriter:
         self.path = str(path)
         self.codec = next(name for name in _CODECS if name in av.codecs_available)
         options = {
-            "movflags": "+frag_keyframe+empty_moov+default_base_moof+frag_discont",
+            "movflags": "+frag_keyframe+delay_moov+default_base_moof+frag_discont",
             "flush_packets": "1",
         }
         try:
@@ -55,25 +70,41 @@ class VideoWriter:
             raise ValueError(f"cannot write {self._name}: {error.strerror}") from error
         self._container = av.open(self.path, "w", format="mp4", options=options)
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._stream: av.VideoStream | None = None
+        self._audio_path = audio
+        self._audio: _Audio | None = None
+        self._stream: Any = None
         self._size = (0, 0)
         self._start = 0.0
         self._last = -1
+        self._failed = False
 
     def write(self, image: np.ndarray, time: float) -> None:
         """Append a frame.
 
         Args:
             image: uint8 (H, W, 3), BGR. time: seconds; one that does not grow is moved by a tick.
+
+        Raises:
+            OSError: it cannot be written (no space is left, for instance); names the file.
         """
-        if self._stream is None:
-            self._begin(image, time)
-        frame = av.VideoFrame.from_ndarray(self._fit(image), format="bgr24")
-        pts = max(round((time - self._start) * _CLOCK), self._last + 1)
-        frame.pts, frame.time_base = pts, Fraction(1, _CLOCK)
-        self._last = pts
-        assert self._stream is not None
-        self._container.mux(self._stream.encode(frame))
+        with self._naming():
+            if self._stream is None:
+                self._begin(image, time)
+            frame = av.VideoFrame.from_ndarray(self._fit(image), format="bgr24")
+            pts = max(round((time - self._start) * _CLOCK), self._last + 1)
+            frame.pts, frame.time_base = pts, Fraction(1, _CLOCK)
+            self._last = pts
+            self._mux_audio(time)
+            self._container.mux(self._stream.encode(frame))
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            with naming(self._name):
+                yield
+        except OSError:
+            self._failed = True
+            raise
 
     def _begin(self, image: np.ndarray, time: float) -> None:
         height, width = image.shape[:2]
@@ -91,6 +122,22 @@ class VideoWriter:
             stream.codec_context.time_base = Fraction(1, 30_000)
             stream.bit_rate = max(_MIN_BIT_RATE, 4 * height * width)
         self._stream, self._start = stream, time
+        if self._audio_path is not None:
+            self._audio = _open_audio(self._audio_path, self._container, time)
+
+    def _mux_audio(self, until: float) -> None:
+        """The sound before the time ``until``; a source whose sound breaks off goes on mute."""
+        if self._audio is None:
+            return
+        try:
+            packets = self._audio.packets(until)
+        except av.error.FFmpegError as error:
+            logger.warning("%s: the sound breaks off (%s)", self._audio_path, error.strerror)
+            self._audio.close()
+            self._audio = None
+            return
+        for packet in packets:
+            self._container.mux(packet)
 
     def _fit(self, image: np.ndarray) -> np.ndarray:
         height, width = self._size
@@ -105,13 +152,29 @@ class VideoWriter:
         return out
 
     def close(self) -> None:
-        """Finish the file. A writer that was given no frame leaves no file."""
-        if self._stream is None:
+        """Finish the file. A writer that was given no frame leaves no file.
+
+        Raises:
+            OSError: as `write`; not again where that has raised it.
+        """
+        try:
+            with contextlib.nullcontext() if self._failed else self._naming():
+                if self._stream is not None and not self._failed:
+                    self._mux_audio(self._start + self._last / _CLOCK + 1 / float(self._fps))
+                    self._container.mux(self._stream.encode())
+                self._close_container()
+        finally:
+            if self._audio is not None:
+                self._audio.close()
+            if self._stream is None:
+                Path(self.path).unlink(missing_ok=True)
+
+    def _close_container(self) -> None:
+        try:
             self._container.close()
-            Path(self.path).unlink(missing_ok=True)
-            return
-        self._container.mux(self._stream.encode())
-        self._container.close()
+        except OSError:
+            if not self._failed:
+                raise
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -123,6 +186,76 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Audio:
+    """The sound of a file, packet by packet, for a container that is being written."""
+
+    def __init__(self, source: Any, output: Any, start: float) -> None:
+        self._source, self._start = source, start
+        self._stream = source.streams.best("audio")
+        self._resampler: Any = None
+        if self._stream.codec_context.name in _AUDIO_CODECS:
+            self._out = output.add_stream_from_template(self._stream)
+            self._made = self._copied()
+        else:
+            rate = self._stream.codec_context.sample_rate
+            self._out = output.add_stream("aac", rate=rate)
+            layout = "mono" if self._stream.codec_context.channels == 1 else "stereo"
+            self._out.layout = layout
+            self._resampler = av.AudioResampler("fltp", layout, rate)
+            self._made = self._encoded()
+        self._waiting: tuple[float, list[Any]] | None = None
+
+    def packets(self, until: float) -> list[Any]:
+        """Packets not given yet, that begin before ``until``, in seconds of the source."""
+        ready: list[Any] = []
+        while True:
+            if self._waiting is None:
+                self._waiting = next(self._made, None)
+            if self._waiting is None or self._waiting[0] >= until:
+                return ready
+            ready += self._waiting[1]
+            self._waiting = None
+
+    def _copied(self) -> Iterator[tuple[float, list[Any]]]:
+        shift = round(self._start / self._stream.time_base)
+        for packet in self._source.demux(self._stream):
+            if packet.dts is None or packet.pts is None or packet.pts < shift:
+                continue
+            time = float(packet.pts * packet.time_base)
+            packet.pts -= shift
+            packet.dts -= shift
+            packet.stream = self._out
+            yield time, [packet]
+
+    def _encoded(self) -> Iterator[tuple[float, list[Any]]]:
+        for frame in self._source.decode(self._stream):
+            if frame.time is None or frame.time < self._start:
+                continue
+            time = frame.time
+            frame.pts -= round(self._start / frame.time_base)
+            for part in self._resampler.resample(frame):
+                yield time, list(self._out.encode(part))
+        yield -math.inf, list(self._out.encode(None))
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _open_audio(path: str, output: Any, start: float) -> _Audio | None:
+    """The sound of ``path`` from ``start`` on; None where there is none to be had."""
+    source = None
+    try:
+        source = av.open(path)
+        if source.streams.audio:
+            return _Audio(source, output, start)
+        source.close()
+    except (av.error.FFmpegError, ValueError) as error:
+        logger.warning("%s: its sound is left out (%s)", path, error)
+        if source is not None:
+            source.close()
+    return None
 
 
 def check_writable(folder: str | Path) -> None:

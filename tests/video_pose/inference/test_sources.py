@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from video_pose.inference.inputs import natural_order
 from video_pose.inference.sources import open_source
 from video_pose.inference.video_source import VideoSource
 
@@ -179,10 +178,6 @@ def test_images_in_natural_order_with_odd_ones_told(
     (tmp_path / "bare").mkdir()
     with pytest.raises(ValueError, match="no image in bare"):
         open_source(str(tmp_path / "bare"))
-
-
-def test_natural_order_mixes_names_and_numbers() -> None:
-    assert natural_order(["b1", "a10", "a9", "1"]) == ["1", "a9", "a10", "b1"]
 
 
 def test_pictures_in_memory() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -79,3 +81,71 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "none.mp4", 25):
         pass
     assert not (tmp_path / "none.mp4").exists()
+
+
+def _with_sound(path: Path, codec: str, seconds: float = 2.0) -> str:
+    """Grey pictures, and a tone of 440 Hz that begins after one second."""
+    rate = 44100
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream(codec, rate=rate)
+        audio.layout = "stereo"
+        resampler = av.AudioResampler(audio.format.name, "stereo", rate)
+        for start in range(0, int(seconds * rate), 1024):
+            at = (np.arange(1024) + start) / rate
+            tone = (np.sin(2 * np.pi * 440 * at) * 9000 * (at >= 1)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(np.repeat(tone, 2)[None], "s16", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            for part in resampler.resample(frame):
+                container.mux(audio.encode(part))
+        for i in range(int(seconds * 25)):
+            picture = av.VideoFrame.from_ndarray(grey(i % 200), format="bgr24")
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "aac"), ("a.avi", "pcm_s16le"), ("a.mkv", "flac")]
+)
+def test_the_sound_goes_along_by_the_times_of_the_frames(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    """Frames from .6 s on: the tone, which begins at 1 s, is to begin at .4 s."""
+    source = _with_sound(tmp_path / name, codec)
+    path = str(tmp_path / "out.mp4")
+    with VideoWriter(path, 25, audio=source) as writer:
+        for i in range(15, 50):
+            writer.write(grey(i), i / 25)
+    with av.open(path) as container:
+        rate = container.streams.audio[0].rate
+        planar = av.AudioResampler("fltp", "stereo", rate).resample
+        frames = [part for frame in container.decode(audio=0) for part in planar(frame)]
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    begin = frames[0].time + np.argmax(np.abs(sound) > 0.2 * np.abs(sound).max()) / rate
+    assert begin == pytest.approx(0.4, abs=0.04)
+    assert len(sound) / rate == pytest.approx(1.4, abs=0.12)
+    assert len(list(VideoSource(path))) == 35
+
+
+def test_a_source_without_sound_gives_none(tmp_path: Path) -> None:
+    silent, broken = str(tmp_path / "silent.mp4"), tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    for audio in (None, silent, str(broken), str(tmp_path / "gone.mp4")):
+        path = silent if audio is None else str(tmp_path / "out.mp4")
+        with VideoWriter(path, 25, audio=audio) as writer:
+            writer.write(grey(9), 0)
+        with av.open(path) as container:
+            assert [stream.type for stream in container.streams] == ["video"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_one_error_with_the_files_name() -> None:
+    writer = VideoWriter("/dev/full", 25, name="out/v.mp4")
+    noise = np.random.default_rng(0)
+    with pytest.raises(OSError, match="^cannot write out/v.mp4: No space left on device$"):
+        for i in range(100):
+            writer.write(noise.integers(0, 255, (120, 160, 3), dtype=np.uint8), i / 25)
+    writer.close()  # says it no second time

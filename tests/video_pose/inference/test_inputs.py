@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from video_pose.inference.inputs import find_files, find_inputs, natural_order
+
+
+def _touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def _names(inputs: list) -> list[str]:
+    return [item.name for item in inputs]
+
+
+def test_natural_order_mixes_names_and_numbers() -> None:
+    assert natural_order(["b1", "a10", "a9", "1"]) == ["1", "a9", "a10", "b1"]
+
+
+def test_videos_of_a_folder_or_pattern_are_sources_of_their_own(tmp_path: Path) -> None:
+    _touch(tmp_path, "clip10.mp4", "clip2.MOV", "notes.txt", "raw.h264")
+    inputs = find_inputs([str(tmp_path)])
+    assert _names(inputs) == ["clip2", "clip10", "raw"]
+    assert inputs[0].spec == str(tmp_path / "clip2.MOV") and inputs[0].files == (inputs[0].spec,)
+    assert _names(find_inputs([str(tmp_path / "*.mp4")])) == ["clip10"]
+    assert _names(find_inputs([str(tmp_path / "clip[0-9].*"), 1])) == ["clip2", "camera1"]
+    with pytest.raises(FileNotFoundError, match="no video and no image in .*mkv"):
+        find_inputs([str(tmp_path / "*.mkv")])
+
+
+def test_pictures_are_one_sequence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _touch(tmp_path, "walk/f1.png", "walk/f2.png")
+    folder = str(tmp_path / "walk")
+    (item,) = find_inputs([folder])
+    assert item.spec == folder and item.name == "walk" and len(item.files) == 2
+    (item,) = find_inputs([f"{folder}/f2.png", f"{folder}/f1.png"])
+    assert item.spec == [f"{folder}/f2.png", f"{folder}/f1.png"] and item.name == "images"
+    _touch(tmp_path, "walk/a.mp4")
+    sequence, video = find_inputs([folder])
+    assert sequence.spec == [f"{folder}/f1.png", f"{folder}/f2.png"] and sequence.name == "walk"
+    assert video.spec == f"{folder}/a.mp4"
+    assert "its 2 images are one sequence, its 1 videos" in caplog.text
+
+
+def test_names_of_outputs_are_all_different(tmp_path: Path) -> None:
+    _touch(tmp_path, "a/v.mp4", "b/v.mp4", "c/V.avi", "v.mp4/x.png")
+    specs = [f"{tmp_path}/{name}" for name in ("a/v.mp4", "b/v.mp4", "c/V.avi", "v.mp4")]
+    assert _names(find_inputs(specs)) == ["v", "v_2", "V_3", "v.mp4"]
+    assert _names(find_inputs(["rtsp://camera/live", "camera:3"])) == ["live", "camera3"]
+
+
+def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
+    hidden = [".x.png", "._a.png", ".a.mp4", "Thumbs.db", "desktop.ini", "~$a.png"]
+    _touch(tmp_path, "a.png", *hidden, "__MACOSX/._a.png", "@eaDir/a.png", "sub/b.png", ".g/c.png")
+    assert find_files(str(tmp_path)) == [str(tmp_path / "a.png")]
+    assert find_files(str(tmp_path / "**" / "*.png")) == [
+        str(tmp_path / "a.png"), str(tmp_path / "sub" / "b.png"),
+    ]  # fmt: skip
+    # One that is named is meant.
+    assert find_inputs([str(tmp_path / ".a.mp4")])[0].spec == str(tmp_path / ".a.mp4")
+
+
+def test_what_is_no_file_is_skipped_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _touch(tmp_path, "a.png", "b.heic", "sub/c.png")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "up").symlink_to(tmp_path, target_is_directory=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        place = os.getcwd()
+        os.chdir(tmp_path)  # the names of sockets are short
+        server.bind("socket.jpg")
+        os.chdir(place)
+        assert find_files(str(tmp_path)) == [str(tmp_path / "a.png")]
+    assert "no regular file" in caplog.text and "of a kind that is not read" in caplog.text
+    for name in ("pipe.mp4", "self.png", "socket.jpg", "b.heic"):
+        assert name in caplog.text
+    assert len(find_files(str(tmp_path / "**" / "*.png"))) == 2
