@@ -114,12 +114,23 @@ class VideoSource:
             if self._fps is not None:
                 logger.warning("%s has times of its own: fps has no effect on it", self.path)
             return float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
-        if self._fps is None:
+        rate = self._fps or self._rate_in_codec(stream)
+        if rate is None:
             logger.warning(
-                "%s: a bare stream has no times; %g frames a second are assumed (see --fps)",
-                self.path, stream.average_rate or _DEFAULT_FPS,
+                "%s: a bare stream without times or a frame rate; %g frames a second are assumed "
+                "(see --fps)", self.path, _DEFAULT_FPS,
             )  # fmt: skip
-        return float(self._fps or stream.average_rate or _DEFAULT_FPS)
+        return rate or _DEFAULT_FPS
+
+    def _rate_in_codec(self, stream: Stream) -> float | None:
+        """What the codec's own header tells. FFmpeg fills in a rate where it tells nothing, so that
+        another filling tells which it is."""
+        rate = stream.codec_context.framerate
+        if not rate or not self._is_file:
+            return None
+        with open_video(self.path, options={"framerate": "7"}) as container:
+            again = choose_stream(container).codec_context.framerate
+        return float(rate) if again == rate else None
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be decoded; ``problems`` then tells about the others."""
