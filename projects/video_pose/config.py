@@ -30,6 +30,12 @@ def _add_model_keys(cfg: CN) -> None:
     # Pairs [left, right] of joints that a mirror image swaps. An empty list takes those of the
     # first training dataset, or follows from names that begin with left_ and right_.
     pose.FLIP_MAP = []
+    # Whether a training dataset may lack some of JOINTS: they are then unlabelled there (no loss).
+    # Every joint must come from at least one dataset; a table of joints and datasets is logged.
+    pose.PARTIAL_JOINTS = False
+    # Weight of the loss on the empty target of a joint that is known to be absent (0 = none): one
+    # without a label on a labelled person of a dataset whose metadata has ``unlabelled_is_absent``.
+    pose.ABSENT_WEIGHT = 0.0
     # Whether the encoder is trained ("train"), kept as loaded ("freeze"), its norms in eval mode,
     # too.
     pose.ENCODER = "train"
@@ -174,6 +180,19 @@ def _add_input_keys(cfg: CN) -> None:
     aug.OCCLUSION_PROB = 0.0
     aug.OCCLUSION_SIZE = (0.1, 0.3)
     aug.OCCLUSION_SPAN = (1.0, 1.0)
+
+    # What fills the rectangle: "pad" (PAD_VALUE) or "color" (a random colour with noise).
+    aug.OCCLUSION_FILL = "pad"
+    # Largest shift of each edge of the box, as a share of its side: what a detector's boxes miss.
+    aug.BOX_JITTER = 0.0
+    # Probability that the box is that of the upper or of the lower body alone, 0-1.
+    aug.HALF_BODY_PROB = 0.0
+    # Probability of a Gaussian blur of the crop (standard deviation up to BLUR_SIGMA px), and of a
+    # crop that comes from a picture of 1 / factor of its resolution, factor in LOW_RES_RANGE; 0-1.
+    aug.BLUR_PROB = 0.0
+    aug.BLUR_SIGMA = (0.5, 2.0)
+    aug.LOW_RES_PROB = 0.0
+    aug.LOW_RES_RANGE = (1.5, 4.0)
 
     # Bytes of decoded video frames that one loader worker keeps.
     inp.FRAME_CACHE_BYTES = 256 * 1024 * 1024

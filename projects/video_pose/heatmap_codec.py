@@ -32,6 +32,9 @@ class HeatmapCodec:
         encode_offset, decode_offset: discrete pixel at the centre of cell 0; None: (stride - 1) /
         2.
         decode: "argmax", "quarter" or "dark" (Zhang et al., CVPR 2020, section 3.2).
+        absent_weight: of the empty target of a joint that is known to be absent (v below 0).
+        partial: joints may be unlabelled though they are in the picture, so that the background
+            of a frame with such a joint carries no loss.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class HeatmapCodec:
         encode_offset: float | None = None,
         decode_offset: float | None = None,
         decode: str = "dark",
+        absent_weight: float = 0.0,
+        partial: bool = False,
     ) -> None:
         if stride < 1 or sigma <= 0:
             raise ValueError(f"stride {stride} and sigma {sigma} must be positive")
@@ -59,6 +64,10 @@ class HeatmapCodec:
         self.encode_offset = center if encode_offset is None else encode_offset
         self.decode_offset = center if decode_offset is None else decode_offset
         self.decode_mode = decode
+        if absent_weight < 0:
+            raise ValueError(f"MODEL.POSE.ABSENT_WEIGHT is {absent_weight}: expected 0 or more")
+        self.absent_weight = absent_weight
+        self.partial = partial
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> HeatmapCodec:
@@ -72,6 +81,8 @@ class HeatmapCodec:
             encode_offset=None if node.ENCODE_OFFSET < 0 else node.ENCODE_OFFSET,
             decode_offset=None if node.DECODE_OFFSET < 0 else node.DECODE_OFFSET,
             decode=node.DECODE,
+            absent_weight=cfg.MODEL.POSE.ABSENT_WEIGHT,
+            partial=cfg.MODEL.POSE.PARTIAL_JOINTS,
         )
 
     def num_channels(self, num_joints: int) -> int:
@@ -95,12 +106,14 @@ class HeatmapCodec:
         """Draw targets.
 
         Args:
-            keypoints: (N, K, 3) float, (x, y, v) in continuous crop px; v = 0 means not labelled.
+            keypoints: (N, K, 3) float, (x, y, v) in continuous crop px; v = 0 means not labelled,
+                v below 0 that the joint is known to be absent.
             map_size: (h, w) cells.
 
         Returns:
-            maps (N, C, h, w) in [0, 1], and weights (N, C): 1 for the channels that carry a loss, 0
-            for joints that are not labelled and for the background of a frame without any joint.
+            maps (N, C, h, w) in [0, 1], and weights (N, C): 1 for the channels that carry a loss,
+            ``absent_weight`` for absent joints, 0 for joints that are not labelled and for the
+            background of a frame without any joint (``partial``: with a joint not labelled).
         """
         height, width = map_size
         labelled = keypoints[..., 2] > 0
@@ -109,11 +122,15 @@ class HeatmapCodec:
         maps = gy[..., :, None] * gx[..., None, :]
         maps = torch.where(maps < self.threshold, torch.zeros_like(maps), maps)
         maps = maps * labelled[..., None, None]
-        weights = labelled.to(maps.dtype)
+        absent = keypoints[..., 2] < 0
+        weights = labelled.to(maps.dtype) + self.absent_weight * absent.to(maps.dtype)
         if self.background == "none":
             return maps, weights
         rest = 1 - maps.amax(dim=1, keepdim=True)
-        rest_weight = labelled.any(dim=1, keepdim=True).to(maps.dtype)
+        known = labelled.any(dim=1, keepdim=True)
+        if self.partial:
+            known &= (labelled | absent).all(dim=1, keepdim=True)
+        rest_weight = known.to(maps.dtype)
         if self.background == "first":
             return torch.cat([rest, maps], 1), torch.cat([rest_weight, weights], 1)
         return torch.cat([maps, rest], 1), torch.cat([weights, rest_weight], 1)

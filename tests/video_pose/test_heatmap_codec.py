@@ -244,3 +244,27 @@ def test_from_config() -> None:
     node.ENCODE_OFFSET, node.DECODE_OFFSET = 0.0, 2.5
     codec = HeatmapCodec.from_config(cfg)
     assert (codec.encode_offset, codec.decode_offset) == (0.0, 2.5)
+
+
+def test_an_absent_joint_has_an_empty_target_of_its_own_weight() -> None:
+    points = joints((20, 12, 2), (0, 0, -1), (0, 0, 0))
+    maps, weights = HeatmapCodec(absent_weight=0.25).encode(points, (4, 6))
+    assert weights.tolist() == [[1.0, 0.25, 0.0, 1.0]]
+    assert not maps[0, 1:3].any()
+    torch.testing.assert_close(maps[0, 3], 1 - maps[0, 0])
+    assert HeatmapCodec().encode(points, (4, 6))[1].tolist() == [[1.0, 0.0, 0.0, 1.0]]
+
+
+def test_the_background_of_partly_known_joints_carries_no_loss() -> None:
+    codec = HeatmapCodec(absent_weight=0.25, partial=True, background="first")
+    known = codec.encode(joints((20, 12, 2), (0, 0, -1)), (4, 6))[1]
+    unknown = codec.encode(joints((20, 12, 2), (0, 0, 0)), (4, 6))[1]
+    nobody = codec.encode(joints((0, 0, -1), (0, 0, -1)), (4, 6))[1]
+    assert known.tolist() == [[1.0, 1.0, 0.25]]
+    assert unknown.tolist() == [[0.0, 1.0, 0.0]]
+    assert nobody.tolist() == [[0.0, 0.25, 0.25]]
+
+
+def test_a_negative_weight_of_absence_is_an_error() -> None:
+    with pytest.raises(ValueError, match="MODEL.POSE.ABSENT_WEIGHT is -1"):
+        HeatmapCodec(absent_weight=-1)

@@ -15,7 +15,7 @@ from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper
+from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper, joint_table
 from video_pose.data.clips import Chunk, cut_run, warmup_runs, whole_run
 
 logger = logging.getLogger(__name__)
@@ -226,6 +226,8 @@ def build_pose_train_loader(
     if cfg.DATALOADER.ASPECT_RATIO_GROUPING:
         raise ValueError("DATALOADER.ASPECT_RATIO_GROUPING must be False: all crops have one size")
     mapper = mapper or build_pose_mapper(cfg, True, list(cfg.DATASETS.TRAIN))
+    if cfg.MODEL.POSE.PARTIAL_JOINTS:
+        logger.info("Joints of the model by dataset:\n%s", joint_table(mapper.joint_maps))
     tracks = get_training_tracks(list(cfg.DATASETS.TRAIN), mapper)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = ResumableTrainingSampler(

@@ -9,6 +9,7 @@ N frames of the track, H W size of the crop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,8 +26,10 @@ from video_pose.data.cropping import (
     RegionRule,
     apply_affine,
     fill_boxes,
+    half_body_boxes,
     invert_affine,
     is_valid_box,
+    jitter_boxes,
     union_box,
 )
 from video_pose.data.datasets.builtin_meta import known_mirror_pairs
@@ -34,16 +37,19 @@ from video_pose.data.frame_reader import FrameReader
 from video_pose.data.transforms import (
     ClipAugmentation,
     ClipDraw,
-    CoverTransform,
-    color_transforms,
+    cover_transform,
+    picture_transforms,
 )
 from video_pose.skeleton import (
     JointMap,
+    canonical_names,
     flip_permutation,
     match_joints,
     mirror_pairs,
     require_mirror_pairs,
 )
+
+_LOWER = ("hip", "knee", "ankle")
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,13 @@ def augmentation_from_config(cfg: CfgNode, defaults: MapperDefaults) -> ClipAugm
         occlusion_prob=aug.OCCLUSION_PROB,
         occlusion_size=tuple(aug.OCCLUSION_SIZE),
         occlusion_span=tuple(aug.OCCLUSION_SPAN),
+        occlusion_fill=aug.OCCLUSION_FILL,
+        box_jitter=aug.BOX_JITTER,
+        half_body_prob=aug.HALF_BODY_PROB,
+        blur_prob=aug.BLUR_PROB,
+        blur_sigma=tuple(aug.BLUR_SIGMA),
+        low_res_prob=aug.LOW_RES_PROB,
+        low_res_range=tuple(aug.LOW_RES_RANGE),
     )
 
 
@@ -97,28 +110,74 @@ def joints_from_config(
     """The map from each dataset's joints to the model's, and the order of mirrored joints.
 
     Empty ``MODEL.POSE.JOINTS`` takes the joints of the first dataset, empty ``FLIP_MAP`` the pairs
-    of all and those that names tell.
+    of all and those that names tell. With ``MODEL.POSE.PARTIAL_JOINTS`` a dataset may lack joints,
+    as long as another one has them.
 
     Raises:
-        ValueError: no dataset, a joint of the model cannot be had from one of them (both lists are
-            named), FLIP_MAP has an unknown name, or mirroring is on and the mirror image of a joint
-            is unknown.
+        ValueError: no dataset; a joint of the model cannot be had from one of them (both lists are
+            named) or, with PARTIAL_JOINTS, from none; FLIP_MAP has an unknown name; or mirroring is
+            on and the mirror image of a joint is unknown.
     """
     if not dataset_names:
         raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
     metadata = {name: MetadataCatalog.get(name) for name in dataset_names}
     joints = list(cfg.MODEL.POSE.JOINTS) or list(metadata[dataset_names[0]].keypoint_names)
+    partial = cfg.MODEL.POSE.PARTIAL_JOINTS
     maps: dict[str, JointMap] = {}
     for name, meta in metadata.items():
         try:
-            maps[name] = match_joints(meta.keypoint_names, joints, meta.get("derived_joints"))
-        except KeyError as error:
+            maps[name] = match_joints(
+                meta.keypoint_names, joints, meta.get("derived_joints"), partial=partial
+            )
+        except (KeyError, ValueError) as error:
             raise ValueError(f"MODEL.POSE.JOINTS and dataset {name!r}: {error.args[0]}") from error
+    lacking = [row for row in range(len(joints)) if all(row in m.absent for m in maps.values())]
+    if lacking:
+        raise ValueError(
+            f"MODEL.POSE.JOINTS has {[joints[row] for row in lacking]}, which none of the datasets "
+            f"{dataset_names} has"
+        )
     known, declared = known_mirror_pairs(dataset_names)
     pairs = mirror_pairs(joints, cfg.MODEL.POSE.FLIP_MAP, known)
     if cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP:
         require_mirror_pairs(joints, pairs, known, declared)
     return maps, flip_permutation(joints, pairs)
+
+
+def joint_table(maps: Mapping[str, JointMap]) -> str:
+    """A table of the model's joints (rows) and the datasets that have them (columns)."""
+    joints = next(iter(maps.values())).target_names
+    width = max(len(joint) for joint in joints)
+    lines = [" " * width + "  " + "  ".join(maps)]
+    for row, joint in enumerate(joints):
+        marks = [
+            ("-" if row in joint_map.absent else "x").center(len(name))
+            for name, joint_map in maps.items()
+        ]
+        lines.append("  ".join([joint.ljust(width), *marks]))
+    return "\n".join(lines)
+
+
+def absent_joints(maps: Mapping[str, JointMap]) -> dict[str, list[int]]:
+    """Rows of the model's joints that a labelled person without them does not show, by dataset.
+
+    Only datasets whose metadata have ``unlabelled_is_absent``: those labelled by hand and in full.
+    """
+    return {
+        name: [row for row in range(len(m.target_names)) if row not in m.absent]
+        for name, m in maps.items()
+        if MetadataCatalog.get(name).get("unlabelled_is_absent")
+    }
+
+
+def body_halves(joints: Sequence[str]) -> dict[str, list[int]]:
+    """Rows of the joints of the "upper" body (down to the wrists) and of the "lower" one."""
+    lower = [row for row, joint in enumerate(canonical_names(joints)) if _part(joint) in _LOWER]
+    return {"upper": [row for row in range(len(joints)) if row not in lower], "lower": lower}
+
+
+def _part(joint: str) -> str:
+    return joint.removeprefix("left_").removeprefix("right_")
 
 
 POSE_MAPPER_REGISTRY = Registry("POSE_MAPPER")
@@ -148,7 +207,8 @@ class PoseClipMapper:
     - ``frame_indices`` (positions in the track) and ``image_ids``, int64 (T,);
     - ``video_id``, ``track_id``, ``height``, ``width``, and ``dataset_name`` if the input has it;
     - training: ``keypoints`` float32 (T, K, 3) in crop px, in the model's joint order. v as in the
-      catalog; joints outside the crop keep their coordinates; unlabelled ones (v = 0) are zeros;
+      catalog; joints outside the crop keep their coordinates; unlabelled ones (v = 0) are zeros,
+      as are absent ones (v = -1, see `absent_joints`);
     - testing: ``is_first`` and ``is_last`` bool, of the run that the state is carried over;
     - testing with several scales or mirroring: ``image``, ``crop_to_image`` and ``center`` get a
       leading axis S (all scales, then all scales mirrored), and ``flipped`` bool (S,) tells the
@@ -179,6 +239,8 @@ class PoseClipMapper:
         clip_length: int = 1,
         clip_stride: int = 1,
         joint_maps: dict[str, JointMap] | None = None,
+        absent: dict[str, list[int]] | None = None,
+        halves: dict[str, list[int]] | None = None,
         flip_order: list[int] | None = None,
         test_scales: tuple[float, ...] = (1.0,),
         test_flip: bool = False,
@@ -188,6 +250,8 @@ class PoseClipMapper:
             rule: which part of a frame a crop shows.
             augmentation: for training; None changes nothing.
             joint_maps: for training, from each dataset's joints to the model's, by dataset name.
+            absent: for training, see `absent_joints`; such joints get v = -1.
+            halves: for training, see `body_halves`.
             flip_order: for training, see :func:`video_pose.skeleton.flip_permutation`.
         """
         if is_train and not joint_maps:
@@ -208,6 +272,8 @@ class PoseClipMapper:
         self.clip_length = clip_length
         self.clip_stride = clip_stride
         self.joint_maps = joint_maps or {}
+        self.absent = absent or {}
+        self.halves = halves or {}
         self.flip_order = flip_order
         self.test_draws = [
             ClipDraw(scale=float(scale), flip=flip)
@@ -234,6 +300,8 @@ class PoseClipMapper:
             names = [dataset_names] if isinstance(dataset_names, str) else list(dataset_names)
             maps, order = joints_from_config(cfg, names or list(cfg.DATASETS.TRAIN))
             kwargs["joint_maps"], kwargs["flip_order"] = maps, order
+            kwargs["absent"] = absent_joints(maps)
+            kwargs["halves"] = body_halves(next(iter(maps.values())).target_names)
             kwargs["augmentation"] = augmentation_from_config(cfg, cls.defaults)
             kwargs["clip_length"], kwargs["clip_stride"] = inp.CLIP.LENGTH, inp.CLIP.STRIDE
         return kwargs
@@ -265,12 +333,14 @@ class PoseClipMapper:
         )
         draw = self.augmentation.draw(rng, self.rule.crop_size)
         kept = clip.frames[~clip.is_padding]
-        crops, maps = self._crops(track, clip.frames, kept, [draw], train=True)
         keypoints = self._joint_map(track).apply(track["keypoints"][clip.frames])
         keypoints = np.array(keypoints, dtype=np.float64)
+        crops, maps = self._crops(track, clip.frames, kept, [draw], joints=keypoints)
+        absent = self._absent(track, keypoints)
         for frame, matrix in zip(keypoints, maps[0], strict=True):
             frame[:, :2] = apply_affine(matrix, frame[:, :2])
         keypoints[keypoints[..., 2] <= 0] = 0
+        keypoints[absent, 2] = -1
         if draw.flip and self.flip_order is not None:
             keypoints = keypoints[:, self.flip_order]
         out = _carried(track, clip.frames, clip.is_padding)
@@ -278,12 +348,19 @@ class PoseClipMapper:
         out["keypoints"] = torch.from_numpy(keypoints.astype(np.float32))
         return out
 
+    def _absent(self, track: dict[str, Any], keypoints: np.ndarray) -> np.ndarray:
+        """bool (T, K): joints of labelled people that are known not to be seen."""
+        absent = np.zeros(keypoints.shape[:2], dtype=bool)
+        rows = self.absent.get(track.get("dataset_name", ""), [])
+        absent[:, rows] = keypoints[:, rows, 2] <= 0
+        return absent & (keypoints[..., 2] > 0).any(axis=1, keepdims=True)
+
     def _test_chunk(self, track: dict[str, Any]) -> dict[str, Any]:
         total = len(track["keypoints"])
         chunk: Chunk = track.get("chunk") or Chunk(0, total, 0, total)
         frames = np.arange(chunk.start, chunk.stop)
         run = np.arange(chunk.run_start, chunk.run_stop)
-        crops, _ = self._crops(track, frames, run, self.test_draws, train=False)
+        crops, _ = self._crops(track, frames, run, self.test_draws)
         out = _carried(track, frames, np.zeros(len(frames), dtype=bool))
         if len(self.test_draws) == 1 and not self.test_draws[0].flip:
             crops = {key: value[0] for key, value in crops.items()}
@@ -297,12 +374,13 @@ class PoseClipMapper:
         frames: np.ndarray,
         run: np.ndarray,
         draws: list[ClipDraw],
-        train: bool,
+        joints: np.ndarray | None = None,
     ) -> tuple[dict[str, torch.Tensor], np.ndarray]:
         """Crop ``frames`` once per draw.
 
         Args:
             run: the frames whose boxes' union REGION_PER "clip" shows.
+            joints: in training, those of the frames, (T, K, 3) in image px.
 
         Returns:
             ``image``, ``crop_to_image`` and ``center`` with the leading axes (draws, T), and the
@@ -313,6 +391,13 @@ class PoseClipMapper:
         valid = run[is_valid_box(np.asarray(track["boxes"])[run])]
         union = union_box(filled[valid if len(valid) else run])
         boxes = filled[frames]
+        if joints is not None and draws[0].half:
+            boxes = half_body_boxes(boxes, joints, self.halves[draws[0].half])
+            union = union_box(boxes)
+        if joints is not None:
+            boxes = jitter_boxes(boxes, draws[0].jitter)
+            union = jitter_boxes(union[None], draws[0].jitter)[0]
+        train = joints is not None
         images = self.reader.read(track, frames.tolist())
         crops = self.cropper(images, boxes, union, [draw.placement for draw in draws], train)
         for row, draw in zip(crops.pictures, draws, strict=True):
@@ -327,11 +412,11 @@ class PoseClipMapper:
 
     def _paint(self, crops: np.ndarray, draw: ClipDraw) -> None:
         """What a draw changes in the pictures of a clip, uint8 (T, 3, H, W), in place."""
-        shared = color_transforms(draw, self.image_format)
+        shared = picture_transforms(draw, self.image_format)
         for t, planes in enumerate(crops):
             transforms = list(shared)
             if draw.cover is not None and draw.covers(t, len(crops)):
-                transforms.append(CoverTransform(draw.cover, self.pad_value))
+                transforms.append(cover_transform(draw, self.pad_value))
             if transforms:
                 crop = cv2.merge(list(planes))
                 for transform in transforms:

@@ -96,6 +96,36 @@ def fill_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return boxes[valid[np.where(nearer_before, before, after)]]
 
 
+def half_body_boxes(
+    boxes: np.ndarray, keypoints: np.ndarray, rows: list[int], factor: float = 1.3
+) -> np.ndarray:
+    """Boxes about a part of the joints; a frame with fewer than three of them keeps its box.
+
+    Args:
+        boxes: (T, 4). keypoints: (T, K, 3). rows: of the part. factor: on the joints' extent.
+
+    Returns:
+        float64 (T, 4), no side shorter than a quarter of the box's longer one, so that three
+        joints in a row are no sliver.
+    """
+    boxes = np.array(boxes, dtype=np.float64)
+    for box, joints in zip(boxes, keypoints[:, rows], strict=True):
+        points = joints[joints[:, 2] > 0, :2]
+        if len(points) < 3:
+            continue
+        low, high = points.min(axis=0), points.max(axis=0)
+        least = 0.25 * max(box[2] - box[0], box[3] - box[1])
+        half = np.maximum((high - low) * factor, least) / 2
+        box[:] = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
+    return boxes
+
+
+def jitter_boxes(boxes: np.ndarray, jitter: tuple[float, float, float, float]) -> np.ndarray:
+    """Boxes (T, 4) with edges moved by shares of their sides (x0, y0, x1, y1), below a half."""
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    return boxes + sides * np.asarray(jitter)
+
+
 def union_box(boxes: np.ndarray) -> np.ndarray:
     """(N, 4), N >= 1 -> (4,): the smallest box around all."""
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
-from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper
+from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper, joint_table
 from video_pose.data.clips import Chunk
 from video_pose.data.cropping import apply_affine
 
@@ -346,3 +347,105 @@ def test_an_unknown_mapper_is_an_error(cfg: CfgNode) -> None:
     cfg.INPUT.MAPPER = "ClipMapper"
     with pytest.raises(KeyError, match="(?s)'ClipMapper'.*JHMDBClipMapper"):
         build_pose_mapper(cfg, False)
+
+
+# ---- partly labelled skeletons
+
+HANDS = ["left_hand", "right_hand"]
+
+
+@pytest.fixture
+def two_datasets(cfg: CfgNode, register: Callable, track: dict) -> tuple[CfgNode, str, str]:
+    """One with head and hands, one with the hands alone."""
+    hands = {**track, "keypoints": track["keypoints"][:, 1:]}
+    full = register([track], joints=["head", "right_hand", "left_hand"])
+    part = register([hands], joints=["right_hand", "left_hand"])
+    cfg.DATASETS.TRAIN = (full, part)
+    cfg.MODEL.POSE.JOINTS = ["head", *HANDS]
+    return cfg, full, part
+
+
+def test_a_dataset_may_lack_joints_that_another_has(two_datasets: tuple, track: dict) -> None:
+    cfg, full, part = two_datasets
+    with pytest.raises(ValueError, match="head"):
+        build_pose_mapper(cfg, True)
+    cfg.MODEL.POSE.PARTIAL_JOINTS = True
+    mapper = build_pose_mapper(cfg, True)
+    hands = {**track, "keypoints": track["keypoints"][:, 1:], "dataset_name": part}
+    got = mapper({**hands, "clip_seed": 0})["keypoints"]
+    assert (got[:, 0] == 0).all() and (got[:, 1:, 2] == 2).all()
+    whole = mapper({**track, "dataset_name": full, "clip_seed": 0})["keypoints"]
+    assert (whole[..., 2] == 2).all()
+    torch.testing.assert_close(whole[:, 1:], got[:, 1:])
+    table = joint_table(mapper.joint_maps).splitlines()
+    assert [line.split() for line in table] == [
+        [full, part], ["head", "x", "-"], ["left_hand", "x", "x"], ["right_hand", "x", "x"],
+    ]  # fmt: skip
+
+
+def test_a_joint_that_no_dataset_has_is_an_error(two_datasets: tuple) -> None:
+    cfg, *_ = two_datasets
+    cfg.MODEL.POSE.PARTIAL_JOINTS = True
+    cfg.MODEL.POSE.JOINTS = ["head", "tail", *HANDS]
+    with pytest.raises(ValueError, match=r"\['tail'\], which none of the datasets"):
+        build_pose_mapper(cfg, True)
+
+
+def test_only_a_joint_that_its_dataset_labels_in_full_is_absent(
+    two_datasets: tuple, track: dict
+) -> None:
+    cfg, full, part = two_datasets
+    cfg.MODEL.POSE.PARTIAL_JOINTS = True
+    keypoints = track["keypoints"].copy()
+    keypoints[:, 1] = 0  # no right hand
+    keypoints[2] = 0  # a frame without labels
+    cfg.INPUT.AUG.FLIP_PROB = 1.0
+    seen = {}
+    for name, points in ((full, keypoints), (part, keypoints[:, 1:])):
+        for declared in (False, True):
+            if declared:
+                MetadataCatalog.get(name).set(unlabelled_is_absent=True)
+            mapper = build_pose_mapper(cfg, True)
+            clip = mapper({**track, "keypoints": points, "dataset_name": name, "clip_seed": 0})
+            rows = [i for i, frame in enumerate(clip["frame_indices"].tolist()) if frame != 2]
+            assert len(rows) == 3
+            seen[name, declared] = clip["keypoints"][..., 2]
+            for row in rows[1:]:
+                assert torch.equal(seen[name, declared][row], seen[name, declared][rows[0]])
+            seen[name, declared] = seen[name, declared][rows[0]].tolist()
+    # Mirrored: the missing right hand is the model's left one. The second dataset has no head.
+    assert seen == {
+        (full, False): [2, 0, 2],
+        (full, True): [2, -1, 2],
+        (part, False): [0, 0, 2],
+        (part, True): [0, -1, 2],
+    }
+
+
+def test_a_half_body_crop_is_centred_on_its_joints(cfg: CfgNode, register: Callable) -> None:
+    names = ["head", "left_wrist", "right_wrist", "left_hip", "left_knee", "left_ankle"]
+    points = np.array([[40, 20], [30, 30], [50, 30], [40, 50], [44, 60], [40, 70]], np.float32)
+    keypoints = np.concatenate([points, np.full((6, 1), 2, np.float32)], 1)[None]
+    cfg.DATASETS.TRAIN = (register([], joints=names),)
+    cfg.MODEL.POSE.JOINTS = names
+    cfg.INPUT.CLIP.LENGTH, cfg.INPUT.AUG.HALF_BODY_PROB = 1, 1.0
+    mapper = build_pose_mapper(cfg, True)
+    assert mapper.halves == {"upper": [0, 1, 2], "lower": [3, 4, 5]}
+    mapper.reader = _OneFrame()
+    track = {
+        "video_id": "v", "track_id": "0", "height": 80, "width": 100, "keypoints": keypoints,
+        "boxes": np.array([[20, 10, 60, 80]]), "labelled": np.array([True]),
+        "image_ids": np.array([1]), "dataset_name": cfg.DATASETS.TRAIN[0],
+    }  # fmt: skip
+    centers = set()
+    for seed in range(12):
+        clip = mapper({**track, "clip_seed": seed})
+        np.testing.assert_allclose(clip["center"][0], (32, 32), atol=1e-4)
+        matrix = clip["crop_to_image"][0].numpy()
+        centers.add(tuple(np.round(apply_affine(matrix, np.array([32.0, 32.0])), 3)))
+    assert centers == {(40.0, 25.0), (42.0, 60.0)}
+
+
+class _OneFrame:
+    def read(self, track: dict[str, Any], indices: list[int]) -> list[np.ndarray]:
+        return [np.zeros((80, 100, 3), np.uint8) for _ in indices]

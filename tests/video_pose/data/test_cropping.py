@@ -11,8 +11,10 @@ from video_pose.data.cropping import (
     apply_affine,
     clip_regions,
     fill_boxes,
+    half_body_boxes,
     image_to_crop,
     invert_affine,
+    jitter_boxes,
     region_scales,
     resolve_window,
     rotated_size,
@@ -270,3 +272,20 @@ def test_two_people_of_one_image_are_cropped_as_each_alone() -> None:
 def test_a_pad_value_out_of_range_is_an_error() -> None:
     with pytest.raises(ValueError, match="INPUT.PAD_VALUE is 300"):
         PersonCropper(RegionRule(crop_size=(8, 8)), 300)
+
+
+def test_a_box_about_half_of_the_joints() -> None:
+    joints = np.zeros((2, 5, 3))
+    joints[0] = [[10, 10, 2], [20, 10, 1], [10, 30, 2], [90, 90, 2], [99, 99, 0]]
+    joints[1, :2] = [[10, 10, 2], [20, 10, 2]]
+    boxes = np.array([[0.0, 0, 40, 100], [5, 5, 25, 15]])
+    got = half_body_boxes(boxes, joints, [0, 1, 2, 4], factor=2.0)
+    # x 10-20 would be 20 px wide: a quarter of the longer side is 25. y 10-30 becomes 40 px.
+    np.testing.assert_allclose(got[0], [2.5, 0, 27.5, 40])
+    np.testing.assert_allclose(got[1], boxes[1])  # two joints make no box
+
+
+def test_edges_move_by_shares_of_their_side() -> None:
+    boxes = np.array([[10.0, 20, 30, 60], [0, 0, 10, 10]])
+    got = jitter_boxes(boxes, (0.1, -0.1, 0.2, 0.0))
+    np.testing.assert_allclose(got, [[12, 16, 34, 60], [1, -1, 12, 10]])

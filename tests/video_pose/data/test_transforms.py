@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from video_pose.data.transforms import (
+    BlurTransform,
     ClipAugmentation,
     ClipDraw,
     ColorTransform,
     CoverTransform,
-    color_transforms,
+    FillTransform,
+    cover_transform,
+    picture_transforms,
 )
 
 
@@ -59,7 +62,7 @@ def test_draws_stay_in_their_ranges_and_fill_them() -> None:
 
 def test_nothing_asked_changes_nothing() -> None:
     assert ClipAugmentation().draw(np.random.default_rng(0), (10, 10)) == ClipDraw()
-    assert color_transforms(ClipDraw(), "BGR") == []
+    assert picture_transforms(ClipDraw(), "BGR") == []
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,74 @@ def test_drawn_spans_lie_in_the_clip() -> None:
     assert spans[:, 0].min() < 0.05 and spans[:, 1].max() > 0.95
     with pytest.raises(ValueError, match="OCCLUSION_SPAN goes up to 1.5"):
         ClipAugmentation(occlusion_span=(0.5, 1.5))
+
+
+def test_lost_resolution_keeps_means_and_no_detail() -> None:
+    image = np.tile(np.array([0, 255], np.uint8)[:, None, None], (20, 40, 3))  # stripes of one row
+    got = BlurTransform(factor=4.0).apply_image(image)
+    assert got.shape == image.shape
+    assert np.abs(got.astype(float) - 127.5).max() <= 1
+    np.testing.assert_array_equal(BlurTransform().apply_image(image), image)
+    soft = BlurTransform(sigma=2.0).apply_image(image)
+    assert soft[5:-5].std() < 3 < image.std()
+
+
+def test_a_coloured_rectangle_covers_alike_in_every_frame() -> None:
+    draw = ClipDraw(cover=(2, 1, 12, 7), cover_color=(200, 30, 90), cover_seed=3)
+    fill = cover_transform(draw, 128)
+    assert isinstance(fill, FillTransform)
+    one, two = (fill.apply_image(np.full((10, 16, 3), v, np.uint8)) for v in (0, 255))
+    np.testing.assert_array_equal(one[1:7, 2:12], two[1:7, 2:12])
+    np.testing.assert_allclose(one[1:7, 2:12].mean((0, 1)), (200, 30, 90), atol=20)
+    assert (one[:, 12:] == 0).all() and (two[7:] == 255).all()
+    plain = cover_transform(ClipDraw(cover=(2, 1, 12, 7)), 128)
+    assert (plain.apply_image(np.zeros((10, 16, 3), np.uint8))[1:7, 2:12] == 128).all()
+
+
+def test_draws_of_boxes_and_sharpness() -> None:
+    augmentation = ClipAugmentation(
+        box_jitter=0.1, half_body_prob=0.5, blur_prob=0.5, low_res_prob=0.5, low_res_range=(2, 3)
+    )
+    rng = np.random.default_rng(0)
+    draws = [augmentation.draw(rng, (64, 64)) for _ in range(400)]
+    for share in (
+        np.mean([draw.half != "" for draw in draws]),
+        np.mean([draw.blur > 0 for draw in draws]),
+        np.mean([draw.low_res > 1 for draw in draws]),
+    ):
+        assert 0.4 < share < 0.6
+    assert {draw.half for draw in draws} == {"", "upper", "lower"}
+    jitter = np.array([draw.jitter for draw in draws])
+    assert -0.1 <= jitter.min() < -0.09 and 0.09 < jitter.max() <= 0.1
+    assert all(draw.low_res == 1 or 2 <= draw.low_res <= 3 for draw in draws)
+
+
+def test_what_is_off_leaves_the_other_numbers_as_they_were() -> None:
+    plain = ClipAugmentation((0.5, 2.0), 30.0, 0.5, 0.1, 0.2, 0.5)
+    more = ClipAugmentation(
+        (0.5, 2.0), 30.0, 0.5, 0.1, 0.2, 0.5, box_jitter=0.1, occlusion_fill="color"
+    )
+    one, two = (a.draw(np.random.default_rng(7), (64, 64)) for a in (plain, more))
+    assert (one.scale, one.angle, one.color, one.cover) == (
+        two.scale,
+        two.angle,
+        two.color,
+        two.cover,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        ("OCCLUSION_FILL", {"occlusion_fill": "noise"}),
+        ("BOX_JITTER", {"box_jitter": 0.5}),
+        ("HALF_BODY_PROB", {"half_body_prob": 1.5}),
+        ("BLUR_PROB", {"blur_prob": -0.1}),
+        ("LOW_RES_PROB", {"low_res_prob": 2.0}),
+        ("BLUR_SIGMA", {"blur_sigma": (2.0, 1.0)}),
+        ("LOW_RES_RANGE", {"low_res_range": (0.5, 2.0)}),
+    ],
+)
+def test_values_out_of_range_are_named(key: str, keys: dict) -> None:
+    with pytest.raises(ValueError, match=f"INPUT.AUG.{key}"):
+        ClipAugmentation(**keys)
