@@ -252,9 +252,9 @@ def _add_test_keys(cfg: CN) -> None:
     # device has).
     test.PRECISION = "float32"
 
-    # Evaluators, of "pck" and "coco" (AP of boxes, masks and keypoints), as far as model and
-    # dataset have something for them.
-    test.EVALUATORS = ("pck", "coco")
+    # Evaluators, of "pck", "coco" (AP of boxes, masks and keypoints), "people" (several in a frame,
+    # and their identity) and those of plugins, as far as model and dataset have something for them.
+    test.EVALUATORS = ("pck", "coco", "people")
 
     pck = test.PCK = CN()
     # Whose pose counts for a labelled person, where a detector found several in a frame: "score",

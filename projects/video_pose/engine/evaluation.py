@@ -23,6 +23,7 @@ from video_pose.data.frames import register_tracks
 from video_pose.engine.views import is_video_pose, oks_sigmas, view_of
 from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvaluator, PCKEvaluator
+from video_pose.evaluation.people import PeopleEvaluator
 from video_pose.plugins import EVALUATORS
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,19 @@ def build_pck(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
         logger.info("%s has no labelled joint: no PCK", dataset_name)
         return None
     return ImagePCKEvaluator(_pck_evaluator(cfg, tracks, dataset_name), tracks)
+
+
+@EVALUATORS.add("people")
+def build_people(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
+    """People and their identity, on the frames of a video dataset that shows several at once."""
+    joints, metadata = predicted_joints(cfg), MetadataCatalog.get(dataset_name)
+    video_dataset = metadata.get("video_dataset")
+    if video_dataset is None or not joints or not metadata.get("keypoint_oks_sigmas"):
+        return None
+    videos = [track["video_id"] for track in DatasetCatalog.get(video_dataset)]
+    if len(set(videos)) == len(videos):
+        return None
+    return PeopleEvaluator(video_dataset, joints, output_folder(cfg, dataset_name))
 
 
 def _pck_evaluator(cfg: CfgNode, tracks: str, dataset_name: str) -> PCKEvaluator:

@@ -19,6 +19,7 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
 from video_pose.evaluation.mean_pose import mean_pose_of, place_pose
+from video_pose.evaluation.motion import motion_metrics
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.predictions import (
     FILE,
@@ -26,13 +27,15 @@ from video_pose.evaluation.predictions import (
     TrackPredictions,
     index_tracks,
     merge_predictions,
+    prediction_arrays,
     write_predictions,
 )
-from video_pose.evaluation.report import ReportFacts, format_report
+from video_pose.evaluation.report import ReportFacts, format_motion, format_report
 from video_pose.skeleton import Formula, match_joints
 
 TASK_PREFIX = "keypoints_pck_"
 BASELINE_PREFIX = "baseline_"
+MOTION_TASK = "keypoints_motion"
 
 
 class PCKEvaluator(DatasetEvaluator):
@@ -40,7 +43,8 @@ class PCKEvaluator(DatasetEvaluator):
 
     ``evaluate`` returns one task per protocol, ``{"keypoints_pck_bbox": {"PCK@0.2": ...}}`` (see
     ``PCKAccumulator.metrics`` for the names; percent and pixels), the mean-pose baseline's
-    figures as "baseline_PCK@0.2", and writes ``predictions.npz`` and ``pck.txt`` to ``output_dir``.
+    figures as "baseline_PCK@0.2", and "keypoints_motion" (see `motion_metrics`). It writes
+    ``predictions.npz`` and ``pck.txt`` to ``output_dir``.
     Ranks other than 0 return {}.
 
     Args:
@@ -164,7 +168,8 @@ class PCKEvaluator(DatasetEvaluator):
                 },
             )
         self._require_videos(never)
-        return self._results(accumulators, sum(len(frames) for frames in never.values()))
+        missing = sum(len(frames) for frames in never.values())
+        return self._results(accumulators, missing, predictions)
 
     def _new_accumulators(self) -> dict[str, PCKAccumulator]:
         return {
@@ -230,7 +235,10 @@ class PCKEvaluator(DatasetEvaluator):
         return int(self._truth[key].labelled.sum())
 
     def _results(
-        self, accumulators: dict[str, PCKAccumulator], never: int
+        self,
+        accumulators: dict[str, PCKAccumulator],
+        never: int,
+        predictions: Mapping[TrackKey, TrackPredictions],
     ) -> OrderedDict[str, dict[str, float]]:
         """Metrics with the mean pose's beside them; logs and writes the report."""
         baseline, source = self._baseline()
@@ -254,11 +262,19 @@ class PCKEvaluator(DatasetEvaluator):
                 )
         facts = ReportFacts(self._dataset_name, source, self._metadata.pck_min_visibility)
         text = format_report(facts, accumulators, list(results.values()), list(baselines.values()))
+        results[MOTION_TASK] = self._motion(predictions)
+        text += "\n\n" + format_motion(results[MOTION_TASK])
         self._logger.info("PCK on %s\n%s", self._dataset_name, text)
         if self._output_dir:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             (self._output_dir / "pck.txt").write_text(text + "\n", encoding="utf-8")
         return results
+
+    def _motion(self, predictions: Mapping[TrackKey, TrackPredictions]) -> dict[str, float]:
+        """What happens over time, of all labelled frames."""
+        arrays = prediction_arrays(self._dataset_name, self._joint_names, self._truth, predictions)
+        pairs = self._metadata.get("keypoint_flip_map", [])
+        return motion_metrics(arrays, pairs, self._metadata.pck_min_visibility)
 
     def _baseline(self) -> tuple[dict[str, PCKAccumulator], str]:
         """Counts of the constant pose in every labelled frame's box, and where it comes from."""

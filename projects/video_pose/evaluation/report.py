@@ -373,6 +373,30 @@ def format_report(
     return "\n\n".join(parts)
 
 
+# Title, unit and key of every figure of `motion_metrics` that is shown, and of what it counts.
+MOTION_ROWS = (
+    ("left and right exchanged", "% of {swap_pairs:.0f} pairs", "swap_rate"),
+    ("sudden exchanges", "% of {exchange_steps:.0f} steps", "exchange_rate"),
+    ("acceleration error", "px / frame^2", "acceleration_error_px"),
+    ("acceleration error", "% of the box / frame^2", "acceleration_error"),
+    ("movement above a quarter of the frame rate", "%", "high_frequency_share"),
+    ("lag", "frames", "lag_frames"),
+    ("right again after hidden", "frames, of {recovery_events:.0f}", "recovery_frames"),
+    ("not found again", "% of {recovery_events:.0f}", "recovery_lost"),
+    ("misses in a row", "frames", "miss_run_frames"),
+)
+
+
+def format_motion(values: Mapping[str, float]) -> str:
+    """The figures of `motion_metrics` as a table; those that could not be counted are left out."""
+    rows = [
+        [title, f"{values[key]:.2f}", unit.format(**values)]
+        for title, unit, key in MOTION_ROWS
+        if not math.isnan(values[key])
+    ]
+    return "Over time (docs/PROTOCOLS.md)\n\n" + markdown(rows, ["", "value", "unit"])
+
+
 def protocol_sentence(
     facts: ReportFacts, accumulator: PCKAccumulator, values: Mapping[str, float]
 ) -> str:

@@ -57,6 +57,9 @@ def register() -> Iterator[Callable[..., str]]:
         DatasetCatalog.register(name, lambda: tracks)
         facts = {
             "keypoint_names": JOINTS,
+            "keypoint_flip_map": [
+                (f"left_{part}", f"right_{part}") for part in ("shoulder", "hip", "wrist")
+            ],
             "joint_groups": GROUPS,
             "derived_joints": {},
             "head_segment": None,

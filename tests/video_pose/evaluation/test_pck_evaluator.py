@@ -66,9 +66,9 @@ def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[st
     batch = [clip(near, [0, 1, 2], padding=2), clip(far, [0])]
     evaluator.process(batch, [predict(near, batch[0], 8), predict(far, batch[1], 20)])
     results = evaluator.evaluate()
-    assert [*results] == ["keypoints_pck_bbox", "keypoints_pck_torso"]
+    assert [*results] == ["keypoints_pck_bbox", "keypoints_pck_torso", "keypoints_motion"]
     # By the box: 8 and 20 are .08 and .2 of 100. By the torso: .2 and .5 of 40.
-    box, torso = results.values()
+    box, torso, over_time = results.values()
     assert (box["PCK@0.2"], box["PCK@0.1"], box["PCK@0.05"]) == (100, 75, 0)
     assert (torso["PCK@0.2"], torso["PCK@0.1"]) == (75, 0)
     assert torso["PCK@0.2-left_wrist"] == torso["PCK@0.2-wrist"] == 75
@@ -77,6 +77,9 @@ def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[st
     assert (box["frames"], box["missed_frames"]) == (4, 0)
     # All poses are the same: the constant pose is right.
     assert box["baseline_PCK@0.2"] == 100
+    # Nobody moves, and both wrists lie 80 px apart.
+    assert over_time["swap_rate"] == 0 and over_time["swap_pairs"] == 3 * 4
+    assert over_time["acceleration_error_px"] == 0 and np.isnan(over_time["lag_frames"])
 
 
 def test_swapped_sides_score_low(
@@ -204,7 +207,7 @@ def test_order_does_not_matter_and_nothing_is_changed(
         for index in order:
             evaluator.process([pairs[index][0]], [pairs[index][1]])
         results.append(evaluator.evaluate())
-    assert results[0] == results[1]
+    np.testing.assert_equal(results[0], results[1])
     assert 0 < results[0]["keypoints_pck_bbox"]["PCK@0.2"] < 100
     assert all(torch.equal(p[1]["instances"][0].pred_keypoints, k) for p, k in zip(pairs, kept))
     for track, old in zip(tracks, before):
@@ -231,7 +234,7 @@ def test_two_ranks_give_what_one_gives(
     assert other.evaluate() == {}
     monkeypatch.setattr(pck_evaluator.comm, "gather", lambda data, dst: [data, *shares])
     monkeypatch.setattr(pck_evaluator.comm, "is_main_process", lambda: True)
-    assert zero.evaluate() == expected
+    np.testing.assert_equal(zero.evaluate(), expected)
     # A video that a sampler gave to both ranks.
     give(zero, tracks[1], [0])
     with pytest.raises(ValueError, match="two ranks"):

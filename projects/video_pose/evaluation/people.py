@@ -1,0 +1,459 @@
+"""Many people in video: AP by keypoint similarity, PCK of those who were found, and identity.
+
+Everything rests on object keypoint similarity (OKS), so that no box is needed. Shape letters: G
+labelled persons and P predicted ones of a frame, K joints. Coordinates are continuous pixels of the
+original image. Definitions: docs/PROTOCOLS.md, section "Many people".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy.optimize import linear_sum_assignment
+
+from video_pose.data.frames import tracks_to_frames
+from video_pose.evaluation.pck import PCKAccumulator
+from video_pose.evaluation.pck_evaluator import PredictedPose
+from video_pose.evaluation.predictions import index_tracks
+
+# A person is found where the similarity is at least this.
+MATCHED = 0.5
+# A prediction of which at least this share lies in an ignored region is neither right nor wrong.
+IGNORED_SHARE = 0.5
+TASK = "people"
+
+
+@dataclass(frozen=True)
+class LabelledPeople:
+    """The truth of one frame.
+
+    Attributes:
+        ids: (G,), text or numbers: the person's track.
+        keypoints: (G, K, 3) = x, y, v; v = 0 where a joint is not labelled.
+        boxes: (G, 4) XYXY.
+        areas: (G,) px^2, the reference of similarity.
+        ignored: (R, 4) XYXY of regions where nothing is scored: crowds, persons without joints.
+    """
+
+    ids: np.ndarray
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    ignored: np.ndarray
+
+
+@dataclass(frozen=True)
+class PredictedPeople:
+    """What was predicted in one frame.
+
+    Attributes:
+        keypoints: (P, K, 3) = x, y, score; NaN where a joint was not found.
+        scores: (P,) of the persons.
+        ids: (P,), None of a model that follows nobody.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    ids: np.ndarray | None = None
+
+    @classmethod
+    def nobody(cls, joints: int) -> PredictedPeople:
+        """A frame in which no one was found."""
+        return cls(np.zeros((0, joints, 3)), np.zeros(0), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class JointFacts:
+    """What the joints of a dataset mean for scoring.
+
+    Attributes:
+        names: K names. sigmas: (K,) widths of OKS.
+        groups: group -> joints, as in PCK.
+        protocol: of PCK; "head" where the dataset has a head segment.
+        head_segment: (top, bottom), or None.
+        min_visibility: smallest v that counts in PCK; similarity counts every labelled joint.
+    """
+
+    names: Sequence[str]
+    sigmas: np.ndarray
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    protocol: str = "bbox"
+    head_segment: tuple[str, str] | None = None
+    min_visibility: int = 1
+
+
+# (video, frame): videos in any order, the frames of each ascending.
+Frames = Mapping[tuple[str, int], tuple[LabelledPeople, PredictedPeople]]
+
+
+def oks_matrix(
+    truth: np.ndarray, areas: np.ndarray, predicted: np.ndarray, sigmas: np.ndarray
+) -> np.ndarray:
+    """Similarity (G, P) of every labelled person to every predicted one.
+
+    The mean over the person's labelled joints of exp(-d^2 / (8 area sigma^2)): COCO's, with
+    k = 2 sigma and s^2 the area. A joint that was not predicted adds 0; a person without a
+    labelled joint is similar to nobody.
+
+    Args:
+        truth: (G, K, 3). areas: (G,) px^2. predicted: (P, K, >= 2). sigmas: (K,).
+    """
+    labelled = truth[..., 2] > 0
+    gap = truth[:, None, :, :2].astype(np.float64) - predicted[None, :, :, :2]
+    scale = 8 * np.asarray(areas, np.float64)[:, None] * np.asarray(sigmas) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.exp(-(gap**2).sum(axis=-1) / scale[:, None])
+    values = np.where(np.isfinite(values), values, 0) * labelled[:, None]
+    return values.sum(axis=-1) / np.maximum(labelled.sum(axis=1), 1)[:, None]
+
+
+def assign(similarity: np.ndarray, least: float = 0.0) -> list[tuple[int, int]]:
+    """Pairs (person, prediction) of the largest total similarity, each above ``least``.
+
+    Args:
+        similarity: (G, P).
+    """
+    # What may not be matched must not decide who else is.
+    rows, columns = linear_sum_assignment(-np.where(similarity > least, similarity, 0))
+    return [(int(g), int(p)) for g, p in zip(rows, columns) if similarity[g, p] > least]
+
+
+def drop_ignored(
+    truth: LabelledPeople, predicted: PredictedPeople, sigmas: np.ndarray
+) -> PredictedPeople:
+    """The predictions without those that match nobody and lie in an ignored region."""
+    if not len(truth.ignored) or not len(predicted.scores):
+        return predicted
+    similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, sigmas)
+    matched = {p for _, p in assign(similarity, np.nextafter(MATCHED, 0))}
+    # A joint covers a pixel: joints in a row have an area, too.
+    boxes = extents(predicted.keypoints) + (-0.5, -0.5, 0.5, 0.5)
+    sides = np.minimum(boxes[:, None, 2:], truth.ignored[None, :, 2:]) - np.maximum(
+        boxes[:, None, :2], truth.ignored[None, :, :2]
+    )
+    inside = np.clip(sides, 0, None).prod(axis=-1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+    hidden = (inside / areas[:, None] >= IGNORED_SHARE).any(axis=1)
+    keep = np.array([p in matched or not hidden[p] for p in range(len(hidden))], bool)
+    ids = None if predicted.ids is None else predicted.ids[keep]
+    return PredictedPeople(predicted.keypoints[keep], predicted.scores[keep], ids)
+
+
+def extents(keypoints: np.ndarray) -> np.ndarray:
+    """Boxes (P, 4) XYXY about the joints that were found; zeros where none was."""
+    known = np.isfinite(keypoints[..., :2]).all(axis=-1, keepdims=True)
+    low = np.where(known, keypoints[..., :2], np.inf).min(axis=1, initial=np.inf)
+    high = np.where(known, keypoints[..., :2], -np.inf).max(axis=1, initial=-np.inf)
+    boxes = np.concatenate([low, high], axis=1)
+    return np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, 0)
+
+
+def score_people(frames: Frames, facts: JointFacts) -> dict[str, float]:
+    """All figures of a set of videos, in percent and counts.
+
+    "AP", "AP50", "AP75", "AR": COCO's keypoint AP on frames. "persons", "matched" (similarity of
+    at least `MATCHED`), "false". PCK of all labelled persons, each by the prediction that the
+    assignment of largest similarity gives (nobody: all joints missed), at the protocol's
+    thresholds. Where predictions carry ids: "IDF1", "HOTA", "DetA", "AssA", "MOTA", "switches".
+
+    Raises:
+        ValueError: only some frames have ids.
+    """
+    clean = {
+        key: (truth, drop_ignored(truth, predicted, facts.sigmas))
+        for key, (truth, predicted) in frames.items()
+    }
+    results = keypoint_ap(clean, facts)
+    results.update(_counts(clean, facts), **_pck(clean, facts))
+    followed = [predicted.ids is not None for _, predicted in clean.values()]
+    if any(followed) and not all(followed):
+        raise ValueError(f"{followed.count(False)} of {len(followed)} frames have no track ids")
+    if followed and all(followed):
+        results.update(identity(clean, facts))
+    return results
+
+
+def keypoint_ap(frames: Frames, facts: JointFacts) -> dict[str, float]:
+    """COCO's keypoint AP (by pycocotools), each frame an image; NaN without a labelled person."""
+    names = ("AP", "AP50", "AP75", "AR")
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for number, (truth, predicted) in enumerate(frames.values(), start=1):
+        images.append({"id": number})
+        for row in range(len(truth.ids)):
+            annotations.append(_coco_truth(truth, row, number, len(annotations) + 1))
+        for keypoints, score in zip(predicted.keypoints, predicted.scores):
+            # A joint that was not found is far from any truth.
+            points = np.where(np.isfinite(keypoints[:, :2]), keypoints[:, :2], -1e6)
+            flat = np.concatenate([points, np.ones((len(points), 1))], axis=1).ravel()
+            person = {"image_id": number, "category_id": 1, "score": float(score)}
+            found.append({**person, "keypoints": flat.tolist()})
+    if not any(annotation["num_keypoints"] for annotation in annotations):
+        return dict.fromkeys(names, float("nan"))
+    if not found:
+        return dict.fromkeys(names, 0.0)
+    gold = COCO()
+    gold.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        gold.createIndex()
+        scorer = COCOeval(gold, gold.loadRes(found), "keypoints")
+        scorer.params.kpt_oks_sigmas = np.asarray(facts.sigmas, np.float64)
+        scorer.evaluate()
+        scorer.accumulate()
+        scorer.summarize()
+    return {name: 100.0 * float(scorer.stats[i]) for name, i in zip(names, (0, 1, 2, 5))}
+
+
+def _coco_truth(truth: LabelledPeople, row: int, image: int, number: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = truth.boxes[row].tolist()
+    keypoints = truth.keypoints[row].astype(np.float64)
+    return {
+        "id": number, "image_id": image, "category_id": 1, "iscrowd": 0,
+        "bbox": [x1, y1, x2 - x1, y2 - y1], "area": float(truth.areas[row]),
+        "keypoints": keypoints.ravel().tolist(),
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+    }  # fmt: skip
+
+
+def _counts(frames: Frames, facts: JointFacts) -> dict[str, float]:
+    """Persons, those matched at `MATCHED`, and predictions that match nobody."""
+    persons = matched = false = 0
+    for truth, predicted in frames.values():
+        known = (truth.keypoints[..., 2] > 0).any(axis=1)
+        similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, facts.sigmas)
+        pairs = assign(similarity, np.nextafter(MATCHED, 0))
+        persons += int(known.sum())
+        matched += len(pairs)
+        false += len(predicted.scores) - len(pairs)
+    return {"persons": float(persons), "matched": float(matched), "false": float(false)}
+
+
+def _pck(frames: Frames, facts: JointFacts) -> dict[str, float]:
+    counts = PCKAccumulator(
+        facts.protocol, facts.names, facts.groups, facts.min_visibility, facts.head_segment
+    )
+    for (video, _), (truth, predicted) in frames.items():
+        if not len(truth.ids):
+            continue
+        similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, facts.sigmas)
+        rows = np.full(truth.keypoints.shape, np.nan)
+        for person, number in assign(similarity):
+            rows[person] = predicted.keypoints[number]
+        counts.add(video, rows, truth.keypoints, truth.boxes)
+    values = counts.metrics()
+    main = [counts.protocol.metric(t) for t in counts.protocol.thresholds]
+    prefix = "PCKh" if facts.protocol == "head" else "PCK"
+    return {name.replace("PCK", prefix, 1): values[name] for name in main}
+
+
+def identity(frames: Frames, facts: JointFacts) -> dict[str, float]:
+    """IDF1, HOTA (with DetA and AssA), MOTA in percent, and switches, by OKS.
+
+    The package ``trackers`` computes them from similarity matrices, video by video, and adds the
+    videos' counts.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+    try:
+        from trackers import eval as mot
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "identity is scored by the package 'trackers': pip install 'video-pose-detectron2"
+            "[track]', or evaluate predictions without track ids"
+        ) from error
+    videos: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for (video, _), (truth, predicted) in frames.items():
+        similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, facts.sigmas)
+        known = (truth.keypoints[..., 2] > 0).any(axis=1)
+        assert predicted.ids is not None, video
+        row = (truth.ids[known], predicted.ids, similarity[known])
+        videos.setdefault(video, []).append(row)
+    parts: list[tuple[Any, Any, Any]] = []
+    for rows in videos.values():
+        truth_ids, found_ids = _numbered([r[0] for r in rows]), _numbered([r[1] for r in rows])
+        similarities = [r[2] for r in rows]
+        parts.append(
+            (
+                mot.compute_hota_metrics(truth_ids, found_ids, similarities),
+                mot.compute_identity_metrics(truth_ids, found_ids, similarities, MATCHED),
+                mot.compute_clear_metrics(truth_ids, found_ids, similarities, MATCHED),
+            )
+        )
+    hota = mot.aggregate_hota_metrics([part[0] for part in parts])
+    ids = mot.aggregate_identity_metrics([part[1] for part in parts])
+    clear = mot.aggregate_clear_metrics([part[2] for part in parts])
+    return {
+        "IDF1": 100.0 * float(ids["IDF1"]),
+        **{name: 100.0 * float(hota[name]) for name in ("HOTA", "DetA", "AssA")},
+        "MOTA": 100.0 * float(clear["MOTA"]),
+        "switches": float(clear["IDSW"]),
+    }
+
+
+def _numbered(ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The ids of a video's frames as numbers from 0."""
+    names = sorted({str(name) for frame in ids for name in frame.tolist()})
+    numbers = {name: i for i, name in enumerate(names)}
+    return [np.array([numbers[str(n)] for n in frame.tolist()], np.int64) for frame in ids]
+
+
+def format_people(title: str, results: Mapping[str, float], facts: JointFacts) -> str:
+    """The figures in words."""
+    lines = [
+        f"[{TASK}] {title}: {results['persons']:.0f} labelled persons, {results['matched']:.0f} "
+        f"matched (OKS of at least {MATCHED}), {results['false']:.0f} false; joints: "
+        f"{', '.join(facts.names)}."
+    ]
+    shown = [name for name in results if name not in ("persons", "matched", "false")]
+    lines.append(
+        ", ".join(
+            f"{name} {results[name]:.0f}" if name == "switches" else f"{name} {results[name]:.1f}"
+            for name in shown
+        )
+    )
+    return "\n".join(lines)
+
+
+class PeopleEvaluator(DatasetEvaluator):
+    """`score_people` on the labelled frames of a registered video dataset.
+
+    Takes frames, dicts with ``image_id``, and their `Instances`: ``pred_keypoints``, ``scores``
+    and, of a model that follows people, ``pred_track_ids`` (-1 for no track). A frame that never
+    comes counts as one in which nobody was found. ``evaluate`` returns {"people": figures}; ranks
+    other than 0 return {}.
+
+    Args:
+        video_dataset: a registered video dataset (not its ``_frames``).
+        joint_names: the model's joints, in the order of ``pred_keypoints``.
+        output_dir: ``people.txt`` goes there; None writes nothing.
+        distributed: gather from all ranks.
+
+    Raises:
+        KeyError: a joint of the dataset that the model's joints do not give.
+    """
+
+    def __init__(
+        self,
+        video_dataset: str,
+        joint_names: Sequence[str],
+        output_dir: str | None = None,
+        distributed: bool = True,
+    ) -> None:
+        metadata = MetadataCatalog.get(video_dataset)
+        self._dataset = video_dataset
+        self._output_dir = Path(output_dir) if output_dir else None
+        self._distributed = distributed
+        self._pose = PredictedPose(
+            joint_names, metadata.keypoint_names, metadata.get("derived_joints", {})
+        )
+        self._facts = joint_facts(metadata)
+        tracks = DatasetCatalog.get(video_dataset)
+        self._truth = catalog_truth(video_dataset, tracks, metadata.get("box_margin", 0.5))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self._found: dict[int, PredictedPeople] = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take a batch. Raises KeyError for an image that the dataset does not have."""
+        for frame, output in zip(inputs, outputs):
+            image = int(frame["image_id"])
+            if image not in self._truth:
+                raise KeyError(f"{self._dataset} has no labelled image {image}")
+            self._found[image] = self._predicted(output["instances"].to("cpu"), image)
+
+    def _predicted(self, found: Instances, image: int) -> PredictedPeople:
+        if not len(found):
+            return PredictedPeople.nobody(len(self._facts.names))
+        poses = [self._pose.best(found[[row]]) for row in range(len(found))]
+        ids = None
+        if found.has("pred_track_ids"):
+            # A detection that belongs to no track is a person of this frame alone.
+            given = enumerate(np.asarray(found.pred_track_ids).tolist())
+            ids = np.array([str(i) if i >= 0 else f"{image} {row}" for row, i in given])
+        keypoints = np.stack([pose for pose in poses if pose is not None])
+        return PredictedPeople(keypoints, found.scores.numpy(), ids)
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """The figures; writes and logs them."""
+        found = dict(self._found)
+        if self._distributed:
+            comm.synchronize()
+            shares = comm.gather(found, dst=0)
+            if not comm.is_main_process():
+                return OrderedDict()
+            for share in shares:
+                found.update(share)
+        nobody = PredictedPeople.nobody(len(self._facts.names))
+        frames = {
+            key: (truth, found.get(image, nobody)) for image, (key, truth) in self._truth.items()
+        }
+        results = score_people(_without_part_ids(frames), self._facts)
+        if self._output_dir:
+            self._output_dir.mkdir(parents=True, exist_ok=True)
+            text = format_people(self._dataset, results, self._facts)
+            (self._output_dir / "people.txt").write_text(text + "\n", encoding="utf-8")
+        return OrderedDict({TASK: results})
+
+
+def _without_part_ids(frames: Frames) -> Frames:
+    """Of a model that follows nobody, empty frames have no ids, either."""
+    if all(p.ids is not None for _, p in frames.values() if len(p.scores)):
+        return frames
+    return {k: (t, PredictedPeople(p.keypoints, p.scores)) for k, (t, p) in frames.items()}
+
+
+def joint_facts(metadata: Any) -> JointFacts:
+    """Of a dataset's metadata: PCKh where it has a head segment, else its first protocol."""
+    segment = metadata.get("head_segment")
+    return JointFacts(
+        list(metadata.keypoint_names),
+        np.array(metadata.keypoint_oks_sigmas, np.float64),
+        metadata.get("joint_groups", {}),
+        "head" if segment else metadata.pck_protocols[0],
+        segment,
+        metadata.get("pck_min_visibility", 1),
+    )
+
+
+def catalog_truth(
+    dataset: str, tracks: Sequence[dict], box_margin: float
+) -> dict[int, tuple[tuple[str, int], LabelledPeople]]:
+    """The labelled frames by image id, each with its key (video, image id).
+
+    The area of a person is that of the box that bounds the pixels (``box_margin`` more on each
+    side). Image ids rise with a video's frames.
+    """
+    by_track = index_tracks(dataset, tracks)
+    truth = {}
+    for frame in sorted(tracks_to_frames(tracks, box_margin), key=lambda f: f["image_id"]):
+        rows = [(by_track[frame["video_id"], t], i) for t, i in frame["tracks"]]
+        boxes = np.stack([labels.boxes[i] for labels, i in rows])
+        sides = boxes[:, 2:] - boxes[:, :2] + 2 * box_margin
+        truth[int(frame["image_id"])] = (
+            (frame["video_id"], int(frame["image_id"])),
+            LabelledPeople(
+                np.array([t for t, _ in frame["tracks"]]),
+                np.stack([labels.keypoints[i] for labels, i in rows]),
+                boxes,
+                sides.prod(axis=1).astype(np.float64),
+                np.zeros((0, 4)),
+            ),
+        )
+    return truth

@@ -1,0 +1,187 @@
+"""Many people: similarity, assignment, counts and identity by hand; AP against Detectron2's."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
+
+from video_pose.data.frames import tracks_to_frames
+from video_pose.evaluation import people
+from video_pose.evaluation.coco import FrameCOCOEvaluator
+from video_pose.evaluation.people import JointFacts, LabelledPeople, PredictedPeople
+
+NAMES = ["left_hip", "right_hip"]
+# k = 2 sigma = .2.
+FACTS = JointFacts(NAMES, np.array([0.1, 0.1]), {"hip": NAMES})
+NONE = np.zeros((0, 4))
+
+
+def pose(x: float, v: float = 2, apart: float = 20) -> list[list[float]]:
+    return [[x, 50, v], [x + apart, 50, v]]
+
+
+def labelled(*places: float, ignored: np.ndarray = NONE) -> LabelledPeople:
+    """Persons "0", "1", ... in boxes of 100 px about their left hip."""
+    keypoints = np.array([pose(x) for x in places]).reshape(-1, 2, 3)
+    boxes = np.array([[x - 50, 0, x + 50, 100] for x in places]).reshape(-1, 4)
+    ids = np.array([str(i) for i in range(len(places))])
+    return LabelledPeople(ids, keypoints, boxes, np.full(len(places), 100.0 * 100), ignored)
+
+
+def found(*places: float, ids: list[int] | None = None) -> PredictedPeople:
+    keypoints = np.array([pose(x, 0.9) for x in places]).reshape(-1, 2, 3)
+    given = None if ids is None else np.array(ids)
+    return PredictedPeople(keypoints, np.linspace(0.9, 0.5, len(places)), given)
+
+
+def test_similarity_is_cocos() -> None:
+    truth = np.array([pose(100), [[100, 50, 2], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]])
+    predicted = np.array([pose(100), [[100, 50, 1], [140, 50, 1]], [[np.nan] * 3, [120, 50, 1]]])
+    values = people.oks_matrix(truth, np.full(3, 1e4), predicted, np.array([0.1, 0.1]))
+    # 20 px: exp(-400 / (8 * 10000 * .01)) = exp(-.5).
+    far = np.exp(-0.5)
+    expected = [[1, (1 + far) / 2, 0.5], [1, 1, 0], [0, 0, 0]]
+    np.testing.assert_allclose(values, expected)
+
+
+def test_the_assignment_is_of_the_largest_sum_and_only_above_the_least() -> None:
+    similarity = np.array([[0.9, 0.8], [0.85, 0.1]])
+    assert people.assign(similarity) == [(0, 1), (1, 0)]
+    # Above .5 alone: the pair (1, 1) of .1 must not be chosen for company.
+    assert people.assign(np.array([[0.9, 0.6], [0.45, 0.1]]), 0.5) == [(0, 0)]
+    assert people.assign(np.zeros((2, 0))) == []
+
+
+def test_counts_and_pck() -> None:
+    frames = {
+        ("v", 0): (labelled(100, 300), found(100, 500)),  # one found, one false, one missed
+        ("v", 1): (labelled(100), found(115)),  # 15 px off: OKS exp(-.28) = .75, PCK@0.1 missed
+        ("v", 2): (labelled(), found(40)),  # nobody there: false
+    }
+    results = people.score_people(frames, FACTS)
+    assert (results["persons"], results["matched"], results["false"]) == (3, 2, 2)
+    # Six joints: two right, two 15 % of the box off, two missed.
+    assert results["PCK@0.2"] == pytest.approx(400 / 6)
+    assert results["PCK@0.1"] == pytest.approx(200 / 6)
+    assert "IDF1" not in results
+
+
+def test_a_crowd_hides_what_matches_nobody() -> None:
+    crowd = np.array([[400.0, 0, 700, 100]])
+    frames = {("v", 0): (labelled(100, ignored=crowd), found(100, 500, 900))}
+    results = people.score_people(frames, FACTS)
+    assert (results["matched"], results["false"]) == (1, 1)
+    # Half of the extent (500 to 520) must lie inside.
+    edge = np.array([[511.0, 0, 700, 100]])
+    frames = {("v", 0): (labelled(100, ignored=edge), found(100, 500))}
+    assert people.score_people(frames, FACTS)["false"] == 1
+    # A labelled person who stands in the crowd is scored.
+    frames = {("v", 0): (labelled(500, ignored=crowd), found(500))}
+    assert people.score_people(frames, FACTS)["matched"] == 1
+
+
+def test_identity_by_hand() -> None:
+    # Two people over four frames; the ids change places once, after two frames.
+    ids = [[7, 8], [7, 8], [8, 7], [8, 7]]
+    frames = {("v", n): (labelled(100, 300), found(100, 300, ids=row)) for n, row in enumerate(ids)}
+    results = people.score_people(frames, FACTS)
+    # The best pairing of ids is right in four of eight.
+    assert results["IDF1"] == pytest.approx(50) and results["switches"] == 2
+    assert results["DetA"] == pytest.approx(100) and results["MOTA"] == pytest.approx(75)
+    # Each pair of ids shares two of 4 + 4 - 2 frames.
+    assert results["AssA"] == pytest.approx(100 / 3)
+    assert results["HOTA"] == pytest.approx(100 * np.sqrt(1 / 3))
+    held = {("v", n): (labelled(100, 300), found(100, 300, ids=[7, 8])) for n in range(4)}
+    results = people.score_people(held, FACTS)
+    assert results["IDF1"] == results["HOTA"] == 100 and results["switches"] == 0
+
+
+def test_ids_are_of_a_video() -> None:
+    frames = {(v, 0): (labelled(100), found(100, ids=[i])) for i, v in enumerate("ab")}
+    assert people.score_people(frames, FACTS)["switches"] == 0
+
+
+def test_some_frames_without_ids_are_refused() -> None:
+    frames = {("v", 0): (labelled(9), found(9, ids=[1])), ("v", 1): (labelled(9), found(9))}
+    with pytest.raises(ValueError, match="1 of 2 frames have no track ids"):
+        people.score_people(frames, FACTS)
+
+
+def test_identity_without_its_package_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    frames = {("v", 0): (labelled(9), found(9, ids=[1]))}
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'video-pose-detectron2\[track\]'"):
+        people.identity(frames, FACTS)
+
+
+def test_nobody_labelled_and_nobody_found() -> None:
+    assert np.isnan(people.score_people({("v", 0): (labelled(), found(9))}, FACTS)["AP"])
+    results = people.score_people({("v", 0): (labelled(9), found())}, FACTS)
+    assert results["AP"] == 0 and results["PCK@0.2"] == 0
+
+
+@pytest.fixture
+def dataset(register, make_track) -> str:
+    """Two people in a video of three frames, image ids 0 to 2."""
+    tracks = [
+        {
+            **make_track("0", person, 3, left),
+            "file_names": [f"{i}.png" for i in range(3)],
+            "image_ids": np.arange(3),
+        }
+        for person, left in (("0", 0.0), ("1", 150.0))
+    ]
+    return register("people_two", tracks, keypoint_oks_sigmas=[0.05] * 7, thing_classes=["person"])
+
+
+def _outputs(dataset: str, followed: bool) -> tuple[list, list]:
+    """Every labelled pose, some px off; person 1 is lost in the last frame."""
+    generator = np.random.default_rng(0)
+    inputs, outputs = [], []
+    for number, frame in enumerate(tracks_to_frames(DatasetCatalog.get(dataset))):
+        annotations = frame["annotations"][: 1 if number == 2 else 2]
+        poses = np.array([a["keypoints"] for a in annotations]).reshape(-1, 7, 3)
+        poses[..., :2] += generator.normal(0, 4, poses[..., :2].shape)
+        poses[..., 2] = 0.5
+        instances = Instances(
+            (120, 320),
+            pred_keypoints=torch.tensor(poses, dtype=torch.float32),
+            pred_boxes=Boxes(torch.tensor([a["bbox"] for a in annotations])),
+            scores=torch.tensor(generator.uniform(0.5, 0.9, len(poses)), dtype=torch.float32),
+            pred_classes=torch.zeros(len(poses), dtype=torch.int64),
+        )
+        if followed:
+            instances.pred_track_ids = torch.arange(len(poses))
+        inputs.append(frame)
+        outputs.append({"instances": instances})
+    return inputs, outputs
+
+
+def test_ap_is_detectron2s(dataset, joints, tmp_path) -> None:
+    inputs, outputs = _outputs(dataset, followed=True)
+    ours = people.PeopleEvaluator(dataset, joints, str(tmp_path), distributed=False)
+    theirs = FrameCOCOEvaluator(dataset, joints, ["keypoints"], distributed=False)
+    for evaluator in (ours, theirs):
+        evaluator.reset()
+        evaluator.process(inputs, outputs)
+    results, other = ours.evaluate()["people"], theirs.evaluate()["keypoints"]
+    for name in ("AP", "AP50", "AP75"):
+        assert 0 < results[name] == pytest.approx(other[name], abs=1e-9)
+    assert results["persons"] == 6 and results["matched"] == 5 and results["false"] == 0
+    assert results["switches"] == 0 and results["IDF1"] == pytest.approx(100 * 10 / 11)
+    assert "6 labelled persons, 5 matched" in (tmp_path / "people.txt").read_text()
+
+
+def test_frames_that_never_came_and_models_that_follow_nobody(dataset, joints) -> None:
+    inputs, outputs = _outputs(dataset, followed=False)
+    evaluator = people.PeopleEvaluator(dataset, joints, distributed=False)
+    evaluator.process(inputs[:1], outputs[:1])
+    results = evaluator.evaluate()["people"]
+    assert results["matched"] == 2 and results["persons"] == 6 and "IDF1" not in results
+    with pytest.raises(KeyError, match="no labelled image 99"):
+        evaluator.process([{"image_id": 99}], outputs[:1])
