@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
+from video_pose.data.datasets.coco_video import register_video_keypoints
 from video_pose.data.frames import tracks_to_frames
+from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
 from video_pose.evaluation import people
 from video_pose.evaluation.coco import FrameCOCOEvaluator
 from video_pose.evaluation.people import JointFacts, LabelledPeople, PredictedPeople
@@ -185,3 +188,48 @@ def test_frames_that_never_came_and_models_that_follow_nobody(dataset, joints) -
     assert results["matched"] == 2 and results["persons"] == 6 and "IDF1" not in results
     with pytest.raises(KeyError, match="no labelled image 99"):
         evaluator.process([{"image_id": 99}], outputs[:1])
+
+
+@pytest.fixture(scope="module")
+def crossing(tmp_path_factory) -> Iterator[str]:
+    """Rendered clips in which three people cross, registered with their identities."""
+    root = tmp_path_factory.mktemp("crossing")
+    options = SyntheticOptions(
+        "coco_video", videos=1, test_videos=1, frames=(12, 12), size=(160, 120), people=3
+    )
+    make_dataset(root, options, workers=1)
+    name = "people_crossing"
+    register_video_keypoints(name, str(root / "annotations" / "test.json"), str(root))
+    yield name
+    for registered in (name, f"{name}_frames"):
+        DatasetCatalog.remove(registered)
+        MetadataCatalog.remove(registered)
+
+
+@pytest.mark.parametrize(("ids", "switches"), [("held", 0), ("swapped", 2), ("new", 8)])
+def test_people_who_cross(crossing, ids, switches) -> None:
+    """The true poses with ids that are kept, that two people exchange when they have crossed, or
+    that one person gets anew in each of the last frames."""
+    names = MetadataCatalog.get(crossing).keypoint_names
+    evaluator = people.PeopleEvaluator(crossing, names, distributed=False)
+    frames = DatasetCatalog.get(f"{crossing}_frames")
+    for number, frame in enumerate(frames):
+        tracks = [int(track) for track, _ in frame["tracks"]]
+        if ids == "swapped" and number >= 6:
+            tracks = [{0: 1, 1: 0}.get(track, track) for track in tracks]
+        if ids == "new" and number >= 4:
+            tracks = [track if track else 100 + number for track in tracks]
+        poses = torch.tensor([a["keypoints"] for a in frame["annotations"]]).view(
+            len(tracks), -1, 3
+        )
+        poses[..., 2] = torch.where(poses[..., 2] > 0, 0.9, 0.0)
+        found = Instances(
+            (120, 160), pred_keypoints=poses.float(), scores=torch.full((len(tracks),), 0.9),
+            pred_track_ids=torch.tensor(tracks),
+        )  # fmt: skip
+        evaluator.process([frame], [{"instances": found}])
+    results = evaluator.evaluate()["people"]
+    assert results["switches"] == switches
+    assert results["matched"] == results["persons"] > 30
+    assert results["AP"] == pytest.approx(100, abs=1e-6)
+    assert (results["HOTA"] > 99.9) == (ids == "held")
