@@ -15,7 +15,17 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers import COLUMNS, FORMATS, open_writers, tables
+from video_pose.inference.writers import (
+    COLUMNS,
+    WRITERS,
+    Format,
+    Recording,
+    open_writers,
+    result_paths,
+    tables,
+    to_dataframe,
+    writing_results,
+)
 from video_pose.inference.writers.coco import GrowingJson
 
 JOINTS = ("head", "neck", "left_wrist")
@@ -48,8 +58,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     """Writes FRAMES as a format; ``finish`` False leaves the file as a kill would."""
     monkeypatch.setattr(tables, "FLUSH_SECONDS", 0.0)
 
-    def make(name: str, frames: list[PoseFrame] = FRAMES, finish: bool = True) -> Path:
-        (writer,) = open_writers([name], tmp_path, "v")
+    def make(
+        name: str, frames: list[PoseFrame] = FRAMES, finish: bool = True, **choices: object
+    ) -> Path:
+        recording = Recording("v", frames[0].joint_names, **choices)  # type: ignore[arg-type]
+        (writer,) = open_writers([name], tmp_path, recording)
         for frame in frames:
             writer.write(frame)
         if finish:
@@ -62,18 +75,28 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     return make
 
 
-# The whole table, worked out by hand: 2 x 3 joints, an empty row, 1 x 3 joints.
+# Every person's score and box.
+P = (0.25, 0.0, 1.0, 20.0, 31.0)
+NOTHING = (None,) * 5
+# The whole table, worked out by hand: 2 x 3 joints, a row for nobody, 1 x 3 joints.
 ROWS = [
-    ("v", 0, 0.0, 4, "head", 0.0, 0.5, 0.5),
-    ("v", 0, 0.0, 4, "neck", 1.0, 1.5, 0.5),
-    ("v", 0, 0.0, 4, "left_wrist", 2.0, 2.5, 0.5),
-    ("v", 0, 0.0, 5, "head", 10.0, 0.5, 0.5),
-    ("v", 0, 0.0, 5, "neck", 11.0, 1.5, 0.5),
-    ("v", 0, 0.0, 5, "left_wrist", 12.0, 2.5, 0.5),
-    ("v", 1, 0.125, None, None, None, None, None),
-    ("v", 2, 0.25, 4, "head", 200.0, 0.5, 0.5),
-    ("v", 2, 0.25, 4, "neck", 201.0, 1.5, 0.5),
-    ("v", 2, 0.25, 4, "left_wrist", 202.0, 2.5, 0.5),
+    ("v", 0, 0.0, 4, *P, "head", 0.0, 0.5, 0.5),
+    ("v", 0, 0.0, 4, *P, "neck", 1.0, 1.5, 0.5),
+    ("v", 0, 0.0, 4, *P, "left_wrist", 2.0, 2.5, 0.5),
+    ("v", 0, 0.0, 5, *P, "head", 10.0, 0.5, 0.5),
+    ("v", 0, 0.0, 5, *P, "neck", 11.0, 1.5, 0.5),
+    ("v", 0, 0.0, 5, *P, "left_wrist", 12.0, 2.5, 0.5),
+    ("v", 1, 0.125, -1, *NOTHING, None, None, None, None),
+    ("v", 2, 0.25, 4, *P, "head", 200.0, 0.5, 0.5),
+    ("v", 2, 0.25, 4, *P, "neck", 201.0, 1.5, 0.5),
+    ("v", 2, 0.25, 4, *P, "left_wrist", 202.0, 2.5, 0.5),
+]
+# The same, a row a person.
+WIDE = [
+    ("v", 0, 0.0, 4, *P, 0.0, 0.5, 0.5, 1.0, 1.5, 0.5, 2.0, 2.5, 0.5),
+    ("v", 0, 0.0, 5, *P, 10.0, 0.5, 0.5, 11.0, 1.5, 0.5, 12.0, 2.5, 0.5),
+    ("v", 1, 0.125, -1, *NOTHING, *[None] * 9),
+    ("v", 2, 0.25, 4, *P, 200.0, 0.5, 0.5, 201.0, 1.5, 0.5, 202.0, 2.5, 0.5),
 ]
 
 
@@ -149,7 +172,7 @@ def test_people_without_joints(write: Callable[..., Path]) -> None:
 
     bare = pose_frame(3, 1, ())
     (line,) = (write("jsonl", [bare]) / "v.jsonl").read_text().splitlines()
-    assert tuple(json.loads(line).values()) == ("v", 3, 0.375, 4, None, None, None, 0.25)
+    assert tuple(json.loads(line).values()) == ("v", 3, 0.375, 4, *P, None, None, None, None)
     (entry,) = json.loads((write("coco", [bare]) / "v.coco.json").read_text())
     assert entry["bbox"] == [0, 1, 20, 30] and "keypoints" not in entry
     mask = np.zeros((1, 40, 30), bool)
@@ -167,29 +190,164 @@ def test_posetrack(write: Callable[..., Path], finish: bool) -> None:
     assert coco.imgs[2]["file_name"] == "v/000002.jpg"
     assert [(a["image_id"], a["track_id"]) for a in coco.anns.values()] == [(0, 4), (0, 5), (2, 4)]
     names = coco.loadCats(1)[0]["keypoints"]
-    points = np.reshape(coco.anns[1]["keypoints"], (17, 3))
-    # Person 5 of frame 0: head at (10, .5), which is pixel index (9.5, 0); neck at (11, 1.5).
-    assert points[names.index("head_top")].tolist() == [9.5, 0, 1]
+    points = np.reshape(coco.anns[2]["keypoints"], (17, 3))
+    # Person 5 of frame 0: neck at (11, 1.5), which is pixel index (10.5, 1). The head, which may be
+    # the face's centre, is no top of a head.
+    assert points[names.index("head_top")].tolist() == [0, 0, 0]
     assert points[names.index("head_bottom")].tolist() == [10.5, 1, 1]
     assert points[names.index("left_wrist")].tolist() == [11.5, 2, 1]
-    assert points[:, 2].sum() == 3
-    assert coco.anns[1]["scores"][names.index("nose")] == 0
-    assert coco.anns[1]["bbox"] == [0, 1, 20, 30]
+    assert points[:, 2].sum() == 2
+    assert coco.anns[2]["scores"][names.index("nose")] == 0
+    assert coco.anns[2]["bbox"] == [0, 1, 20, 30]
+
+
+def test_posetracks_file_opens_as_a_dataset_of_detectron2(write: Callable[..., Path]) -> None:
+    from detectron2.data.datasets import load_coco_json
+
+    path = write("posetrack") / "v.posetrack.json"
+    records = load_coco_json(str(path), str(path.parent), "writers_test_posetrack")
+    assert [(r["height"], r["width"], len(r["annotations"])) for r in records] == [
+        (40, 30, 2), (40, 30, 0), (40, 30, 1),
+    ]  # fmt: skip
+
+
+def test_a_coco_dataset_trains_the_next_model(write: Callable[..., Path]) -> None:
+    """Its own reader of videos takes it: joints by name, every frame, tracks."""
+    from detectron2.data import DatasetCatalog
+
+    from video_pose.data.datasets.coco_video import register_video_keypoints
+
+    joints = ("head", "left_wrist", "right_wrist")
+    frames = [pose_frame(0, 2, joints), pose_frame(1, 0, joints), pose_frame(2, 1, joints)]
+    path = write("coco_dataset", frames) / "v.coco_dataset.json"
+    (category,) = json.loads(path.read_text())["categories"]
+    assert category["keypoints"] == list(joints)
+    register_video_keypoints("writers_test_coco", str(path), str(path.parent))
+    tracks = {track["track_id"]: track for track in DatasetCatalog.get("writers_test_coco")}
+    assert set(tracks) == {"4", "5"}
+    labelled = tracks["4"]["keypoints"][tracks["4"]["labelled"]]
+    np.testing.assert_allclose(labelled[:, 0], [[0, 0.5, 2], [200, 0.5, 2]])
+
+
+def test_wide_tables(write: Callable[..., Path]) -> None:
+    names = ["head_x", "head_y", "head_score", "neck_x"]
+    for kind in ("jsonl", "csv"):
+        folder = write(kind, table="wide")
+        with open(folder / f"v.{kind}", newline="") as file:
+            if kind == "csv":
+                rows = list(csv.reader(file))
+                assert rows[0][9:13] == names
+                assert rows[1:] == [["" if v is None else str(v) for v in row] for row in WIDE]
+            else:
+                found = [json.loads(line) for line in file]
+                assert list(found[0])[9:13] == names
+                assert [tuple(row.values()) for row in found] == WIDE
+
+
+def test_whole_numbers_stay_whole_where_nobody_is_found(write: Callable[..., Path]) -> None:
+    """In the files, as pandas reads them without being told, and in the DataFrame."""
+    pandas = pytest.importorskip("pandas")
+    read = {"csv": pandas.read_csv, "jsonl": lambda path: pandas.read_json(path, lines=True)}
+    tables_ = [read[kind](write(kind) / f"v.{kind}") for kind in read]
+    for table in (*tables_, to_dataframe(FRAMES), to_dataframe(FRAMES, "long")):
+        assert str(table["track"].dtype) == str(table["frame"].dtype) == "int64"
+        assert table["track"].tolist()[-1] == 4 and -1 in table["track"].tolist()
+        assert str(table["person_score"].dtype) == "float64"
+    wide = to_dataframe(FRAMES)
+    assert wide.shape == (4, 18) and wide["left_wrist_x"].tolist()[3] == 202
+    assert to_dataframe([]).empty
+
+
+def test_angles_are_columns_of_the_wide_table(write: Callable[..., Path]) -> None:
+    joints = ("left_shoulder", "left_elbow", "left_wrist")
+    folder = write("csv", [pose_frame(0, 1, joints)], table="wide", angles=True)
+    with open(folder / "v.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    # The three joints lie on a line with steps of (1, 1).
+    assert row["angle_left_elbow"] == "180.0" and row["length_left_forearm"] == "1.414"
+    assert row["angle_right_elbow"] == "" and row["length_trunk"] == ""
+    with pytest.raises(ValueError, match="choose table wide"):
+        Recording("v", joints, angles=True)
 
 
 def test_unknown_formats_and_unwritable_places(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="format 'xml': choose from " + ", ".join(FORMATS)):
-        open_writers(["xml"], tmp_path, "v")
+    with pytest.raises(ValueError, match="format 'xml': choose from .*jsonl.*nwb"):
+        open_writers(["xml"], tmp_path, Recording("v"))
+    with pytest.raises(ValueError, match="named twice"):
+        open_writers(["csv", "csv"], tmp_path, Recording("v"))
     with pytest.raises(ValueError, match=r"cannot write .*nowhere.*v.csv"):
-        open_writers(["csv"], tmp_path / "nowhere", "v")
+        open_writers(["csv"], tmp_path / "nowhere", Recording("v"))
+    with pytest.raises(ValueError, match="table 'broad': choose from long, wide"):
+        Recording("v", table="broad")
 
 
-def test_numbers_that_are_none(write: Callable[..., Path]) -> None:
-    """JSON has no NaN."""
-    broken = pose_frame(0, 1, ("head",))
-    broken.keypoints[0, 0, 0] = np.nan
-    (line,) = (write("jsonl", [broken]) / "v.jsonl").read_text().splitlines()
-    assert json.loads(line)["x"] is None and json.loads(line)["y"] == 0.5
+def test_a_plugin_adds_a_format(tmp_path: Path) -> None:
+    class Counter:
+        def __init__(self, path: Path, recording: Recording) -> None:
+            self.path, self.count = path, 0
+
+        def write(self, frame: PoseFrame) -> None:
+            self.count += len(frame)
+
+        def close(self) -> None:
+            self.path.write_text(str(self.count))
+
+    WRITERS.add("count")(Format(".count", Counter))
+    try:
+        with writing_results(
+            result_paths(["count"], tmp_path, "v"), Recording("v"), beside=False
+        ) as (writer,):
+            for frame in FRAMES:
+                writer.write(frame)
+    finally:
+        WRITERS.remove("count")
+    assert (tmp_path / "v.count").read_text() == "3"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "openpose"])
+def test_beside_leaves_what_was_there_until_the_end(tmp_path: Path, kind: str) -> None:
+    paths = result_paths([kind], tmp_path, "v")
+    with writing_results(paths, Recording("v", JOINTS + WRISTS), beside=True) as (writer,):
+        writer.write(FRAMES[0] if kind != "openpose" else pose_frame(0, 1, JOINTS + WRISTS))
+        assert not paths[kind].exists()
+    before = content(paths[kind])
+    with (
+        pytest.raises(RuntimeError),
+        writing_results(paths, Recording("v", JOINTS + WRISTS), beside=True) as (writer,),
+    ):
+        writer.write(pose_frame(7, 1, JOINTS + WRISTS))
+        raise RuntimeError
+    assert content(paths[kind]) == before
+    assert [path.name for path in tmp_path.iterdir()] == [paths[kind].name]
+
+
+WRISTS = ("right_wrist",)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "coco", "coco_dataset", "posetrack", "openpose"])
+def test_numbers_that_are_none(write: Callable[..., Path], kind: str) -> None:
+    """JSON has no NaN, wherever it comes from."""
+    broken = pose_frame(0, 1, ("head", "left_wrist"))
+    broken.keypoints[0, 0, 0] = broken.scores[0] = broken.boxes[0, 2] = np.nan
+    folder = write(kind, [broken])
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    for path in files:
+        for text in path.read_text().splitlines() if kind == "jsonl" else [path.read_text()]:
+            found = json.loads(text, parse_constant=refuse)
+    if kind == "coco_dataset":
+        assert found["annotations"][0]["keypoints"] == [0, 0, 0, 0.5, 1, 2]
+    if kind == "coco":
+        assert found[0]["keypoints"] == [0, 0, 0, 0.5, 1, 0.5]
 
 
 def test_a_growing_file_is_complete_between_flushes(tmp_path: Path) -> None:

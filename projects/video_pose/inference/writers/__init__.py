@@ -1,65 +1,232 @@
-"""Files that poses are written to, by format name."""
+"""Files that poses are written to and read from, by format name; a plugin may add to `WRITERS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from video_pose.inference.writers.coco import CocoResultsWriter, PoseTrackWriter
+from video_pose.inference.frames import PoseFrame
+from video_pose.inference.writers.coco import (
+    CocoDatasetWriter,
+    CocoResultsWriter,
+    PoseTrackWriter,
+    read_coco,
+)
+from video_pose.inference.writers.openpose import OpenPoseWriter, read_openpose
+from video_pose.inference.writers.recordings import (
+    C3dWriter,
+    DeepLabCutWriter,
+    NwbWriter,
+    SleapWriter,
+    TrcWriter,
+    read_c3d,
+    read_deeplabcut,
+    read_nwb,
+    read_sleap,
+    read_trc,
+)
 from video_pose.inference.writers.tables import (
     COLUMNS,
     CsvWriter,
     JsonLinesWriter,
     ParquetWriter,
     PoseWriter,
+    Recording,
+    read_table,
+    table_columns,
     table_rows,
+    to_dataframe,
 )
+from video_pose.plugins import WRITERS
 
 __all__ = [
     "COLUMNS",
-    "FORMATS",
-    "CocoResultsWriter",
-    "CsvWriter",
+    "WRITERS",
+    "Format",
     "JsonLinesWriter",
-    "ParquetWriter",
-    "PoseTrackWriter",
     "PoseWriter",
+    "Recording",
     "check_formats",
+    "format_of",
     "open_writers",
+    "read_poses",
+    "result_paths",
+    "table_columns",
     "table_rows",
+    "to_dataframe",
+    "writing_results",
 ]
 
-# Name -> ending of the file and what writes it, called with the path and the video's name.
-_WRITERS: dict[str, tuple[str, Callable[[Path, str], PoseWriter]]] = {
-    "jsonl": (".jsonl", lambda path, video: JsonLinesWriter(path)),
-    "csv": (".csv", lambda path, video: CsvWriter(path)),
-    "parquet": (".parquet", lambda path, video: ParquetWriter(path)),
-    "coco": (".coco.json", lambda path, video: CocoResultsWriter(path)),
-    "posetrack": (".posetrack.json", PoseTrackWriter),
-}
-FORMATS = tuple(_WRITERS)
+
+@dataclass(frozen=True)
+class Format:
+    """An entry of `WRITERS`.
+
+    Attributes:
+        ending: of the file, or folder, after the video's name.
+        open: makes the writer of a path and a recording.
+        about: what it is, in a few words. read: the frames of a path, where it can be read.
+    """
+
+    ending: str
+    open: Callable[[Path, Recording], PoseWriter]
+    about: str = ""
+    read: Callable[[Path], list[PoseFrame]] | None = None
+
+
+for _name, _format in {
+    "jsonl": Format(".jsonl", JsonLinesWriter, "JSON Lines table", read_table),
+    "csv": Format(".csv", CsvWriter, "table", read_table),
+    "parquet": Format(".parquet", ParquetWriter, "table", read_table),
+    "coco": Format(".coco.json", CocoResultsWriter, "COCO results"),
+    "coco_dataset": Format(".coco_dataset.json", CocoDatasetWriter, "COCO dataset", read_coco),
+    "posetrack": Format(".posetrack.json", PoseTrackWriter, "PoseTrack18", read_coco),
+    "openpose": Format("_openpose", OpenPoseWriter, "OpenPose BODY_25 folder", read_openpose),
+    "openpose18": Format(
+        "_openpose18", partial(OpenPoseWriter, joints=18), "OpenPose COCO folder", read_openpose
+    ),
+    "trc": Format("_trc", TrcWriter, "TRC, a file a person", read_trc),
+    "c3d": Format("_c3d", C3dWriter, "C3D, a file a person", read_c3d),
+    "dlc": Format(".dlc.csv", DeepLabCutWriter, "DeepLabCut CSV", read_deeplabcut),
+    "dlc_h5": Format(
+        ".dlc.h5", partial(DeepLabCutWriter, hdf=True), "DeepLabCut HDF5", read_deeplabcut
+    ),
+    "sleap": Format(".slp", SleapWriter, "SLEAP", read_sleap),
+    "nwb": Format(".nwb", NwbWriter, "NWB with ndx-pose", read_nwb),
+}.items():
+    WRITERS.add(_name)(_format)
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise ValueError for a format that there is not."""
-    unknown = [name for name in formats if name not in _WRITERS]
-    if unknown:
-        raise ValueError(f"format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
+    """Raise ValueError for a format that there is not, or that is named twice."""
+    for name in formats:
+        WRITERS.check(name)
+    if len(set(formats)) < len(formats):
+        raise ValueError(f"format: named twice: {' '.join(formats)}")
 
 
-def open_writers(formats: Sequence[str], folder: str | Path, video: str) -> list[PoseWriter]:
-    """Create ``folder``/``video`` with each format's ending.
+def result_paths(formats: Sequence[str], folder: str | Path, name: str) -> dict[str, Path]:
+    """Format -> file, or folder, that a video's results go to."""
+    check_formats(formats)
+    return {kind: Path(folder) / f"{name}{WRITERS.get(kind).ending}" for kind in formats}
+
+
+def open_writers(
+    formats: Sequence[str], folder: str | Path, recording: Recording, name: str = ""
+) -> list[PoseWriter]:
+    """Create ``folder``/``name`` with each format's ending.
+
+    Args:
+        name: of the files; default the recording's.
 
     Raises:
         ValueError: an unknown format, a missing package, or a file that cannot be written.
     """
-    check_formats(formats)
+    paths = result_paths(formats, folder, name or recording.name)
+    return [_open_writer(kind, path, recording) for kind, path in paths.items()]
+
+
+def _open_writer(kind: str, path: Path, recording: Recording) -> PoseWriter:
+    try:
+        return WRITERS.get(kind).open(path, recording)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def writing_results(
+    paths: dict[str, Path], recording: Recording, *, beside: bool
+) -> Iterator[list[PoseWriter]]:
+    """Writers for the block; afterwards the files are complete.
+
+    Args:
+        paths: as `result_paths` gives them.
+        beside: write beside the paths and move there at the end, so that whatever was there stays
+            until the block has ended well. Otherwise what was written survives an error or a kill.
+
+    Raises:
+        ValueError: a file cannot be written.
+    """
+    places = {kind: _partial(path) if beside else path for kind, path in paths.items()}
     writers: list[PoseWriter] = []
-    for name in formats:
-        ending, make = _WRITERS[name]
-        path = Path(folder) / f"{video}{ending}"
-        try:
-            writers.append(make(path, video))
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error.strerror}") from error
-    return writers
+    try:
+        with contextlib.ExitStack() as stack:
+            for kind, place in places.items():
+                writers.append(_open_writer(kind, place, recording))
+                stack.callback(writers[-1].close)
+            yield writers
+        if beside:
+            for kind, path in paths.items():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                os.replace(places[kind], path)
+    finally:
+        if beside:
+            for place in places.values():
+                for left in (place, Path(f"{place}.parts")):
+                    _remove(left)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".partial-{os.getpid()}-{path.name}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def format_of(path: str | Path) -> str:
+    """The format that a path's ending stands for; of several the one with the longest ending.
+
+    Raises:
+        ValueError: none.
+    """
+    text = str(path).rstrip("/\\")
+    if text.endswith(".csv") and _starts_with(text, "scorer"):
+        return "dlc"
+    for suffix, kind in ((".trc", "trc"), (".c3d", "c3d"), (".h5", "dlc_h5")):
+        if text.endswith(suffix):
+            return kind
+    found = [name for name in WRITERS if text.endswith(WRITERS.get(name).ending)]
+    if os.path.isdir(text) and not found and any(Path(text).glob("*_keypoints.json")):
+        return "openpose"
+    if text.endswith(".json") and not found:
+        return "coco_dataset"
+    if not found:
+        endings = ", ".join(f"{WRITERS.get(name).ending} ({name})" for name in WRITERS)
+        raise ValueError(f"{path}: no known ending of poses: expected {endings}")
+    return max(found, key=lambda name: len(WRITERS.get(name).ending))
+
+
+def _starts_with(path: str, word: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(len(word)) == word
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def read_poses(path: str | Path, kind: str = "") -> list[PoseFrame]:
+    """The frames of a file or folder of poses, in order; they have no pictures.
+
+    Args:
+        kind: its format; default by the ending, see `format_of`.
+
+    Raises:
+        FileNotFoundError: nothing is there. ValueError: it cannot be read; names file and place.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no such file or folder of poses: {path}")
+    kind = kind or format_of(path)
+    read = WRITERS.get(kind).read
+    if read is None:
+        raise ValueError(f"{path}: {kind} cannot be read back: convert a table or a COCO dataset")
+    return read(Path(path))

@@ -1,6 +1,9 @@
-"""Poses as tables: one row per frame, person and joint, written as they come.
+"""Poses as tables: one row a person (wide) or a row a joint (long), written as they come.
 
-A frame without people has one row whose track, joint and so on are empty.
+A frame without people has one row: its track is -1, all that follows is empty. So a table has rows
+for every frame, and its frame and track columns are whole numbers wherever it is read.
+
+Shape letters: P persons, K joints. Coordinates are continuous image pixels, time is in seconds.
 """
 
 from __future__ import annotations
@@ -9,18 +12,27 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from video_pose.files import replacing
+import numpy as np
+
+from video_pose.inference.angles import MEASURES, measure_pose
 from video_pose.inference.frames import PoseFrame
 
-COLUMNS = ("video", "frame", "time", "track", "joint", "x", "y", "score")
+# Of every row. Boxes are corners, in image pixels.
+HEAD = (
+    "video", "frame", "time", "track", "person_score", "box_x0", "box_y0", "box_x1", "box_y1",
+)  # fmt: skip
+COLUMNS = (*HEAD, "joint", "x", "y", "score")
+NOBODY = -1
+TABLES = ("long", "wide")
 # What was written longer ago than this survives a kill.
 FLUSH_SECONDS = 0.5
 
-Row = tuple[str, int, float, int | None, str | None, float | None, float | None, float | None]
+Row = tuple[Any, ...]
 
 
 class PoseWriter(Protocol):
@@ -33,23 +45,105 @@ class PoseWriter(Protocol):
         """Finish the file."""
 
 
-def table_rows(frame: PoseFrame) -> Iterator[Row]:
-    """The rows of one frame, in the order of `COLUMNS`; time in seconds, x and y in image pixels.
+@dataclass(frozen=True)
+class Recording:
+    """What is known of a video before its first frame, and how a user wants its tables.
 
-    A person of a model without joints has one row with the person's score.
+    Attributes:
+        name: of the video, in the files that tell it.
+        joint_names: K names. fps: mean rate, for formats without times.
+        path: of the source, "" where there is none.
+        table: "long" or "wide", see `table_columns`.
+        angles: add joint angles and segment lengths to wide tables, see `inference.angles`.
+        connections: lines between joints, as pairs of places in ``joint_names``.
     """
-    head = (frame.video, frame.index, round(float(frame.time), 6))
+
+    name: str
+    joint_names: tuple[str, ...] = ()
+    fps: float = 25.0
+    path: str = ""
+    table: str = "long"
+    angles: bool = False
+    connections: tuple[tuple[int, int], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES:
+            raise ValueError(f"table {self.table!r}: choose from {', '.join(TABLES)}")
+        if self.angles and self.table != "wide":
+            raise ValueError("angles are columns of the wide table: choose table wide")
+
+
+def table_columns(recording: Recording) -> tuple[str, ...]:
+    """`COLUMNS`, or of the wide table `HEAD`, x, y and score of every joint, and the measures."""
+    if recording.table == "long":
+        return COLUMNS
+    joints = [f"{name}_{part}" for name in recording.joint_names for part in ("x", "y", "score")]
+    return (*HEAD, *joints, *(MEASURES if recording.angles else ()))
+
+
+def table_rows(frame: PoseFrame, recording: Recording) -> Iterator[Row]:
+    """The rows of one frame, in the order of `table_columns`; what is empty is None.
+
+    In the long table a person of a model without joints has one row.
+    """
+    start = (frame.video, frame.index, number(frame.time, 6))
+    width = len(table_columns(recording))
     if not len(frame):
-        yield (*head, None, None, None, None, None)
-    for number, pose, score in zip(frame.track_ids.tolist(), frame.keypoints, frame.scores):
-        if not len(pose):
-            yield (*head, number, None, None, None, round(float(score), 5))
-        for name, (x, y, confidence) in zip(frame.joint_names, pose.tolist()):
-            yield (*head, number, name, _number(x, 4), _number(y, 4), _number(confidence, 5))
+        yield (*start, NOBODY, *[None] * (width - len(start) - 1))
+    for i, track in enumerate(frame.track_ids.tolist()):
+        box = [number(value, 3) for value in frame.boxes[i].tolist()]
+        head = (*start, track, number(frame.scores[i], 5), *box)
+        pose = [_joint(values) for values in frame.keypoints[i].tolist()]
+        if recording.table == "wide":
+            measures = []
+            if recording.angles:
+                found = measure_pose(frame.keypoints[i], frame.joint_names)
+                measures = [number(found.get(name, math.nan), 3) for name in MEASURES]
+            yield (*head, *(value for joint in pose for value in joint), *measures)
+        elif pose:
+            yield from ((*head, name, *joint) for name, joint in zip(frame.joint_names, pose))
+        else:
+            yield (*head, None, None, None, None)
 
 
-def _number(value: float, digits: int) -> float | None:
+def _joint(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    x, y, score = values
+    return number(x, 4), number(y, 4), number(score, 5)
+
+
+def number(value: float, digits: int) -> float | None:
+    """``value`` rounded, or None for what is no number: JSON and tables have no NaN."""
+    value = float(value)
     return round(value, digits) if math.isfinite(value) else None
+
+
+def to_dataframe(frames: Iterable[PoseFrame], table: str = "wide", angles: bool = False) -> Any:
+    """The poses of a video as a pandas DataFrame.
+
+    Args:
+        frames: as a predictor yields them; their pictures are not kept.
+        table: "wide", a row a frame and person, or "long", a row a joint.
+        angles: joint angles and segment lengths as further columns of the wide table.
+
+    Returns:
+        Columns as `table_columns`; frame and track are int64.
+
+    Raises:
+        ValueError: pandas is not installed, or ``table`` is another word.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ValueError("a DataFrame needs the package pandas: pip install pandas") from error
+    recording, rows = Recording("", table=table, angles=angles), []
+    for frame in frames:
+        recording = Recording(frame.video, frame.joint_names, table=table, angles=angles)
+        rows.extend(table_rows(frame, recording))
+    data = pandas.DataFrame(rows, columns=list(table_columns(recording)))
+    texts = ("video", "joint")
+    types = {"frame": "int64", "track": "int64"}
+    reals = {name: "float64" for name in data.columns if name not in (*types, *texts)}
+    return data.astype({**types, **reals})
 
 
 class Flusher:
@@ -68,16 +162,20 @@ class Flusher:
 
 
 class JsonLinesWriter:
-    """One JSON object per row, with the keys `COLUMNS`; what is empty is null."""
+    """One JSON object per row, with the columns as keys; what is empty is null."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, recording: Recording) -> None:
         """Create ``path``, or write to standard output for "-"."""
-        self._file = open(1, "w", closefd=False) if path == "-" else open(path, "w")
+        self._file = (
+            open(1, "w", closefd=False) if path == "-" else open(path, "w", encoding="utf-8")
+        )
+        self._recording, self._columns = recording, table_columns(recording)
         self._flusher = Flusher()
 
     def write(self, frame: PoseFrame) -> None:
-        for row in table_rows(frame):
-            self._file.write(json.dumps(dict(zip(COLUMNS, row))) + "\n")
+        for row in table_rows(frame, self._recording):
+            line = json.dumps(dict(zip(self._columns, row)), allow_nan=False)
+            self._file.write(line + "\n")
         if self._flusher.is_due():
             self._file.flush()
 
@@ -88,14 +186,15 @@ class JsonLinesWriter:
 class CsvWriter:
     """Comma-separated, with a header; what is empty is the empty string."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = open(path, "w", newline="")
+    def __init__(self, path: str | Path, recording: Recording) -> None:
+        self._file = open(path, "w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
+        self._writer.writerow(table_columns(recording))
+        self._recording = recording
         self._flusher = Flusher()
 
     def write(self, frame: PoseFrame) -> None:
-        self._writer.writerows(table_rows(frame))
+        self._writer.writerows(table_rows(frame, self._recording))
         if self._flusher.is_due():
             self._file.flush()
 
@@ -111,7 +210,7 @@ class ParquetWriter:
     read as well; at the end it becomes the one file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, recording: Recording) -> None:
         """Raises ValueError if ``pyarrow`` is not installed."""
         try:
             import pyarrow
@@ -120,9 +219,12 @@ class ParquetWriter:
             raise ValueError("the format parquet needs the package pyarrow") from error
         self._parquet: Any = pyarrow.parquet
         self._table: Any = pyarrow.Table
-        text, real = pyarrow.string(), pyarrow.float64()
-        types = (text, pyarrow.int64(), real, pyarrow.int64(), text, real, real, real)
-        self._schema = pyarrow.schema(list(zip(COLUMNS, types)))
+        self._recording, self._columns = recording, table_columns(recording)
+        kinds = {"video": pyarrow.string(), "joint": pyarrow.string()}
+        kinds |= {"frame": pyarrow.int64(), "track": pyarrow.int64()}
+        self._schema = pyarrow.schema(
+            [(name, kinds.get(name, pyarrow.float64())) for name in self._columns]
+        )
         self._path = Path(path)
         self._parts = Path(f"{path}.parts")
         self._parts.mkdir(exist_ok=True)
@@ -133,26 +235,158 @@ class ParquetWriter:
         self._flusher = Flusher()
 
     def write(self, frame: PoseFrame) -> None:
-        self._rows.extend(table_rows(frame))
+        self._rows.extend(table_rows(frame, self._recording))
         if self._flusher.is_due():
             self._write_part()
 
     def _write_part(self) -> None:
-        columns = zip(*self._rows) if self._rows else ([] for _ in COLUMNS)
+        columns = zip(*self._rows) if self._rows else ([] for _ in self._columns)
         table = self._table.from_pydict(
-            {name: list(column) for name, column in zip(COLUMNS, columns)}, schema=self._schema
+            {name: list(column) for name, column in zip(self._columns, columns)},
+            schema=self._schema,
         )
-        with replacing(self._parts / f"part-{self._count:06d}.parquet") as partial:
-            self._parquet.write_table(table, partial)
+        partial = self._parts / f".part-{self._count:06d}"
+        self._parquet.write_table(table, partial)
+        partial.rename(self._parts / f"part-{self._count:06d}.parquet")
         self._rows, self._count = [], self._count + 1
 
     def close(self) -> None:
         self._write_part()
         parts = sorted(self._parts.glob("*.parquet"))
-        with replacing(self._path) as partial:
-            with self._parquet.ParquetWriter(partial, self._schema) as writer:
-                for part in parts:
-                    writer.write_table(self._parquet.read_table(part, partitioning=None))
+        partial = self._path.with_name(f".partial-{self._path.name}")
+        with self._parquet.ParquetWriter(partial, self._schema) as writer:
+            for part in parts:
+                writer.write_table(self._parquet.read_table(part, partitioning=None))
+        partial.replace(self._path)
         for part in parts:
             part.unlink()
         self._parts.rmdir()
+
+
+# ---- reading
+
+
+def read_table(path: str | Path) -> list[PoseFrame]:
+    """The frames of a table that was written here: JSON Lines, CSV or Parquet, long or wide.
+
+    Raises:
+        ValueError: it is none of these; names the file, the row and the column.
+    """
+    rows = list(_read_rows(Path(path)))
+    lacking = [name for name in HEAD if rows and name not in rows[0]]
+    if lacking:
+        raise ValueError(f"{path}: the columns {lacking} are missing: it is no table of poses")
+    is_long = bool(rows) and "joint" in rows[0]
+    if is_long:
+        names = tuple(dict.fromkeys(row["joint"] for row in rows if row["joint"]))
+    else:
+        names = tuple(key.removesuffix("_score") for key in (rows[0] if rows else ())
+                      if key.endswith("_score") and key != "person_score")  # fmt: skip
+    grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for place, row in enumerate(rows, 1):
+        try:
+            grouped.setdefault((str(row["video"]), int(row["frame"])), []).append(row)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{path}: row {place}, column frame: {row['frame']!r} is no whole number"
+            ) from None
+    try:
+        return [_frame_of(key, group, names, is_long) for key, group in grouped.items()]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a row cannot be read: {error}") from error
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+    elif path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet
+        except ImportError as error:
+            raise ValueError(f"{path}: Parquet needs the package pyarrow") from error
+        yield from pyarrow.parquet.read_table(path).to_pylist()
+    else:
+        with open(path, encoding="utf-8") as file:
+            for place, line in enumerate(file, 1):
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{path}: line {place} is no JSON: {error}") from error
+                if not isinstance(row, dict):
+                    raise ValueError(f"{path}: line {place} is no JSON object")
+                yield row
+
+
+def _frame_of(
+    key: tuple[str, int], rows: list[dict[str, Any]], names: tuple[str, ...], is_long: bool
+) -> PoseFrame:
+    people: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if int(row["track"]) != NOBODY:
+            people.setdefault(int(row["track"]), []).append(row)
+    keypoints = np.full((len(people), len(names), 3), np.nan, np.float32)
+    place = {name: i for i, name in enumerate(names)}
+    for i, group in enumerate(people.values()):
+        for row in group:
+            if is_long and row["joint"]:
+                keypoints[i, place[row["joint"]]] = [
+                    _real(row[part]) for part in ("x", "y", "score")
+                ]
+            elif not is_long:
+                keypoints[i] = [
+                    [_real(row[f"{name}_{part}"]) for part in ("x", "y", "score")] for name in names
+                ]
+    first = [group[0] for group in people.values()]
+    boxes = [[_real(row[name]) for name in HEAD[5:]] for row in first]
+    return stored_frame(
+        key[1], _real(rows[0]["time"]), key[0], names, keypoints,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array([_real(row["person_score"]) for row in first], np.float32),
+        np.array(list(people), np.int64),
+    )  # fmt: skip
+
+
+def _real(value: Any) -> float:
+    return math.nan if value in (None, "") else float(value)
+
+
+def stored_frame(
+    index: int,
+    seconds: float,
+    video: str,
+    names: tuple[str, ...],
+    keypoints: np.ndarray,
+    boxes: np.ndarray | None = None,
+    scores: np.ndarray | None = None,
+    track_ids: np.ndarray | None = None,
+    size: tuple[int, int] = (0, 0),
+) -> PoseFrame:
+    """A frame that was read from a file: it has no picture, only its ``size`` (H, W).
+
+    Args:
+        keypoints: (P, K, 3), NaN where a joint is empty. boxes: default the joints' extent.
+        scores: default the joints' mean. track_ids: default 0 to P - 1.
+    """
+    keypoints = np.asarray(keypoints, np.float32).reshape(-1, len(names), 3)
+    if boxes is None:
+        boxes = np.array([extent(pose) for pose in keypoints], np.float32).reshape(-1, 4)
+    if scores is None:
+        scores = np.array([_mean_score(pose) for pose in keypoints], np.float32)
+    if track_ids is None:
+        track_ids = np.arange(len(keypoints), dtype=np.int64)
+    picture = np.broadcast_to(np.zeros(3, np.uint8), (*size, 3))
+    return PoseFrame(index, seconds, picture, video, names, keypoints, boxes, scores, track_ids)
+
+
+def extent(pose: np.ndarray) -> np.ndarray:
+    """Box (4,) around the joints (K, 3) that are there; NaN without any."""
+    points = pose[np.isfinite(pose[:, :2]).all(axis=1), :2]
+    if not len(points):
+        return np.full(4, np.nan, np.float32)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _mean_score(pose: np.ndarray) -> float:
+    scores = pose[np.isfinite(pose).all(axis=1), 2]
+    return float(scores.mean()) if len(scores) else math.nan

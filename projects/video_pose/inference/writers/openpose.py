@@ -1,0 +1,97 @@
+"""OpenPose's JSON: a folder with one file a frame, joints in OpenPose's order.
+
+BODY_25 or COCO (18 joints). Joints are matched by name; OpenPose's neck and mid-hip are the middles
+of shoulders and hips, and are computed where the model has no such joint. What the model lacks is
+0, 0, 0, as OpenPose writes what it did not find. Coordinates are pixel indices, ours minus .5.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from video_pose.inference.frames import PoseFrame
+from video_pose.inference.writers.tables import Recording, stored_frame
+from video_pose.skeleton import OPENPOSE_18, OPENPOSE_25, JointMap, match_joints
+
+_VERSION = 1.3
+_JOINTS = {25: OPENPOSE_25.names, 18: OPENPOSE_18.names}
+
+
+class OpenPoseWriter:
+    """``<path>/<video>_000000000000_keypoints.json`` and so on, one for every frame."""
+
+    def __init__(self, path: str | Path, recording: Recording, joints: int = 25) -> None:
+        """``joints``: 25 (BODY_25) or 18 (COCO)."""
+        self._folder, self._recording = Path(path), recording
+        self._map = _openpose_map(recording.joint_names, joints)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for old in self._folder.glob("*_keypoints.json"):
+            old.unlink()
+
+    def write(self, frame: PoseFrame) -> None:
+        people = []
+        for i, track in enumerate(frame.track_ids.tolist()):
+            pose = np.asarray(frame.keypoints[i], np.float64)
+            # A joint without coordinates has no score: then those derived from it have none.
+            pose = np.where(np.isfinite(pose).all(axis=1, keepdims=True), pose, 0.0)
+            pose = self._map.apply(pose)
+            pose[pose[:, 2] > 0, :2] -= 0.5
+            flat = [round(value, 4) for value in pose.ravel().tolist()]
+            people.append({"person_id": [track], "pose_keypoints_2d": flat})
+        name = f"{self._recording.name}_{frame.index:012d}_keypoints.json"
+        content = {"version": _VERSION, "people": people}
+        (self._folder / name).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+def _openpose_map(names: tuple[str, ...], joints: int) -> JointMap:
+    return match_joints(names, _JOINTS[joints], _JOINT_FORMULAS, partial=True)
+
+
+_JOINT_FORMULAS = OPENPOSE_25.equivalents
+
+
+def read_openpose(path: str | Path) -> list[PoseFrame]:
+    """The frames of a folder of OpenPose's files, by the number in each name.
+
+    Raises:
+        ValueError: no such file, or one that is none of OpenPose's; names it.
+    """
+    found: dict[int, Path] = {}
+    for file in Path(path).glob("*_keypoints.json"):
+        number = re.search(r"(\d+)_keypoints$", file.stem)
+        if number:
+            found[int(number[1])] = file
+    if not found:
+        raise ValueError(f"{path}: no file *_keypoints.json of OpenPose")
+    video = re.sub(r"_?\d+_keypoints$", "", found[min(found)].stem) or Path(path).name
+    return [_read_frame(found[index], index, video) for index in sorted(found)]
+
+
+def _read_frame(file: Path, index: int, video: str) -> PoseFrame:
+    try:
+        people = json.loads(file.read_text(encoding="utf-8"))["people"]
+        poses = [np.array(p["pose_keypoints_2d"], float).reshape(-1, 3) for p in people]
+        tracks = [int(p.get("person_id", [-1])[0]) for p in people]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{file}: no file of OpenPose: {type(error).__name__} {error}") from error
+    counts = {len(pose) for pose in poses}
+    if not counts <= set(_JOINTS) or len(counts) > 1:
+        raise ValueError(f"{file}: people with {sorted(counts)} joints: expected 25 or 18")
+    names = tuple(_JOINTS[counts.pop() if counts else 25])
+    for pose in poses:
+        pose[pose[:, 2] > 0, :2] += 0.5
+        pose[pose[:, 2] <= 0] = np.nan
+    # OpenPose writes -1 for people whom it does not track.
+    known = all(track >= 0 for track in tracks)
+    return stored_frame(
+        index, math.nan, video, names, np.array(poses).reshape(-1, len(names), 3),
+        track_ids=np.array(tracks, np.int64) if known else None,
+    )  # fmt: skip

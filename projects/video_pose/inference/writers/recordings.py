@@ -1,0 +1,458 @@
+"""Formats of movement science, written when a video is over: TRC, C3D, DeepLabCut, SLEAP, NWB.
+
+The poses are kept in memory until then, 12 bytes a joint, frame and person. Coordinates are pixel
+indices, ours minus .5: the centre of the first pixel is (0, 0), y grows downwards. What was not
+found stays empty.
+
+Shape letters: N frames, K joints.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import importlib
+import math
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from video_pose.inference.frames import PoseFrame
+from video_pose.inference.writers.tables import NOBODY, Recording, stored_frame
+
+# DeepLabCut's name of whoever made the predictions, and of its table in HDF5.
+SCORER, _DLC_KEY = "video_pose", "df_with_missing"
+
+
+class RecordingWriter:
+    """Keeps a video's poses; a format writes them in `save` when all are there.
+
+    Attributes:
+        path: file, or folder, to write. recording: what is known of the video.
+        frames: so far, without pictures.
+    """
+
+    def __init__(self, path: str | Path, recording: Recording) -> None:
+        self.path, self.recording = Path(path), recording
+        self.frames: list[PoseFrame] = []
+
+    def write(self, frame: PoseFrame) -> None:
+        size = frame.image.shape[:2]
+        picture = np.broadcast_to(np.zeros(3, np.uint8), (*size, 3))
+        self.frames.append(replace(frame, image=picture, heatmaps=None, masks=None))
+
+    def close(self) -> None:
+        """Write the file."""
+        self.save()
+
+    def save(self) -> None:
+        raise NotImplementedError
+
+    def tracks(self) -> dict[int, np.ndarray]:
+        """Track -> (N, K, 3), x, y as pixel indices and score, NaN where there is nothing."""
+        count = self.frames[-1].index + 1 if self.frames else 0
+        found: dict[int, np.ndarray] = {}
+        shape = (count, len(self.recording.joint_names), 3)
+        for frame in self.frames:
+            for track, pose in zip(frame.track_ids.tolist(), frame.keypoints):
+                rows = found.setdefault(track, np.full(shape, np.nan, np.float32))
+                rows[frame.index] = pose
+        for rows in found.values():
+            rows[~np.isfinite(rows).all(axis=2)] = np.nan
+            rows[..., :2] -= 0.5
+        return found
+
+    def times(self) -> np.ndarray:
+        """(N,) seconds; those of frames that were left out by the mean rate."""
+        count = self.frames[-1].index + 1 if self.frames else 0
+        times = np.arange(count) / self.recording.fps
+        for frame in self.frames:
+            if math.isfinite(frame.time):
+                times[frame.index] = frame.time
+        return times
+
+
+def _prepared_folder(path: Path, pattern: str) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for old in path.glob(pattern):
+        old.unlink()
+    return path
+
+
+class TrcWriter(RecordingWriter):
+    """A folder with a file of markers for each person, ``person_4.trc``, as of OpenSim, Sports2D
+    and Pose2Sim: X and Y in pixels, Z 0."""
+
+    def save(self) -> None:
+        folder = _prepared_folder(self.path, "person_*.trc")
+        names = list(self.recording.joint_names)
+        rate = f"{self.recording.fps:g}"
+        for track, poses in self.tracks().items():
+            name = f"person_{track}.trc"
+            with open(folder / name, "w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+                rows.writerow(["PathFileType", 4, "(X/Y/Z)", name])
+                rows.writerow(
+                    ["DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units",
+                     "OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"]
+                )  # fmt: skip
+                rows.writerow([rate, rate, len(poses), len(names), "px", rate, 1, len(poses)])
+                rows.writerow(["Frame#", "Time", *(v for n in names for v in (n, "", ""))])
+                axes = [f"{axis}{i}" for i in range(1, len(names) + 1) for axis in "XYZ"]
+                rows.writerow(["", "", *axes])
+                rows.writerow([])
+                for number, (seconds, pose) in enumerate(zip(self.times(), poses), 1):
+                    cells = [
+                        v for x, y, _ in pose.tolist()
+                        for v in (("", "", "") if math.isnan(x) else (f"{x:.4f}", f"{y:.4f}", "0"))
+                    ]  # fmt: skip
+                    rows.writerow([number, f"{seconds:.6f}", *cells])
+
+
+def read_trc(path: str | Path) -> list[PoseFrame]:
+    """The frames of a TRC file, or of a folder of them, one person each.
+
+    Raises:
+        ValueError: it is none; names the file and the line.
+    """
+    files = {track: _read_trc_file(file) for track, file in _person_files(Path(path), ".trc")}
+    names = next(iter(files.values()))[0]
+    rate = next(iter(files.values()))[1]
+    if any(other[0] != names for other in files.values()):
+        raise ValueError(f"{path}: its files have different markers")
+    return _join_tracks(
+        Path(path), names, {track: poses for track, (_, _, poses) in files.items()}, rate
+    )
+
+
+def _person_files(path: Path, suffix: str) -> list[tuple[int, Path]]:
+    """(track, file) of a folder ``person_<track>`` + suffix, or (0, the file itself)."""
+    if path.is_file():
+        return [(0, path)]
+    found = []
+    for file in path.glob(f"person_*{suffix}"):
+        number = re.fullmatch(r"person_(-?\d+)", file.stem)
+        if number:
+            found.append((int(number[1]), file))
+    if not found:
+        raise ValueError(f"{path}: no file person_<number>{suffix}")
+    return sorted(found)
+
+
+def _read_trc_file(path: Path) -> tuple[list[str], float, np.ndarray]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        rate = float(lines[2].split("\t")[0])
+        names = [cell for cell in lines[3].split("\t")[2:] if cell.strip()]
+        rows = [line.split("\t") for line in lines[5:] if line.strip()]
+        poses = np.full((len(rows), len(names), 3), np.nan, np.float32)
+        for row, cells in enumerate(rows):
+            for k in range(len(names)):
+                xy = [cell.strip() for cell in cells[2 + 3 * k : 4 + 3 * k]]
+                if len(xy) == 2 and all(xy):
+                    poses[row, k] = float(xy[0]), float(xy[1]), 1
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"{path}: no TRC file: {error}") from error
+    return names, rate, poses
+
+
+def _join_tracks(
+    path: Path, names: Sequence[str], tracks: dict[int, np.ndarray], rate: float
+) -> list[PoseFrame]:
+    """Frames from (N, K, 3) of every track; somebody without a joint is not there."""
+    frames = []
+    for index in range(max(map(len, tracks.values()), default=0)):
+        here = {
+            track: poses[index]
+            for track, poses in tracks.items()
+            if index < len(poses) and np.isfinite(poses[index, :, :2]).any()
+        }
+        poses = np.array(list(here.values()), np.float32).reshape(-1, len(names), 3)
+        poses[..., :2] += 0.5
+        frames.append(
+            stored_frame(
+                index, index / rate if rate else math.nan, path.stem, tuple(names), poses,
+                track_ids=np.array(list(here), np.int64),
+            )
+        )  # fmt: skip
+    return frames
+
+
+class C3dWriter(RecordingWriter):
+    """A folder with a C3D file for each person, ``person_4.c3d`` (package ``ezc3d``): X and Y in
+    pixels, Z 0; a marker that is not there has no coordinates."""
+
+    def __init__(self, path: str | Path, recording: Recording) -> None:
+        super().__init__(path, recording)
+        self._ezc3d = _require("ezc3d", "c3d")
+
+    def save(self) -> None:
+        folder = _prepared_folder(self.path, "person_*.c3d")
+        for track, poses in self.tracks().items():
+            file = self._ezc3d.c3d()
+            points = file["parameters"]["POINT"]
+            points["RATE"]["value"] = [self.recording.fps]
+            points["UNITS"]["value"] = ["px"]
+            points["LABELS"]["value"] = list(self.recording.joint_names)
+            data = np.ones((4, poses.shape[1], len(poses)))
+            data[:2] = poses[..., :2].transpose(2, 1, 0)
+            data[2] = np.where(np.isnan(data[0]), np.nan, 0)
+            file["data"]["points"] = data
+            file.write(str(folder / f"person_{track}.c3d"))
+
+
+def read_c3d(path: str | Path) -> list[PoseFrame]:
+    """The frames of a C3D file, or of a folder of them, one person each; Z is left out."""
+    ezc3d = _require("ezc3d", "c3d")
+    names: list[str] = []
+    tracks, rate = {}, 0.0
+    for track, file in _person_files(Path(path), ".c3d"):
+        try:
+            content = ezc3d.c3d(str(file))
+        except OSError as error:
+            raise ValueError(f"{file}: no C3D file: {error}") from error
+        names = list(content["parameters"]["POINT"]["LABELS"]["value"])
+        rate = float(content["parameters"]["POINT"]["RATE"]["value"][0])
+        points = content["data"]["points"]
+        poses = np.ones((points.shape[2], points.shape[1], 3), np.float32)
+        poses[..., :2] = points[:2].transpose(2, 1, 0)
+        poses[np.isnan(poses[..., 0])] = np.nan
+        tracks[track] = poses
+    return _join_tracks(Path(path), names, tracks, rate)
+
+
+class DeepLabCutWriter(RecordingWriter):
+    """DeepLabCut's table of predictions, CSV (package ``pandas``) or HDF5 (``tables`` as well): a
+    row a frame; scorer, individuals (where there are several people), bodyparts and coords above.
+    """
+
+    def __init__(self, path: str | Path, recording: Recording, hdf: bool = False) -> None:
+        super().__init__(path, recording)
+        self._pandas, self._hdf = _require("pandas", "dlc"), hdf
+        if hdf:
+            _require("tables", "dlc_h5")
+
+    def save(self) -> None:
+        tracks = self.tracks()
+        names = list(self.recording.joint_names)
+        several = len(tracks) != 1
+        levels = ["scorer", *(["individuals"] if several else []), "bodyparts", "coords"]
+        columns = [
+            (SCORER, *([f"person_{track}"] if several else []), name, coordinate)
+            for track in tracks
+            for name in names
+            for coordinate in ("x", "y", "likelihood")
+        ]
+        count = self.frames[-1].index + 1 if self.frames else 0
+        parts = [poses.reshape(count, -1) for poses in tracks.values()]
+        table = self._pandas.DataFrame(
+            np.concatenate(parts, axis=1) if parts else np.zeros((count, 0)),
+            columns=self._pandas.MultiIndex.from_tuples(columns, names=levels)
+            if columns
+            else self._pandas.MultiIndex.from_arrays([[] for _ in levels], names=levels),
+        )
+        if self._hdf:
+            table.to_hdf(self.path, key=_DLC_KEY, mode="w")
+        else:
+            table.to_csv(self.path)
+
+
+def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
+    """The frames of DeepLabCut's table, CSV or HDF5, of one or of several individuals."""
+    pandas = _require("pandas", "dlc")
+    path = Path(path)
+    try:
+        if path.suffix == ".csv":
+            with open(path, encoding="utf-8") as file:
+                several = [file.readline() for _ in range(2)][1].startswith("individuals")
+            table = pandas.read_csv(path, header=list(range(4 if several else 3)), index_col=0)
+        else:
+            table = pandas.read_hdf(path)
+        levels = [name for name in table.columns.names if name != "scorer"]
+        table.columns = table.columns.droplevel("scorer")
+        names = list(dict.fromkeys(table.columns.get_level_values("bodyparts")))
+        people = (
+            list(dict.fromkeys(table.columns.get_level_values("individuals")))
+            if "individuals" in levels
+            else [""]
+        )
+        tracks = {}
+        for place, person in enumerate(people):
+            part = table[person] if person else table
+            number = re.fullmatch(r"person_(-?\d+)", person)
+            columns = [(name, c) for name in names for c in ("x", "y", "likelihood")]
+            values = part[columns].to_numpy(np.float32).reshape(len(table), len(names), 3)
+            tracks[int(number[1]) if number else place] = values
+    except (KeyError, ValueError, IndexError, OSError) as error:
+        raise ValueError(f"{path}: no table of DeepLabCut: {error}") from error
+    return _join_tracks(path, names, tracks, 0.0)
+
+
+class SleapWriter(RecordingWriter):
+    """SLEAP's .slp, through the package ``sleap-io``."""
+
+    def __init__(self, path: str | Path, recording: Recording) -> None:
+        super().__init__(path, recording)
+        self._sio = _require("sleap_io", "sleap")
+
+    def save(self) -> None:
+        sio, recording = self._sio, self.recording
+        nodes = [sio.Node(name) for name in recording.joint_names]
+        edges = [sio.Edge(nodes[a], nodes[b]) for a, b in recording.connections]
+        skeleton = sio.Skeleton(nodes, edges, name="person")
+        video = sio.Video(recording.path or f"{recording.name}.mp4", open_backend=False)
+        tracks = {track: sio.Track(f"person_{track}") for track in self.tracks()}
+        labelled = []
+        for frame in self.frames:
+            people = []
+            for i, track in enumerate(frame.track_ids.tolist()):
+                pose = np.asarray(frame.keypoints[i], np.float64)
+                pose = np.where(np.isfinite(pose).all(axis=1, keepdims=True), pose, np.nan)
+                scores = np.nan_to_num(pose[:, 2])
+                people.append(
+                    sio.PredictedInstance.from_numpy(
+                        pose[:, :2] - 0.5, skeleton, point_scores=scores,
+                        score=float(np.nan_to_num(frame.scores[i])), track=tracks[track],
+                    )
+                )  # fmt: skip
+            if people:
+                labelled.append(sio.LabeledFrame(video, frame.index, people))
+        labels = sio.Labels(
+            labelled, videos=[video], skeletons=[skeleton], tracks=list(tracks.values())
+        )
+        sio.save_slp(labels, str(self.path), verbose=False)
+
+
+def read_sleap(path: str | Path) -> list[PoseFrame]:
+    """The frames of a .slp file of one video, predictions or labels."""
+    sio = _require("sleap_io", "sleap")
+    try:
+        labels = sio.load_slp(str(path), open_videos=False)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: sleap-io cannot read it: {error}") from error
+    if len(labels.videos) > 1 or len(labels.skeletons) != 1:
+        raise ValueError(
+            f"{path}: {len(labels.videos)} videos and {len(labels.skeletons)} skeletons: expected "
+            "one of each"
+        )
+    names = tuple(node.name for node in labels.skeletons[0].nodes)
+    known = {id(track): place for place, track in enumerate(labels.tracks)}
+    found = {}
+    for labelled in labels.labeled_frames:
+        poses, tracks = [], []
+        for place, person in enumerate(labelled.instances):
+            points = person.numpy(scores=True) if hasattr(person, "score") else person.numpy()
+            pose = np.ones((len(names), 3))
+            pose[:, : points.shape[1]] = points
+            pose[np.isnan(pose[:, 0])] = np.nan
+            pose[:, :2] += 0.5
+            poses.append(pose)
+            name = person.track.name if person.track is not None else ""
+            number = re.fullmatch(r"person_(-?\d+)", name)
+            tracks.append(int(number[1]) if number else known.get(id(person.track), place))
+        found[labelled.frame_idx] = stored_frame(
+            labelled.frame_idx, math.nan, Path(path).stem, names,
+            np.array(poses).reshape(-1, len(names), 3),
+            scores=np.array([getattr(p, "score", 1.0) for p in labelled.instances], np.float32),
+            track_ids=np.array(tracks, np.int64),
+        )  # fmt: skip
+    nobody = np.zeros((0, len(names), 3))
+    return [
+        found.get(i) or stored_frame(i, math.nan, Path(path).stem, names, nobody)
+        for i in range(max(found, default=NOBODY) + 1)
+    ]
+
+
+class NwbWriter(RecordingWriter):
+    """NWB with ndx-pose (packages ``pynwb`` and ``ndx-pose``): a PoseEstimation a person, a series
+    a joint, with the time in seconds of every frame; NaN where nobody was found.
+
+    Names are those that sleap-io gives, whose own writer rounds frame rates to whole numbers.
+    """
+
+    def __init__(self, path: str | Path, recording: Recording) -> None:
+        super().__init__(path, recording)
+        self._pynwb, self._pose = _require("pynwb", "nwb"), _require("ndx_pose", "nwb")
+
+    def save(self) -> None:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        name = self.recording.name
+        nwb = self._pynwb.NWBFile(f"Poses of {name}", str(uuid.uuid4()), now)
+        edges = np.array(self.recording.connections, np.uint8).reshape(-1, 2)
+        skeleton = self._pose.Skeleton(
+            name="person", nodes=list(self.recording.joint_names), edges=edges
+        )
+        behavior = nwb.create_processing_module("behavior", "skeletons of poses")
+        behavior.add(self._pose.Skeletons(skeletons=[skeleton]))
+        module = nwb.create_processing_module(f"SLEAP_VIDEO_000_{name}", "poses of a video")
+        camera = nwb.create_device(name="camera_0", description=f"camera of {name}")
+        video = self.recording.path or f"{name}.mp4"
+        for track, poses in self.tracks().items():
+            module.add(
+                self._pose.PoseEstimation(
+                    name=f"track=person_{track}",
+                    description=f"Estimated positions of joints in {video}",
+                    pose_estimation_series=self._series(poses),
+                    skeleton=skeleton,
+                    devices=[camera],
+                    original_videos=[video],
+                    labeled_videos=[video],
+                    source_software=SCORER,
+                )
+            )
+        with self._pynwb.NWBHDF5IO(str(self.path), "w") as file:
+            file.write(nwb)
+
+    def _series(self, poses: np.ndarray) -> list[Any]:
+        times = self.times()
+        return [
+            self._pose.PoseEstimationSeries(
+                name=name,
+                description=f"Positions of {name}.",
+                data=poses[:, k, :2],
+                unit="pixels",
+                reference_frame="(0, 0) is the centre of the top-left pixel, y grows downwards",
+                timestamps=times,
+                confidence=poses[:, k, 2],
+                confidence_definition="the joint's score of the model, 0 to 1",
+            )
+            for k, name in enumerate(self.recording.joint_names)
+        ]
+
+
+def read_nwb(path: str | Path) -> list[PoseFrame]:
+    """The frames of an NWB file of one video, as written here."""
+    pynwb = _require("pynwb", "nwb")
+    _require("ndx_pose", "nwb")
+    tracks: dict[int, np.ndarray] = {}
+    times, names = np.zeros(0), ()
+    try:
+        with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as file:
+            modules = [m for key, m in file.read().processing.items() if key != "behavior"]
+            poses = [pose for module in modules for pose in module.data_interfaces.values()]
+            for place, pose in enumerate(poses):
+                names = tuple(pose.skeleton.nodes[:])
+                rows = [np.column_stack([pose[n].data[:], pose[n].confidence[:]]) for n in names]
+                number = re.fullmatch(r"track=person_(-?\d+)", pose.name)
+                tracks[int(number[1]) if number else place] = np.stack(rows, axis=1)
+                times = np.asarray(pose[names[0]].timestamps[:])
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: no NWB file of poses of one video: {error}") from error
+    frames = _join_tracks(Path(path), names, tracks, 0.0)
+    return [replace(frame, time=float(times[frame.index])) for frame in frames]
+
+
+def _require(module: str, name: str) -> Any:
+    """Import a package of an extra. Raises ValueError with the command that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"the format {name} needs the package {module.replace('_', '-')}: "
+            'pip install "video-pose-detectron2[interchange]"'
+        ) from error

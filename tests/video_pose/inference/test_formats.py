@@ -1,0 +1,214 @@
+"""Formats of the field: each is read by the library that owns it, and comes back as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_pose.inference.frames import PoseFrame
+from video_pose.inference.writers import (
+    WRITERS,
+    Recording,
+    format_of,
+    open_writers,
+    read_poses,
+    result_paths,
+)
+from video_pose.inference.writers.tables import stored_frame
+
+JOINTS = ("neck", "left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_wrist")
+READABLE = [name for name in WRITERS if WRITERS.get(name).read is not None]
+NEEDS = {"parquet": "pyarrow", "c3d": "ezc3d", "dlc": "pandas", "dlc_h5": "tables",
+         "sleap": "sleap_io", "nwb": "pynwb"}  # fmt: skip
+
+
+def pose(start: float) -> np.ndarray:
+    """Joint k at (start + k, 2 start + k), score .5."""
+    k = np.arange(len(JOINTS))
+    return np.stack([start + k, 2 * start + k, np.full(len(JOINTS), 0.5)], axis=1)
+
+
+def frames(people: int = 2) -> list[PoseFrame]:
+    """Four frames: track 4 on all but the third, track 7 on the last two, without a left wrist."""
+    broken = pose(50)
+    broken[5] = np.nan
+    poses = [
+        {4: pose(10)}, {4: pose(11)}, {7: pose(40)}, {4: pose(13), 7: broken}
+    ]  # fmt: skip
+    return [
+        stored_frame(
+            i, i / 20, "clip", JOINTS, np.array(list(here.values())),
+            scores=np.full(len(here), 0.5, np.float32), track_ids=np.array(list(here)),
+            size=(480, 640),
+        )
+        for i, here in enumerate(poses)
+    ]  # fmt: skip
+
+
+def write(kind: str, folder: Path, content: list[PoseFrame], **choices: object) -> Path:
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind])
+    recording = Recording("clip", JOINTS, 20.0, connections=((1, 2), (3, 4)), **choices)  # type: ignore[arg-type]
+    (writer,) = open_writers([kind], folder, recording)
+    for frame in content:
+        writer.write(frame)
+    writer.close()
+    return result_paths([kind], folder, "clip")[kind]
+
+
+@pytest.mark.parametrize("kind", READABLE)
+def test_what_is_written_comes_back(tmp_path: Path, kind: str) -> None:
+    """Frames, people and joints by name; a joint that a format has no place for is not there."""
+    path = write(kind, tmp_path, frames())
+    assert format_of(path) in (kind, "openpose" if kind == "openpose18" else kind)
+    back = read_poses(path)
+    assert [frame.index for frame in back] == [0, 1, 2, 3]
+    for frame, origin in zip(back, frames(), strict=True):
+        assert frame.track_ids.tolist() == origin.track_ids.tolist()
+        for name in set(frame.joint_names) & set(JOINTS):
+            found = frame.keypoints[:, frame.joint_names.index(name), :2]
+            expected = origin.keypoints[:, JOINTS.index(name), :2]
+            np.testing.assert_allclose(found, expected, atol=2e-3)
+    if kind not in ("openpose", "openpose18", "posetrack"):
+        assert back[0].joint_names == JOINTS
+    if kind not in ("trc", "c3d"):  # which have no scores
+        assert back[0].keypoints[0, back[0].joint_names.index("left_hip"), 2] == 0.5
+
+
+@pytest.mark.parametrize("table", ["long", "wide"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_both_tables_come_back_whole(tmp_path: Path, kind: str, table: str) -> None:
+    empty = stored_frame(4, 0.2, "clip", JOINTS, np.zeros((0, len(JOINTS), 3)), size=(480, 640))
+    content = [*frames(), empty]
+    back = read_poses(write(kind, tmp_path, content, table=table))
+    assert len(back) == 5 and len(back[4]) == 0
+    for frame, origin in zip(back, content, strict=True):
+        assert (frame.video, frame.time) == ("clip", origin.time)
+        for field in ("keypoints", "boxes", "scores"):
+            np.testing.assert_allclose(getattr(frame, field), getattr(origin, field), atol=1e-3)
+
+
+def test_openpose_has_its_own_order_and_middles(tmp_path: Path) -> None:
+    """Files, keys and order are those of OpenPose's documentation."""
+    folder = write("openpose", tmp_path, frames())
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[1] == "clip_000000000001_keypoints.json" and len(names) == 4
+    (person,) = json.loads((folder / names[0]).read_text())["people"]
+    flat = np.reshape(person["pose_keypoints_2d"], (25, 3))
+    # 1 neck, 2 right shoulder, 5 left shoulder, 8 mid-hip, 9 right hip, 12 left hip.
+    assert flat[1].tolist() == [9.5, 19.5, 0.5]
+    assert flat[2].tolist() == [11.5, 21.5, 0.5]
+    # Hips at x 13 and 14: the middle is 13.5, as pixel index 13.
+    assert flat[8].tolist() == [13.0, 23.0, 0.5]
+    assert not flat[[0, 3, 4, 10, 11, 15, 16, 17, 18, *range(19, 25)]].any()
+    eighteen = write("openpose18", tmp_path, frames())
+    (person,) = json.loads((eighteen / names[0]).read_text())["people"]
+    flat = np.reshape(person["pose_keypoints_2d"], (18, 3))
+    assert flat[8].tolist() == [13.5, 23.5, 0.5] and flat[11].tolist() == [12.5, 22.5, 0.5]
+
+
+def test_a_middle_of_a_joint_that_is_missing_is_missing(tmp_path: Path) -> None:
+    """Never guessed."""
+    (first, *_) = frames()
+    first.keypoints[0, JOINTS.index("left_hip")] = np.nan
+    (file,) = write("openpose", tmp_path, [first]).iterdir()
+    flat = json.loads(file.read_text())["people"][0]["pose_keypoints_2d"]
+    assert flat[24:27] == [0, 0, 0]
+
+
+def test_trc_as_pose2sim_reads_it(tmp_path: Path) -> None:
+    """Names in the fourth line, three columns a marker below the fifth, empty where missing."""
+    pandas = pytest.importorskip("pandas")
+    folder = write("trc", tmp_path, frames())
+    assert sorted(path.name for path in folder.iterdir()) == ["person_4.trc", "person_7.trc"]
+    lines = (folder / "person_7.trc").read_text().splitlines()
+    assert lines[2].split("\t")[:5] == ["20", "20", "4", "6", "px"]
+    markers = lines[3].split("\t")[2::3]
+    assert markers == list(JOINTS)
+    table = pandas.read_csv(folder / "person_7.trc", sep="\t", skiprows=4)
+    values = table.iloc[:, 2:].to_numpy(float)
+    assert values.shape == (4, 18)
+    assert values[2, :3].tolist() == [39.5, 79.5, 0]
+    assert np.isnan(values[0]).all() and np.isnan(values[3, 15:]).all()
+    assert table.iloc[:, 1].tolist() == [0, 0.05, 0.1, 0.15]
+
+
+def test_c3d_as_ezc3d_reads_it(tmp_path: Path) -> None:
+    ezc3d = pytest.importorskip("ezc3d")
+    file = ezc3d.c3d(str(write("c3d", tmp_path, frames()) / "person_4.c3d"))
+    assert file["parameters"]["POINT"]["LABELS"]["value"] == list(JOINTS)
+    assert file["parameters"]["POINT"]["RATE"]["value"] == [20]
+    points = file["data"]["points"]
+    assert points.shape == (4, 6, 4)
+    np.testing.assert_allclose(points[:3, 0, 1], [10.5, 21.5, 0])
+    assert np.isnan(points[:3, :, 2]).all()
+
+
+@pytest.mark.parametrize("kind", ["dlc", "dlc_h5"])
+def test_deeplabcuts_table(tmp_path: Path, kind: str) -> None:
+    """As DeepLabCut's analysis writes it; sleap-io opens the CSV."""
+    pandas = pytest.importorskip("pandas")
+    path = write(kind, tmp_path, frames())
+    if kind == "dlc":
+        table = pandas.read_csv(path, header=[0, 1, 2, 3], index_col=0)
+    else:
+        table = pandas.read_hdf(path, "df_with_missing")
+    assert list(table.columns.names) == ["scorer", "individuals", "bodyparts", "coords"]
+    assert table.index.tolist() == [0, 1, 2, 3]
+    column = table["video_pose"]["person_4"]["right_hip"]
+    assert column["x"].tolist()[:2] == [13.5, 14.5] and column["likelihood"][0] == 0.5
+    assert column["x"].isna().tolist() == [False, False, True, False]
+    one = write(kind, tmp_path, [frame for frame in frames() if 7 not in frame.track_ids])
+    if kind == "dlc":
+        assert one.read_text().splitlines()[1].startswith("bodyparts,neck,neck,neck,left_shoulder")
+
+
+def test_sleap_by_sleap_io(tmp_path: Path) -> None:
+    sio = pytest.importorskip("sleap_io")
+    labels = sio.load_slp(str(write("sleap", tmp_path, frames())), open_videos=False)
+    assert labels.skeletons[0].node_names == list(JOINTS)
+    assert labels.skeletons[0].edge_inds == [(1, 2), (3, 4)]
+    assert [track.name for track in labels.tracks] == ["person_4", "person_7"]
+    last = labels.labeled_frames[-1]
+    assert last.frame_idx == 3 and len(last) == 2
+    np.testing.assert_allclose(last[0].numpy()[0], [12.5, 25.5])
+    assert np.isnan(last[1].numpy()[5]).all() and last[0].score == 0.5
+
+
+def test_nwb_by_pynwb(tmp_path: Path) -> None:
+    pynwb = pytest.importorskip("pynwb")
+    path = write("nwb", tmp_path, frames())
+    with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as file:
+        person = file.read().processing["SLEAP_VIDEO_000_clip"]["track=person_7"]
+        series = person["right_hip"]
+        assert series.unit == "pixels" and series.timestamps[:].tolist() == [0, 0.05, 0.1, 0.15]
+        np.testing.assert_allclose(series.data[2], [43.5, 83.5])
+        assert np.isnan(series.data[:2]).all() and series.confidence[2] == 0.5
+        assert list(person.skeleton.nodes[:]) == list(JOINTS)
+        assert person.skeleton.edges[:].tolist() == [[1, 2], [3, 4]]
+
+
+def test_what_cannot_be_read_names_the_file(tmp_path: Path) -> None:
+    cases = {
+        "a.csv": "frame,x\n0,1\n", "b.jsonl": "[1]\n", "c.jsonl": "{\n",
+        "d.coco_dataset.json": '{"images": []}', "e.trc": "nothing\n", "g.dlc.csv": "a,b\n1,2\n",
+        "f.coco.json": "[]",
+    }  # fmt: skip
+    for name, text in cases.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=name):
+            read_poses(tmp_path / name)
+    with pytest.raises(ValueError, match=r"x\.doc: no known ending of poses"):
+        format_of("x.doc")
+    with pytest.raises(FileNotFoundError, match="nothing.csv"):
+        read_poses(tmp_path / "nothing.csv")
+
+
+def test_sizes_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
+    blank = [replace(frame, image=np.zeros((0, 0, 3), np.uint8)) for frame in frames()]
+    with pytest.raises(ValueError, match="clip: the size of its pictures is not known.*--size"):
+        write("coco_dataset", tmp_path, blank)
