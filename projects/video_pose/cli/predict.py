@@ -1,11 +1,14 @@
-"""Find the poses of people in videos, image folders and camera streams, and draw and write them.
+"""Find the poses of people in videos, pictures and camera streams, and draw and write them.
 
-  predict --input video.mp4 --output out/
-  predict --config-file C.yaml --input 'frames/*.png' --output out/ --opts MODEL.WEIGHTS w.pth
-  predict --webcam --format csv coco --output out/
+  predict video.mp4 --output out/
+  predict video.mp4 --output drawn.mp4 --start 1:30 --end 1:40
+  predict clips/ 'more/*.mov' --output out/ --format csv coco_dataset --table wide
+  predict --webcam --show
+  predict video.mp4 --config-file C.yaml --output out/ --opts MODEL.WEIGHTS w.pth
 
-Each input gets OUTPUT/NAME.mp4 and a table in each format. Without --output, the rows are printed
-as JSON Lines. The exit status is 0 only if all inputs could be read to their end.
+Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format. Without
+--output, the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite.
+The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
@@ -14,67 +17,104 @@ import argparse
 import logging
 import os
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from video_pose.cli.main import USER_ERRORS, report_error
 
 if TYPE_CHECKING:
-    from video_pose.inference import VideoPosePredictor
+    from video_pose.inference import PoseFrame, VideoPosePredictor
+    from video_pose.inference.inputs import Input
     from video_pose.inference.sources import FrameSource
     from video_pose.inference.writers import PoseWriter
+
+VIDEO_ENDING = ".mp4"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Detectron2's demo arguments and those of video."""
     add = parser.add_argument
-    add(
-        "--config-file", metavar="FILE",
-        help="of any of the models; default: the model that ships with the package",
-    )  # fmt: skip
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--input", nargs="+", metavar="PATH",
-        help="videos, folders, glob patterns; several image files are one sequence",
-    )  # fmt: skip
-    source.add_argument("--video-input", metavar="FILE", help="a video file or URL")
-    source.add_argument(
-        "--webcam", nargs="?", const=0, type=int, metavar="N", help="camera N (default 0)"
+    add("inputs", nargs="*", metavar="INPUT", help="videos, pictures, folders, quoted patterns")
+    add("--input", nargs="+", default=[], metavar="PATH", help="the same, as in Detectron2's demo")
+    add("--video-input", metavar="FILE", help="a video file or URL")
+    add("--webcam", nargs="?", const=0, type=int, metavar="N", help="camera N (default 0)")
+    add_model_arguments(parser)
+    part = parser.add_argument_group("which part")
+    part.add_argument("--start", metavar="T", help="seconds, 1:30, or frames: 250f")
+    part.add_argument("--end", metavar="T", help="the first that is left out")
+    part.add_argument("--step", metavar="T", help="every 2f: each second frame")
+    part.add_argument("--fps", type=float, help="of image sequences (default 25)")
+    part.add_argument(
+        "--timeout", type=float, metavar="S", help="of cameras and streams that give nothing"
     )
-    add("--output", metavar="DIR", help="folder for videos and tables")
-    add("--confidence-threshold", type=float, default=0.5, help="of detections (default .5)")
+    part.add_argument("--reconnect", type=int, default=0, metavar="N", help="times to a stream")
+    add_output_arguments(parser)
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values; comes last"
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model looks for whom where."""
+    model = parser.add_argument_group("model and people")
+    add = model.add_argument
+    add("--config-file", metavar="FILE", help="of any of the models; default: the packaged one")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: cuda where there is one")
+    add("--precision", default="auto", metavar="NAME", help="auto (default), float32, bfloat16")
+    add("--backend", metavar="NAME", help="torch, onnx, openvino, or the folder of an export")
     add(
-        "--region", metavar="NAME", default="",
-        help="where people are looked for: frame, box, pose or detector",
+        "--confidence-threshold", type=fraction, default=0.5, metavar="F",
+        help="of detections (default .5)",
     )  # fmt: skip
+    add("--max-people", type=int, default=0, metavar="N", help="at most so many (0: everybody)")
+    add("--person-threshold", type=fraction, default=0.0, metavar="F", help="of people, 0 to 1")
+    add("--joint-threshold", type=fraction, default=0.0, metavar="F", help="lower ones stay empty")
+    add("--region", default="", metavar="NAME", help="where: frame, box, pose or detector")
     add("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="of one person, px")
-    add(
-        "--detector", default="", metavar="FILE",
-        help="Detectron2 config with a person class; default: the one that ships with the package, "
-        "for models trained on people's boxes",
-    )  # fmt: skip
+    add("--detector", default="", metavar="FILE", help="Detectron2 config; default: the packaged")
     add("--detector-opts", nargs="+", default=[], metavar="KEY VALUE", help="of its config")
     add("--detect-every", type=int, default=1, metavar="N", help="frames between detections")
-    add(
-        "--tracker", default="auto", metavar="NAME",
-        help="auto (default): ByteTrack where its package is installed (extra track), else iou",
-    )  # fmt: skip
+    add("--tracker", default="auto", metavar="NAME", help="auto (default), iou, bytetrack ...")
     add("--max-missed", type=float, default=1.0, metavar="S", help="memory of lost people, seconds")
-    add("--cut-threshold", type=float, default=0.2, help="0 to 1; 0 never restarts (default .2)")
+    add(
+        "--cut-threshold", type=fraction, default=0.2, metavar="F",
+        help="0 to 1; 0 never restarts (default .2)",
+    )  # fmt: skip
     add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is written where."""
+    output = parser.add_argument_group("output")
+    add = output.add_argument
+    add("--output", metavar="PATH", help="folder for videos and tables, or NAME.mp4")
     add(
-        "--backend", default="torch", metavar="NAME",
-        help="torch; onnx (exported at the start); or the folder of an exported model",
+        "--format", nargs="+", metavar="NAME",
+        help="jsonl (default), csv, parquet, coco, coco_dataset, posetrack, openpose, openpose18, "
+        "trc, c3d, dlc, dlc_h5, sleap, nwb",
     )  # fmt: skip
-    add(
-        "--format", nargs="+", default=["jsonl"], metavar="NAME",
-        help="jsonl (default) csv parquet coco posetrack",
-    )  # fmt: skip
+    add("--table", metavar="KIND", help="long (default): a row a joint; wide: a row a person")
+    add("--angles", action="store_true", help="joint angles, segment lengths in the wide table")
+    add("--overwrite", action="store_true", help="replace results that exist")
+    add("--show", action="store_true", help="show the drawn frames in a window; q ends")
     add("--no-video", action="store_true", help="write tables only")
     add("--heatmaps", action="store_true", help="draw heatmaps")
     add("--no-masks", action="store_true", help="do not draw masks")
-    add("--fps", type=float, help="of image sequences (default 25)")
-    add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values; comes last")
+
+
+def fraction(text: str) -> float:
+    """A number of 0 to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1")
+    return value
 
 
 def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
@@ -92,85 +132,313 @@ def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
         max_missed=args.max_missed,
         cut_threshold=args.cut_threshold,
         smooth=args.smooth,
-        heatmaps=args.heatmaps,
-        backend=args.backend,
+        heatmaps=getattr(args, "heatmaps", False),
+        **({"backend": args.backend} if args.backend else {}),
     )
-    return VideoPosePredictor.from_config(args.config_file, options=args.opts, settings=settings)
+    options = [*device_options(args.device), "TEST.PRECISION", args.precision, *args.opts]
+    return VideoPosePredictor.from_config(args.config_file, options=options, settings=settings)
 
 
-def list_sources(args: argparse.Namespace) -> list[str | int]:
-    """What the user names, one by one."""
-    if args.webcam is not None:
-        return [args.webcam]
-    if args.video_input is not None:
-        return [args.video_input]
-    return list(args.input)
+def device_options(device: str | None) -> list[str]:
+    """MODEL.DEVICE for ``--device``; none where it is left to the machine.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    import torch
+
+    if device is None:
+        return []
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"--device {device}: expected cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda or "none: it is a build for CPUs"
+        raise ValueError(
+            f"--device {device}: PyTorch {torch.__version__} finds no GPU (its CUDA: {built}); "
+            "leave --device out to run on the CPU"
+        )
+    return ["MODEL.DEVICE", device]
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        sources, frames, people: counts; people by number, in each source anew.
+        files: that were written. failed: inputs, or parts of them, that were not read.
+    """
+
+    sources: int = 0
+    frames: int = 0
+    people: int = 0
+    files: list[Path] = field(default_factory=list)
+    failed: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def line(self, place: str) -> str:
+        """One line for the user."""
+        seconds = time.monotonic() - self.start
+        rate = f" ({self.frames / seconds:.1f} frames/s)" if self.frames else ""
+        parts = [_count(self.sources, "source"), _count(self.frames, "frame")]
+        parts += [_count(self.people, "person", "people"), f"{seconds:.1f} s{rate}"]
+        where = f"{_count(len(self.files), 'file')} in {place}" if self.files else "no file written"
+        where = str(self.files[0]) if len(self.files) == 1 else where
+        failed = f"; {_count(self.failed, 'error')}" if self.failed else ""
+        return f"{', '.join(parts)}: {where}{failed}"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source and the files that it gives.
+
+    Attributes:
+        item: the source. video: of the overlay, or None. tables: format -> path.
+    """
+
+    item: Input
+    video: Path | None
+    tables: dict[str, Path]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [*([self.video] if self.video else []), *self.tables.values()]
+
+
+def list_inputs(args: argparse.Namespace) -> list[Input]:
+    """What to open, one by one.
+
+    Raises:
+        ValueError: nothing is named, or a camera as well as files. FileNotFoundError: a folder or
+            pattern without videos and pictures.
+    """
+    from video_pose.inference.inputs import find_inputs
+
+    named: list[str | int] = [*args.inputs, *args.input]
+    named += [args.video_input] if args.video_input else []
+    if args.webcam is not None and named:
+        raise ValueError("--webcam and files: name one of them")
+    named += [args.webcam] if args.webcam is not None else []
+    if not named:
+        raise ValueError("no input: name videos, pictures, folders or patterns, or use --webcam")
+    return find_inputs(named)
+
+
+def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
+    """Which files each source gives, before the first is opened.
+
+    Raises:
+        ValueError: a file would replace an input, or one that exists without --overwrite.
+    """
+    from video_pose.inference.writers import result_paths
+    from video_pose.video_io.writing import check_writable
+
+    if args.output is None:
+        if args.format:
+            raise ValueError("--format needs --output: without it rows are printed as JSON Lines")
+        return [Job(item, None, {}) for item in items]
+    is_file = args.output.lower().endswith(VIDEO_ENDING) and not os.path.isdir(args.output)
+    if is_file and (len(items) > 1 or args.no_video):
+        raise ValueError(f"--output {args.output} is one video: name a folder for {len(items)}")
+    folder = os.path.dirname(args.output) or "." if is_file else args.output
+    check_writable(folder)
+    formats = args.format or ([] if is_file else ["jsonl"])
+    jobs = []
+    for item in items:
+        name = Path(args.output).stem if is_file else item.name
+        video = Path(args.output) if is_file else Path(folder, name + VIDEO_ENDING)
+        tables = result_paths(formats, folder, name)
+        jobs.append(Job(item, None if args.no_video else video, tables))
+    check_outputs([path for job in jobs for path in job.paths], items, args.overwrite)
+    return jobs
+
+
+def check_outputs(paths: Sequence[Path], items: Sequence[Input], overwrite: bool) -> None:
+    """Refuse to write over an input, and over anything that exists unless ``overwrite``.
+
+    Raises:
+        ValueError: with the file's name.
+    """
+    existing = [path for path in paths if path.exists()]
+    inputs = {
+        _identity(file): file for item in items for file in item.files if os.path.exists(file)
+    }
+    for path in existing:
+        if _identity(path) in inputs:
+            raise ValueError(f"{path} would overwrite the input: choose another --output")
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise ValueError(f"{existing[0]}{more} exists: choose another --output, or --overwrite")
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    state = os.stat(path)
+    return state.st_dev, state.st_ino
+
+
+def open_part(args: argparse.Namespace, item: Input) -> FrameSource:
+    """The source, or the part of it that --start, --end and --step leave.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be read.
+    """
+    from video_pose.inference import open_source
+    from video_pose.inference.selection import Excerpt, Moment
+
+    limits = {"timeout": args.timeout} if args.timeout is not None else {}
+    source = open_source(item.spec, args.fps, reconnect=args.reconnect, **limits)
+    texts = (args.start, args.end, args.step)
+    start, end, step = (None if text is None else Moment.parse(text) for text in texts)
+    return Excerpt(source, start, end, step) if any(texts) else source
 
 
 def predict(
-    args: argparse.Namespace, predictor: VideoPosePredictor, source: FrameSource, name: str
+    args: argparse.Namespace, predictor: VideoPosePredictor, job: Job, summary: Summary
 ) -> None:
-    """Predict, draw and write one source, frame by frame; what was written stays if it fails."""
+    """Predict, draw and write one source, frame by frame.
+
+    What was written stays if it fails, unless it takes the place of an earlier result: then that
+    one stays.
+    """
     from tqdm import tqdm
 
-    from video_pose.inference.writers import JsonLinesWriter, open_writers
+    from video_pose.files import replacing
+    from video_pose.inference.selection import Choice
+    from video_pose.inference.writers import JsonLinesWriter, Recording, writing_results
     from video_pose.video_io.writing import VideoWriter
-    from video_pose.visualization.people import draw_people
 
+    source = open_part(args, job.item)
+    choice = Choice(args.max_people, args.person_threshold, args.joint_threshold)
+    recording = Recording(
+        job.item.name,
+        predictor.joint_names,
+        source.fps,
+        str(getattr(source, "path", "")),
+        args.table or ("wide" if args.angles else "long"),
+        args.angles,
+        tuple((line[0], line[1]) for line in predictor.connections),
+    )
+    tracks: set[int] = set()
+    before = summary.frames
     with ExitStack() as stack:
         video = None
-        if args.output is not None and not args.no_video:
-            path = os.path.join(args.output, f"{name}.mp4")
-            if os.path.exists(path) and _same_file(path, getattr(source, "path", "")):
-                raise ValueError(f"{path} would overwrite the input: choose another --output")
-            video = stack.enter_context(VideoWriter(path, source.fps))
-        writers: list[PoseWriter]
-        if args.output is None:
-            writers = [JsonLinesWriter("-")]
-        else:
-            writers = open_writers(args.format, args.output, name)
-        for writer in writers:
-            stack.enter_context(closing(writer))
-        results = predictor(source)
-        for frame in tqdm(results, desc=name, total=source.num_frames, unit="frame"):
+        replaces = any(path.exists() for path in job.paths)
+        if job.video is not None:
+            path = stack.enter_context(replacing(job.video)) if replaces else job.video
+            video = stack.enter_context(VideoWriter(path, source.fps, name=str(job.video)))
+        writers: list[PoseWriter] = []
+        if args.output is None and not args.show:
+            writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]
+        writers += stack.enter_context(writing_results(job.tables, recording, beside=replaces))
+        window = stack.enter_context(closing(Window(job.item.name))) if args.show else None
+        results = tqdm(
+            predictor(source), desc=job.item.name, total=source.num_frames, unit="frame",
+            disable=None,
+        )  # fmt: skip
+        for frame in map(choice, results):
             for writer in writers:
                 writer.write(frame)
-            if video is not None:
-                picture = draw_people(
-                    frame,
-                    predictor.connections,
-                    heatmaps=args.heatmaps,
-                    masks=not args.no_masks,
-                )
-                video.write(picture, frame.time)
+            if video is not None or window is not None:
+                picture = draw(args, predictor, frame)
+                if video is not None:
+                    video.write(picture, frame.time)
+                if window is not None and not window.show(picture):
+                    break
+            summary.frames += 1
+            tracks |= set(frame.track_ids.tolist())
+        if summary.frames == before and any((args.start, args.end)):
+            raise ValueError(f"{job.item.name}: no frame between --start and --end")
+    summary.people += len(tracks)
+    summary.files += [path for path in job.paths if path.exists()]
 
 
-def _same_file(path: str, other: str) -> bool:
-    return os.path.exists(other) and os.path.samefile(path, other)
+def draw(args: argparse.Namespace, predictor: VideoPosePredictor, frame: PoseFrame) -> Any:
+    """The frame with the people on it, uint8 (H, W, 3) BGR."""
+    from video_pose.visualization.people import draw_people
+
+    return draw_people(
+        frame, predictor.connections, heatmaps=args.heatmaps, masks=not args.no_masks
+    )
+
+
+class Window:
+    """A window that shows frames as they come."""
+
+    def __init__(self, title: str) -> None:
+        """Raises ValueError where there is no display, or OpenCV cannot open windows."""
+        import cv2
+
+        self._title = title
+        # Qt ends the whole process where it finds no display: ask before it does.
+        if sys.platform.startswith("linux") and not (
+            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        ):
+            raise ValueError("--show: there is no display here; write a video with --output")
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+        except cv2.error as error:
+            raise ValueError(
+                "--show: this OpenCV cannot open windows: pip install opencv-python in place of "
+                "opencv-python-headless"
+            ) from error
+
+    def show(self, picture: Any) -> bool:
+        """Show a picture; False once the user has pressed q or Escape, or closed the window."""
+        import cv2
+
+        cv2.imshow(self._title, picture)
+        key = cv2.waitKey(1) & 0xFF
+        is_open = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        return is_open and key not in (ord("q"), 27)
+
+    def close(self) -> None:
+        import cv2
+
+        cv2.destroyWindow(self._title)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit status: 0, 1 for bad input or arguments, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 1 for bad input or arguments."""
     from video_pose.engine.launch import keep_freed_memory
-    from video_pose.inference import open_source
-    from video_pose.inference.inputs import find_inputs
+    from video_pose.inference.selection import Moment
     from video_pose.inference.writers import check_formats
-    from video_pose.video_io.writing import check_writable
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     keep_freed_memory()
-    check_formats(args.format)
-    if args.output is not None:
-        check_writable(args.output)
+    check_formats(args.format or [])
+    for text in filter(None, (args.start, args.end, args.step)):
+        Moment.parse(text)
+    if args.angles and args.table == "long":
+        raise ValueError("--angles are columns of the wide table: --table wide")
+    if args.show:
+        Window("video-pose").close()
+    jobs = plan_jobs(args, list_inputs(args))
     predictor = build_predictor(args)
-    failed = False
-    for item in find_inputs(list_sources(args)):
+    summary = Summary()
+    try:
+        for problem in run_jobs(args, predictor, jobs, summary):
+            print(f"error: {problem}", file=sys.stderr)
+            summary.failed += 1
+    finally:
+        print(summary.line(args.output or "."), file=sys.stdout if args.output else sys.stderr)
+    return int(summary.failed > 0)
+
+
+def run_jobs(
+    args: argparse.Namespace, predictor: VideoPosePredictor, jobs: Sequence[Job], summary: Summary
+) -> Iterator[str]:
+    """Do all jobs; yields what went wrong, a line each, and goes on with the next."""
+    for job in jobs:
         try:
-            predict(args, predictor, open_source(item.spec, args.fps), item.name)
-            for problem in predictor.problems:
-                failed = True
-                print(f"error: {problem}", file=sys.stderr)
+            summary.sources += 1
+            predict(args, predictor, job, summary)
+            yield from predictor.problems
         except USER_ERRORS as error:
-            failed = True
+            summary.failed += 1
             report_error(error)
-    return int(failed)

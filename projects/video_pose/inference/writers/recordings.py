@@ -430,7 +430,8 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
     pynwb = _require("pynwb", "nwb")
     _require("ndx_pose", "nwb")
     tracks: dict[int, np.ndarray] = {}
-    times, names = np.zeros(0), ()
+    times = np.zeros(0)
+    names: tuple[str, ...] = ()
     try:
         with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as file:
             modules = [m for key, m in file.read().processing.items() if key != "behavior"]

@@ -135,7 +135,8 @@ def to_dataframe(frames: Iterable[PoseFrame], table: str = "wide", angles: bool 
         import pandas
     except ImportError as error:
         raise ValueError("a DataFrame needs the package pandas: pip install pandas") from error
-    recording, rows = Recording("", table=table, angles=angles), []
+    recording = Recording("", table=table, angles=angles)
+    rows: list[Row] = []
     for frame in frames:
         recording = Recording(frame.video, frame.joint_names, table=table, angles=angles)
         rows.extend(table_rows(frame, recording))

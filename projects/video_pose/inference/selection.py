@@ -1,0 +1,143 @@
+"""Which frames of a source, and which people and joints of a frame, somebody wants."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.sources import FrameSource
+
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A place in a video: of frames, counted from 0, or of seconds; exactly one is given."""
+
+    frames: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Moment:
+        """``250f`` is a frame; ``10``, ``2.5s``, ``1:30`` and ``1:02:03.5`` are seconds.
+
+        Raises:
+            ValueError: it is none of these, or negative.
+        """
+        clock = _CLOCK.fullmatch(text)
+        if clock:
+            hours, minutes, seconds = clock.groups()
+            return cls(seconds=int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds))
+        try:
+            if text.endswith("f"):
+                moment = cls(frames=int(text[:-1]))
+            else:
+                moment = cls(seconds=float(text.removesuffix("s")))
+        except ValueError:
+            moment = cls()
+        value = moment.frames if moment.seconds is None else moment.seconds
+        if value is None or not 0 <= value < math.inf:
+            raise ValueError(f"{text!r}: expected frames (250f), seconds (2.5) or a time (1:30)")
+        return moment
+
+    def is_reached(self, frame: Frame) -> bool:
+        """Whether ``frame`` is at this place or behind it."""
+        if self.frames is not None:
+            return frame.index >= self.frames
+        # Times of frames are sums of fractions: one a millionth early counts.
+        return self.seconds is not None and frame.time >= self.seconds - 1e-6
+
+
+class Excerpt:
+    """A part of a source; frames keep their numbers and times.
+
+    Frames before ``start`` are decoded and passed over. ``end`` itself is left out.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        step: Moment | None = None,
+    ) -> None:
+        """``step``: every n-th frame, or one frame in so many seconds; the first is always there.
+
+        Raises:
+            ValueError: ``step`` is 0.
+        """
+        if step is not None and not (step.frames or step.seconds):
+            raise ValueError("a step of 0: expected 1f or more, or seconds above 0")
+        self._source, self._start, self._end, self._step = source, start, end, step
+        self.name, self.fps = source.name, source.fps
+        whole = start is None and end is None and step is None
+        self.num_frames: int | None = source.num_frames if whole else None
+        self.path = getattr(source, "path", "")
+        self.problems: list[str] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Afterwards ``problems`` are the source's: what comes after ``end`` was not met."""
+        due = self._start or Moment(frames=0)
+        try:
+            for frame in self._source:
+                if self._end is not None and self._end.is_reached(frame):
+                    return
+                if due.is_reached(frame):
+                    due = self._after(frame)
+                    yield frame
+        finally:
+            self.problems = list(self._source.problems)
+
+    def _after(self, frame: Frame) -> Moment:
+        step = self._step or Moment(frames=1)
+        if step.frames is not None:
+            return Moment(frames=frame.index + step.frames)
+        assert step.seconds is not None
+        return Moment(seconds=frame.time + step.seconds)
+
+
+class Choice:
+    """The people and joints that somebody wants to see, of one stream.
+
+    Attributes:
+        max_people: at most so many; who was there before stays, then by score. 0: everybody.
+        min_person_score: people with a lower score are left out.
+        min_joint_score: joints with a lower score are left empty; their score stays.
+    """
+
+    def __init__(
+        self, max_people: int = 0, min_person_score: float = 0.0, min_joint_score: float = 0.0
+    ) -> None:
+        """Raises ValueError for a negative number of people, or a score outside [0, 1]."""
+        if max_people < 0:
+            raise ValueError(f"at most {max_people} people: expected 1 or more, or 0 for everybody")
+        for name, score in (("person", min_person_score), ("joint", min_joint_score)):
+            if not 0 <= score <= 1:
+                raise ValueError(f"a {name}'s score of {score}: expected 0 to 1")
+        self.max_people = max_people
+        self.min_person_score, self.min_joint_score = min_person_score, min_joint_score
+        self._chosen: set[int] = set()
+
+    def __call__(self, frame: PoseFrame) -> PoseFrame:
+        """The frame without whom, and what, is not wanted."""
+        wanted = frame.scores >= self.min_person_score
+        if self.max_people and wanted.sum() > self.max_people:
+            known = np.isin(frame.track_ids, list(self._chosen))
+            # Last key first: who is wanted, who was there, the best.
+            order = np.lexsort((-frame.scores, ~known, ~wanted))[: self.max_people]
+            wanted = np.isin(np.arange(len(frame)), order)
+        self._chosen = set(frame.track_ids[wanted].tolist())
+        keypoints = frame.keypoints[wanted]
+        if self.min_joint_score > 0:
+            keypoints[keypoints[..., 2] < self.min_joint_score, :2] = np.nan  # a copy already
+        rest = {
+            name: getattr(frame, name)[wanted]
+            for name in ("boxes", "scores", "track_ids", "heatmaps", "map_to_image", "masks")
+            if getattr(frame, name) is not None
+        }
+        return replace(frame, keypoints=keypoints, **rest)
