@@ -153,7 +153,7 @@ def test_three_people_with_numbers(
     assert status == 0
     rows = rows_of(tmp_path / "crossing.jsonl")
     assert sorted({row["frame"] for row in rows}) == list(range(FRAMES))
-    assert len({row["track"] for row in rows} - {None}) == 3
+    assert len({row["track"] for row in rows} - {-1}) == 3
     assert len(list(VideoSource(str(tmp_path / "crossing.mp4")))) == FRAMES
 
 
@@ -170,7 +170,7 @@ def test_frames_without_people_have_an_empty_row(
     )
     rows = rows_of(tmp_path / "crossing.jsonl")
     assert [(row["frame"], row["track"], row["x"]) for row in rows] == [
-        (i, None, None) for i in range(FRAMES)
+        (i, -1, None) for i in range(FRAMES)
     ]
     assert not (tmp_path / "crossing.mp4").exists()
 

@@ -20,7 +20,7 @@ from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import IoUTracker
 from video_pose.inference.video_source import VideoSource
-from video_pose.inference.writers import open_writers
+from video_pose.inference.writers import Recording, open_writers
 from video_pose.video_io.writing import VideoWriter
 
 MEMORY_LIMIT_MB = 50.0
@@ -101,7 +101,8 @@ def _write_video(path: Path, frames: int) -> None:
 def _stream(subject: Subject, path: Path, folder: Path) -> Iterator[PoseFrame]:
     people = DetectedPeople(ComingAndGoing(), IoUTracker(), max_missed=0.5, min_score=0.0)
     predictor = subject.predictor(people, cuts=CutDetector())
-    writers = open_writers(["jsonl", "csv", "coco", "posetrack"], folder, "long")
+    recording = Recording("long", tuple(subject.backend.joint_names))
+    writers = open_writers(["jsonl", "csv", "coco", "posetrack"], folder, recording)
     source = VideoSource(str(path))
     results = OneEuroSmoother()(predictor(source, source.name))
     with VideoWriter(folder / "drawn.mp4", FPS) as video:

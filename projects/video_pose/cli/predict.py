@@ -342,6 +342,8 @@ def predict(
             disable=None,
         )  # fmt: skip
         for frame in map(choice, results):
+            summary.frames += 1
+            tracks |= set(frame.track_ids.tolist())
             for writer in writers:
                 writer.write(frame)
             if video is not None or window is not None:
@@ -350,8 +352,6 @@ def predict(
                     video.write(picture, frame.time)
                 if window is not None and not window.show(picture):
                     break
-            summary.frames += 1
-            tracks |= set(frame.track_ids.tolist())
         if summary.frames == before and any((args.start, args.end)):
             raise ValueError(f"{job.item.name}: no frame between --start and --end")
     summary.people += len(tracks)

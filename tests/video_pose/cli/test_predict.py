@@ -1,0 +1,202 @@
+"""`video-pose predict` from arguments to files: what is written, replaced, refused and said."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from video_pose.cli import predict
+from video_pose.cli.main import main
+from video_pose.inference.inputs import find_inputs
+from video_pose.video_io.writing import VideoWriter
+
+ROOT = Path(__file__).parents[3]
+CONFIG = str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
+FRAMES = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """A folder of two short videos."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a", "b"):
+        with VideoWriter(folder / f"{name}.mp4", 10) as writer:
+            for i in range(FRAMES):
+                writer.write(np.full((64, 96, 3), 20 * i, np.uint8), i / 10)
+    return folder
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """run("clips", "--output", ...) -> status, output, errors; one person in the whole frame."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        choices = ["--config-file", CONFIG, "--region", "frame"]
+        status = main(["predict", *map(str, arguments), *choices])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_and_a_pattern_of_videos(run: Callable, clips: Path, tmp_path: Path) -> None:
+    status, out, _ = run(clips, "--output", tmp_path / "o", "--format", "csv", "--table", "wide")
+    assert status == 0
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+        "a.csv", "a.mp4", "b.csv", "b.mp4",
+    }  # fmt: skip
+    assert len(table(tmp_path / "o" / "a.csv")) == FRAMES
+    last = out.splitlines()[-1]
+    assert last.startswith("2 sources, 16 frames, 2 people, ")
+    assert last.endswith(f"4 files in {tmp_path / 'o'}")
+    status, out, _ = run(f"{clips}/*.mp4", "--output", tmp_path / "p", "--no-video")
+    assert status == 0 and len(list((tmp_path / "p").iterdir())) == 2
+
+
+def test_a_part_of_a_video_to_a_file_of_that_name(
+    run: Callable, clips: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "drawn.mp4"
+    part = ["--start", "2f", "--end", "0.6", "--step", "2f"]
+    status, out, _ = run(clips / "a.mp4", "--output", path, "--format", "csv", *part)
+    assert status == 0 and out.splitlines()[-1].endswith(f"2 files in {path}")
+    assert sorted({row["frame"] for row in table(tmp_path / "drawn.csv")}) == ["2", "4"]
+    assert int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)) == 2
+    status, _, err = run(clips / "a.mp4", "--output", tmp_path / "e.mp4", "--start", "99")
+    assert status == 1 and "a: no frame between --start and --end" in err
+    assert not (tmp_path / "e.mp4").exists()
+    status, _, err = run(clips, "--output", path)
+    assert status == 1 and "is one video: name a folder for 2" in err
+
+
+def test_results_are_replaced_only_on_request(run: Callable, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    arguments = [clips / "a.mp4", "--output", out, "--format", "csv"]
+    assert run(*arguments)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    status, _, err = run(*arguments)
+    assert status == 1 and err.count("error: ") == 1
+    assert "a.mp4 and 1 more exists: choose another --output, or --overwrite" in err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run(*arguments, "--overwrite", "--end", "3f")[0] == 0
+    assert len(table(out / "a.csv")) == 3 * 15 and len(list(out.iterdir())) == 2
+
+
+def test_a_failing_run_leaves_the_earlier_result(
+    run: Callable, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "o"
+    arguments = [clips / "a.mp4", "--output", out, "--format", "csv", "--overwrite"]
+    assert run(*arguments)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fail(*rest: object) -> None:
+        raise ValueError("the disk is full")
+
+    monkeypatch.setattr(predict, "draw", fail)
+    status, _, err = run(*arguments)
+    assert status == 1 and "error: the disk is full" in err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_no_output_is_an_input(run: Callable, clips: Path, tmp_path: Path) -> None:
+    """Not the source's own file, and not that of another source either."""
+    before = [path.read_bytes() for path in sorted(clips.iterdir())]
+    os.link(clips / "b.mp4", tmp_path / "a.mp4")
+    for arguments in ([clips, "--output", clips], [clips, "--output", tmp_path]):
+        status, _, err = run(*arguments, "--overwrite")
+        assert status == 1 and "a.mp4 would overwrite the input" in err
+    assert [path.read_bytes() for path in sorted(clips.iterdir())] == before
+
+
+def test_people_and_joints_that_are_wanted(run: Callable, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    arguments = [clips / "a.mp4", "--output", out, "--format", "csv", "--no-video"]
+    assert run(*arguments, "--joint-threshold", "1")[0] == 0
+    rows = table(out / "a.csv")
+    assert {row["x"] for row in rows} == {""} and all(row["score"] for row in rows)
+    assert run(*arguments, "--overwrite", "--person-threshold", "1")[0] == 0
+    assert {row["track"] for row in table(out / "a.csv")} == {"-1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--confidence-threshold", "50"], "'50': expected a number from 0 to 1"),
+        (["--joint-threshold", "-.1"], "expected a number from 0 to 1"),
+        (["--device", "cuda"], "finds no GPU"),
+        (["--device", "tpu9"], "--device tpu9: expected cpu, cuda or cuda:N"),
+        (["--start", "soon"], "'soon': expected frames (250f), seconds (2.5)"),
+        (["--table", "broad", "--output", "o"], "table 'broad': choose from long, wide"),
+        (["--angles", "--table", "long"], "--angles are columns of the wide table"),
+        (["--show"], "--show: there is no display here"),
+        (["--webcam"], "--webcam and files: name one of them"),
+        (["--format", "csv"], "--format needs --output"),
+        (["--max-people", "-2", "--output", "o"], "at most -2 people"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    run: Callable,
+    clips: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, _, err = run(clips / "a.mp4", *arguments)
+    assert status in (1, 2)
+    lines = [line for line in err.splitlines() if "error: " in line]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in err
+
+
+def test_nothing_named_is_said(run: Callable) -> None:
+    status, _, err = run()
+    assert status == 1 and "no input: name videos, pictures, folders or patterns" in err
+
+
+def test_a_window_ends_with_q(
+    run: Callable, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window shows three frames; then the user presses q."""
+    shown: list[tuple[int, ...]] = []
+    keys = iter([255, 255, ord("q")])
+    monkeypatch.setenv("DISPLAY", ":9")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *rest: None)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda *rest: None)
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: next(keys))
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *rest: 1.0)
+    status, out, err = run(clips / "a.mp4", "--show")
+    assert status == 0 and len(shown) == 3 and out == ""
+    assert "1 source, 3 frames" in err
+
+
+def test_names_of_outputs_are_their_own(clips: Path) -> None:
+    names = [item.name for item in find_inputs([str(clips / "a.mp4"), str(clips)])]
+    assert len(set(names)) == 3

@@ -1,0 +1,112 @@
+"""Parts of videos, and the people and joints of a frame that are wanted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.selection import Choice, Excerpt, Moment
+from video_pose.inference.writers.tables import stored_frame
+
+
+class Source:
+    """Ten frames, a quarter of a second each; it notices trouble behind the eighth."""
+
+    name, fps, num_frames, path = "v", 4.0, 10, "v.mp4"
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.read = 0
+
+    def __iter__(self):
+        for i in range(10):
+            self.read = i
+            if i == 9:
+                self.problems.append("damaged")
+            yield Frame(i, i / 4, np.zeros((2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("250f", Moment(frames=250)),
+        ("2.5", Moment(seconds=2.5)),
+        ("3s", Moment(seconds=3)),
+        ("1:30", Moment(seconds=90)),
+        ("1:02:03.5", Moment(seconds=3723.5)),
+    ],
+)
+def test_moments(text: str, moment: Moment) -> None:
+    assert Moment.parse(text) == moment
+
+
+@pytest.mark.parametrize("text", ["", "f", "2.5f", "-1", "-3f", "nan", "inf", "1:", "soon"])
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match="expected frames"):
+        Moment.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "step", "frames"),
+    [
+        ("2f", "5f", None, [2, 3, 4]),
+        ("0.5", "1.25", None, [2, 3, 4]),
+        (None, None, "3f", [0, 3, 6, 9]),
+        ("1f", None, "4f", [1, 5, 9]),
+        (None, "2", "0.5", [0, 2, 4, 6]),
+        (None, "1", "0.3", [0, 2]),  # the first frame at or behind each .3 s after the last one
+        ("9", None, None, []),
+    ],
+)
+def test_a_part_keeps_numbers_and_times(
+    start: str | None, end: str | None, step: str | None, frames: list[int]
+) -> None:
+    part = [None if text is None else Moment.parse(text) for text in (start, end, step)]
+    excerpt = Excerpt(Source(), *part)
+    assert [(frame.index, frame.time) for frame in excerpt] == [(i, i / 4) for i in frames]
+    assert excerpt.problems == ([] if end else ["damaged"])
+
+
+def test_what_comes_after_the_end_is_not_read() -> None:
+    source = Source()
+    assert len(list(Excerpt(source, end=Moment(frames=3)))) == 3 and source.read == 3
+    with pytest.raises(ValueError, match="a step of 0"):
+        Excerpt(source, step=Moment(frames=0))
+
+
+def frame(scores: dict[int, float]) -> PoseFrame:
+    """People by track and score; both joints have the person's score and .1 less."""
+    poses = [[[t, t, s], [t + 1, t, s - 0.1]] for t, s in scores.items()]
+    return stored_frame(
+        0, 0.0, "v", ("a", "b"), np.array(poses),
+        scores=np.array(list(scores.values()), np.float32), track_ids=np.array(list(scores)),
+    )  # fmt: skip
+
+
+def test_at_most_so_many_and_who_was_there_stays() -> None:
+    choice = Choice(max_people=2)
+    assert choice(frame({1: 0.5, 2: 0.9, 3: 0.7})).track_ids.tolist() == [2, 3]
+    # 1 is better now, but 2 and 3 were there.
+    assert choice(frame({1: 0.95, 2: 0.4, 3: 0.3})).track_ids.tolist() == [2, 3]
+    # 3 is gone: its place is the best one's.
+    assert choice(frame({1: 0.6, 2: 0.4, 4: 0.8})).track_ids.tolist() == [2, 4]
+    assert choice(frame({1: 0.6})).track_ids.tolist() == [1]
+
+
+def test_thresholds() -> None:
+    choice = Choice(min_person_score=0.5, min_joint_score=0.75)
+    origin = frame({1: 0.4, 2: 0.8})
+    found = choice(origin)
+    assert found.track_ids.tolist() == [2] and len(found.boxes) == len(found.scores) == 1
+    assert found.keypoints[0, 0].tolist() == pytest.approx([2, 2, 0.8])
+    assert math.isnan(found.keypoints[0, 1, 0]) and found.keypoints[0, 1, 2] == pytest.approx(0.7)
+    assert np.isfinite(origin.keypoints).all()  # the frame itself is left alone
+
+
+@pytest.mark.parametrize("wrong", [(-1, 0, 0), (0, 50, 0), (0, 0, -0.1)])
+def test_choices_that_mean_nothing(wrong: tuple) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Choice(*wrong)
