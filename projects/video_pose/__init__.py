@@ -59,7 +59,9 @@ _registered = False
 
 
 def register() -> None:
-    """Register the built-in datasets, without reading a file, and run the user's plugins; once.
+    """Register the built-in datasets and the package's weights, and run the user's plugins; once.
+
+    No file of a dataset is read.
 
     Raises:
         ImportError: Detectron2 is not installed; the text says how to get it.
@@ -73,8 +75,10 @@ def register() -> None:
         raise ImportError(NO_DETECTRON2)
     _registered = True  # before the plugins: they import this package's modules
     from video_pose.data.datasets.builtin import register_builtin
+    from video_pose.packaged import register_packaged_weights
     from video_pose.plugins import run_plugins
 
+    register_packaged_weights()
     register_builtin()
     run_plugins()
 
