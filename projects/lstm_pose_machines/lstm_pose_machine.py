@@ -235,11 +235,18 @@ class LSTMPoseMachine(VideoPoseNet):
         hidden, cell = self.cell(torch.cat(maps, 1), state.hidden, state.cell, state.fresh)
         return LSTMPMState(self.head(hidden), hidden, cell, torch.zeros_like(state.fresh))
 
-    def scan_features(self, features: Tensor, center_maps: Tensor, state: LSTMPMState) -> ClipMaps:
+    def scan_features(
+        self,
+        features: Tensor,
+        center_maps: Tensor,
+        state: LSTMPMState,
+        crop_to_image: Tensor | None = None,
+    ) -> ClipMaps:
         """As the base, with the maps of the stages before a frame's last one as further maps."""
         extra = self.extra_maps(features, state)
         stages: list[list[Tensor]] = [[] for _ in range(self.stages_per_frame)]
         for t in range(features.shape[1]):
+            state = self.follow(state, crop_to_image, t)
             for maps in stages:
                 state = self.step(features[:, t], center_maps[:, t], state)
                 maps.append(state.heatmaps)

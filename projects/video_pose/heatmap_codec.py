@@ -102,6 +102,13 @@ class HeatmapCodec:
             return maps[..., 1:, :, :]
         return maps[..., :-1, :, :] if self.background == "last" else maps
 
+    def empty_maps(self, num_channels: int) -> Tensor:
+        """What each of the channels (C,) holds where there is no joint: 1 in the background's."""
+        values = torch.zeros(num_channels)
+        if self.background != "none":
+            values[0 if self.background == "first" else -1] = 1
+        return values
+
     def encode(self, keypoints: Tensor, map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Draw targets.
 

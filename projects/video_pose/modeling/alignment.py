@@ -13,9 +13,16 @@ to indices of the old grid: old = move @ (x, y, 1). Cell i is centred on index i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from video_pose.heatmap_codec import HeatmapCodec
+
+State = TypeVar("State", bound=tuple)
 
 
 def crop_moves(old_to_image: Tensor, new_to_image: Tensor, stride: float, offset: float) -> Tensor:
@@ -80,6 +87,46 @@ def move_maps(maps: Tensor, moves: Tensor, empty: Tensor | float = 0.0) -> Tenso
         maps.float() - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return (moved + fill).to(maps.dtype)
+
+
+def move_state(
+    state: State, moves: Tensor, empty: Mapping[str, Tensor | float] | None = None
+) -> State:
+    """A state's maps, brought from the old grids to the new ones.
+
+    Args:
+        state: a NamedTuple of tensors (R, C, h, w); one of a single cell (R, 1, 1, 1) says
+            something of the row, and stays. moves: (R, 2, 3).
+        empty: by field, what an empty state holds, as `move_maps` takes it; absent: 0.
+
+    Returns:
+        ``state`` itself where nothing has moved.
+    """
+    # A graph cannot branch on values.
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if not recorded and is_still(moves):
+        return state
+    empty = empty or {}
+    moved = {
+        name: maps if maps.shape[-2:] == (1, 1) else move_maps(maps, moves, empty.get(name, 0.0))
+        for name, maps in state._asdict().items()  # type: ignore[attr-defined]
+    }
+    return type(state)(**moved)
+
+
+def align_state(
+    state: State, old_to_image: Tensor, new_to_image: Tensor, codec: HeatmapCodec
+) -> State:
+    """The state of a heatmap model's rows whose crops changed, in the new crops' cells.
+
+    Args:
+        state: a field called ``heatmaps`` is filled with 1 in the background's channel.
+        old_to_image, new_to_image: (R, 2, 3), crop px to image px. codec: of the maps' grid.
+    """
+    moves = crop_moves(old_to_image, new_to_image, codec.stride, codec.decode_offset)
+    maps = getattr(state, "heatmaps", None)
+    empty = {} if maps is None else {"heatmaps": codec.empty_maps(maps.shape[1])}
+    return move_state(state, moves.to(state[0].device), empty)
 
 
 def is_still(moves: Tensor, tolerance: float = 1e-4) -> bool:

@@ -40,7 +40,7 @@ from detectron2.structures import Boxes, Instances, Keypoints, pairwise_iou
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from video_pose.modeling.alignment import box_moves, is_still, move_maps
+from video_pose.modeling.alignment import box_moves, move_state
 from video_pose.modeling.layers import ConvLSTMCell
 from video_pose.modeling.roi_heads import add_keypoints
 from video_pose.modeling.states import append_rows, select_rows
@@ -162,13 +162,7 @@ class RecurrentKeypointHead(KRCNNConvDeconvUpsampleHead):
 def move_memory(state: KeypointMemory, old_boxes: Tensor, new_boxes: Tensor) -> KeypointMemory:
     """A state brought from the grids over ``old_boxes`` (R, 4) to those over ``new_boxes``."""
     moves = box_moves(old_boxes.float(), new_boxes.float(), state.maps.shape[-1])
-    if is_still(moves):
-        return state
-    return state._replace(
-        maps=move_maps(state.maps, moves),
-        hidden=move_maps(state.hidden, moves),
-        cell=move_maps(state.cell, moves),
-    )
+    return move_state(state, moves)
 
 
 @dataclass

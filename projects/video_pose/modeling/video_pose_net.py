@@ -21,6 +21,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.alignment import align_state
 from video_pose.modeling.heatmaps import (
     CenterMap,
     decode_rows,
@@ -52,6 +53,7 @@ class VideoPoseNet(nn.Module):
         freeze_encoder: keep the encoder as loaded, its norms in evaluation mode.
         encode_batch: most frames in one call of the encoder at inference.
         reset_every: drop the state every n frames at inference; 0 never does.
+        align_state: move a row's state with its crop (`alignment.py`), in training and at inference.
         precision: of inference: "float32", "bfloat16", "float16" or "auto" (see precision.py).
     """
 
@@ -70,6 +72,7 @@ class VideoPoseNet(nn.Module):
         freeze_encoder: bool = False,
         encode_batch: int = 16,
         reset_every: int = 0,
+        align_state: bool = False,
         precision: str = "float32",
     ) -> None:
         super().__init__()
@@ -84,6 +87,7 @@ class VideoPoseNet(nn.Module):
         self.freeze_encoder = freeze_encoder
         self.encode_batch = encode_batch
         self.reset_every = reset_every
+        self.align_state = align_state
         self.precision = check_precision(precision)
         # Of the images that the network sees; what follows keeps it.
         self.layout = torch.contiguous_format
@@ -112,6 +116,7 @@ class VideoPoseNet(nn.Module):
             "freeze_encoder": pose.ENCODER == "freeze",
             "encode_batch": cfg.TEST.ENCODE_BATCH,
             "reset_every": cfg.TEST.RESET_EVERY,
+            "align_state": pose.ALIGN_STATE,
             "precision": cfg.TEST.PRECISION,
         }
 
@@ -184,8 +189,15 @@ class VideoPoseNet(nn.Module):
 
     # ---- training
 
-    def scan(self, images: Tensor, centers: Tensor) -> ClipMaps:
-        """Run whole clips from fresh states: images (B, T, 3, H, W), centers (B, T, 2) crop px."""
+    def scan(
+        self, images: Tensor, centers: Tensor, crop_to_image: Tensor | None = None
+    ) -> ClipMaps:
+        """Run whole clips from fresh states.
+
+        Args:
+            images: (B, T, 3, H, W). centers: (B, T, 2) crop px. crop_to_image: (B, T, 2, 3), for
+                states that move with their crops.
+        """
         clips, frames = images.shape[:2]
         normalized = self.normalize(images.flatten(0, 1))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
@@ -194,16 +206,34 @@ class VideoPoseNet(nn.Module):
         center_maps = self._center_maps(centers.flatten(0, 1), images.shape[-2:])
         center_maps = center_maps.view(clips, frames, *center_maps.shape[1:])
         first = normalized.view(clips, frames, *normalized.shape[1:])[:, 0]
-        return self.scan_features(features, center_maps, self.begin(first, features[:, 0]))
+        state = self.begin(first, features[:, 0])
+        return self.scan_features(features, center_maps, state, crop_to_image)
 
-    def scan_features(self, features: Tensor, center_maps: Tensor, state: Any) -> ClipMaps:
+    def scan_features(
+        self,
+        features: Tensor,
+        center_maps: Tensor,
+        state: Any,
+        crop_to_image: Tensor | None = None,
+    ) -> ClipMaps:
         """Advance fresh rows over clips: features (B, T, ...), center_maps (B, T, 1, h, w)."""
         extra = self.extra_maps(features, state)
         heatmaps = []
         for t in range(features.shape[1]):
+            state = self.follow(state, crop_to_image, t)
             maps, state = self.advance(features[:, t], center_maps[:, t], state)
             heatmaps.append(maps)
         return ClipMaps(torch.stack(heatmaps, 1), extra)
+
+    def follow(self, state: Any, crop_to_image: Tensor | None, t: int) -> Any:
+        """The state that frame ``t`` of clips finds: moved with its crops, if the model does so.
+
+        Args:
+            crop_to_image: (B, T, 2, 3), or None where crops stay.
+        """
+        if not self.align_state or t == 0 or crop_to_image is None:
+            return state
+        return align_state(state, crop_to_image[:, t - 1], crop_to_image[:, t], self.codec)
 
     def _center_maps(self, centers: Tensor, crop_size: tuple[int, int]) -> Tensor:
         height, width = crop_size
@@ -212,7 +242,8 @@ class VideoPoseNet(nn.Module):
     def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         images = torch.stack([clip["image"] for clip in batch])
         centers = torch.stack([clip["center"] for clip in batch])
-        maps = self.scan(images, centers)
+        crop_to_image = torch.stack([clip["crop_to_image"] for clip in batch])
+        maps = self.scan(images, centers, crop_to_image)
         target, weight = self._targets(batch, images.shape[-2:], maps.heatmaps.shape[-2:])
         if has_event_storage():
             self._log_error(maps.heatmaps, batch)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 
-from video_pose.modeling.alignment import box_moves, crop_moves, is_still, move_maps
+from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.alignment import align_state, box_moves, crop_moves, is_still, move_maps
+from video_pose.modeling.video_pose_net import VideoPoseNet
 
 IDENTITY = torch.eye(2, 3)[None]
 
@@ -88,3 +93,43 @@ def test_stillness(shift: float, still: bool) -> None:
     moves = IDENTITY.clone()
     moves[0, 1, 2] = shift
     assert is_still(moves) is still
+
+
+class Memory(NamedTuple):
+    heatmaps: torch.Tensor
+    cell: torch.Tensor
+    fresh: torch.Tensor
+
+
+def test_a_state_is_filled_with_what_an_empty_one_holds() -> None:
+    """A crop a cell further right: the new column is background, and no cell's memory."""
+    codec = HeatmapCodec(stride=8, background="last")
+    old, new = IDENTITY.clone(), IDENTITY.clone()
+    new[0, 0, 2] = 8.0
+    state = Memory(torch.full((1, 3, 2, 2), 0.5), torch.ones(1, 4, 2, 2), torch.ones(1, 1, 1, 1))
+    moved = align_state(state, old, new, codec)
+    assert moved.heatmaps[0, :, :, 1].tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert moved.heatmaps[0, :, :, 0].eq(0.5).all()
+    assert moved.cell[0, :, :, 1].eq(0).all() and moved.cell[0, :, :, 0].eq(1).all()
+    assert moved.fresh is state.fresh
+    assert align_state(state, old, old, codec) is state
+
+
+def test_a_scanned_clip_moves_its_state_with_its_crops(
+    toy_net: type[VideoPoseNet], clip: Callable[..., dict[str, Any]]
+) -> None:
+    """The toy's maps are half the last ones plus what the frame gives: with the second crop two
+    cells further down, half the moved ones. (Its state has no field ``heatmaps``: filled with 0.)"""
+    item = clip(2)
+    images, centers = item["image"][None], item["center"][None]
+    crops = item["crop_to_image"].clone()[None]
+    crops[0, 1, 1, 2] += 16.0
+    still, moving = toy_net(), toy_net(align_state=True)
+    with torch.no_grad():
+        before = still.eval().scan(images, centers, crops).heatmaps
+        after = moving.eval().scan(images, centers, crops).heatmaps
+    torch.testing.assert_close(after[:, 0], before[:, 0])
+    first = before[0, 0]
+    expected = torch.zeros_like(first)
+    expected[:, :6] = first[:, 2:]
+    torch.testing.assert_close(after[0, 1] - before[0, 1], 0.5 * (expected - first))
