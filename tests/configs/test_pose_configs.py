@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
+from video_pose.data.datasets.coco_video import register_video_keypoints
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.trainer import PoseTrainer
@@ -51,6 +56,50 @@ def test_every_configuration_is_tested() -> None:
     assert all(path.name.startswith("Base") for path in CONFIGS.glob("*.yaml"))
 
 
+COCO_JOINTS = ["nose", *(f"{s}_{part}" for part in (
+    "eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle",
+) for s in ("left", "right"))]  # fmt: skip
+PHOTOS = ("coco_people_train", "coco_people_val", "everyday_people_train", "gym_people_train")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Iterator[None]:
+    """Photos as the recipes for people of all kinds want them registered: three people in two."""
+    rng = np.random.default_rng(0)
+    images = [
+        {"id": i, "file_name": f"{i}.png", "height": 48, "width": 64, "frame_id": 0}
+        for i in range(2)
+    ]
+    annotations = []
+    for number, image in enumerate((0, 1, 1)):
+        joints = np.concatenate([rng.uniform(5, 43, (17, 2)), np.full((17, 1), 2)], 1)
+        joints[number] = 0
+        annotations.append(
+            {
+                "id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "area": 500,
+                "bbox": [4, 4, 40, 40], "keypoints": joints.reshape(-1).tolist(),
+                "num_keypoints": 16,
+            }
+        )  # fmt: skip
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for image in images:
+        picture = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / image["file_name"]), picture)
+    categories = [{"id": 1, "name": "person", "keypoints": COCO_JOINTS, "skeleton": []}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "people.json").write_text(json.dumps(content))
+    for name in PHOTOS:
+        register_video_keypoints(name, str(folder / "people.json"), str(folder))
+        MetadataCatalog.get(name).set(unlabelled_is_absent=name.startswith("coco"))
+    yield
+    for name in PHOTOS:
+        for known in (name, f"{name}_frames"):
+            DatasetCatalog.remove(known)
+            MetadataCatalog.remove(known)
+
+
+@pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
 def test_it_trains_a_step_and_is_evaluated(path: Path, datasets: Path, tmp_path: Path) -> None:
     cfg = load(path, *SMALL, "OUTPUT_DIR", str(tmp_path))
