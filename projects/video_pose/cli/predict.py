@@ -312,6 +312,7 @@ def predict(
     from video_pose.inference.selection import Choice
     from video_pose.inference.writers import JsonLinesWriter, Recording, writing_results
     from video_pose.video_io.writing import VideoWriter
+    from video_pose.visualization.window import LiveWindow
 
     source = open_part(args, job.item)
     choice = Choice(args.max_people, args.person_threshold, args.joint_threshold)
@@ -331,12 +332,14 @@ def predict(
         replaces = any(path.exists() for path in job.paths)
         if job.video is not None:
             path = stack.enter_context(replacing(job.video)) if replaces else job.video
-            video = stack.enter_context(VideoWriter(path, source.fps, name=str(job.video)))
+            sound = recording.path or None
+            video = VideoWriter(path, source.fps, audio=sound, name=str(job.video))
+            stack.enter_context(video)
         writers: list[PoseWriter] = []
         if args.output is None and not args.show:
             writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]
         writers += stack.enter_context(writing_results(job.tables, recording, beside=replaces))
-        window = stack.enter_context(closing(Window(job.item.name))) if args.show else None
+        window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
         results = tqdm(
             predictor(source), desc=job.item.name, total=source.num_frames, unit="frame",
             disable=None,
@@ -367,47 +370,12 @@ def draw(args: argparse.Namespace, predictor: VideoPosePredictor, frame: PoseFra
     )
 
 
-class Window:
-    """A window that shows frames as they come."""
-
-    def __init__(self, title: str) -> None:
-        """Raises ValueError where there is no display, or OpenCV cannot open windows."""
-        import cv2
-
-        self._title = title
-        # Qt ends the whole process where it finds no display: ask before it does.
-        if sys.platform.startswith("linux") and not (
-            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        ):
-            raise ValueError("--show: there is no display here; write a video with --output")
-        try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
-        except cv2.error as error:
-            raise ValueError(
-                "--show: this OpenCV cannot open windows: pip install opencv-python in place of "
-                "opencv-python-headless"
-            ) from error
-
-    def show(self, picture: Any) -> bool:
-        """Show a picture; False once the user has pressed q or Escape, or closed the window."""
-        import cv2
-
-        cv2.imshow(self._title, picture)
-        key = cv2.waitKey(1) & 0xFF
-        is_open = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
-        return is_open and key not in (ord("q"), 27)
-
-    def close(self) -> None:
-        import cv2
-
-        cv2.destroyWindow(self._title)
-
-
 def run(args: argparse.Namespace) -> int:
     """Returns the exit status: 0, 1 for bad input or arguments."""
     from video_pose.engine.launch import keep_freed_memory
     from video_pose.inference.selection import Moment
     from video_pose.inference.writers import check_formats
+    from video_pose.visualization.window import LiveWindow
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     keep_freed_memory()
@@ -417,7 +385,7 @@ def run(args: argparse.Namespace) -> int:
     if args.angles and args.table == "long":
         raise ValueError("--angles are columns of the wide table: --table wide")
     if args.show:
-        Window("video-pose").close()
+        LiveWindow("video-pose").close()  # where there is no display, say so first
     jobs = plan_jobs(args, list_inputs(args))
     predictor = build_predictor(args)
     summary = Summary()

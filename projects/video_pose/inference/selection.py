@@ -6,11 +6,13 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.sources import FrameSource
+from video_pose.inference.video_source import VideoSource
 
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 
@@ -56,7 +58,8 @@ class Moment:
 class Excerpt:
     """A part of a source; frames keep their numbers and times.
 
-    Frames before ``start`` are decoded and passed over. ``end`` itself is left out.
+    Of a video whose index is known, reading begins at the key frame before ``start``; else frames
+    before it are decoded and passed over. ``end`` itself is left out.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Excerpt:
         """Afterwards ``problems`` are the source's: what comes after ``end`` was not met."""
         due = self._start or Moment(frames=0)
         try:
-            for frame in self._source:
+            for frame in self._from_start():
                 if self._end is not None and self._end.is_reached(frame):
                     return
                 if due.is_reached(frame):
@@ -92,6 +95,15 @@ class Excerpt:
                     yield frame
         finally:
             self.problems = list(self._source.problems)
+
+    def _from_start(self) -> Iterator[Frame]:
+        if self._start is not None and isinstance(self._source, VideoSource):
+            first = self._start.frames
+            if first is None:
+                first = self._source.number_at(cast(float, self._start.seconds))
+            if first is not None:
+                return self._source.frames_from(first)
+        return iter(self._source)
 
     def _after(self, frame: Frame) -> Moment:
         step = self._step or Moment(frames=1)

@@ -16,6 +16,7 @@ from video_pose.cli import predict
 from video_pose.cli.main import main
 from video_pose.inference.inputs import find_inputs
 from video_pose.video_io.writing import VideoWriter
+from video_pose.visualization import window
 
 ROOT = Path(__file__).parents[3]
 CONFIG = str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
@@ -150,7 +151,7 @@ def test_people_and_joints_that_are_wanted(run: Callable, clips: Path, tmp_path:
         (["--start", "soon"], "'soon': expected frames (250f), seconds (2.5)"),
         (["--table", "broad", "--output", "o"], "table 'broad': choose from long, wide"),
         (["--angles", "--table", "long"], "--angles are columns of the wide table"),
-        (["--show"], "--show: there is no display here"),
+        (["--show"], "--show needs a display: neither DISPLAY nor WAYLAND_DISPLAY is set"),
         (["--webcam"], "--webcam and files: name one of them"),
         (["--format", "csv"], "--format needs --output"),
         (["--max-people", "-2", "--output", "o"], "at most -2 people"),
@@ -186,9 +187,9 @@ def test_a_window_ends_with_q(
     """The window shows three frames; then the user presses q."""
     shown: list[tuple[int, ...]] = []
     keys = iter([255, 255, ord("q")])
-    monkeypatch.setenv("DISPLAY", ":9")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *rest: None)
-    monkeypatch.setattr(cv2, "destroyWindow", lambda *rest: None)
+    monkeypatch.setattr(window, "_why_no_window", lambda: "")
+    for name in ("namedWindow", "destroyWindow", "resizeWindow"):
+        monkeypatch.setattr(cv2, name, lambda *rest: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: next(keys))
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *rest: 1.0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.selection import Choice, Excerpt, Moment
+from video_pose.inference.video_source import VideoSource
 from video_pose.inference.writers.tables import stored_frame
+from video_pose.video_io.writing import VideoWriter
 
 
 class Source:
@@ -68,6 +71,20 @@ def test_a_part_keeps_numbers_and_times(
     excerpt = Excerpt(Source(), *part)
     assert [(frame.index, frame.time) for frame in excerpt] == [(i, i / 4) for i in frames]
     assert excerpt.problems == ([] if end else ["damaged"])
+
+
+def test_a_real_video_is_entered_at_a_key_frame(tmp_path: Path) -> None:
+    """Frames of the part are those of the whole video."""
+    path = tmp_path / "v.mp4"
+    with VideoWriter(path, 10) as writer:
+        for i in range(40):
+            writer.write(np.full((32, 32, 3), 6 * i, np.uint8), i / 10)
+    whole = list(VideoSource(str(path)))
+    part = list(Excerpt(VideoSource(str(path)), Moment.parse("2.5"), Moment.parse("28f")))
+    assert [frame.index for frame in part] == [25, 26, 27]
+    for frame in part:
+        np.testing.assert_array_equal(frame.image, whole[frame.index].image)
+        assert frame.time == pytest.approx(whole[frame.index].time)
 
 
 def test_what_comes_after_the_end_is_not_read() -> None:
