@@ -189,6 +189,8 @@ def _add_input_keys(cfg: CN) -> None:
     aug.OCCLUSION_FILL = "pad"
     # Largest shift of each edge of the box, as a share of its side: what a detector's boxes miss.
     aug.BOX_JITTER = 0.0
+    # Such shifts drawn anew for every frame of a clip, beside those: a tracked box trembles.
+    aug.BOX_JITTER_FRAME = 0.0
     # Probability that the box is that of the upper or of the lower body alone, 0-1.
     aug.HALF_BODY_PROB = 0.0
     # Probability of a Gaussian blur of the crop (standard deviation up to BLUR_SIGMA px), and of a

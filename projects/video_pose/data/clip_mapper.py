@@ -96,6 +96,7 @@ def augmentation_from_config(cfg: CfgNode, defaults: MapperDefaults) -> ClipAugm
         occlusion_span=tuple(aug.OCCLUSION_SPAN),
         occlusion_fill=aug.OCCLUSION_FILL,
         box_jitter=aug.BOX_JITTER,
+        box_jitter_frame=aug.BOX_JITTER_FRAME,
         half_body_prob=aug.HALF_BODY_PROB,
         blur_prob=aug.BLUR_PROB,
         blur_sigma=tuple(aug.BLUR_SIGMA),
@@ -395,7 +396,7 @@ class PoseClipMapper:
             boxes = half_body_boxes(boxes, joints, self.halves[draws[0].half])
             union = union_box(boxes)
         if joints is not None:
-            boxes = jitter_boxes(boxes, draws[0].jitter)
+            boxes = jitter_boxes(boxes, draws[0].jitters(len(boxes)))
             union = jitter_boxes(union[None], draws[0].jitter)[0]
         train = joints is not None
         images = self.reader.read(track, frames.tolist())

@@ -120,8 +120,8 @@ def half_body_boxes(
     return boxes
 
 
-def jitter_boxes(boxes: np.ndarray, jitter: tuple[float, float, float, float]) -> np.ndarray:
-    """Boxes (T, 4) with edges moved by shares of their sides (x0, y0, x1, y1), below a half."""
+def jitter_boxes(boxes: np.ndarray, jitter: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Boxes (T, 4) with edges moved by shares of their sides, (4,) or (T, 4), below a half."""
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     return boxes + sides * np.asarray(jitter)
 

@@ -117,6 +117,7 @@ class ClipDraw:
         cover_color: its colour, None for the pad value; cover_seed: of the colour's noise.
         half: "upper" or "lower" body whose box is shown, "" for the person's.
         jitter: shifts of the box's edges (x0, y0, x1, y1) as shares of its sides.
+        frame_jitter: largest such shift that every frame has beside it, drawn from jitter_seed.
         blur: standard deviation, px; low_res: factor of lost resolution.
     """
 
@@ -131,6 +132,8 @@ class ClipDraw:
     cover_seed: int = 0
     half: str = ""
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    frame_jitter: float = 0.0
+    jitter_seed: int = 0
     blur: float = 0.0
     low_res: float = 1.0
 
@@ -138,6 +141,14 @@ class ClipDraw:
     def placement(self) -> Placement:
         """Where the region lies in the crop."""
         return Placement(self.scale, self.angle, self.flip, self.shift)
+
+    def jitters(self, frames: int) -> np.ndarray:
+        """Shifts of the box's edges in every frame, (T, 4), as shares of its sides."""
+        shared = np.tile(np.asarray(self.jitter), (frames, 1))
+        if self.frame_jitter <= 0:
+            return shared
+        rng = np.random.default_rng(self.jitter_seed)
+        return shared + rng.uniform(-self.frame_jitter, self.frame_jitter, (frames, 4))
 
     def covers(self, frame: int, frames: int) -> bool:
         """Whether the rectangle covers this frame (0-based) of a clip of so many."""
@@ -163,6 +174,7 @@ class ClipAugmentation:
     occlusion_span: tuple[float, float] = (1.0, 1.0)
     occlusion_fill: str = "pad"
     box_jitter: float = 0.0
+    box_jitter_frame: float = 0.0
     half_body_prob: float = 0.0
     blur_prob: float = 0.0
     blur_sigma: tuple[float, float] = (0.5, 2.0)
@@ -190,6 +202,11 @@ class ClipAugmentation:
             )
         if not 0 <= self.box_jitter < 0.5:
             raise ValueError(f"INPUT.AUG.BOX_JITTER is {self.box_jitter}: expected 0 to below 0.5")
+        if not 0 <= self.box_jitter_frame < 0.5 - self.box_jitter:
+            raise ValueError(
+                f"INPUT.AUG.BOX_JITTER_FRAME is {self.box_jitter_frame}: expected 0 or more, and "
+                "with BOX_JITTER below 0.5, or a box would turn inside out"
+            )
         for key, value in (
             ("FLIP_PROB", self.flip_prob),
             ("OCCLUSION_PROB", self.occlusion_prob),
@@ -242,6 +259,9 @@ class ClipAugmentation:
             more["half"] = "upper" if rng.random() < 0.6 else "lower"
         if self.box_jitter > 0:
             more["jitter"] = tuple(rng.uniform(-self.box_jitter, self.box_jitter, 4).tolist())
+        if self.box_jitter_frame > 0:
+            more["frame_jitter"] = self.box_jitter_frame
+            more["jitter_seed"] = int(rng.integers(2**31))
         if self.blur_prob > 0 and rng.random() < self.blur_prob:
             more["blur"] = float(rng.uniform(*self.blur_sigma))
         if self.low_res_prob > 0 and rng.random() < self.low_res_prob:

@@ -139,6 +139,19 @@ def test_draws_of_boxes_and_sharpness() -> None:
     assert all(draw.low_res == 1 or 2 <= draw.low_res <= 3 for draw in draws)
 
 
+def test_a_box_trembles_from_frame_to_frame_about_a_common_shift() -> None:
+    draw = ClipAugmentation(box_jitter=0.2, box_jitter_frame=0.05).draw(
+        np.random.default_rng(1), (64, 64)
+    )
+    shifts = draw.jitters(200)
+    assert shifts.shape == (200, 4)
+    rest = shifts - np.array(draw.jitter)
+    assert np.abs(rest).max() <= 0.05 and (rest.std(axis=0) > 0.02).all()
+    np.testing.assert_array_equal(shifts, draw.jitters(200))  # a draw is a draw
+    still = ClipDraw(jitter=(0.1, 0, 0, -0.1))
+    np.testing.assert_array_equal(still.jitters(2), [[0.1, 0, 0, -0.1]] * 2)
+
+
 def test_what_is_off_leaves_the_other_numbers_as_they_were() -> None:
     plain = ClipAugmentation((0.5, 2.0), 30.0, 0.5, 0.1, 0.2, 0.5)
     more = ClipAugmentation(
@@ -158,6 +171,7 @@ def test_what_is_off_leaves_the_other_numbers_as_they_were() -> None:
     [
         ("OCCLUSION_FILL", {"occlusion_fill": "noise"}),
         ("BOX_JITTER", {"box_jitter": 0.5}),
+        ("BOX_JITTER_FRAME", {"box_jitter": 0.3, "box_jitter_frame": 0.2}),
         ("HALF_BODY_PROB", {"half_body_prob": 1.5}),
         ("BLUR_PROB", {"blur_prob": -0.1}),
         ("LOW_RES_PROB", {"low_res_prob": 2.0}),
