@@ -262,6 +262,10 @@ def _add_test_keys(cfg: CN) -> None:
     # and their identity) and those of plugins, as far as model and dataset have something for them.
     test.EVALUATORS = ("pck", "coco", "people")
 
+    # In the demo and the predictor, people whose pose scores less (mean of the better half of the
+    # joints' scores) are not shown, 0 to 1.
+    test.PERSON_THRESHOLD = 0.2
+
     pck = test.PCK = CN()
     # Whose pose counts for a labelled person, where a detector found several in a frame: "score",
     # the surest one, or "overlap", the one whose box overlaps the ground-truth box most (each

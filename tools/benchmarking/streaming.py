@@ -46,8 +46,8 @@ def stream_runner(
     predictor = StreamingPosePredictor(
         backend=TorchBackend(model),  # type: ignore[arg-type]
         mapper=build_pose_mapper(cfg, False),
-        people=GivenBoxes(_BOX),
-        cuts=CutDetector(),
+        people=lambda: GivenBoxes(_BOX),
+        cuts=CutDetector,
         batch_frames=batch_frames,
     )
 

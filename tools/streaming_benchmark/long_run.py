@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from streaming_benchmark.figure import Figure
 from streaming_benchmark.subject import FPS, Subject, moving_pictures
+from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.people import DetectedPeople
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import IoUTracker

@@ -33,7 +33,12 @@ class Subject:
     def predictor(self, people: People, cuts: CutDetector | None = None) -> StreamingPosePredictor:
         """A streaming predictor of this model."""
         mapper = build_pose_mapper(self.cfg, False)
-        return StreamingPosePredictor(backend=self.backend, mapper=mapper, people=people, cuts=cuts)
+        return StreamingPosePredictor(
+            backend=self.backend,
+            mapper=mapper,
+            people=lambda: people,
+            cuts=None if cuts is None else lambda: cuts,
+        )
 
 
 def load_subject(config_file: str, weights: str, options: list[str]) -> Subject:
@@ -83,7 +88,7 @@ class Crowd(KnownPeople):
     def __init__(self, people: int) -> None:
         self._people = people
 
-    def find(self, frame: Frame) -> list[Person]:
+    def propose(self, frame: Frame) -> list[Person]:
         height, width = frame.image.shape[:2]
         found = []
         for i in range(self._people):

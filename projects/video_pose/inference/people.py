@@ -1,19 +1,19 @@
 """Who is looked for where on the next frame: the policies of person regions.
 
+`GivenBoxes` and `FollowedPerson` know one person; `detected_people.DetectedPeople` finds several.
+
 Shape letters: P persons, K joints, N frames, D detections. Boxes are XYXY, image pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from video_pose.data.cropping import fill_boxes, is_valid_box, union_box
 from video_pose.inference.frames import Frame
-from video_pose.inference.trackers import Tracker
 
 # Detected boxes (D, 4) and scores (D,) of the people in a picture (H, W, 3).
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -22,25 +22,32 @@ Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class Person(NamedTuple):
     """Somebody to be looked for on a frame."""
 
-    track_id: int
+    track_id: int  # of the policy's own; what is shown is the verdict's number
     box: np.ndarray  # (4,), where the person is
     shot_box: np.ndarray  # (4,), where INPUT.REGION_PER "clip" looks through the whole shot
 
 
+class Verdict(NamedTuple):
+    """What the poses of P proposed people say about them."""
+
+    track_ids: np.ndarray  # int64 (P,), under which the policy knows them from now on
+    numbers: np.ndarray  # int64 (P,), for the results; -1 for those who are not shown
+
+
 class People(Protocol):
-    """A policy.
+    """A policy, of one stream.
 
     Attributes:
-        independent: whether ``find`` does without earlier poses, so that frames can be encoded
+        independent: whether ``propose`` does without earlier poses, so that frames can be encoded
             together.
     """
 
     independent: bool
 
-    def find(self, frame: Frame) -> list[Person]:
+    def propose(self, frame: Frame) -> list[Person]:
         """The people to be looked for on ``frame``."""
 
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
+    def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
         """Take in the poses (P, K, 3) found for them."""
 
     def tracked(self) -> set[int] | None:
@@ -51,10 +58,11 @@ class People(Protocol):
 
 
 class KnownPeople:
-    """The rest of a policy to which neither poses nor shots tell anything: ``find`` is its own."""
+    """The rest of a policy that neither poses nor shots tell anything; ``propose`` is its own."""
 
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
-        pass
+    def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
+        ids = np.array([person.track_id for person in people], np.int64)
+        return Verdict(ids, ids)
 
     def tracked(self) -> set[int] | None:
         return None
@@ -88,7 +96,7 @@ class GivenBoxes(KnownPeople):
             self._union = union_box(self._boxes[valid])
             self._boxes = fill_boxes(self._boxes, 0, 0)
 
-    def find(self, frame: Frame) -> list[Person]:
+    def propose(self, frame: Frame) -> list[Person]:
         if self._boxes is None:
             whole = np.array([0, 0, frame.image.shape[1], frame.image.shape[0]], np.float64)
             return [Person(0, whole, whole)]
@@ -97,7 +105,7 @@ class GivenBoxes(KnownPeople):
         return [Person(0, self._boxes[min(frame.index, len(self._boxes) - 1)], self._union)]
 
 
-class FollowedPerson:
+class FollowedPerson(KnownPeople):
     """One person, first in the given box or the whole frame, then where the last pose was.
 
     After a frame on which the mean score falls below ``min_score`` the search begins anew.
@@ -116,113 +124,16 @@ class FollowedPerson:
         self._margin, self._min_score = margin, min_score
         self._box: np.ndarray | None = None
 
-    def find(self, frame: Frame) -> list[Person]:
-        start = self._start.find(frame)[0]
+    def propose(self, frame: Frame) -> list[Person]:
+        start = self._start.propose(frame)[0]
         return [start if self._box is None else start._replace(box=self._box)]
 
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
+    def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
         self._box = pose_extent(keypoints[0], self._margin, self._min_score)
-
-    def tracked(self) -> set[int] | None:
-        return None
+        return super().update(people, keypoints)
 
     def reset(self) -> None:
         self._box = None
-
-
-@dataclass
-class _Track:
-    box: np.ndarray
-    shot_box: np.ndarray
-    seen: float  # seconds, when a detection was last matched
-    shown: bool
-
-
-class DetectedPeople:
-    """Several people: a detector every n frames, a tracker, and the poses' extents in between.
-
-    * A new track begins with a fresh memory on the frame on which the tracker confirms it. While a
-      sure detection awaits confirmation, the detector also runs on the next frame.
-    * Between detections a person is looked for in the last pose's extent, as long as its mean score
-      is at least ``min_score``; else the person counts as lost until a detection matches again.
-    * A lost person has no row in the output, and the memory stands still. Found again within
-      ``max_missed`` seconds, it goes on; after that it is dropped, and
-      whoever is found next is new.
-    * At a cut everything is forgotten, and the detector runs.
-    """
-
-    independent = False
-
-    def __init__(
-        self,
-        detector: Detector,
-        tracker: Tracker,
-        *,
-        every: int = 1,
-        max_missed: float = 1.0,
-        margin: float = 1.2,
-        min_score: float = 0.1,
-        sure_score: float = 0.5,
-    ) -> None:
-        """
-        Args:
-            every: frames between two detections, >= 1.
-            max_missed: seconds.
-            margin: factor on a pose's extent.
-            sure_score: of a detection that the tracker can begin a track with.
-        """
-        if every < 1:
-            raise ValueError(f"a detection every {every} frames: expected 1 or more")
-        self._detector, self._tracker, self._every = detector, tracker, every
-        self._max_missed, self._margin, self._min_score = max_missed, margin, min_score
-        self._sure_score = sure_score
-        self._tracks: dict[int, _Track] = {}
-        self._due = 0
-
-    def find(self, frame: Frame) -> list[Person]:
-        if frame.index >= self._due:
-            self._detect(frame)
-        return [
-            Person(number, track.box, track.shot_box)
-            for number, track in sorted(self._tracks.items())
-            if track.shown
-        ]
-
-    def _detect(self, frame: Frame) -> None:
-        boxes, scores = self._detector(frame.image)
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-        valid = is_valid_box(boxes)
-        boxes, scores = boxes[valid], np.asarray(scores)[valid]
-        ids = self._tracker.update(boxes, scores, frame.time)
-        for track in self._tracks.values():
-            track.shown = False
-        for number, box in zip(ids.tolist(), boxes):
-            if number >= 0:
-                known = self._tracks.get(number)
-                shot_box = box if known is None else known.shot_box
-                self._tracks[number] = _Track(box, shot_box, frame.time, True)
-        self._tracks = {
-            number: track
-            for number, track in self._tracks.items()
-            if frame.time - track.seen <= self._max_missed
-        }
-        awaited = ((ids < 0) & (scores >= self._sure_score)).any()
-        self._due = frame.index + (1 if awaited else self._every)
-
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
-        for person, pose in zip(people, keypoints, strict=True):
-            track = self._tracks[person.track_id]
-            box = pose_extent(pose, self._margin, self._min_score)
-            track.shown = box is not None
-            track.box = track.box if box is None else box
-
-    def tracked(self) -> set[int] | None:
-        return set(self._tracks)
-
-    def reset(self) -> None:
-        self._tracker.reset()
-        self._tracks = {}
-        self._due = 0
 
 
 def pose_extent(keypoints: np.ndarray, margin: float, min_score: float) -> np.ndarray | None:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
 from video_pose.data.clip_mapper import build_pose_mapper
-from video_pose.inference.building import (
-    choose_detector,
-    find_connections,
-    is_recurrent,
-    load_cfg,
-    load_detector,
-    load_model,
-    load_people,
-    load_tracker,
-)
+from video_pose.engine.views import is_recurrent
+from video_pose.inference.building import load_cfg, load_model
+from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
-from video_pose.inference.pretrained import default_model
-from video_pose.inference.rcnn import StreamingRCNNPredictor
-from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.people import Detector, FollowedPerson, GivenBoxes, People
+from video_pose.inference.pretrained import default_detector, default_model
+from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
 from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
+from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.skeleton import infer_sigmas
+from video_pose.visualization import connection_indices
 from video_pose.visualization.poses import Connection
+
+logger = logging.getLogger(__name__)
 
 Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
 
@@ -89,37 +92,18 @@ class VideoPosePredictor:
         if weights is not None:
             options = [*options, "MODEL.WEIGHTS", weights]
         cfg = load_cfg(config_file, options)
-        cuts = CutDetector(settings.cut_threshold) if settings.cut_threshold > 0 else None
         smoother = OneEuroSmoother() if settings.smooth else None
-        if not is_recurrent(cfg):
-            if settings.where != "frame" or settings.backend != "torch":
-                raise ValueError(
-                    f"{config_file} finds people by itself: region, box, detector and backend "
-                    "have no effect"
-                )
-            tracker = load_tracker(settings)
-            rcnn = load_detector(cfg, settings)
-            stream: Stream = StreamingRCNNPredictor(rcnn, tracker, cuts=cuts)
-            names: Sequence[str] = rcnn.joint_names
-        else:
-            mapper = build_pose_mapper(cfg, False)
-            people = load_people(choose_detector(settings, mapper.rule.region))
-            backend: PoseBackend = _load_backend(cfg, settings)
-            names = backend.joint_names
-            stream = StreamingPosePredictor(
-                backend=backend,
-                mapper=mapper,
-                people=people,
-                cuts=cuts,
-                batch_frames=settings.batch_frames,
-                keep_heatmaps=settings.heatmaps,
-            )
+        make = _recurrent_stream if is_recurrent(cfg) else _rcnn_stream
+        stream, names = make(cfg, settings, config_file)
         return cls(stream, names, find_connections(cfg, names), smoother)
 
     def __call__(
         self, source: SourceSpec | FrameSource, fps: float | None = None
     ) -> Iterator[PoseFrame]:
         """Yield a result for every frame of ``source``, in order, also where nobody is found.
+
+        What a source is remembered by is its own: several may be read side by side, and each
+        counts its people from 0.
 
         Args:
             source: what `open_source` takes (a video file or URL, a folder, a glob pattern, image
@@ -138,6 +122,130 @@ class VideoPosePredictor:
         self.problems = list(source.problems)
 
 
+def _recurrent_stream(
+    cfg: CfgNode, settings: PredictorSettings, config_file: str
+) -> tuple[Stream, Sequence[str]]:
+    mapper = build_pose_mapper(cfg, False)
+    make_people = people_maker(choose_detector(settings, mapper.rule.region), cfg)
+    backend = _load_backend(cfg, settings)
+    stream = StreamingPosePredictor(
+        backend=backend,
+        mapper=mapper,
+        people=make_people,
+        cuts=_cut_maker(settings),
+        batch_frames=settings.batch_frames,
+        keep_heatmaps=settings.heatmaps,
+    )
+    return stream, backend.joint_names
+
+
+def _rcnn_stream(
+    cfg: CfgNode, settings: PredictorSettings, config_file: str
+) -> tuple[Stream, Sequence[str]]:
+    if settings.where != "frame" or settings.backend != "torch":
+        raise ValueError(
+            f"{config_file} finds people by itself: region, box, detector and backend have no "
+            "effect"
+        )
+    make_tracker(settings)  # what may be missing is said before the model is loaded
+    rcnn = load_detector(cfg, settings)
+    threshold = settings.person_threshold or 0.0
+    people = partial(_detected_people, settings, rcnn, threshold, rcnn.joint_names)
+    return StreamingRCNNPredictor(rcnn, people, cuts=_cut_maker(settings)), rcnn.joint_names
+
+
+def _cut_maker(settings: PredictorSettings) -> Callable[[], CutDetector] | None:
+    if settings.cut_threshold <= 0:
+        return None
+    return partial(CutDetector, settings.cut_threshold)
+
+
+def make_tracker(settings: PredictorSettings) -> Tracker:
+    """The tracker of ``settings``."""
+    return build_tracker(
+        settings.tracker,
+        min_score=settings.min_score,
+        max_missed_seconds=settings.max_missed,
+    )
+
+
+def load_detector(cfg: CfgNode, settings: PredictorSettings) -> PersonRCNN:
+    """The people's detector of ``cfg``, with the weak detections that a tracker wants as well.
+
+    Raises:
+        ValueError: it has no class "person".
+    """
+    return PersonRCNN.from_cfg(cfg, load_model(cfg), min(WEAK_SCORE, settings.min_score))
+
+
+def choose_detector(settings: PredictorSettings, region: str) -> PredictorSettings:
+    """``settings`` with the package's detector where one is wanted and none is named.
+
+    It is wanted for region "detector", and by a model whose crops show people's boxes where
+    ``settings`` say nothing about the region. Without it such a model looks for one person in the
+    whole frame, and says so.
+
+    Args:
+        region: INPUT.REGION of the model, "box" or "frame".
+
+    Raises:
+        ValueError: region "detector", and none ships.
+    """
+    open_choice = not settings.region and settings.box is None and region == "box"
+    if settings.detector or not (open_choice or settings.region == "detector"):
+        return settings
+    packaged = default_detector()
+    if packaged is not None:
+        options = ("MODEL.WEIGHTS", packaged.weights, *settings.detector_options)
+        return replace(settings, detector=packaged.config, detector_options=options)
+    if settings.region == "detector":
+        raise ValueError("region 'detector' needs a detector: name its config, as none ships")
+    logger.warning(
+        "the model was trained on people's boxes and gets none (no detector, no box): one person "
+        "is looked for in the whole frame"
+    )
+    return settings
+
+
+def people_maker(settings: PredictorSettings, cfg: CfgNode) -> Callable[[], People]:
+    """Makes the policy of person regions that ``settings`` describe, for each stream anew.
+
+    Args:
+        cfg: of the pose model. Its detector is loaded once.
+    """
+    if settings.where in ("frame", "box"):
+        return partial(GivenBoxes, settings.box)
+    if settings.where == "pose":
+        return partial(FollowedPerson, settings.box, min_score=settings.min_pose_score)
+    # First what may be missing and costs nothing to find out.
+    make_tracker(settings)
+    detector_cfg = load_cfg(settings.detector, settings.detector_options)
+    if is_recurrent(detector_cfg):
+        raise ValueError(f"detector {settings.detector}: it detects nobody, it is a pose model")
+    detector = load_detector(detector_cfg, settings)
+    threshold = settings.person_threshold
+    if threshold is None:
+        threshold = cfg.TEST.PERSON_THRESHOLD
+    return partial(_detected_people, settings, detector, threshold, cfg.MODEL.POSE.JOINTS)
+
+
+def _detected_people(
+    settings: PredictorSettings, detector: Detector, threshold: float, joints: Sequence[str]
+) -> DetectedPeople:
+    return DetectedPeople(
+        detector,
+        make_tracker(settings),
+        every=settings.detect_every,
+        max_missed=settings.max_missed,
+        min_score=settings.min_pose_score,
+        person_threshold=threshold,
+        box_smoothing=settings.box_smoothing,
+        sure_score=settings.min_score,
+        sigmas=infer_sigmas(joints),
+        max_people=settings.max_people,
+    )
+
+
 def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
     if settings.backend == "torch":
         return TorchBackend(cast(VideoPoseNet, build_fast_path(cfg, load_model(cfg))))
@@ -146,3 +254,13 @@ def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
     if settings.backend == "onnx":
         return ExportedBackend.from_model(cast(VideoPoseNet, load_model(cfg)), cfg)
     return ExportedBackend.from_folder(settings.backend, cfg)
+
+
+def find_connections(cfg: CfgNode, joint_names: Sequence[str]) -> list[Connection]:
+    """Lines between joints, by the first of the config's datasets that has such rules."""
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name in MetadataCatalog.list():
+            rules = MetadataCatalog.get(name).get("keypoint_connection_rules")
+            if rules:
+                return connection_indices(joint_names, rules)
+    return []

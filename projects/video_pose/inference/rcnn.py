@@ -5,7 +5,7 @@ Shape letters: P persons, K joints, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -15,9 +15,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.streaming import CutDetector
-from video_pose.inference.trackers import Tracker
 from video_pose.modeling.precision import check_precision, inference_autocast
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
 from video_pose.modeling.roi_heads import prepare_regions
@@ -124,48 +124,57 @@ def _as_float32(found: Instances) -> Instances:
 
 
 class StreamingRCNNPredictor:
-    """Keypoint or Mask R-CNN on a stream of frames, with identities from a tracker.
+    """Keypoint or Mask R-CNN on streams of frames, with identities.
 
-    Frames are independent but for the identities, unless the model remembers people: then it says
-    who is who, and a cut makes it forget. People whom the tracker has not confirmed yet are left
-    out, as with the recurrent models.
+    Frames are independent but for the identities, which boxes and poses give as with the recurrent
+    models, unless the model remembers people: then it says who is who, and a cut makes it forget.
+    What a stream remembers is its own.
     """
 
     def __init__(
-        self, rcnn: PersonRCNN, tracker: Tracker, *, cuts: CutDetector | None = None
+        self,
+        rcnn: PersonRCNN,
+        people: Callable[[], DetectedPeople],
+        *,
+        cuts: Callable[[], CutDetector] | None = None,
     ) -> None:
-        self._rcnn, self._tracker, self._cuts = rcnn, tracker, cuts
+        """``people``, ``cuts``: make what one stream needs; the detector of ``people`` is idle."""
+        self._rcnn, self._people, self._cuts = rcnn, people, cuts
 
     def __call__(self, frames: Iterable[Frame], video: str = "video") -> Iterator[PoseFrame]:
         """Yield a result for every frame, in order, also where nobody is found."""
-        self._tracker.reset()
-        if self._cuts is not None:
-            self._cuts.reset()
+        people = self._people()
+        cuts = None if self._cuts is None else self._cuts()
         memory, starts_shot = self._rcnn.new_memory(), True
         for frame in frames:
-            if self._cuts is not None and self._cuts(frame.image):
-                self._tracker.reset()
+            if cuts is not None and cuts(frame.image):
+                people.reset()
                 if memory is not None:
                     memory.forget()
                 starts_shot = True
-            yield self._result(frame, video, starts_shot, memory)
+            yield self._result(people, frame, video, starts_shot, memory)
             starts_shot = False
 
     def _result(
-        self, frame: Frame, video: str, starts_shot: bool, memory: PeopleMemory | None
+        self,
+        people: DetectedPeople,
+        frame: Frame,
+        video: str,
+        starts_shot: bool,
+        memory: PeopleMemory | None,
     ) -> PoseFrame:
         found = self._rcnn.instances(frame.image, memory)
         boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
-        if found.has("pred_track_ids"):
-            ids = found.pred_track_ids.numpy()
-        else:
-            ids = self._tracker.update(boxes, scores, frame.time)
-        kept = np.flatnonzero(ids >= 0)
         keypoints = np.zeros((len(found), len(self._rcnn.joint_names), 3), np.float32)
         if found.has("pred_keypoints"):
-            keypoints = found.pred_keypoints.numpy().copy()
+            keypoints = found.pred_keypoints.numpy().astype(np.float32)
             # Detectron2 divides by the sum over the small map: a peak between cells may exceed 1.
             keypoints[..., 2] = keypoints[..., 2].clip(0, 1)
+        if found.has("pred_track_ids"):
+            numbers = found.pred_track_ids.numpy()
+        else:
+            numbers = self._identify(people, boxes, scores, keypoints, frame.time)
+        kept = np.flatnonzero(numbers >= 0)
         masks = found.pred_masks.numpy()[kept] if found.has("pred_masks") else None
         return PoseFrame(
             index=frame.index,
@@ -173,13 +182,28 @@ class StreamingRCNNPredictor:
             image=frame.image,
             video=video,
             joint_names=self._rcnn.joint_names,
-            keypoints=keypoints[kept].astype(np.float32),
+            keypoints=keypoints[kept],
             boxes=boxes[kept].astype(np.float32),
             scores=scores[kept].astype(np.float32),
-            track_ids=ids[kept],
+            track_ids=numbers[kept],
             masks=masks,
             starts_shot=starts_shot,
         )
+
+    @staticmethod
+    def _identify(
+        people: DetectedPeople,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        keypoints: np.ndarray,
+        time: float,
+    ) -> np.ndarray:
+        """Numbers (P,), -1 for those who are not shown."""
+        keys = people.assign(boxes, scores, time)
+        numbers = np.full(len(keys), -1, np.int64)
+        kept = np.flatnonzero(keys >= 0)
+        numbers[kept] = people.judge(keys[kept].tolist(), keypoints[kept]).numbers
+        return numbers
 
 
 def _metadata(cfg: CfgNode) -> MetadataCatalog:

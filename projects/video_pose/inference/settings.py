@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from video_pose.inference.trackers import TRACKERS
+from video_pose.inference import trackers  # noqa: F401  (registers the built-in ones)
+from video_pose.plugins import TRACKERS
 
 # ByteTrack's: a hidden person's detections are weak, and still better than none.
 WEAK_SCORE = 0.1
@@ -26,11 +27,17 @@ class PredictorSettings:
             that was trained on people's boxes, where neither region nor box is given.
         detector_options: keys and values that override the detector's config, such as its weights.
         detect_every: frames between two detections; the last pose's extent serves in between.
-        tracker: "bytetrack" (package ``trackers``), "iou" (built in), or "auto": ByteTrack where
-            its package is installed, else "iou", with a line in the log.
+        tracker: a name of `video_pose.plugins.TRACKERS`: "iou" (built in), "bytetrack", "ocsort",
+            "botsort", "cbiou" (package ``trackers``), a plugin's; or "auto", the default of
+            `video_pose.inference.trackers`.
         min_score: of a detection that makes a person known; one that is known may be followed by
             weaker detections, down to `WEAK_SCORE`.
-        min_pose_score: a pose with a lower mean score counts as lost.
+        min_pose_score: a pose with a lower mean score is not followed between detections.
+        person_threshold: people whose pose has a lower score (the mean of the better half of the
+            joints) are not shown, 0 to 1; None: the model's TEST.PERSON_THRESHOLD, and 0 for
+            R-CNNs, whose detections have a score of their own.
+        max_people: most people on a frame, those known for longest; 0 for all.
+        box_smoothing: time constant of detected boxes, seconds; 0 takes them as they are.
         max_missed: seconds that a lost person is remembered.
         cut_threshold: see `CutDetector`; 0 never restarts at a cut.
         smooth: One-Euro smoothing of the joints.
@@ -52,6 +59,9 @@ class PredictorSettings:
     tracker: str = "auto"
     min_score: float = 0.5
     min_pose_score: float = 0.1
+    person_threshold: float | None = None
+    max_people: int = 0
+    box_smoothing: float = 0.15
     max_missed: float = 1.0
     cut_threshold: float = 0.2
     smooth: bool = False
@@ -62,8 +72,15 @@ class PredictorSettings:
     def __post_init__(self) -> None:
         if self.region and self.region not in REGIONS:
             raise ValueError(f"region {self.region!r}: choose from {', '.join(REGIONS)}")
-        if self.tracker not in TRACKERS:
-            raise ValueError(f"tracker {self.tracker!r}: choose from {', '.join(TRACKERS)}")
+        if self.tracker != "auto":
+            TRACKERS.check(self.tracker)
+        if self.person_threshold is not None and not 0 <= self.person_threshold <= 1:
+            raise ValueError(f"person threshold {self.person_threshold}: expected 0 to 1")
+        if self.max_people < 0 or self.box_smoothing < 0:
+            raise ValueError(
+                f"max_people {self.max_people} and box_smoothing {self.box_smoothing}: expected 0 "
+                "or more"
+            )
         if self.where == "box" and self.box is None:
             raise ValueError("region 'box' needs a box: x0 y0 x1 y1")
         if self.detector and self.where != "detector":

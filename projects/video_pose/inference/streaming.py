@@ -10,7 +10,7 @@ crop px, h, w cells.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -152,6 +152,11 @@ class PersonRows:
         for track in set(self._states) - set(tracks):
             del self._states[track]
 
+    def rename(self, tracks: Sequence[int], names: Sequence[int]) -> None:
+        """Give the states of ``tracks`` to ``names``, in turn; other states under them are lost."""
+        moved = {name: self._states.pop(track) for track, name in zip(tracks, names)}
+        self._states.update(moved)
+
     def step(
         self, tracks: Sequence[int], images: Tensor, features: Tensor, center_maps: Tensor
     ) -> Tensor:
@@ -207,11 +212,13 @@ class _Prepared(NamedTuple):
 
 
 class StreamingPosePredictor:
-    """A recurrent pose model on a stream of frames: the offline test's numbers, without its wait.
+    """A recurrent pose model on streams of frames: the offline test's numbers, without its wait.
 
     The crops come from the clip mapper and the joints from the functions that the model's own
     ``forward`` uses. Every person has a state of the network, all people of a frame are one batch.
     At a cut, and where the frames' size changes, all states are dropped.
+
+    Everything that a stream remembers is the stream's own: several may run side by side.
     """
 
     def __init__(
@@ -219,16 +226,16 @@ class StreamingPosePredictor:
         *,
         backend: PoseBackend,
         mapper: PoseClipMapper,
-        people: People,
-        cuts: CutDetector | None = None,
+        people: Callable[[], People],
+        cuts: Callable[[], CutDetector] | None = None,
         batch_frames: int = 1,
         keep_heatmaps: bool = False,
     ) -> None:
         """
         Args:
             mapper: of testing; it becomes the predictor's own.
-            people: whom to look for where.
-            cuts: None never restarts.
+            people: makes the policy of one stream: whom to look for where.
+            cuts: makes the cut detector of one stream; None never restarts.
             batch_frames: frames that are encoded together, where ``people`` does not depend on
                 poses; results do not depend on it, but come later.
             keep_heatmaps: put the joints' heatmaps (of the first test row) into the results.
@@ -236,36 +243,43 @@ class StreamingPosePredictor:
         if batch_frames < 1:
             raise ValueError(f"batches of {batch_frames} frames: expected 1 or more")
         self.backend = backend
-        self.people = people
-        self._cropper = FrameCropper(mapper)
-        self._cuts = cuts
-        self._batch_frames = batch_frames if people.independent else 1
-        self._keep_heatmaps = keep_heatmaps
-        self._rows = PersonRows(backend)
-        self._is_new = True
+        self.people, self.cuts = people, cuts
+        self.cropper = FrameCropper(mapper)
+        self.batch_frames = batch_frames
+        self.keep_heatmaps = keep_heatmaps
 
     def __call__(self, frames: Iterable[Frame], video: str = "video") -> Iterator[PoseFrame]:
         """Yield a result for every frame, in order, also where nobody is found."""
-        self._restart()
-        if self._cuts is not None:
-            self._cuts.reset()
-        iterator = iter(frames)
-        while batch := list(islice(iterator, self._batch_frames)):
-            yield from self._run(batch, video)
+        return _PoseStream(self, video).run(frames)
 
-    def _restart(self) -> None:
-        self._rows.clear()
-        self.people.reset()
+
+class _PoseStream:
+    """One run of a `StreamingPosePredictor`, with all that it remembers."""
+
+    def __init__(self, predictor: StreamingPosePredictor, video: str) -> None:
+        self.backend = predictor.backend
+        self.people = predictor.people()
+        self._video = video
+        self._cropper = predictor.cropper
+        self._cuts = None if predictor.cuts is None else predictor.cuts()
+        self._batch_frames = predictor.batch_frames if self.people.independent else 1
+        self._keep_heatmaps = predictor.keep_heatmaps
+        self._rows = PersonRows(self.backend)
         self._is_new = True
 
+    def run(self, frames: Iterable[Frame]) -> Iterator[PoseFrame]:
+        iterator = iter(frames)
+        while batch := list(islice(iterator, self._batch_frames)):
+            yield from self._run(batch)
+
     @torch.no_grad()
-    def _run(self, frames: list[Frame], video: str) -> list[PoseFrame]:
+    def _run(self, frames: list[Frame]) -> list[PoseFrame]:
         with self.backend.autocast():
             prepared = [self._prepare(frame) for frame in frames]
             crops = [item.crops for item in prepared if item.crops is not None]
             encoded = iter(self._encode(crops)) if crops else iter(())
             return [
-                self._step(item, next(encoded) if item.crops is not None else None, video)
+                self._step(item, next(encoded) if item.crops is not None else None)
                 for item in prepared
             ]
 
@@ -275,7 +289,7 @@ class StreamingPosePredictor:
         if is_cut:
             # States are dropped only when this frame's turn comes: earlier ones of the batch wait.
             self.people.reset()
-        people = self.people.find(frame)
+        people = self.people.propose(frame)
         crops = self._cropper(frame.image, people) if people else None
         return _Prepared(frame, starts_shot, people, crops)
 
@@ -290,27 +304,24 @@ class StreamingPosePredictor:
             for i, f, shape in zip(images.split(counts), features.split(counts), shapes)
         ]
 
-    def _step(
-        self, item: _Prepared, encoded: tuple[Tensor, Tensor] | None, video: str
-    ) -> PoseFrame:
+    def _step(self, item: _Prepared, encoded: tuple[Tensor, Tensor] | None) -> PoseFrame:
         if item.starts_shot:
             self._rows.clear()
         tracked = self.people.tracked()
         if tracked is not None:
             self._rows.keep(tracked)
         if encoded is None or item.crops is None:
-            return self._result(item, video, None)
-        size = self._cropper.crop_size
-        centers = center_maps(self.backend, item.crops.centers, size)
+            return self._result(item, None)
+        centers = center_maps(self.backend, item.crops.centers, self._cropper.crop_size)
         tracks = [person.track_id for person in item.people]
-        heatmaps = self._rows.step(tracks, *encoded, centers)
-        return self._result(item, video, heatmaps)
+        return self._result(item, self._rows.step(tracks, *encoded, centers))
 
-    def _result(self, item: _Prepared, video: str, heatmaps: Tensor | None) -> PoseFrame:
+    def _result(self, item: _Prepared, heatmaps: Tensor | None) -> PoseFrame:
         """``heatmaps``: (S, P, C, h, w), None where there is nobody."""
         frame, names = item.frame, tuple(self.backend.joint_names)
         keypoints = np.zeros((0, len(names), 3), np.float32)
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        numbers = np.zeros(0, np.int64)
         extra: dict[str, np.ndarray] = {}
         if heatmaps is not None and item.crops is not None:
             size = (frame.image.shape[0], frame.image.shape[1])
@@ -323,26 +334,33 @@ class StreamingPosePredictor:
                 image_size=size,
             )
             found = to_instances(poses, size)
-            keypoints = poses.cpu().numpy()
-            boxes = torch.cat([person.pred_boxes.tensor for person in found]).numpy()
-            scores = torch.cat([person.scores for person in found]).numpy()
+            every = poses.cpu().numpy()
+            numbers, shown = self._judge(item.people, every)
+            keypoints, numbers = every[shown], numbers[shown]
+            boxes = torch.cat([person.pred_boxes.tensor for person in found]).numpy()[shown]
+            scores = torch.cat([person.scores for person in found]).numpy()[shown]
             if self._keep_heatmaps:
-                maps = self.backend.codec.joint_maps(heatmaps[0]).cpu().numpy()
-                extra = {"heatmaps": maps, "map_to_image": self._map_to_image(item.crops)}
-            self.people.observe(item.people, keypoints)
+                maps = self.backend.codec.joint_maps(heatmaps[0]).cpu().numpy()[shown]
+                extra = {"heatmaps": maps, "map_to_image": self._map_to_image(item.crops)[shown]}
         return PoseFrame(
             index=frame.index,
             time=frame.time,
             image=frame.image,
-            video=video,
+            video=self._video,
             joint_names=names,
             keypoints=keypoints,
             boxes=boxes,
             scores=scores,
-            track_ids=np.array([person.track_id for person in item.people], np.int64),
+            track_ids=numbers,
             starts_shot=item.starts_shot,
             **extra,
         )
+
+    def _judge(self, people: list[Person], keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers (P,) by the policy, and the places of those who are shown."""
+        verdict = self.people.update(people, keypoints)
+        self._rows.rename([person.track_id for person in people], verdict.track_ids.tolist())
+        return verdict.numbers, np.flatnonzero(verdict.numbers >= 0)
 
     def _map_to_image(self, crops: PersonCrops) -> np.ndarray:
         """(P, 2, 3): cell indices of the first row's maps to image pixels."""

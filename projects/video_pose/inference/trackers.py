@@ -1,20 +1,27 @@
 """From boxes of single frames to boxes with identities.
 
+A tracker sees boxes; what poses tell beyond them, `video_pose.inference.people` adds, whichever
+tracker is chosen. Trackers are a registry by name (`video_pose.plugins.TRACKERS`): the built-in
+"iou", and those of the package ``trackers``. A plugin adds another::
+
+    @TRACKERS.add("nearest")
+    def nearest(*, min_score: float, max_missed_seconds: float) -> Tracker: ...
+
 Shape letters: D detections, M tracks. Boxes are XYXY, image pixels.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-logger = logging.getLogger(__name__)
+from video_pose.plugins import TRACKERS
 
-TRACKERS = ("auto", "bytetrack", "iou")
+# What "auto" means; see docs/MODEL_ZOO.md for the trackers' figures.
+DEFAULT_TRACKER = "iou"
 # The velocity of a box is averaged over about two updates.
 _VELOCITY_GAIN = 0.5
 
@@ -33,32 +40,18 @@ def build_tracker(name: str, *, min_score: float, max_missed_seconds: float) -> 
     """The tracker of that name.
 
     Args:
-        name: "bytetrack" (package ``trackers``), "iou" (built in), or "auto": ByteTrack where its
-            package is installed, else the built-in one, which a line in the log then says.
+        name: of `TRACKERS`, or "auto", which is `DEFAULT_TRACKER`.
         min_score: a detection needs it to begin a track; weaker ones only continue one.
         max_missed_seconds: a person who is not found for longer is forgotten.
 
     Raises:
         ValueError: no such tracker, or its package is not installed.
     """
-    if name not in TRACKERS:
-        raise ValueError(f"tracker {name!r}: choose from {', '.join(TRACKERS)}")
-    installed = importlib.util.find_spec("trackers") is not None
-    if name == "auto" and not installed:
-        logger.warning(
-            "ByteTrack's package trackers is not installed: the built-in tracker 'iou' gives "
-            "people their numbers"
-        )
-    if name == "iou" or (name == "auto" and not installed):
-        return IoUTracker(min_score=min_score, max_missed_seconds=max_missed_seconds)
-    if not installed:
-        raise ValueError(
-            "tracker 'bytetrack' needs the package trackers: pip install trackers, or choose the "
-            "built-in tracker 'iou'"
-        )
-    return ByteTracker(min_score=min_score, max_missed_seconds=max_missed_seconds)
+    make = TRACKERS.get(DEFAULT_TRACKER if name == "auto" else name)
+    return make(min_score=min_score, max_missed_seconds=max_missed_seconds)
 
 
+@TRACKERS.add("iou")
 class IoUTracker:
     """Hungarian matching on the overlap with boxes that move on at constant velocity.
 
@@ -135,49 +128,94 @@ class IoUTracker:
         self._seen = np.concatenate([self._seen, np.full(len(ids), time)])
 
 
-class ByteTracker:
-    """ByteTrack of the package ``trackers``; a person has a number from the second detection on."""
+class LibraryTracker:
+    """A tracker of the package ``trackers``.
 
-    def __init__(self, *, min_score: float = 0.5, max_missed_seconds: float = 1.0) -> None:
-        from trackers import ByteTrackTracker
+    These confirm a person at the second detection or later. Here a sure detection has a number at
+    once: the one that the package gives to the same box afterwards is taken for it.
+    """
 
-        # ByteTrack counts its buffer in frames of 1/30 s.
-        self._tracker = ByteTrackTracker(
-            lost_track_buffer=max(1, round(30 * max_missed_seconds)),
-            track_activation_threshold=min_score,
-            high_conf_det_threshold=min_score,
-            minimum_consecutive_frames=1,
-        )
+    def __init__(self, tracker: Any, *, min_score: float = 0.5) -> None:
+        self._tracker, self._min_score = tracker, min_score
         self._next_id = 0
-        self._numbers: dict[int, int] = {}
+        self.reset()
 
     def reset(self) -> None:
         self._tracker.reset()
-        self._numbers = {}
+        self._numbers: dict[int, int] = {}
+        # Boxes (N, 4) of the last frame that the package has not numbered yet, and our numbers.
+        self._waiting = np.zeros((0, 4)), np.zeros(0, np.int64)
 
     def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> np.ndarray:
         import supervision
 
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        scores = np.asarray(scores, np.float64).reshape(-1)
         detections: Any = supervision.Detections(
-            xyxy=boxes,
-            confidence=np.asarray(scores, np.float64),
-            data={"place": np.arange(len(boxes))},
+            xyxy=boxes, confidence=scores, data={"place": np.arange(len(boxes))}
         )
         tracked = self._tracker.update(detections, timestamp=time)
         ids = np.full(len(boxes), -1, np.int64)
         numbers = () if tracked.tracker_id is None else tracked.tracker_id
         for place, number in zip(tracked.data.get("place", ()), numbers):
-            ids[int(place)] = self._own_number(int(number))
+            if number >= 0:
+                ids[int(place)] = self._own_number(int(number), boxes[int(place)])
+        self._number_sure(boxes, scores, ids)
         return ids
 
-    def _own_number(self, number: int) -> int:
-        if number < 0:
-            return -1
+    def _own_number(self, number: int, box: np.ndarray) -> int:
         if number not in self._numbers:
-            self._numbers[number] = self._next_id
-            self._next_id += 1
+            self._numbers[number] = self._waiting_number(box)
         return self._numbers[number]
+
+    def _number_sure(self, boxes: np.ndarray, scores: np.ndarray, ids: np.ndarray) -> None:
+        """Number the sure detections that the package left out, in ``ids``, and remember them."""
+        sure = np.flatnonzero((ids < 0) & (scores >= self._min_score))
+        for place in sure:
+            ids[place] = self._waiting_number(boxes[place])
+        self._waiting = boxes[sure], ids[sure]
+
+    def _waiting_number(self, box: np.ndarray) -> int:
+        """The number of the waiting box that overlaps ``box`` most, and of it alone; else a new
+        one."""
+        boxes, numbers = self._waiting
+        overlap = pairwise_iou(boxes, box[None])[:, 0]
+        if len(overlap) and overlap.max() > 0:
+            best = int(overlap.argmax())
+            keep = np.arange(len(numbers)) != best
+            self._waiting = boxes[keep], numbers[keep]
+            return int(numbers[best])
+        self._next_id += 1
+        return self._next_id - 1
+
+
+def _add_library_tracker(name: str, kind: str, sure_keys: tuple[str, ...], **fixed: Any) -> None:
+    """Register ``trackers.<kind>``; ``sure_keys`` are its arguments that take ``min_score``."""
+
+    @TRACKERS.add(name)
+    def make(*, min_score: float, max_missed_seconds: float) -> Tracker:
+        if importlib.util.find_spec("trackers") is None:
+            raise ValueError(
+                f"tracker {name!r} needs the package trackers: pip install trackers, or choose "
+                f"the built-in tracker 'iou'"
+            )
+        import trackers
+
+        # The package counts its memory in frames of 1/30 s.
+        tracker = getattr(trackers, kind)(
+            lost_track_buffer=max(1, round(30 * max_missed_seconds)),
+            **dict.fromkeys(sure_keys, min_score),
+            **fixed,
+        )
+        return LibraryTracker(tracker, min_score=min_score)
+
+
+_SURE = ("track_activation_threshold", "high_conf_det_threshold")
+_add_library_tracker("bytetrack", "ByteTrackTracker", _SURE, minimum_consecutive_frames=1)
+_add_library_tracker("ocsort", "OCSORTTracker", _SURE[1:], minimum_consecutive_frames=1)
+# Camera motion would need the pictures, which trackers here do not get.
+_add_library_tracker("botsort", "BoTSORTTracker", _SURE, enable_cmc=False)
+_add_library_tracker("cbiou", "CBIoUTracker", _SURE)
 
 
 def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -68,8 +68,8 @@ def numbers_video(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-@pytest.fixture(params=["iou", "bytetrack"])
+@pytest.fixture(params=["iou", "bytetrack", "botsort"])
 def tracker(request: pytest.FixtureRequest) -> Tracker:
-    if request.param == "bytetrack":
+    if request.param != "iou":
         pytest.importorskip("trackers")
     return build_tracker(request.param, min_score=0.5, max_missed_seconds=0.4)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from video_pose.data.synthetic.scene import render_scene
+from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
-from video_pose.inference.people import DetectedPeople, FollowedPerson, GivenBoxes, pose_extent
+from video_pose.inference.people import FollowedPerson, GivenBoxes, pose_extent
 from video_pose.inference.streaming import CutDetector
 from video_pose.inference.trackers import IoUTracker, Tracker, pairwise_iou
 
@@ -38,14 +39,15 @@ class Detector:
 def run(people: DetectedPeople, detector: Detector, index: int, score: float = 0.9) -> list:
     """One frame: find, then observe a pose that fills the box exactly."""
     detector.index = index
-    found = people.find(frame(index))
+    found = people.propose(frame(index))
     corners = [[[*p.box[:2], score], [*p.box[2:], score]] for p in found]
-    people.observe(found, np.array(corners, np.float32).reshape(len(found), 2, 3))
+    people.update(found, np.array(corners, np.float32).reshape(len(found), 2, 3))
     return found
 
 
 def detected(detector: Detector, **options: float) -> DetectedPeople:
     tracker = IoUTracker(min_score=0.5, max_missed_seconds=0.2)
+    options = {"box_smoothing": 0, "bridge": 0, **options}
     return DetectedPeople(detector, tracker, max_missed=0.2, **options)  # type: ignore[arg-type]
 
 
@@ -113,23 +115,23 @@ def test_boxes_without_area_are_no_people() -> None:
 def test_a_followed_person_starts_anew_after_a_poor_pose() -> None:
     people = FollowedPerson([10, 10, 60, 90], margin=1.0, min_score=0.5)
     pose = np.array([[[20, 20, 0.9], [40, 80, 0.9]]], np.float32)
-    np.testing.assert_array_equal(people.find(frame(0))[0].box, [10, 10, 60, 90])
-    people.observe(people.find(frame(0)), pose)
-    np.testing.assert_array_equal(people.find(frame(1))[0].box, [20, 20, 40, 80])
-    np.testing.assert_array_equal(people.find(frame(1))[0].shot_box, [10, 10, 60, 90])
+    np.testing.assert_array_equal(people.propose(frame(0))[0].box, [10, 10, 60, 90])
+    people.update(people.propose(frame(0)), pose)
+    np.testing.assert_array_equal(people.propose(frame(1))[0].box, [20, 20, 40, 80])
+    np.testing.assert_array_equal(people.propose(frame(1))[0].shot_box, [10, 10, 60, 90])
     pose[..., 2] = 0.1
-    people.observe(people.find(frame(1)), pose)
-    np.testing.assert_array_equal(people.find(frame(2))[0].box, [10, 10, 60, 90])
+    people.update(people.propose(frame(1)), pose)
+    np.testing.assert_array_equal(people.propose(frame(2))[0].box, [10, 10, 60, 90])
 
 
 def test_given_boxes() -> None:
-    whole = GivenBoxes().find(frame(3))[0]
+    whole = GivenBoxes().propose(frame(3))[0]
     np.testing.assert_array_equal(whole.box, [0, 0, 200, 100])
     rows = GivenBoxes(np.array([[0, 0, 0, 0], [1, 2, 3, 4], [2, 2, 9, 9]]))
-    np.testing.assert_array_equal(rows.find(frame(0))[0].box, [1, 2, 3, 4])
-    np.testing.assert_array_equal(rows.find(frame(2))[0].shot_box, [1, 2, 9, 9])
+    np.testing.assert_array_equal(rows.propose(frame(0))[0].box, [1, 2, 3, 4])
+    np.testing.assert_array_equal(rows.propose(frame(2))[0].shot_box, [1, 2, 9, 9])
     with pytest.raises(ValueError, match="frame 3 has no box: 3 were given"):
-        rows.find(frame(3))
+        rows.propose(frame(3))
     with pytest.raises(ValueError, match=r"no box has an area: \[5.0, 5.0, 5.0, 9.0\]"):
         GivenBoxes([5, 5, 5, 9])
     with pytest.raises(ValueError, match=r"\(4,\) or \(N, 4\)"):
@@ -181,7 +183,7 @@ def test_crossing_people_of_a_scene_keep_their_numbers(tracker: Tracker, seed: i
                 kept.append(box_n)
         table[n] = [k[0].tolist() for k in kept]
     detector = Detector(table)
-    people = DetectedPeople(detector, tracker, max_missed=0.4)
+    people = DetectedPeople(detector, tracker, max_missed=0.4, box_smoothing=0, bridge=0)
     numbers: dict[int, set[int]] = {0: set(), 1: set(), 2: set()}
     for n in range(frames):
         for found in run(people, detector, n):

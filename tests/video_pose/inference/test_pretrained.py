@@ -16,7 +16,8 @@ from torch import nn
 
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import VideoPosePredictor, building, pretrained
-from video_pose.inference.building import choose_detector, load_cfg, load_model
+from video_pose.inference.building import load_cfg, load_model
+from video_pose.inference.predictor import choose_detector
 from video_pose.inference.settings import PredictorSettings
 from video_pose.modeling.backend import TorchBackend
 from video_pose.video_io.writing import VideoWriter

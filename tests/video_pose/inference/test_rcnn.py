@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from video_pose.inference.building import load_cfg
+from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
@@ -84,7 +85,7 @@ def test_keypoints_and_masks_follow_their_person() -> None:
     head gives it, ends at 1."""
     model = Scripted(keypoints=True, masks=True)
     rcnn = PersonRCNN(model, person_class=0, joint_names=("a", "b"))
-    stream = StreamingRCNNPredictor(rcnn, IoUTracker(min_score=0.7))
+    stream = StreamingRCNNPredictor(rcnn, lambda: DetectedPeople(rcnn, IoUTracker(min_score=0.7)))
     out = list(stream([Frame(i, i / 25, IMAGE) for i in range(3)], "v"))
     assert [frame.track_ids.tolist() for frame in out] == [[0]] * 3
     assert out[1].keypoints.tolist() == [[[2, 2, 1], [2, 2, 1]]]

@@ -15,7 +15,7 @@ from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.clips import Chunk
 from video_pose.data.synthetic.scene import Scene, render_scene
 from video_pose.inference.frames import Frame, PoseFrame
-from video_pose.inference.people import GivenBoxes, Person
+from video_pose.inference.people import GivenBoxes, Person, Verdict
 from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.modeling.backend import TorchBackend
 
@@ -58,7 +58,7 @@ def streaming(
     cfg: CfgNode, backend: TorchBackend, people: Any, **options: Any
 ) -> StreamingPosePredictor:
     return StreamingPosePredictor(
-        backend=backend, mapper=build_pose_mapper(cfg, False), people=people, **options
+        backend=backend, mapper=build_pose_mapper(cfg, False), people=lambda: people, **options
     )
 
 
@@ -105,13 +105,15 @@ class TwoPeople:
         self.scene, self.present = scene, present
         self.seen: list[tuple[int, ...]] = []
 
-    def find(self, frame: Frame) -> list[Person]:
+    def propose(self, frame: Frame) -> list[Person]:
         ids = [number for number in (7, 3) if frame.index in self.present[number]]
         boxes = {7: self.scene.people[0].boxes, 3: self.scene.people[1].boxes}
         return [Person(i, boxes[i][frame.index], boxes[i][frame.index]) for i in ids]
 
-    def observe(self, people: list[Person], keypoints: np.ndarray) -> None:
+    def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
         assert len(people) == len(keypoints)
+        ids = np.array([person.track_id for person in people])
+        return Verdict(ids, ids)
 
     def tracked(self) -> set[int] | None:
         return {7, 3}
@@ -171,7 +173,7 @@ def test_a_cut_restarts(
     inverse = [Frame(i + 4, 0, 255 - image) for i, image in enumerate(scene.frames[:3])]
     frames = frames_of(scene)[:4] + inverse
     options = {"batch_frames": batch_frames}
-    cut = list(streaming(cfg, backend, GivenBoxes(), cuts=CutDetector(), **options)(frames))
+    cut = list(streaming(cfg, backend, GivenBoxes(), cuts=CutDetector, **options)(frames))
     through = list(streaming(cfg, backend, GivenBoxes(), **options)(frames))
     anew = list(streaming(cfg, backend, GivenBoxes(), **options)(inverse))
     for i in range(4):

@@ -1,4 +1,4 @@
-"""Trackers on boxes with known answers: the built-in one, and ByteTrack where it is installed."""
+"""Trackers on boxes with known answers: the built-in one, and the package's where installed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from video_pose.inference.settings import PredictorSettings
 from video_pose.inference.trackers import (
-    ByteTracker,
+    DEFAULT_TRACKER,
     IoUTracker,
     Tracker,
     build_tracker,
     pairwise_iou,
 )
+from video_pose.plugins import TRACKERS
 
 
 def box(x: float, y: float = 50.0, width: float = 20.0, height: float = 40.0) -> list[float]:
@@ -92,23 +93,45 @@ def test_a_strong_detection_comes_before_a_weak_double() -> None:
     assert tracker.update(boxes, np.array([0.2, 0.9]), 0.04).tolist() == [-1, 0]
 
 
-def test_an_unknown_tracker_and_an_absent_package(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(ValueError, match="'deepsort'.*auto, bytetrack, iou"):
+def test_an_unknown_tracker_and_an_absent_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="'deepsort'.*iou.*bytetrack"):
         build_tracker("deepsort", min_score=0.5, max_missed_seconds=1)
+    with pytest.raises(ValueError, match="'deepsort'.*iou.*bytetrack"):
+        PredictorSettings(tracker="deepsort")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install trackers"):
+    with pytest.raises(ValueError, match="'bytetrack'.*pip install trackers"):
         build_tracker("bytetrack", min_score=0.5, max_missed_seconds=1)
-    assert caplog.text == ""
-    assert isinstance(build_tracker("auto", min_score=0.5, max_missed_seconds=1), IoUTracker)
-    assert "trackers is not installed: the built-in tracker 'iou'" in caplog.text
+    chosen = build_tracker("auto", min_score=0.5, max_missed_seconds=1)
+    assert isinstance(
+        chosen, type(build_tracker(DEFAULT_TRACKER, min_score=0.5, max_missed_seconds=1))
+    )
 
 
-def test_bytetrack_is_the_default_where_it_is_installed() -> None:
-    pytest.importorskip("trackers")
-    chosen = build_tracker(PredictorSettings().tracker, min_score=0.5, max_missed_seconds=1)
-    assert isinstance(chosen, ByteTracker)
+def test_a_plugins_tracker_is_chosen_by_name() -> None:
+    class Nobody:
+        def __init__(self, *, min_score: float, max_missed_seconds: float) -> None:
+            self.min_score = min_score
+
+    TRACKERS.add("nobody")(Nobody)
+    try:
+        settings = PredictorSettings(tracker="nobody", min_score=0.7)
+        chosen = build_tracker(settings.tracker, min_score=0.7, max_missed_seconds=1)
+        assert isinstance(chosen, Nobody) and chosen.min_score == 0.7
+    finally:
+        TRACKERS.remove("nobody")
+
+
+@pytest.mark.parametrize("name", ["iou", "bytetrack", "ocsort", "botsort", "cbiou"])
+def test_a_sure_detection_has_its_number_at_once_and_keeps_it(name: str) -> None:
+    """The package's trackers confirm at the second sight: nobody may be missing on the first."""
+    if name != "iou":
+        pytest.importorskip("trackers")
+    tracker = build_tracker(name, min_score=0.5, max_missed_seconds=0.4)
+    ids = [
+        tracker.update(np.array([box(50 + i), box(150 - i)]), np.array([0.9, 0.8]), i / 25).tolist()
+        for i in range(5)
+    ]
+    assert sorted(ids[0]) == [0, 1] and ids == [ids[0]] * 5
 
 
 def test_two_frames_of_one_time_leave_the_velocity() -> None:

@@ -1,0 +1,409 @@
+"""Several people: a detector, a tracker, and what their poses tell beyond the boxes.
+
+On every frame of detection boxes become people by a tracker. Once their poses are found, they have
+the last word:
+
+* **identity**: two people whose poses continue each other's better than their own change places,
+  and somebody new whose pose continues that of a person lost a moment ago is that person;
+* **duplicates**: of two people with one pose, or of whom one is a poor pose inside the other's box,
+  the one known for longer stays;
+* **presence**: a pose of low score is not shown. Somebody new whom poses do not confirm is soon
+  looked at no more, somebody known who has had none for long is given up.
+
+The box in which a person is looked for is smoothed over time: half of a pose's jitter is the box's.
+
+Shape letters: P persons, K joints, D detections. Boxes are XYXY, image pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from video_pose.data.cropping import is_valid_box
+from video_pose.inference.frames import Frame
+from video_pose.inference.people import Detector, Person, Verdict, pose_extent
+from video_pose.inference.trackers import Tracker, pairwise_iou
+
+# A joint of a lower score says nothing about who somebody is.
+SURE_JOINT = 0.2
+# OKS from which two poses are one person's, of joints sure in both; at least so many.
+SAME_POSE = 0.5
+LEAST_JOINTS = 3
+# A box is inside another from this share of its area on, and its pose is poor, compared with the
+# other's, below this share of its score.
+INSIDE = 0.8
+POOR = 0.6
+# Mean of OKS and overlap from which somebody new continues a lost person, and by how much two
+# people must fit each other's places better than their own, to change them.
+CONTINUES = 0.35
+SWAP_GAIN = 0.5
+# Somebody new needs so many times the person threshold.
+CONFIRMING = 1.2
+# Seconds: without a good pose somebody new is looked at for so long, then not for a while.
+TRIAL = 0.3
+REFUSED = 1.0
+
+
+@dataclass
+class _Track:
+    """A person, as known after the last frame on which a detection was matched."""
+
+    box: np.ndarray  # (4,), smoothed
+    shot_box: np.ndarray
+    born: float  # seconds
+    time: float  # of ``box``
+    good: float  # when the pose was last good; -inf before
+    tracker_number: int
+    speed: np.ndarray  # (2,), px/s
+    look: np.ndarray  # (4,), where to look next
+    pose: np.ndarray | None = None  # (K, 3), the last good one
+    number: int = -1  # in the results, from the first good pose on
+    proposed: bool = True
+    poor_since: float = math.inf
+    refused_until: float = -math.inf
+
+    def see(self, box: np.ndarray, time: float, smoothing: float) -> None:
+        """Take in a detection; ``smoothing``: time constant, seconds."""
+        elapsed = time - self.time
+        if elapsed <= 0 or smoothing <= 0:
+            self.box = box
+        else:
+            expected = self.box + np.tile(self.speed, 2) * elapsed
+            # What is far from expected is news, not noise.
+            surprise = 1 - pairwise_iou(expected[None], box[None])[0, 0]
+            gain = max(1 - math.exp(-elapsed / smoothing), surprise)
+            moved = expected + gain * (box - expected)
+            measured = ((moved - self.box)[:2] + (moved - self.box)[2:]) / 2 / elapsed
+            self.speed = self.speed + gain * (measured - self.speed)
+            self.box = moved
+        self.time, self.look, self.proposed = time, self.box, True
+
+    def moved_pose(self, time: float) -> np.ndarray | None:
+        """The last good pose, moved on to ``time``."""
+        if self.pose is None:
+            return None
+        pose = self.pose.copy()
+        pose[:, :2] += self.speed * (time - self.good)
+        return pose
+
+
+class DetectedPeople:
+    """See the module.
+
+    * Nobody waits: whom the detector is sure of is looked at on the same frame, also on a video's
+      first one and after a cut.
+    * Between detections a person is looked for in the last pose's extent, as long as its mean score
+      is at least ``min_score``; else the person counts as lost until a detection matches again.
+    * A lost person has no row in the output, and the memory stands still. Found again within
+      ``max_missed`` seconds, it goes on; after that it is dropped, and whoever is found next is
+      new.
+    * At a cut everything is forgotten, and the detector runs.
+    """
+
+    independent = False
+
+    def __init__(
+        self,
+        detector: Detector,
+        tracker: Tracker,
+        *,
+        every: int = 1,
+        max_missed: float = 1.0,
+        margin: float = 1.2,
+        min_score: float = 0.1,
+        person_threshold: float = 0.0,
+        box_smoothing: float = 0.15,
+        bridge: float = 0.5,
+        sure_score: float = 0.5,
+        sigmas: Sequence[float] = (),
+        max_people: int = 0,
+    ) -> None:
+        """
+        Args:
+            every: frames between two detections, >= 1.
+            max_missed: seconds.
+            margin: factor on a pose's extent.
+            min_score: a pose with a lower mean score is not followed between detections.
+            person_threshold: a pose with a lower `pose_scores` is not shown.
+            box_smoothing: time constant of the boxes, seconds; 0 takes them as detected.
+            bridge: seconds for which a person whom the detector misses is followed by poses alone.
+            sure_score: of a detection that the tracker can begin a track with; where it hesitates,
+                the detector runs on the next frame, too.
+            sigmas: OKS widths of the K joints; () leaves identity and duplicates to the boxes.
+            max_people: most people looked at on a frame, those known best; 0 for all.
+        """
+        if every < 1:
+            raise ValueError(f"a detection every {every} frames: expected 1 or more")
+        self._detector, self._tracker, self._every = detector, tracker, every
+        self._max_missed, self._margin, self._min_score = max_missed, margin, min_score
+        self._threshold, self._smoothing = person_threshold, box_smoothing
+        self._sigmas = np.asarray(sigmas, np.float64)
+        self._bridged, self._sure_score = bridge, sure_score
+        self._max_people = max_people
+        self._tracks: dict[int, _Track] = {}
+        self._due, self._time = 0, 0.0
+        self._next_track = self._next_number = 0
+
+    def propose(self, frame: Frame) -> list[Person]:
+        self._time = frame.time
+        if frame.index >= self._due:
+            boxes, scores = self._detector(frame.image)
+            keys = self.assign(boxes, scores, frame.time)
+            self._bridge()
+            awaited = ((keys < 0) & (np.asarray(scores) >= self._sure_score)).any()
+            self._due = frame.index + (1 if awaited else self._every)
+        wanted = [
+            (key, track)
+            for key, track in self._tracks.items()
+            if track.proposed and frame.time >= track.refused_until
+        ]
+        if self._max_people:
+            wanted.sort(key=lambda item: (item[1].number < 0, item[1].born))
+            wanted = sorted(wanted[: self._max_people], key=lambda item: item[0])
+        return [Person(key, track.look, track.shot_box) for key, track in wanted]
+
+    def assign(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> np.ndarray:
+        """Take in what a detector found: boxes (D, 4), scores (D,).
+
+        Returns:
+            Tracks int64 (D,); -1 for a box that is nobody's (yet), or has no area.
+        """
+        self._time = time
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        valid = np.flatnonzero(is_valid_box(boxes))
+        keys = np.full(len(boxes), -1, np.int64)
+        numbers = self._tracker.update(boxes[valid], np.asarray(scores)[valid], time)
+        by_number = {track.tracker_number: key for key, track in self._tracks.items()}
+        for track in self._tracks.values():
+            track.proposed = False
+        for place, number in zip(valid, numbers.tolist()):
+            if number < 0:
+                continue
+            if number in by_number:
+                keys[place] = by_number[number]
+                self._tracks[by_number[number]].see(boxes[place], time, self._smoothing)
+            else:
+                keys[place] = self._begin(number, boxes[place])
+        self._tracks = {
+            key: track
+            for key, track in self._tracks.items()
+            if time - track.time <= self._max_missed
+        }
+        return keys
+
+    def _bridge(self) -> None:
+        """Whom the detector misses for a moment is looked for where the last pose would be."""
+        for track in self._tracks.values():
+            pose = track.moved_pose(self._time)
+            if track.proposed or pose is None or self._time - track.time > self._bridged:
+                continue
+            box = pose_extent(pose, self._margin, self._min_score)
+            if box is not None:
+                track.look, track.proposed = box, True
+
+    def _begin(self, number: int, box: np.ndarray) -> int:
+        self._tracks[self._next_track] = _Track(
+            box=box,
+            shot_box=box,
+            born=self._time,
+            time=self._time,
+            good=-math.inf,
+            tracker_number=number,
+            speed=np.zeros(2),
+            look=box,
+        )
+        self._next_track += 1
+        return self._next_track - 1
+
+    def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
+        return self.judge([person.track_id for person in people], keypoints)
+
+    def judge(self, keys: Sequence[int], keypoints: np.ndarray) -> Verdict:
+        """What the poses (P, K, 3) of these tracks say."""
+        keys, twins = list(keys), {}
+        if len(self._sigmas) and len(self._sigmas) == keypoints.shape[1]:
+            keys = self._identify(keys, keypoints)
+            twins = self._twins(keys, keypoints)
+        scores = pose_scores(keypoints)
+        numbers = np.full(len(keys), -1, np.int64)
+        for place, key in enumerate(keys):
+            track = self._tracks[key]
+            needed = self._threshold * (CONFIRMING if track.number < 0 else 1)
+            if place not in twins and scores[place] >= needed:
+                numbers[place] = self._confirm(track, keypoints[place])
+            elif place not in twins:
+                self._doubt(track)
+            self._follow(track, keypoints[place])
+        for twin, other in twins.items():
+            self._drop_twin(keys[twin], keys[other])
+        return Verdict(np.array(keys, np.int64), numbers)
+
+    def _confirm(self, track: _Track, pose: np.ndarray) -> int:
+        if track.number < 0:
+            track.number, self._next_number = self._next_number, self._next_number + 1
+        track.pose, track.good, track.poor_since = pose, self._time, math.inf
+        return track.number
+
+    def _doubt(self, track: _Track) -> None:
+        """A poor pose: not shown; soon refused where nobody was known, at last given up."""
+        track.poor_since = min(track.poor_since, self._time)
+        patience = TRIAL if track.number < 0 else max(self._max_missed, TRIAL)
+        if self._time - track.poor_since >= patience:
+            track.refused_until = self._time + REFUSED
+            track.number, track.pose, track.poor_since = -1, None, math.inf
+
+    def _drop_twin(self, key: int, other: int) -> None:
+        """``key`` shows whom ``other`` shows. Somebody new is forgotten, and the box goes to a
+        person that had none; somebody known is only hidden."""
+        twin, known = self._tracks[key], self._tracks[other]
+        if twin.number >= 0:
+            return
+        if known.time < self._time <= twin.time:
+            self._take_over(other, key)
+        else:
+            twin.refused_until = self._time + TRIAL
+
+    def _follow(self, track: _Track, pose: np.ndarray) -> None:
+        if self._every == 1:
+            return
+        box = pose_extent(pose, self._margin, self._min_score)
+        track.proposed = box is not None
+        track.look = track.look if box is None else box
+
+    def _identify(self, keys: list[int], keypoints: np.ndarray) -> list[int]:
+        """The tracks that poses continue, given those that boxes do."""
+        keys = list(keys)
+        boxes = np.array([self._tracks[key].box for key in keys]).reshape(-1, 4)
+        known = [
+            key for key in self._tracks if self._tracks[key].moved_pose(self._time) is not None
+        ]
+        if not known or not keys:
+            return keys
+        fit = self._fit(known, boxes, keypoints)
+        column = {key: place for place, key in enumerate(known)}
+        lost = [key for key in known if key not in keys and not self._tracks[key].proposed]
+        for place, key in enumerate(keys):
+            if key in column or not lost:
+                continue
+            best = max(lost, key=lambda other: fit[place, column[other]])
+            if fit[place, column[best]] >= CONTINUES:
+                self._take_over(best, key)
+                keys[place] = best
+                lost.remove(best)
+        for i in range(len(keys)):
+            for j in range(i + 1, len(keys)):
+                a, b = column.get(keys[i]), column.get(keys[j])
+                if a is None or b is None:
+                    continue
+                gain = fit[i, b] + fit[j, a] - fit[i, a] - fit[j, b]
+                if gain >= SWAP_GAIN:
+                    self._swap(keys[i], keys[j])
+                    keys[i], keys[j] = keys[j], keys[i]
+        return keys
+
+    def _fit(self, known: list[int], boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+        """(P, tracks): mean of OKS and overlap with where each known track would be by now."""
+        poses = np.stack([self._tracks[key].moved_pose(self._time) for key in known])
+        oks = pairwise_oks(keypoints, poses, self._sigmas)
+        return (oks + pairwise_iou(boxes, pose_boxes(poses))) / 2
+
+    def _take_over(self, old: int, new: int) -> None:
+        """Track ``old`` goes on with what ``new`` has seen; ``new`` is gone."""
+        track, fresh = self._tracks[old], self._tracks.pop(new)
+        track.box, track.look, track.time = fresh.box, fresh.look, fresh.time
+        track.tracker_number, track.proposed = fresh.tracker_number, True
+        track.speed, track.refused_until = fresh.speed, -math.inf
+
+    def _swap(self, a: int, b: int) -> None:
+        """Two tracks change boxes; poses and numbers stay."""
+        first, second = self._tracks[a], self._tracks[b]
+        for name in ("box", "look", "time", "tracker_number", "speed"):
+            old = getattr(first, name)
+            setattr(first, name, getattr(second, name))
+            setattr(second, name, old)
+
+    def _twins(self, keys: list[int], keypoints: np.ndarray) -> dict[int, int]:
+        """Places of people who are somebody else's duplicate -> that other's place."""
+        boxes = np.array([self._tracks[key].box for key in keys]).reshape(-1, 4)
+        scores = pose_scores(keypoints)
+        same = pairwise_oks(keypoints, keypoints, self._sigmas) >= SAME_POSE
+        inside = shares_inside(boxes) >= INSIDE
+        order = sorted(range(len(keys)), key=lambda i: self._seniority(keys[i], scores[i]))
+        kept: list[int] = []
+        twins: dict[int, int] = {}
+        for i in order:
+            others = [
+                j for j in kept if same[i, j] or (inside[i, j] and scores[i] < POOR * scores[j])
+            ]
+            if others:
+                twins[i] = others[0]
+            else:
+                kept.append(i)
+        return twins
+
+    def _seniority(self, key: int, score: float) -> tuple[bool, float, float]:
+        """Who comes first keeps a pose that several have: the known, then the better pose."""
+        track = self._tracks[key]
+        return track.number < 0, -round(score, 1), track.born
+
+    def tracked(self) -> set[int] | None:
+        return set(self._tracks)
+
+    def reset(self) -> None:
+        self._tracker.reset()
+        self._tracks = {}
+        self._due = 0
+
+
+def pose_scores(keypoints: np.ndarray) -> np.ndarray:
+    """Mean score of the better half of the joints of each of (P, K, 3): (P,).
+
+    Half a body, cut off by the picture's edge, counts as a whole one. 1 where there are no joints.
+    """
+    joints = keypoints.shape[1]
+    if joints == 0:
+        return np.ones(len(keypoints))
+    best = np.sort(keypoints[..., 2], axis=1)[:, joints // 2 :]
+    return best.mean(axis=1)
+
+
+def pairwise_oks(a: np.ndarray, b: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Object keypoint similarity (COCO) of poses (M, K, 3) and (D, K, 3): (M, D).
+
+    Joints that are sure in both count; the size is the geometric mean of both extents' areas. 0
+    where fewer than `LEAST_JOINTS` joints count.
+    """
+    sure = (a[:, None, :, 2] >= SURE_JOINT) & (b[None, :, :, 2] >= SURE_JOINT)
+    distance = ((a[:, None, :, :2] - b[None, :, :, :2]) ** 2).sum(axis=-1)
+    areas = [np.maximum(box_areas(pose_boxes(x)), 1.0) for x in (a, b)]
+    size = np.sqrt(areas[0][:, None] * areas[1][None])
+    similarity = np.exp(-distance / (2 * size[..., None] * (2 * sigmas) ** 2))
+    count = sure.sum(axis=-1)
+    total = (similarity * sure).sum(axis=-1)
+    return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), 0.0)
+
+
+def pose_boxes(keypoints: np.ndarray) -> np.ndarray:
+    """Extents (P, 4) of the sure joints of (P, K, 3); of all where fewer than two are sure."""
+    sure = keypoints[..., 2] >= SURE_JOINT
+    sure |= (sure.sum(axis=1) < 2)[:, None]
+    low = np.where(sure[..., None], keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(sure[..., None], keypoints[..., :2], -np.inf).max(axis=1)
+    return np.concatenate([low, high], axis=1)
+
+
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """(P, 4) -> (P,)."""
+    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
+
+
+def shares_inside(boxes: np.ndarray) -> np.ndarray:
+    """(P, 4) -> (P, P): which share of box i lies in box j."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    return shared / np.maximum(box_areas(boxes)[:, None], 1e-9)
