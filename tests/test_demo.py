@@ -148,7 +148,8 @@ def test_three_people_with_numbers(
         pytest.importorskip("trackers")
     status = demo.main(
         ["--config-file", CONFIG, "--video-input", video, "--output", str(tmp_path),
-         "--detector", detector, "--tracker", tracker, "--detect-every", "2", "--max-missed", "2"]
+         "--detector", detector, "--tracker", tracker, "--detect-every", "2", "--max-missed", "2",
+         "--opts", "TEST.PERSON_THRESHOLD", "0.0"]
     )  # fmt: skip
     assert status == 0
     rows = rows_of(tmp_path / "crossing.jsonl")

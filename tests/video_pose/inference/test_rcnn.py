@@ -164,7 +164,8 @@ class Remembering(RecurrentKeypointRCNN):
 
 def test_a_model_that_remembers_says_who_is_who() -> None:
     """Its memory belongs to the stream, so that two streams of one predictor do not mix."""
-    predictor = StreamingRCNNPredictor(PersonRCNN(Remembering(), person_class=0), IoUTracker())
+    rcnn = PersonRCNN(Remembering(), person_class=0)
+    predictor = StreamingRCNNPredictor(rcnn, lambda: DetectedPeople(rcnn, IoUTracker()))
     frames = [Frame(i, i / 25, IMAGE) for i in range(3)]
     pairs = zip(predictor(frames), predictor(frames))
     ids = [(a.track_ids.tolist(), b.track_ids.tolist()) for a, b in pairs]
