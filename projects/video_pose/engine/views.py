@@ -186,10 +186,8 @@ def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
     names = list(metadata.keypoint_names)
     try:
         PredictedPose(cfg.MODEL.POSE.JOINTS, names, metadata.derived_joints)
-    except KeyError as error:
-        raise ValueError(
-            f"MODEL.POSE.JOINTS and dataset {dataset_name!r}: {error.args[0]}"
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"MODEL.POSE.JOINTS and dataset {dataset_name!r}: {error}") from error
     for protocol in cfg.TEST.PCK.PROTOCOLS or metadata.pck_protocols:
         PCKAccumulator(
             protocol,

@@ -16,7 +16,7 @@ import itertools
 import json
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from pycocotools.coco import COCO
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.frames_mapper import MaskReader
 from video_pose.files import write_text
-from video_pose.skeleton import JointMap, match_joints
+from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints
 
 TASKS = ("bbox", "segm", "keypoints")
 _FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
@@ -57,8 +57,8 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         distributed: gather from all ranks.
 
     Raises:
-        ValueError: unknown task.
-        KeyError: a joint of the dataset that the model's joints do not give.
+        ValueError: unknown task; the model's joints give none of the dataset's. Joints that they do
+            not give are not scored.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         self._tasks = tuple(t for t in tasks if t != "segm" or has_masks)
         self._map: JointMap | None = None
         if "keypoints" in self._tasks:
-            self._map = match_joints(
+            self._map = shared_joints(
                 joint_names, metadata.keypoint_names, metadata.get("derived_joints")
             )
         inner = self._build(frames, metadata, output_dir, distributed)
-        self._inner = complete_truth(inner, len(metadata.keypoint_names))
+        self._inner = complete_truth(inner, metadata.keypoint_names, self._map)
 
     def _build(
         self, frames: list[dict], metadata: Metadata, output_dir: str | None, distributed: bool
@@ -111,7 +111,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
                 tasks=self._tasks,
                 distributed=distributed,
                 output_dir=output_dir,
-                kpt_oks_sigmas=list(metadata.keypoint_oks_sigmas),
+                kpt_oks_sigmas=_sigmas_of(metadata.keypoint_oks_sigmas, metadata, self._map),
             )
         finally:
             MetadataCatalog.remove(name)
@@ -215,7 +215,8 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         output_dir: where Detectron2's files go; None writes none.
 
     Raises:
-        KeyError: a joint of the dataset that the model's joints do not give.
+        ValueError: the model's joints give none of the dataset's. Joints that they do not give are
+            not scored.
     """
 
     def __init__(
@@ -233,7 +234,8 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         self._map: JointMap | None = None
         names = metadata.get("keypoint_names")
         if "keypoints" in self._tasks and names:
-            self._map = match_joints(joint_names, names, metadata.get("derived_joints"))
+            self._map = shared_joints(joint_names, names, metadata.get("derived_joints"))
+            sigmas = _sigmas_of(sigmas or infer_sigmas(names), metadata, self._map)
         # Detectron2 pins the file it converted to the dataset's metadata: here, to those of a name
         # that lives as long as the conversion.
         name = f"{dataset_name} (truth {next(_numbers)})"
@@ -253,7 +255,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
         inner._output_dir = output_dir
-        self._inner = complete_truth(inner, len(names or joint_names))
+        self._inner = complete_truth(inner, names or joint_names, self._map)
 
     def reset(self) -> None:
         """Forget all predictions."""
@@ -284,12 +286,37 @@ class ImageCOCOEvaluator(DatasetEvaluator):
 #   detection there is neither right nor wrong. Boxes are scored as ever.
 
 
-def complete_truth(evaluator: COCOEvaluator, joints: int) -> list[COCOEvaluator]:
+def shared_joints(
+    model: Sequence[str], dataset: Sequence[str], derived: Mapping[str, Formula] | None
+) -> JointMap:
+    """From the model's joints to those of the dataset that they give.
+
+    Raises:
+        ValueError: they give none.
+    """
+    present = match_joints(model, dataset, derived, partial=True).present_names
+    return match_joints(model, present, derived)
+
+
+def _sigmas_of(
+    sigmas: Sequence[float], metadata: Metadata, joint_map: JointMap | None
+) -> list[float]:
+    """Those of the joints that are scored."""
+    if joint_map is None:
+        return list(sigmas)
+    widths = dict(zip(metadata.keypoint_names, sigmas, strict=True))
+    return [widths[name] for name in joint_map.target_names]
+
+
+def complete_truth(
+    evaluator: COCOEvaluator, joint_names: Sequence[str], joint_map: JointMap | None = None
+) -> list[COCOEvaluator]:
     """The evaluators that together give the results of ``evaluator`` by the rules above.
 
     Args:
         evaluator: with its annotations loaded and ``tasks`` given; changed in place.
-        joints: of a person in the annotations.
+        joint_names: of a person in the annotations.
+        joint_map: to those of them that are scored; None: all are.
 
     Returns:
         ``evaluator``, and where persons lack a mask, another one for the masks.
@@ -298,7 +325,7 @@ def complete_truth(evaluator: COCOEvaluator, joints: int) -> list[COCOEvaluator]
     annotations = truth.dataset.get("annotations", [])
     if "keypoints" in tasks:
         for annotation in annotations:
-            _complete_joints(annotation, joints)
+            _complete_joints(annotation, joint_names, joint_map)
     if "segm" not in tasks or all(item.get("segmentation") for item in annotations):
         return [evaluator]
     masks = copy.copy(evaluator)
@@ -313,9 +340,17 @@ def complete_truth(evaluator: COCOEvaluator, joints: int) -> list[COCOEvaluator]
     return [evaluator, masks] if evaluator._tasks else [masks]
 
 
-def _complete_joints(annotation: Record, joints: int) -> None:
+def _complete_joints(
+    annotation: Record, joint_names: Sequence[str], joint_map: JointMap | None
+) -> None:
     if not annotation.get("keypoints"):
-        annotation["keypoints"] = [0] * (3 * joints)
+        annotation["keypoints"] = [0] * (3 * len(joint_names))
+    scored = joint_names if joint_map is None else joint_map.target_names
+    if len(scored) < len(joint_names):
+        rows = [list(joint_names).index(name) for name in scored]
+        values = annotation["keypoints"]
+        annotation["keypoints"] = [value for row in rows for value in values[3 * row : 3 * row + 3]]
+        annotation.pop("num_keypoints", None)
     if "num_keypoints" not in annotation:
         annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
 

@@ -68,12 +68,15 @@ def motion_metrics(
     names = [str(name) for name in stored["joint_names"]]
     columns = [(names.index(a), names.index(b)) for a, b in pairs]
     tracks, frames = track_keys(stored), stored["frame_indices"]
+    keypoints = stored["ground_truth"] * [
+        [1, 1, name in stored.get("scored_joints", names)] for name in names
+    ]
     points = np.where(
         np.isfinite(stored["predictions"][..., :2]), stored["predictions"][..., :2], np.nan
     ).astype(np.float64)
-    truth = np.where(
-        stored["ground_truth"][..., 2:] >= min_visibility, stored["ground_truth"][..., :2], np.nan
-    ).astype(np.float64)
+    truth = np.where(keypoints[..., 2:] >= min_visibility, keypoints[..., :2], np.nan).astype(
+        np.float64
+    )
     sides = box_sides(stored["boxes"])
     spans = list(runs(tracks, frames))
     return {
@@ -82,7 +85,7 @@ def motion_metrics(
         **jitter(points, truth, sides, spans),
         **high_frequency_share(points, spans),
         **lag(points, truth, sides, spans),
-        **recovery(points, stored["ground_truth"], sides, spans),
+        **recovery(points, keypoints, sides, spans),
     }
 
 

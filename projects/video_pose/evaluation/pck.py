@@ -7,12 +7,13 @@ differences of pixel indices, without + 1. Source: docs/PROTOCOLS.md, section "M
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from video_pose.evaluation.bootstrap import share_interval
+from video_pose.plugins import PCK_PROTOCOLS
 
 # Cells of the histogram behind the AUC: the area is off by at most half a cell, 0.05 points.
 AUC_BINS = 1000
@@ -21,18 +22,27 @@ _SHOULDERS = ("left_shoulder", "right_shoulder")
 _HIPS = ("left_hip", "right_hip")
 
 
+# Own reference lengths of a protocol: (keypoints (N, K, 3), boxes (N, 4)) -> (N,) px, NaN: none.
+Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Protocol:
-    """What makes a joint a hit.
+    """What makes a joint a hit. A plugin adds its own: ``PCK_PROTOCOLS.add(name)(Protocol(...))``.
 
     Attributes:
         name: how the protocol is asked for.
         thresholds: largest distances of a hit, the first is the protocol's own and ends the AUC.
         unit: "" for multiples of the reference length, "px" for pixels.
         reference: the reference length, in words.
-        joints: names of the joints that the reference length needs (the head segment's come from
-            the dataset).
+        joints: names of the joints that the reference length is measured between: from the middle
+            of the first half of them to that of the second.
+        measure: the reference length, where it is none between joints.
+        head: the reference length is the dataset's head segment.
+        head_sizes: the reference length comes with the dataset's tracks, as ``head_sizes`` (N,).
+        without: joints that this protocol never counts.
         pairs_averaged: a group's value is the mean of its joints' values, not of its counts.
+        label: what the literature calls the figure.
     """
 
     name: str
@@ -40,36 +50,94 @@ class Protocol:
     unit: str
     reference: str
     joints: tuple[str, ...] = ()
+    measure: Measure | None = None
+    head: bool = False
+    head_sizes: bool = False
+    without: tuple[str, ...] = ()
     pairs_averaged: bool = False
+    label: str = "PCK"
+
+    def __post_init__(self) -> None:
+        given = (bool(self.joints), self.measure is not None, self.head, self.head_sizes)
+        if sum(given) != 1 or len(self.joints) % 2 or not self.thresholds:
+            raise ValueError(
+                f"PCK protocol {self.name!r}: give thresholds, and one of joints (an even number), "
+                f"measure, head and head_sizes; got thresholds {self.thresholds}, joints "
+                f"{self.joints}, measure {self.measure}, head {self.head}, head_sizes "
+                f"{self.head_sizes}"
+            )
 
     def metric(self, threshold: float | None = None) -> str:
         """The metric's name at a threshold (the first by default): "PCK@0.2", "PCK@12px"."""
         value = self.thresholds[0] if threshold is None else threshold
         return f"PCK@{value:g}{self.unit}"
 
+    def title(self, threshold: float | None = None) -> str:
+        """The metric's name as tables print it: "tPCK@0.2" where the literature has a name."""
+        return self.metric(threshold).replace("PCK", self.label, 1)
 
-_ALL = (
-    Protocol("bbox", (0.2, 0.1, 0.05), "", "the longer side of the frame's ground-truth box"),
-    Protocol("torso", (0.2, 0.1, 0.05), "", "mid-shoulders to mid-hips", _SHOULDERS + _HIPS),
+
+def box_lengths(keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Longer sides (N,) px of boxes (N, 4); NaN for one without an area, an annotation error."""
+    sides = np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]
+    return np.where((sides > 0).all(axis=1), sides.max(axis=1, initial=0), np.nan)
+
+
+def pixel_lengths(keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """1 px for each frame."""
+    return np.ones(len(keypoints))
+
+
+for _protocol in (
+    Protocol(
+        "bbox",
+        (0.2, 0.1, 0.05),
+        "",
+        "the longer side of the frame's ground-truth box",
+        measure=box_lengths,
+    ),
+    Protocol(
+        "torso",
+        (0.2, 0.1, 0.05),
+        "",
+        "mid-shoulders to mid-hips (the literature's tPCK takes the diagonal: torso_diagonal)",
+        _SHOULDERS + _HIPS,
+    ),
     Protocol(
         "torso_diagonal",
         (0.2, 0.1, 0.05),
         "",
         "left shoulder to right hip",
         ("left_shoulder", "right_hip"),
+        label="tPCK",
     ),
-    Protocol("head", (0.5, 0.1, 0.05), "", "the head segment"),
+    Protocol("head", (0.5, 0.1, 0.05), "", "the head segment", head=True, label="PCKh"),
+    # The official evaluation: pelvis and thorax are annotated and not scored.
+    Protocol(
+        "mpii_head",
+        (0.5, 0.1),
+        "",
+        "0.6 of the diagonal of MPII's head rectangle",
+        head_sizes=True,
+        without=("pelvis", "thorax"),
+        label="PCKh",
+    ),
     # 12 px of a stored frame are the 6 px of the literature, which halves coordinates first.
-    Protocol("pixels", (12.0, 6.0), "px", "none (pixels of the stored frame)", (), True),
-)
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
+    Protocol(
+        "pixels",
+        (12.0, 6.0),
+        "px",
+        "none (pixels of the stored frame)",
+        measure=pixel_lengths,
+        pairs_averaged=True,
+    ),
+):
+    PCK_PROTOCOLS.add(_protocol.name)(_protocol)
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of this name. Raises KeyError with the names that exist."""
-    if name not in PROTOCOLS:
-        raise KeyError(f"unknown PCK protocol {name!r}; choose from {sorted(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    """The protocol of this name. Raises ValueError with the names that exist."""
+    return PCK_PROTOCOLS.get(name)
 
 
 def required_joints(protocol: Protocol, head_segment: tuple[str, str] | None) -> tuple[str, ...]:
@@ -78,11 +146,13 @@ def required_joints(protocol: Protocol, head_segment: tuple[str, str] | None) ->
     Raises:
         ValueError: protocol "head" on a dataset without a head segment.
     """
-    if protocol.name != "head":
+    if not protocol.head:
         return protocol.joints
     if head_segment is None:
-        choice = [name for name in PROTOCOLS if name != "head"]
-        raise ValueError(f"protocol 'head' needs a head segment, dataset has None; use {choice}")
+        choice = [name for name in PCK_PROTOCOLS if not PCK_PROTOCOLS.get(name).head]
+        raise ValueError(
+            f"protocol {protocol.name!r} needs a head segment, dataset has None; use {choice}"
+        )
     return tuple(head_segment)
 
 
@@ -92,15 +162,17 @@ def reference_lengths(
     boxes: np.ndarray,
     joint_names: Sequence[str],
     head_segment: tuple[str, str] | None = None,
+    head_sizes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Each frame's reference length.
 
     Args:
-        protocol: one of ``PROTOCOLS``.
+        protocol: the rule.
         keypoints: ground truth (N, K, 3), v = 0 where a joint is not annotated.
         boxes: ground truth (N, 4), XYXY.
         joint_names: K names.
         head_segment: (top, bottom) names, for protocol "head".
+        head_sizes: (N,) px, for protocol "mpii_head".
 
     Returns:
         float64 (N,) pixels (1 for "pixels"); NaN where a length is zero, or where a joint or a box
@@ -109,19 +181,21 @@ def reference_lengths(
     Raises:
         ValueError: the skeleton lacks a joint that the protocol needs.
     """
-    count = len(keypoints)
-    if protocol.name == "pixels":
-        return np.ones(count)
-    if protocol.name == "bbox":
-        sides = np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]
-        # A box without an area is an annotation error, also where one side is positive.
-        return np.where((sides > 0).all(axis=1), sides.max(axis=1, initial=0), np.nan)
+    if protocol.measure is not None:
+        return np.asarray(protocol.measure(keypoints, boxes), np.float64)
+    if protocol.head_sizes:
+        if head_sizes is None:
+            raise ValueError(
+                f"protocol {protocol.name!r} needs the tracks' head_sizes, and the dataset has none"
+            )
+        return np.where(head_sizes > 0, head_sizes, np.nan).astype(np.float64)
     names = required_joints(protocol, head_segment)
     lacking = [name for name in names if name not in joint_names]
     if lacking:
+        free = [name for name in PCK_PROTOCOLS if PCK_PROTOCOLS.get(name).measure is not None]
         raise ValueError(
             f"protocol {protocol.name!r} needs the joints {lacking}, the dataset has "
-            f"{list(joint_names)}; protocols without joints: ['bbox', 'pixels']"
+            f"{list(joint_names)}; protocols without joints: {free}"
         )
     points = np.asarray(keypoints, np.float64)[:, [list(joint_names).index(n) for n in names]]
     half = len(names) // 2
@@ -200,15 +274,17 @@ class PCKAccumulator:
     over source videos, of which several videos may be shots.
 
     Args:
-        protocol: name of a protocol (``PROTOCOLS``).
+        protocol: name of a protocol (``PCK_PROTOCOLS``).
         joint_names: K names, in the order of all arrays that follow.
         groups: group name -> names of its joints.
         min_visibility: smallest v that counts, 1 (annotated) or 2 (visible).
         head_segment: (top, bottom) joint names for protocol "head".
+        scored: names of the joints that count, all by default. The others serve the reference
+            length alone: a model that lacks them is scored on what it has.
 
     Raises:
-        KeyError: unknown protocol, or a group names an unknown joint.
-        ValueError: the skeleton lacks a joint that the protocol needs.
+        KeyError: a group or ``scored`` names an unknown joint.
+        ValueError: unknown protocol, or the skeleton lacks a joint that the protocol needs.
     """
 
     def __init__(
@@ -218,15 +294,19 @@ class PCKAccumulator:
         groups: Mapping[str, Sequence[str]],
         min_visibility: int = 1,
         head_segment: tuple[str, str] | None = None,
+        scored: Sequence[str] | None = None,
     ) -> None:
         self.protocol = get_protocol(protocol)
         self.joint_names = list(joint_names)
-        self.groups = _group_indices(self.joint_names, groups)
+        self.scored = list(joint_names if scored is None else scored)
+        self.scored = [name for name in self.scored if name not in self.protocol.without]
+        self._is_scored = scored_columns(self.joint_names, self.scored)
+        self.groups = _group_indices(self.joint_names, groups, self.scored)
         self.min_visibility = min_visibility
         self.head_segment = head_segment
         joints = len(self.joint_names)
         # Fails here, not after hours of inference, if the skeleton lacks a joint.
-        self._lengths(np.zeros((0, joints, 3)), np.zeros((0, 4)))
+        self._lengths(np.zeros((0, joints, 3)), np.zeros((0, 4)), np.zeros(0))
         self.videos: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # hits (M, K), counted (K,)
         self.sources: dict[str, str] = {}  # of the videos
         self.histogram = np.zeros(AUC_BINS, np.int64)
@@ -242,6 +322,7 @@ class PCKAccumulator:
         keypoints: np.ndarray,
         boxes: np.ndarray,
         source_video: str | None = None,
+        head_sizes: np.ndarray | None = None,
     ) -> None:
         """Score the frames of a video; call it as often as it takes, in any order.
 
@@ -251,9 +332,10 @@ class PCKAccumulator:
             keypoints: ground truth (N, K, 3).
             boxes: ground truth (N, 4).
             source_video: that the video is a shot of; None: it stands for itself.
+            head_sizes: (N,) px, for protocol "mpii_head".
 
         Raises:
-            ValueError: the shapes disagree.
+            ValueError: the shapes disagree, or the protocol needs head sizes.
         """
         predictions, keypoints = np.asarray(predictions), np.asarray(keypoints)
         joints = len(self.joint_names)
@@ -262,8 +344,8 @@ class PCKAccumulator:
                 f"video {video_id!r}: predictions {predictions.shape} and ground truth "
                 f"{keypoints.shape} must be (N, {joints}, ...) for joints {self.joint_names}"
             )
-        lengths = self._lengths(keypoints, boxes)
-        counted = counted_joints(keypoints, lengths, self.min_visibility)
+        lengths = self._lengths(keypoints, boxes, head_sizes)
+        counted = counted_joints(keypoints, lengths, self.min_visibility) & self._is_scored
         distances = pixel_distances(predictions, keypoints)
         normalised = normalised_distances(distances, lengths)
         hits = count_hits(normalised, counted, self.protocol.thresholds)
@@ -274,13 +356,13 @@ class PCKAccumulator:
         usable = np.isfinite(lengths)
         self.excluded_frames += int((~usable).sum())
         self.missed_frames += int((usable & np.isinf(distances).all(axis=1)).sum())
-        self.uncounted_joints += int((usable[:, None] & ~counted).sum())
+        self.uncounted_joints += int((usable[:, None] & self._is_scored & ~counted).sum())
         self._errors.append(distances[counted & np.isfinite(distances)].astype(np.float32))
 
     def merge(self, other: PCKAccumulator) -> None:
         """Add the counts of another rank, which must score the same protocol and joints."""
         mine, theirs = (
-            (a.protocol.name, a.joint_names, a.min_visibility, a.head_segment)
+            (a.protocol.name, a.joint_names, a.scored, a.min_visibility, a.head_segment)
             for a in (self, other)
         )
         if mine != theirs:
@@ -351,9 +433,11 @@ class PCKAccumulator:
             counted[row] += video_counted
         return hits, counted
 
-    def _lengths(self, keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def _lengths(
+        self, keypoints: np.ndarray, boxes: np.ndarray, head_sizes: np.ndarray | None
+    ) -> np.ndarray:
         return reference_lengths(
-            self.protocol, keypoints, boxes, self.joint_names, self.head_segment
+            self.protocol, keypoints, boxes, self.joint_names, self.head_segment, head_sizes
         )
 
     def _add_video(self, video_id: str, hits: np.ndarray, counted: np.ndarray) -> None:
@@ -373,6 +457,8 @@ class PCKAccumulator:
         low, high = share_interval(*self.source_totals())
         result = {}
         for index, joint in enumerate(self.joint_names):
+            if not self._is_scored[index]:
+                continue
             key = f"{self.protocol.metric()}-{self.joint_label(joint)}"
             result[key] = _percent(hits[index], counted[index])
             result[f"{key}_low"], result[f"{key}_high"] = float(low[index]), float(high[index])
@@ -395,16 +481,25 @@ class PCKAccumulator:
         }
 
 
+def scored_columns(joint_names: Sequence[str], scored: Sequence[str]) -> np.ndarray:
+    """Which joints count, bool (K,). Raises KeyError for a name that is none of the joints."""
+    unknown = [name for name in scored if name not in joint_names]
+    if unknown:
+        raise KeyError(f"joints {unknown} are to be scored, but are not in {list(joint_names)}")
+    return np.array([name in scored for name in joint_names], bool)
+
+
 def _group_indices(
-    joint_names: list[str], groups: Mapping[str, Sequence[str]]
+    joint_names: list[str], groups: Mapping[str, Sequence[str]], scored: Sequence[str]
 ) -> dict[str, list[int]]:
+    """Columns of the scored joints of each group; a group without any is left out."""
     indices = {}
     for group, members in groups.items():
         unknown = [name for name in members if name not in joint_names]
         if unknown:
             raise KeyError(f"group {group!r} names joints {unknown} that are not in {joint_names}")
-        indices[group] = [joint_names.index(name) for name in members]
-    return indices
+        indices[group] = [joint_names.index(name) for name in members if name in scored]
+    return {group: columns for group, columns in indices.items() if columns}
 
 
 def _percent(hits: int | np.integer, counted: int | np.integer) -> float:

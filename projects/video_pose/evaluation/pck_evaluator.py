@@ -43,21 +43,23 @@ class PCKEvaluator(DatasetEvaluator):
 
     ``evaluate`` returns one task per protocol, ``{"keypoints_pck_bbox": {"PCK@0.2": ...}}`` (see
     ``PCKAccumulator.metrics`` for the names; percent and pixels), the mean-pose baseline's
-    figures as "baseline_PCK@0.2", and "keypoints_motion" (see `motion_metrics`). It writes
+    figures as "baseline_PCK@0.2", and "keypoints_motion" (see `motion_metrics`), but
+    of stills. It writes
     ``predictions.npz`` and ``pck.txt`` to ``output_dir``.
     Ranks other than 0 return {}.
 
     Args:
         dataset_name: a registered dataset with the video-pose metadata.
-        joint_names: the model's joints, in the order of its ``pred_keypoints``.
+        joint_names: the model's joints, in the order of its ``pred_keypoints``. Joints of the
+            dataset that they do not give are not scored; the report names them.
         protocols: names, the first is the main one; None takes the dataset's ``pck_protocols``.
         output_dir: where the files go; None writes none.
         distributed: gather from all ranks.
         save_predictions: write ``predictions.npz``.
 
     Raises:
-        KeyError: unknown protocol; a joint of the dataset that the model's joints do not give.
-        ValueError: a protocol needs a joint that the dataset lacks.
+        ValueError: unknown protocol, or one that needs a joint that the dataset lacks; the model
+            gives no joint of the dataset.
     """
 
     def __init__(
@@ -78,6 +80,13 @@ class PCKEvaluator(DatasetEvaluator):
         self._save_predictions = save_predictions
         self._logger = logging.getLogger(__name__)
         self._pose = PredictedPose(joint_names, self._joint_names, metadata.derived_joints)
+        if self._pose.scored != self._joint_names:
+            self._logger.warning(
+                "%s: scored on the joints %s; the model has no %s",
+                dataset_name,
+                self._pose.scored,
+                [name for name in self._joint_names if name not in self._pose.scored],
+            )
         self._new_accumulators()  # an impossible protocol fails here
         self._truth = index_tracks(dataset_name, DatasetCatalog.get(dataset_name))
         self._baseline_pose: tuple[np.ndarray, str] | None = None
@@ -166,6 +175,7 @@ class PCKEvaluator(DatasetEvaluator):
                     "pck_min_visibility": self._metadata.pck_min_visibility,
                     "head_segment": self._metadata.head_segment,
                 },
+                self._pose.scored,
             )
         self._require_videos(never)
         missing = sum(len(frames) for frames in never.values())
@@ -179,6 +189,7 @@ class PCKEvaluator(DatasetEvaluator):
                 self._metadata.joint_groups,
                 self._metadata.pck_min_visibility,
                 self._metadata.head_segment,
+                self._pose.scored,
             )
             for protocol in self._protocols
         }
@@ -201,7 +212,12 @@ class PCKEvaluator(DatasetEvaluator):
         truth = self._truth[key]
         for accumulator in accumulators.values():
             accumulator.add(
-                key[0], rows, truth.keypoints[frames], truth.boxes[frames], truth.source_video
+                key[0],
+                rows,
+                truth.keypoints[frames],
+                truth.boxes[frames],
+                truth.source_video,
+                None if truth.head_sizes is None else truth.head_sizes[frames],
             )
 
     def _complete(
@@ -262,8 +278,9 @@ class PCKEvaluator(DatasetEvaluator):
                 )
         facts = ReportFacts(self._dataset_name, source, self._metadata.pck_min_visibility)
         text = format_report(facts, accumulators, list(results.values()), list(baselines.values()))
-        results[MOTION_TASK] = self._motion(predictions)
-        text += "\n\n" + format_motion(results[MOTION_TASK])
+        if any(truth.labelled.sum() > 1 for truth in self._truth.values()):
+            results[MOTION_TASK] = self._motion(predictions)
+            text += "\n\n" + format_motion(results[MOTION_TASK])
         self._logger.info("PCK on %s\n%s", self._dataset_name, text)
         if self._output_dir:
             self._output_dir.mkdir(parents=True, exist_ok=True)
@@ -272,7 +289,9 @@ class PCKEvaluator(DatasetEvaluator):
 
     def _motion(self, predictions: Mapping[TrackKey, TrackPredictions]) -> dict[str, float]:
         """What happens over time, of all labelled frames."""
-        arrays = prediction_arrays(self._dataset_name, self._joint_names, self._truth, predictions)
+        arrays = prediction_arrays(
+            self._dataset_name, self._joint_names, self._truth, predictions, self._pose.scored
+        )
         pairs = self._metadata.get("keypoint_flip_map", [])
         return motion_metrics(arrays, pairs, self._metadata.pck_min_visibility)
 
@@ -298,8 +317,11 @@ class PredictedPose:
         dataset_joints: L names.
         derived: the dataset's formulas for joints that can be computed.
 
+    Attributes:
+        scored: the dataset's joints that the model gives, in order; the others stay NaN.
+
     Raises:
-        KeyError: a joint of the dataset that the model's joints do not give; lists both.
+        ValueError: the model's joints give none of the dataset's; lists both.
     """
 
     def __init__(
@@ -309,10 +331,13 @@ class PredictedPose:
         derived: Mapping[str, Formula],
     ) -> None:
         self._joints = list(model_joints)
-        self._map = match_joints(self._joints, dataset_joints, derived)
+        self._map = match_joints(self._joints, dataset_joints, derived, partial=True)
+        self.scored = self._map.present_names
 
     def best(self, instances: Instances) -> np.ndarray | None:
         """The person with the highest score, float32 (L, 3) = (x, y, score); None without a person.
+
+        A joint that the model does not give is NaN.
 
         Raises:
             KeyError: persons without ``pred_keypoints``.
@@ -340,6 +365,7 @@ class PredictedPose:
         positive = np.concatenate([keypoints[:, :2], (scores + shift)[:, None]], axis=1)
         matched = self._map.apply(positive)
         matched[:, 2] -= shift
+        matched[list(self._map.absent)] = np.nan
         return matched.astype(np.float32)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import io
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,12 @@ from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
 from video_pose.data.frames import tracks_to_frames
-from video_pose.evaluation.pck import PCKAccumulator
+from video_pose.evaluation.pck import (
+    PCKAccumulator,
+    get_protocol,
+    required_joints,
+    scored_columns,
+)
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.evaluation.predictions import index_tracks
 
@@ -93,6 +98,25 @@ class JointFacts:
     protocol: str = "bbox"
     head_segment: tuple[str, str] | None = None
     min_visibility: int = 1
+
+    def restricted(self, names: Sequence[str]) -> JointFacts:
+        """The facts of some of the joints; PCK is by box where the head segment is not among them.
+
+        Raises:
+            KeyError: a name that is none of the joints.
+        """
+        chosen = scored_columns(self.names, names)
+        groups = {g: [n for n in members if n in names] for g, members in self.groups.items()}
+        kept = self.head_segment is not None and set(self.head_segment) <= set(names)
+        needed = required_joints(get_protocol(self.protocol), self.head_segment)
+        return replace(
+            self,
+            names=[name for name in self.names if name in names],
+            sigmas=self.sigmas[chosen],
+            groups={group: members for group, members in groups.items() if members},
+            protocol=self.protocol if set(needed) <= set(names) else "bbox",
+            head_segment=self.head_segment if kept else None,
+        )
 
 
 # (video, frame): videos in any order, the frames of each ascending.
@@ -344,7 +368,8 @@ class PeopleEvaluator(DatasetEvaluator):
         distributed: gather from all ranks.
 
     Raises:
-        KeyError: a joint of the dataset that the model's joints do not give.
+        ValueError: the model's joints give none of the dataset's. Joints that they do not give are
+            not scored.
     """
 
     def __init__(
@@ -361,9 +386,15 @@ class PeopleEvaluator(DatasetEvaluator):
         self._pose = PredictedPose(
             joint_names, metadata.keypoint_names, metadata.get("derived_joints", {})
         )
-        self._facts = joint_facts(metadata)
+        self._facts = joint_facts(metadata).restricted(self._pose.scored)
+        columns = [list(metadata.keypoint_names).index(name) for name in self._pose.scored]
+        self._columns = np.array(columns)
         tracks = DatasetCatalog.get(video_dataset)
-        self._truth = catalog_truth(video_dataset, tracks, metadata.get("box_margin", 0.5))
+        margin = metadata.get("box_margin", 0.5)
+        self._truth = {
+            image: (key, replace(truth, keypoints=truth.keypoints[:, self._columns]))
+            for image, (key, truth) in catalog_truth(video_dataset, tracks, margin).items()
+        }
         self.reset()
 
     def reset(self) -> None:
@@ -387,7 +418,7 @@ class PeopleEvaluator(DatasetEvaluator):
             # A detection that belongs to no track is a person of this frame alone.
             given = enumerate(np.asarray(found.pred_track_ids).tolist())
             ids = np.array([str(i) if i >= 0 else f"{image} {row}" for row, i in given])
-        keypoints = np.stack([pose for pose in poses if pose is not None])
+        keypoints = np.stack([pose for pose in poses if pose is not None])[:, self._columns]
         return PredictedPeople(keypoints, found.scores.numpy(), ids)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:

@@ -10,7 +10,9 @@ runs. Arrays only (no pickle); M rows in the dataset's order of tracks, then of 
     source_videos  str (M,)           the video that this one is a shot of; may be missing: itself
     actions        str (M,)           "" where the dataset names none; may be missing
     frame_indices  int64 (M,)
+    head_sizes     float32 (M,)       px, of a dataset that has them; may be missing
     joint_names    str (K,)
+    scored_joints  str (S,)           those that the model gives; may be missing: all
     dataset_name   str ()
     pck_protocols, pck_min_visibility, head_segment  str (P,), int64 (), str (2,) or (0,): how the
                    dataset is scored; may be missing
@@ -46,6 +48,7 @@ class TrackTruth:
     labelled: np.ndarray
     source_video: str
     action: str
+    head_sizes: np.ndarray | None = None
 
 
 def index_tracks(dataset_name: str, tracks: Iterable[dict]) -> dict[TrackKey, TrackTruth]:
@@ -65,6 +68,7 @@ def index_tracks(dataset_name: str, tracks: Iterable[dict]) -> dict[TrackKey, Tr
             np.array(track["labelled"], bool),
             str(track.get("source_video", track["video_id"])),
             str(track.get("action", "")),
+            np.array(track["head_sizes"], np.float32) if "head_sizes" in track else None,
         )
     return truth
 
@@ -112,8 +116,13 @@ def prediction_arrays(
     joint_names: Sequence[str],
     truth: Mapping[TrackKey, TrackTruth],
     predictions: Mapping[TrackKey, TrackPredictions],
+    scored: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The arrays of all labelled frames; NaN where a frame has no prediction."""
+    """The arrays of all labelled frames; NaN where a frame has no prediction.
+
+    Args:
+        scored: the joints that the model gives; None: all.
+    """
     joints = len(joint_names)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_COLUMNS, *_OPTIONAL)}
     for key, labels in truth.items():
@@ -130,8 +139,14 @@ def prediction_arrays(
         columns["source_videos"].append(np.full(len(frames), labels.source_video))
         columns["actions"].append(np.full(len(frames), labels.action))
         columns["frame_indices"].append(frames.astype(np.int64))
+        if labels.head_sizes is not None:
+            columns["head_sizes"].append(labels.head_sizes[frames])
     arrays = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
-    names = {"joint_names": np.array(list(joint_names)), "dataset_name": np.array(dataset_name)}
+    names = {
+        "joint_names": np.array(list(joint_names)),
+        "scored_joints": np.array(list(joint_names if scored is None else scored)),
+        "dataset_name": np.array(dataset_name),
+    }
     return {**names, **arrays}
 
 
@@ -142,13 +157,15 @@ def write_predictions(
     truth: Mapping[TrackKey, TrackTruth],
     predictions: Mapping[TrackKey, TrackPredictions],
     facts: Mapping[str, Any],
+    scored: Sequence[str] | None = None,
 ) -> None:
     """Write all labelled frames; an existing file is replaced at once or not at all.
 
     Args:
         facts: of `scoring_facts`.
+        scored: the joints that the model gives; None: all.
     """
-    arrays = prediction_arrays(dataset_name, joint_names, truth, predictions)
+    arrays = prediction_arrays(dataset_name, joint_names, truth, predictions, scored)
     for name, kind in _FACTS.items():
         arrays[name] = np.array([] if facts[name] is None else facts[name], kind)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +209,7 @@ def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path}: arrays {missing} are missing, it has {stored.files}")
         arrays = {name: stored[name] for name in stored.files}
     arrays.setdefault("source_videos", arrays["video_ids"])
+    arrays.setdefault("scored_joints", arrays["joint_names"])
     arrays.setdefault("actions", np.full(len(arrays["video_ids"]), ""))
     return arrays
 
@@ -232,4 +250,4 @@ def require_registered(dataset_name: str) -> None:
 
 _FACTS = {"pck_protocols": np.str_, "pck_min_visibility": np.int64, "head_segment": np.str_}
 _COLUMNS = ("predictions", "ground_truth", "boxes", "video_ids", "track_ids", "frame_indices")
-_OPTIONAL = ("source_videos", "actions")
+_OPTIONAL = ("source_videos", "actions", "head_sizes")

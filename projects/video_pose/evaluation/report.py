@@ -23,6 +23,7 @@ from video_pose.evaluation.pck import (
     normalised_distances,
     pixel_distances,
     reference_lengths,
+    scored_columns,
 )
 
 # With fewer, even if all of them agree, chance alone would bring that about in one of twenty
@@ -37,7 +38,7 @@ class ScoredJoints:
 
     Attributes:
         protocol: the rule of a hit. threshold: of it.
-        joint_names: K names.
+        joint_names: K names. scored: those that count.
         hits: bool (M, K), False where not counted.
         counted: bool (M, K).
         visibility: (M, K), v of the ground truth.
@@ -50,6 +51,7 @@ class ScoredJoints:
     protocol: Protocol
     threshold: float
     joint_names: list[str]
+    scored: list[str]
     hits: np.ndarray
     counted: np.ndarray
     visibility: np.ndarray
@@ -94,8 +96,10 @@ def score_joints(
     value = rule.thresholds[0] if threshold is None else threshold
     names = [str(name) for name in stored["joint_names"]]
     truth, boxes = stored["ground_truth"], stored["boxes"]
-    lengths = reference_lengths(rule, truth, boxes, names, head_segment)
-    counted = counted_joints(truth, lengths, min_visibility)
+    lengths = reference_lengths(rule, truth, boxes, names, head_segment, stored.get("head_sizes"))
+    scored = [str(name) for name in stored.get("scored_joints", names)]
+    scored = [name for name in scored if name not in rule.without]
+    counted = counted_joints(truth, lengths, min_visibility) & scored_columns(names, scored)
     distances = pixel_distances(stored["predictions"], truth)
     with np.errstate(invalid="ignore"):
         hits = normalised_distances(distances, lengths) <= value
@@ -104,6 +108,7 @@ def score_joints(
         rule,
         value,
         names,
+        scored,
         hits & counted,
         counted,
         truth[..., 2],
@@ -125,7 +130,9 @@ def sections(scored: ScoredJoints) -> dict[str, dict[str, np.ndarray]]:
     tables = {"overall": {"all": np.ones(shape, bool)}}
     columns = np.arange(shape[1])
     tables["joint"] = {
-        name: np.broadcast_to(columns == k, shape) for k, name in enumerate(scored.joint_names)
+        name: np.broadcast_to(columns == k, shape)
+        for k, name in enumerate(scored.joint_names)
+        if name in scored.scored
     }
     actions = sorted(set(scored.actions.tolist()))
     if len(actions) > 1:
@@ -154,8 +161,16 @@ def frame_errors(
     """
     names = [str(name) for name in stored["joint_names"]]
     truth = stored["ground_truth"]
-    lengths = reference_lengths(get_protocol(protocol), truth, stored["boxes"], names, head_segment)
+    lengths = reference_lengths(
+        get_protocol(protocol),
+        truth,
+        stored["boxes"],
+        names,
+        head_segment,
+        stored.get("head_sizes"),
+    )
     counted = counted_joints(truth, lengths, min_visibility)
+    counted &= scored_columns(names, stored.get("scored_joints", names))
     normalised = normalised_distances(pixel_distances(stored["predictions"], truth), lengths)
     sums = np.where(counted, normalised, 0).sum(axis=1)
     sizes = counted.sum(axis=1)
@@ -228,9 +243,10 @@ def require_pair(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> No
     names = [str(stored["dataset_name"]) for stored in (a, b)]
     if names[0] != names[1]:
         raise ValueError(f"A was scored on {names[0]!r}, B on {names[1]!r}: no pair")
-    joints = [stored["joint_names"].tolist() for stored in (a, b)]
-    if joints[0] != joints[1]:
-        raise ValueError(f"the joints differ: A has {joints[0]}, B {joints[1]}")
+    for kind in ("joint_names", "scored_joints"):
+        joints = [stored.get(kind, stored["joint_names"]).tolist() for stored in (a, b)]
+        if joints[0] != joints[1]:
+            raise ValueError(f"the {kind} differ: A has {joints[0]}, B {joints[1]}")
     keys = [_frame_keys(stored) for stored in (a, b)]
     if keys[0] != keys[1]:
         only = [sorted(set(mine) - set(other)) for mine, other in (keys, keys[::-1])]
@@ -402,6 +418,7 @@ def protocol_sentence(
 ) -> str:
     """What the figures mean: threshold, reference length, joints, visibility, frames, space."""
     protocol = accumulator.protocol
+    absent = [name for name in accumulator.joint_names if name not in accumulator.scored]
     unit = " px" if protocol.unit == "px" else " of the reference length"
     thresholds = ", ".join(f"{t:g}" for t in protocol.thresholds)
     exclusions = [
@@ -415,12 +432,17 @@ def protocol_sentence(
         f"[{protocol.name}] {facts.dataset_name}: a joint is a hit at a distance of at most "
         f"{thresholds}{unit}; reference length: {protocol.reference}; "
         f"{_VISIBILITY.get(facts.min_visibility, facts.min_visibility)} of "
-        f"{len(accumulator.joint_names)} joints; {values['frames']:.0f} labelled frames of "
-        f"{len(accumulator.videos)} videos ({len(set(accumulator.sources.values()))} source "
-        f"videos), {values['joints']:.0f} joints counted; pixels of the original image.\n"
+        f"{len(accumulator.scored)} joints{_not_scored(absent)}; "
+        f"{values['frames']:.0f} labelled frames of {len(accumulator.videos)} videos "
+        f"({len(set(accumulator.sources.values()))} source videos), "
+        f"{values['joints']:.0f} joints counted; pixels of the original image.\n"
         + "; ".join(exclusions)
         + "."
     )
+
+
+def _not_scored(absent: Sequence[str]) -> str:
+    return f" (not scored: {', '.join(absent)})" if absent else ""
 
 
 def _groups(
@@ -430,8 +452,10 @@ def _groups(
     headers = ["", "overall", "95 %", "groups", *groups, "AUC", "mean px", "median px"]
     rows = []
     for index, threshold in enumerate(accumulator.protocol.thresholds):
-        name = accumulator.protocol.metric(threshold)
-        for label, source in ((name, values), (f"{name} mean pose", baseline)):
+        name, title = (
+            f(threshold) for f in (accumulator.protocol.metric, accumulator.protocol.title)
+        )
+        for label, source in ((title, values), (f"{title} mean pose", baseline)):
             interval, tail = "", ["", "", ""]
             if index == 0:
                 interval = interval_text(source[f"{name}_low"], source[f"{name}_high"])
@@ -449,14 +473,21 @@ def _joints(
     baselines: Sequence[Mapping[str, float]],
 ) -> str:
     headers, columns = ["joint"], []
+    names = list(dict.fromkeys(name for a in accumulators for name in a.scored))
     for accumulator, values, baseline in zip(accumulators, metrics, baselines):
-        main = accumulator.protocol.metric()
-        headers += [f"{accumulator.protocol.name} {main}", "95 %", "mean pose"]
-        keys = [f"{main}-{accumulator.joint_label(name)}" for name in accumulator.joint_names]
-        columns.append([number(values[key]) for key in keys])
-        columns.append([interval_text(values[f"{k}_low"], values[f"{k}_high"]) for k in keys])
-        columns.append([number(baseline[key]) for key in keys])
-    names = accumulators[0].joint_names if accumulators else []
+        main, title = accumulator.protocol.metric(), accumulator.protocol.title()
+        headers += [f"{accumulator.protocol.name} {title}", "95 %", "mean pose"]
+        keys = [f"{main}-{accumulator.joint_label(name)}" for name in names]
+        # A protocol may leave a joint out that another one counts.
+        none = float("nan")
+        columns.append([number(values.get(key, none)) for key in keys])
+        columns.append(
+            [
+                interval_text(values.get(f"{k}_low", none), values.get(f"{k}_high", none))
+                for k in keys
+            ]
+        )
+        columns.append([number(baseline.get(key, none)) for key in keys])
     return markdown([list(row) for row in zip(names, *columns)], headers)
 
 

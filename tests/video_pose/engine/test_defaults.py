@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import video_pose
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg, load_cfg, require_device, setup
-from video_pose.skeleton import JHMDB, PENN_ACTION
+from video_pose.skeleton import BBC_POSE, JHMDB, PENN_ACTION
 
 
 def config(train=(), test=(), **pose):
@@ -47,11 +47,16 @@ def test_both_lists_are_named_where_a_training_dataset_lacks_a_joint() -> None:
 
 
 def test_both_lists_are_named_where_the_models_joints_cannot_be_scored() -> None:
-    cfg = config(["penn_action_train"], ["jhmdb_split1_test"], JOINTS=["head", "neck"])
+    knees = ["left_knee", "right_knee"]
+    cfg = config(["penn_action_train"], ["bbc_pose_test"], JOINTS=knees)
     with pytest.raises(ValueError) as error:
         complete_cfg(cfg)
-    for part in ("jhmdb_split1_test", "['head', 'neck']", str(JHMDB.names)):
+    for part in ("bbc_pose_test", str(knees), str(BBC_POSE.names)):
         assert part in str(error.value)
+
+
+def test_a_model_is_tested_on_a_dataset_with_more_joints() -> None:
+    complete_cfg(config(["penn_action_train"], ["jhmdb_split1_test"], JOINTS=["head", "neck"]))
 
 
 @pytest.mark.parametrize("where", ["train", "test"])
@@ -64,7 +69,7 @@ def test_an_unknown_dataset_is_named_with_those_that_exist(where: str) -> None:
 def test_an_unknown_protocol_is_named_with_those_that_exist() -> None:
     cfg = config(["jhmdb_split1_train"], ["jhmdb_split1_test"])
     cfg.TEST.PCK.PROTOCOLS = ("bbox", "box")
-    with pytest.raises(KeyError, match="protocol 'box'.*bbox.*head.*pixels.*torso"):
+    with pytest.raises(ValueError, match="PROTOCOLS 'box'.*bbox.*torso.*head.*pixels"):
         complete_cfg(cfg)
 
 

@@ -181,8 +181,21 @@ def test_joints_are_matched_by_name(dataset, joints) -> None:
     for task in straight:
         np.testing.assert_equal(mixed[task], straight[task])
     assert straight["keypoints"]["AP"] > 0
-    with pytest.raises(KeyError, match="left_wrist"):
-        coco_of(dataset, [name for name in joints if name != "left_wrist"])
+
+
+def test_a_model_with_fewer_joints_is_scored_on_those_it_has(dataset, joints) -> None:
+    inputs, outputs = predict(dataset)
+    wrist = joints.index("left_wrist")
+    for output in outputs:  # a wrist that is wrong, of a model that has one
+        output["instances"].pred_keypoints[:, wrist, 0] += 500
+    whole = run([coco_of(dataset, joints)], inputs, outputs)["keypoints"]["AP"]
+    rows = [i for i in range(7) if i != wrist]
+    for output in outputs:
+        output["instances"].pred_keypoints = output["instances"].pred_keypoints[:, rows]
+    fewer = run([coco_of(dataset, [joints[i] for i in rows])], inputs, outputs)["keypoints"]["AP"]
+    assert fewer > whole + 5
+    with pytest.raises(ValueError, match="none of the joints"):
+        coco_of(dataset, ["tail"])
 
 
 def test_nothing_is_pinned_or_cached(dataset, joints, tmp_path: Path) -> None:

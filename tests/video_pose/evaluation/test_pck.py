@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from video_pose.evaluation import pck
+from video_pose.plugins import PCK_PROTOCOLS
 
 NAMES = ["head", "neck", "left_shoulder", "right_shoulder", "left_hip", "right_hip"]
 
@@ -59,7 +60,7 @@ def test_an_unannotated_or_zero_torso_is_excluded() -> None:
 
 
 def test_errors_name_the_choice() -> None:
-    with pytest.raises(KeyError, match="torso_diagonal"):
+    with pytest.raises(ValueError, match="torso_diagonal"):
         pck.get_protocol("PCK")
     with pytest.raises(ValueError, match="left_hip"):
         pck.reference_lengths(
@@ -122,3 +123,47 @@ def test_auc() -> None:
     assert histogram.sum() == 2
     assert pck.auc_from_histogram(histogram, 3) == pytest.approx(0.5, abs=1 / pck.AUC_BINS)
     assert np.isnan(pck.auc_from_histogram(histogram * 0, 0))
+
+
+def test_a_plugin_adds_a_protocol_of_joints_or_of_its_own_measure() -> None:
+    shoulders = pck.Protocol(
+        "shoulders", (0.5,), "", "left to right shoulder", ("left_shoulder", "right_shoulder")
+    )
+    height = pck.Protocol(
+        "height",
+        (0.1,),
+        "",
+        "height of the box",
+        measure=lambda _, boxes: boxes[:, 3] - boxes[:, 1],
+    )
+    boxes = np.array([[10, 0, 70, 80]], np.float32)
+    try:
+        for protocol in (shoulders, height):
+            PCK_PROTOCOLS.add(protocol.name)(protocol)
+        for name, expected in (("shoulders", 30.0), ("height", 80.0)):
+            lengths = pck.reference_lengths(pck.get_protocol(name), _body(), boxes, NAMES)
+            assert lengths.tolist() == [expected]
+        counts = pck.PCKAccumulator("height", NAMES, {})
+        counts.add("v", _body() + [7.9, 0, 0], _body(), boxes)
+        assert counts.metrics()["PCK@0.1"] == 100
+    finally:
+        for name in ("shoulders", "height"):
+            if name in PCK_PROTOCOLS:
+                PCK_PROTOCOLS.remove(name)
+    with pytest.raises(ValueError, match="'odd': give thresholds, and one of joints"):
+        pck.Protocol("odd", (0.5,), "", "of one joint", ("head",))
+
+
+def test_mpiis_pckh_takes_the_head_rectangle_and_leaves_two_joints_out() -> None:
+    names = ["pelvis", "thorax", "left_wrist"]
+    truth = np.array([[[0, 0, 2], [0, 0, 2], [50, 50, 2]]] * 3, float)
+    predicted = truth + [[[90, 0, 0], [90, 0, 0], [10, 0, 0]]]
+    counts = pck.PCKAccumulator("mpii_head", names, {"wrist": ["left_wrist"], "pelvis": ["pelvis"]})
+    boxes = np.zeros((3, 4))
+    # 10 px are .5 of 20 px, more of 19.9; a head of no size excludes the frame.
+    counts.add("v", predicted, truth, boxes, head_sizes=np.array([20.0, 19.9, 0.0]))
+    metrics = counts.metrics()
+    assert metrics["PCK@0.5"] == 50 and metrics["joints"] == 2 and metrics["excluded_frames"] == 1
+    assert "PCK@0.5-pelvis" not in metrics and counts.protocol.title() == "PCKh@0.5"
+    with pytest.raises(ValueError, match="needs the tracks' head_sizes"):
+        counts.add("v", predicted, truth, boxes)

@@ -17,6 +17,7 @@ from detectron2.structures import Instances
 from video_pose.evaluation import pck_evaluator
 from video_pose.evaluation.pck_evaluator import PCKEvaluator
 from video_pose.evaluation.predictions import read_predictions
+from video_pose.evaluation.report import score_joints, sections
 
 MakeTrack = Callable[..., dict]
 Register = Callable[..., str]
@@ -115,8 +116,37 @@ def test_belly_is_derived_for_models_without_it(
         box = evaluator.evaluate()["keypoints_pck_bbox"]
         assert box["PCK@0.2-belly"] == box["PCK@0.05"] == 100
         assert box["mean_error_px"] == pytest.approx(0, abs=1e-4)
-    with pytest.raises(KeyError, match="left_wrist"):
-        PCKEvaluator(name, joints[:5])
+
+
+def test_a_model_with_fewer_joints_is_scored_on_those_it_has(
+    register: Register, make_track: MakeTrack, joints: list[str], tmp_path: Path
+) -> None:
+    track = make_track("a", "0", 2)
+    name = register("pck_fewer_test", [track])
+    # No head, no hips, but the torso that needs them is the truth's; a joint of its own besides.
+    rows = [joints.index(n) for n in ("right_wrist", "left_shoulder", "left_wrist")]
+    own = [*(joints[i] for i in rows), "tail"]
+    prediction = np.concatenate([track["keypoints"][0][rows], [[0, 0, 1]]])
+    prediction[0, 0] += 10  # .25 of the torso, .1 of the box
+    evaluator = PCKEvaluator(name, own, output_dir=str(tmp_path))
+    batch = [{"instances": [person(prediction), person(prediction)]}]
+    evaluator.process([clip(track, [0, 1])], batch)
+    box, torso, over_time = evaluator.evaluate().values()
+    assert box["joints"] == torso["joints"] == 6 and box["uncounted_joints"] == 0
+    assert box["PCK@0.1"] == 100 and torso["PCK@0.2"] == pytest.approx(200 / 3)
+    assert torso["PCK@0.2-wrist"] == 50 and torso["PCK@0.2-shoulder"] == 100
+    assert not [key for key in torso if "hip" in key or "head" in key]
+    # The wrists alone are a pair that the model has; no joint is missed for want of it.
+    assert over_time["swap_pairs"] == 2 and np.isnan(over_time["miss_run_frames"])
+    text = (tmp_path / "pck.txt").read_text()
+    assert "3 joints (not scored: head, right_shoulder, left_hip, right_hip)" in text
+    stored = read_predictions(tmp_path / "predictions.npz")
+    assert stored["scored_joints"].tolist() == ["left_shoulder", "left_wrist", "right_wrist"]
+    scored = score_joints(stored, "torso", 1)
+    assert scored.counted.sum() == 6 and scored.hits.sum() == 4
+    assert list(sections(scored)["joint"]) == scored.scored
+    with pytest.raises(ValueError, match="none of the joints"):
+        PCKEvaluator(name, ["tail"])
 
 
 def test_nobody_is_a_miss_and_the_best_of_several_counts(
@@ -260,7 +290,7 @@ def test_protocols_are_checked_before_inference(
     register: Register, make_track: MakeTrack, joints: list[str]
 ) -> None:
     name = register("pck_protocols_test", [make_track("a", "0", 1)])
-    with pytest.raises(KeyError, match="torso_diagonal"):
+    with pytest.raises(ValueError, match="torso_diagonal"):
         PCKEvaluator(name, joints, protocols=["box"])
     with pytest.raises(ValueError, match="head segment"):
         PCKEvaluator(name, joints, protocols=["head"])
