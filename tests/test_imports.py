@@ -42,10 +42,10 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.evaluation": DATA,
     "video_pose.visualization": DATA,
     "video_pose.report": DATA | {"video_pose.evaluation", "video_pose.visualization"},
-    "video_pose.engine": BACKENDS | {"video_pose", "video_pose.evaluation"},
+    "video_pose.engine": BACKENDS | {"video_pose", "video_pose.evaluation", "video_pose.weights"},
     # On top: a predictor reads configs and checkpoints, and draws.
     "video_pose.inference": BACKENDS
-    | {"video_pose", "video_pose.engine", "video_pose.visualization"},
+    | {"video_pose", "video_pose.engine", "video_pose.visualization", "video_pose.weights"},
     # The command: its modules are the programs' entry points.
     "video_pose.cli": BACKENDS
     | {

@@ -45,6 +45,7 @@ from video_pose.evaluation.predictions import (
     scoring_facts,
 )
 from video_pose.evaluation.report import interval_text, markdown, number
+from video_pose.files import read_text, with_nan
 
 PCK = "keypoints_pck_"
 # Detectron2's tasks: title of the columns.
@@ -250,7 +251,7 @@ def find_results(folder: Path, dataset: str) -> Results | None:
     for name in (dataset, dataset + FRAMES_SUFFIX):
         path = folder / "inference" / name / "results.json"
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return with_nan(json.loads(read_text(path)))
     return None
 
 

@@ -223,6 +223,9 @@ def _add_solver_keys(cfg: CN) -> None:
     # Exponential moving average of the weights, used for evaluation and the final checkpoint; 0 =
     # off.
     solver.EMA_DECAY = 0.0
+    # Whether a run may be resumed by another number of processes, which gives other weights than
+    # the uninterrupted run has.
+    solver.RESUME_OTHER_PROCESSES = False
     # Seconds between checkpoints that a killed run resumes from; 0 = only every CHECKPOINT_PERIOD.
     solver.CHECKPOINT_SECONDS = 300
 

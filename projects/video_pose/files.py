@@ -71,6 +71,15 @@ def without_nan(value: Any) -> Any:
     return value
 
 
+def with_nan(value: Any) -> Any:
+    """The inverse of `without_nan`: a number that JSON has no word for is not a number again."""
+    if isinstance(value, dict):
+        return {key: with_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_nan(inner) for inner in value]
+    return math.nan if value is None else value
+
+
 def read_text(path: str | Path) -> str:
     """The text of a file in UTF-8.
 

@@ -37,23 +37,24 @@ def _local_url() -> str:
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Run on one process; returns the evaluation's results."""
     from detectron2.evaluation import verify_results
-    from detectron2.modeling import build_model
     from detectron2.utils import comm
 
-    from video_pose.engine.checkpointer import load_for_evaluation
+    from video_pose.engine.checkpointer import load_model
     from video_pose.engine.defaults import setup
     from video_pose.engine.evaluation import evaluate
+    from video_pose.engine.launch import unlock_output
     from video_pose.engine.trainer import PoseTrainer
 
     cfg = setup(args)
-    if args.eval_only:
-        model = build_model(cfg)
-        load_for_evaluation(model, cfg, resume=args.resume)
-        results = evaluate(cfg, model)
-    else:
-        trainer = PoseTrainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        results = trainer.train()
+    try:
+        if args.eval_only:
+            results = evaluate(cfg, load_model(cfg, resume=args.resume))
+        else:
+            trainer = PoseTrainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+            results = trainer.train()
+    finally:
+        unlock_output(cfg.OUTPUT_DIR)
     if comm.is_main_process() and cfg.TEST.EXPECTED_RESULTS:
         verify_results(cfg, results)
     return results
@@ -61,21 +62,6 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Start ``main`` on all processes; returns 0, or 130 after an interrupt."""
-    from detectron2.engine import launch
-    from torch.multiprocessing import ProcessRaisedException
+    from video_pose.engine import launch
 
-    try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessRaisedException as error:
-        # One of several processes; its text ends with the cause.
-        if not str(error).rstrip().endswith("KeyboardInterrupt"):
-            raise
-        return 130
-    return 0
+    return launch.run(main, args)

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from safetensors import safe_open
+from detectron2.utils.file_io import Detectron2Handler, PathManager
 from torch import Tensor, nn
 
-from video_pose.files import replacing_file, write_text
+from video_pose.files import read_text, replacing_file, write_text
+from video_pose.weights.reader import read_weights, require_finite
 
 logger = logging.getLogger(__name__)
 
 # Where the backbone's tensors lie in a file of the backbone alone, in a pose model and in an FPN.
 _BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
+# What a checkpoint must hold for a run to go on as if it had never ended.
+_OF_A_RUN = ("optimizer", "scheduler", "trainer")
 
 
 class PoseCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, and beyond it:
 
-    * reads ``.safetensors`` (joint names comma-separated in the file's metadata, as "joints");
-    * writes to a temporary file first, so that a kill never leaves half a checkpoint;
+    * reads every kind of file by `video_pose.weights.reader`, which executes nothing of it and
+      refuses damaged files and numbers that are not finite;
+    * writes to a temporary file first, so that a kill never leaves half a checkpoint, and no
+      weights that are not finite;
     * records the model's joints, and on loading moves the channels of joints that both models have
       to their new places; channels of other joints keep their initial values;
     * the backbone of a file with another layout, or of nothing else, is loaded into the backbone;
@@ -35,33 +40,69 @@ class PoseCheckpointer(DetectionCheckpointer):
       which file is missing.
 
     Attributes:
-        complete: accept only checkpoints that fill a pose model wholly, for what continues or
+        strict: accept only checkpoints that fill a pose model wholly, for what continues or
             scores a trained model; a start from other weights may fill a part.
     """
 
-    complete = False
+    strict = False
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As Detectron2's. Raises FileNotFoundError for a local file that is not there."""
-        if path and "://" not in path and not os.path.isfile(path.split("?")[0]):
-            raise FileNotFoundError(
-                f"checkpoint {path!r} (MODEL.WEIGHTS, or last_checkpoint of OUTPUT_DIR with "
-                f"--resume) does not exist; working directory: {os.getcwd()}"
-            )
-        return super().load(path, *args, **kwargs)
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """As Detectron2's; weights of an address are fetched, or found in its cache.
+
+        Args:
+            checkpointables: those to load; None: all.
+
+        Raises:
+            FileNotFoundError: a local file is not there. OSError: an address cannot be reached.
+            ValueError: the file is damaged or does not fit; names it.
+        """
+        if not path:
+            self.logger.info("No checkpoint: the model starts from random weights")
+            return {}
+        address, _, query = path.partition("?")
+        if query not in ("", "matching_heuristics=True"):
+            raise ValueError(f"MODEL.WEIGHTS {path}: unknown query {query!r}")
+        self.logger.info("Loading from %s", path)
+        checkpoint = self._load_file(local_file(address))
+        if query:
+            checkpoint["matching_heuristics"] = True
+        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
+        return self._take(path, checkpoint, wanted)
+
+    def _take(self, path: str, checkpoint: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+        """Load what was read; returns the rest."""
+        try:
+            incompatible = self._load_model(checkpoint)
+            self._log_incompatible_keys(incompatible)
+            for key in wanted:
+                if key in checkpoint:
+                    self.checkpointables[key].load_state_dict(checkpoint.pop(key))
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+            raise ValueError(f"{path}: {' '.join(str(reason).split())}") from error
+        return checkpoint
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth with the model, the checkpointables, the joints and ``kwargs``."""
+        """Write ``name``.pth with the model, the checkpointables, the joints and ``kwargs``.
+
+        Raises:
+            FloatingPointError: a weight is not finite; nothing is written.
+            OSError: the file cannot be written; earlier ones are whole.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data: dict[str, Any] = {"model": kwargs.pop("model", None) or self.model.state_dict()}
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        try:
+            require_finite(f"{path} is not written", data["model"])
+        except ValueError as error:
+            raise FloatingPointError(str(error)) from None
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         if hasattr(self.model, "joint_names"):
             data["joints"] = list(self.model.joint_names)
         if hasattr(self.model, "codec"):
             data["background"] = self.model.codec.background
         data.update(kwargs)
-        path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         with replacing_file(path) as file:
             torch.save(data, file)
@@ -69,38 +110,72 @@ class PoseCheckpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint that a resumed run starts from, in one step as well."""
-        path = os.path.join(self.save_dir, "last_checkpoint")
-        write_text(path, last_filename_basename)
+        write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
+
+    def get_checkpoint_file(self) -> str:
+        """The file of OUTPUT_DIR that ``last_checkpoint`` names.
+
+        Raises:
+            ValueError: it names something else.
+        """
+        tag = os.path.join(self.save_dir, "last_checkpoint")
+        name = read_text(tag).strip()
+        if not name or name in (".", "..") or os.path.basename(name) != name or "\0" in name:
+            raise ValueError(f"{tag}: expected the name of a file beside it, found {name[:80]!r}")
+        return os.path.join(self.save_dir, name)
+
+    def resume(self) -> dict[str, Any]:
+        """Load the run's last checkpoint with all that the run needs; the newest good one before
+        it, with a warning, where that one is damaged, missing, or of a broken state.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no good one; of the last one.
+        """
+        last = self.get_checkpoint_file()
+        first_error: Exception | None = None
+        for path in [last, *self._older_than(last)]:
+            try:
+                checkpoint = self._load_file(local_file(path))
+                self._require_run(path, checkpoint)
+            except (FileNotFoundError, ValueError) as error:
+                self.logger.warning("Cannot resume from %s: %s", path, error)
+                first_error = first_error or error
+                continue
+            if path != last:
+                self.logger.warning("Going back to %s, the newest good checkpoint", path)
+            self.logger.info("Resuming from %s", path)
+            return self._take(path, checkpoint, list(self.checkpointables))
+        assert first_error is not None
+        raise first_error
+
+    def _older_than(self, last: str) -> list[str]:
+        """Other checkpoints of the folder, the newest first."""
+        found = [path for path in self.get_all_checkpoint_files() if path != last]
+        return sorted(found, key=os.path.getmtime, reverse=True)
+
+    def _require_run(self, path: str, checkpoint: dict[str, Any]) -> None:
+        needed = [key for key in _OF_A_RUN if key in self.checkpointables]
+        lacking = [key for key in needed if not isinstance(checkpoint.get(key), dict)]
+        if lacking:
+            raise ValueError(f"{path} holds weights, but no run to go on with: it lacks {lacking}")
+        for key in ("optimizer", "average"):
+            require_finite(path, dict(_all_tensors(checkpoint.get(key), key)))
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if not filename.endswith(".safetensors"):
-            return super()._load_file(filename)
-        with safe_open(filename, framework="pt") as file:
-            metadata = file.metadata() or {}
-            loaded: dict[str, Any] = {"model": {key: file.get_tensor(key) for key in file.keys()}}
-        if metadata.get("joints"):
-            loaded["joints"] = metadata["joints"].split(",")
-        if metadata.get("background"):
-            loaded["background"] = metadata["background"]
-        return loaded
+        return read_weights(filename)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         own = self.model.state_dict()
-        other = [
-            k for k, v in checkpoint["model"].items() if not isinstance(v, Tensor | np.ndarray)
-        ]
-        if other:
-            raise ValueError(
-                f"the checkpoint holds {other[:5]}, which are no tensors; for other code's "
-                "weights see tools/convert_weights.py"
-            )
-        tensors = _prefixed({k: torch.as_tensor(v) for k, v in checkpoint["model"].items()}, own)
+        tensors = _prefixed(checkpoint["model"], own)
         fits = any(key in own and own[key].shape == value.shape for key, value in tensors.items())
         if not fits and not checkpoint.get("matching_heuristics"):
             raise ValueError(
                 f"no tensor of the checkpoint fits the model: it has {list(tensors)[:3]}..., "
                 f"the model wants {list(own)[:3]}..."
             )
+        for key, value in tensors.items():
+            if key in own and own[key].is_floating_point() != value.is_floating_point():
+                raise ValueError(f"{key} is of type {value.dtype}, the model's is {own[key].dtype}")
         self._require_background(checkpoint.get("background"))
         joints = checkpoint.get("joints")
         if joints and joints != getattr(self.model, "joint_names", joints):
@@ -112,11 +187,11 @@ class PoseCheckpointer(DetectionCheckpointer):
             )
         checkpoint["model"] = tensors
         incompatible = super()._load_model(checkpoint)
-        if self.complete and hasattr(self.model, "joint_names"):
-            self._require_complete(incompatible, joints)
+        if self.strict and hasattr(self.model, "joint_names"):
+            self._require_strict(incompatible, joints)
         return incompatible
 
-    def _require_complete(self, incompatible: Any, joints: list[str] | None) -> None:
+    def _require_strict(self, incompatible: Any, joints: list[str] | None) -> None:
         absent = [name for name in self.model.joint_names if joints and name not in joints]
         if absent:
             raise ValueError(f"the checkpoint has joints {joints}; it lacks the model's {absent}")
@@ -134,6 +209,38 @@ class PoseCheckpointer(DetectionCheckpointer):
                 f"the checkpoint's background map is {stored!r}, the model's "
                 f"(MODEL.POSE.HEATMAP.BACKGROUND) {codec.background!r}: every channel would shift"
             )
+
+
+def local_file(address: str) -> str:
+    """The file behind MODEL.WEIGHTS: itself, or what was fetched from an address of the network.
+
+    Raises:
+        FileNotFoundError: no such file. OSError: the address cannot be reached; says what to do.
+    """
+    if "://" not in address:
+        if not os.path.isfile(address):
+            raise FileNotFoundError(
+                f"checkpoint {address!r} (MODEL.WEIGHTS, or last_checkpoint of OUTPUT_DIR with "
+                f"--resume) does not exist; working directory: {os.getcwd()}"
+            )
+        return address
+    try:
+        return str(PathManager.get_local_path(address))
+    except (OSError, RuntimeError) as error:
+        url = address.replace("detectron2://", Detectron2Handler.S3_DETECTRON2_PREFIX)
+        raise OSError(
+            f"MODEL.WEIGHTS {address}: {url} cannot be fetched ({error}); without a network, "
+            "download it elsewhere and set MODEL.WEIGHTS to the file, or to '' for random weights"
+        ) from error
+
+
+def _all_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors inside nested dicts, with dotted names."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _all_tensors(inner, f"{name}.{key}")
 
 
 def misfits(incompatible: Any) -> list[str]:
@@ -178,13 +285,17 @@ def load_for_evaluation(model: nn.Module, cfg: CfgNode, *, resume: bool) -> None
 class _EvaluationCheckpointer(PoseCheckpointer):
     """Takes the averaged weights of a checkpoint where there are any."""
 
-    complete = True
+    strict = True
 
-    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        checkpoint = super()._load_file(filename)
         average = checkpoint.pop("average", None)
         if average:
+            if not isinstance(average, dict) or not isinstance(average.get("average"), dict):
+                raise ValueError(f"{filename}: its average of weights is damaged")
             checkpoint["model"] = dict(average["average"])
-        return super()._load_model(checkpoint)
+            require_finite(filename, checkpoint["model"])
+        return checkpoint
 
 
 def _prefixed(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from video_pose import add_video_pose_config, load_models
 from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.engine.config_file import find_config, merge_config_file, merge_options
-from video_pose.engine.launch import keep_freed_memory
+from video_pose.engine.launch import keep_freed_memory, lock_output
 from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
 from video_pose.modeling.conv_choice import WAYS
@@ -205,6 +205,8 @@ def require_registered(names: list[str]) -> None:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Build the configuration of ``train_net.py``'s arguments, set up memory, logging and seeds.
 
+    The first process holds OUTPUT_DIR from here on, see `lock_output`.
+
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
     """
@@ -213,6 +215,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         args.config_file = find_config(args.config_file)  # Detectron2's set-up reads it, too
     cfg = load_cfg(args.config_file, args.opts)
     cfg.freeze()
+    if comm.is_main_process():
+        lock_output(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="video_pose")
     return cfg

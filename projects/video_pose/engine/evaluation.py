@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import OrderedDict
@@ -20,10 +19,12 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 
 from video_pose.data.frames import register_tracks
+from video_pose.engine.launch import ShieldedLoader
 from video_pose.engine.views import is_video_pose, oks_sigmas, view_of
 from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvaluator, PCKEvaluator
 from video_pose.evaluation.people import PeopleEvaluator
+from video_pose.files import write_json
 from video_pose.plugins import EVALUATORS
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
     view = view_of(cfg)
     tested = view.tested(cfg, model)
     for name in cfg.DATASETS.TEST:
-        loader = view.build_test_loader(cfg, name)
+        loader = ShieldedLoader(view.build_test_loader(cfg, name))
         evaluators = DatasetEvaluators(build_evaluators(cfg, name))
         results[name] = inference_on_dataset(tested, loader, evaluators) or {}
         if comm.is_main_process():
@@ -139,5 +140,4 @@ def write_results(cfg: CfgNode, dataset_name: str, results: dict[str, Any]) -> N
     """Keep the figures in OUTPUT_DIR/inference/<dataset>/results.json, for tables of models."""
     folder = output_folder(cfg, dataset_name)
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "results.json"), "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
+    write_json(os.path.join(folder, "results.json"), results, indent=1)

@@ -16,6 +16,8 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from video_pose.engine.launch import HANGUP, INTERRUPTS, REQUEST
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,9 +25,9 @@ class ResumableCheckpoints(HookBase):
     """Saves ``model_<iteration>`` every ``period`` iterations, ``model_resume`` every ``seconds``,
     ``model_final`` at the end, and ``model_resume`` when the run is interrupted.
 
-    An interrupt (Ctrl-C or SIGTERM) is taken at the end of the step under way, so that what is
-    saved is the state between two steps; then ``KeyboardInterrupt`` is raised. A second one acts at
-    once.
+    An interrupt (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) is taken at the end of the step under way, so
+    that what is saved is the state between two steps; then ``KeyboardInterrupt`` is raised. A
+    second one acts at once, but for SIGUSR1, which only asks.
     """
 
     def __init__(self, checkpointer: Any, *, period: int, seconds: float) -> None:
@@ -33,13 +35,16 @@ class ResumableCheckpoints(HookBase):
         self._period = period
         self._seconds = seconds
         self._interrupted = False
+        self._stopping = False
         self._previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
         self._last = time.monotonic()
-        self._interrupted = False
+        self._interrupted = self._stopping = False
         self._process = os.getpid()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in INTERRUPTS:
+            if number == HANGUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # of a program that nohup started
             try:
                 self._previous[number] = signal.signal(number, self._handle)
             except ValueError:  # not in the main thread: leave signals to whoever runs it
@@ -47,12 +52,14 @@ class ResumableCheckpoints(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if self._any_rank_interrupted():
-            self._save("model_resume")
-            logger.info("Interrupted after %d iterations; --resume continues from here", done)
-            raise KeyboardInterrupt
+        self._stopping = self._any_rank_interrupted(is_last=done >= self.trainer.max_iter)
         if done >= self.trainer.max_iter:
             return
+        if self._stopping:
+            self._save("model_resume")
+            comm.synchronize()  # the first process that ends may take the others with it
+            logger.info("Interrupted after %d iterations; --resume continues from here", done)
+            raise KeyboardInterrupt
         if self._period > 0 and done % self._period == 0:
             self._save(f"model_{self.trainer.iter:07d}")
         elif self._seconds > 0 and time.monotonic() - self._last > self._seconds:
@@ -65,19 +72,24 @@ class ResumableCheckpoints(HookBase):
         # after_train also runs after an error; only a complete run has a final model.
         if self.trainer.iter >= self.trainer.max_iter:
             self.trainer.save_final(self._checkpointer)
+            if self._stopping:
+                comm.synchronize()
+                logger.info("Interrupted when training was over; --eval-only evaluates the model")
+                raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a loader's worker, which stops when its parent does
             return
-        if self._interrupted:
+        if self._interrupted and number != REQUEST:
             raise KeyboardInterrupt
+        if not self._interrupted:
+            logger.info("Interrupt: finishing this step and saving (once more to stop at once)")
         self._interrupted = True
-        logger.info("Interrupt: finishing this step and saving (once more to stop at once)")
 
-    def _any_rank_interrupted(self) -> bool:
+    def _any_rank_interrupted(self, is_last: bool) -> bool:
         if comm.get_world_size() == 1:
             return self._interrupted
-        if self.trainer.iter % 10:  # ranks agree every ten steps, not at every one
+        if self.trainer.iter % 10 and not is_last:  # ranks agree every ten steps, not at every one
             return False
         return any(comm.all_gather(self._interrupted))
 
@@ -85,24 +97,6 @@ class ResumableCheckpoints(HookBase):
         self.trainer.check_pending_losses()  # rather no checkpoint than one of nan
         self._last = time.monotonic()
         self._checkpointer.save(name, iteration=self.trainer.iter)
-
-
-@contextmanager
-def keyboard_interrupts_ignored() -> Iterator[None]:
-    """For starting a loader's workers, which inherit it.
-
-    Ctrl-C reaches every process in the terminal's foreground; a worker that dies of it takes the
-    step under way with it.
-    """
-    try:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, which alone gets interrupts
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 class ModelEMA:
@@ -151,8 +145,14 @@ class ModelEMA:
         return {"updates": self.updates, "average": self.average}
 
     def load_state_dict(self, state: dict) -> None:
-        self.updates = state["updates"]
-        for key, value in state["average"].items():
+        """Raises ValueError for the average of another model."""
+        stored = state.get("average")
+        if not isinstance(stored, dict) or {k: v.shape for k, v in stored.items()} != {
+            k: v.shape for k, v in self.average.items()
+        }:
+            raise ValueError("the average of the weights is that of another model")
+        self.updates = int(state["updates"])
+        for key, value in stored.items():
             self.average[key].copy_(value)
 
     def reset(self) -> None:

@@ -1,17 +1,372 @@
-"""Let the C library keep freed memory, for programs that compute on a CPU.
+"""What a run does once: its processes, their signals, its folder, its memory.
 
-glibc takes every block of more than some MB from the system and hands it back when it is freed, so
-that each large tensor of each step is made of fresh pages: the kernel clears them one by one. A
-network that allocates the same tensors again and again computes faster on memory that it had
-before. What is kept can exceed what the program held at once: memory is fragmented, and threads
-have arenas of their own.
+A run has one process, or several that Detectron2 starts (``--num-gpus``, ``--num-machines``), or it
+is one of several that torchrun, SLURM's ``srun`` or Ray started. `choose_launch` decides, by the
+arguments and the environment alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import logging
 import os
+import signal
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from detectron2.engine import launch as detectron2_launch
+from detectron2.utils import comm
+from torch import distributed
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from video_pose.files import PARTIAL
+
+logger = logging.getLogger(__name__)
+
+# Exit status of a run that was interrupted and has saved, as of any program after Ctrl-C.
+INTERRUPTED = 130
+# What asks a run to save and to end; systems without POSIX signals know the first two.
+HANGUP: int = getattr(signal, "SIGHUP", signal.SIGTERM)
+REQUEST: int = getattr(signal, "SIGUSR1", signal.SIGTERM)
+INTERRUPTS = tuple(dict.fromkeys((signal.SIGINT, signal.SIGTERM, HANGUP, REQUEST)))
+
+Main = Callable[[Namespace], Any]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process takes part in a run.
+
+    Attributes:
+        kind: "one process", "Detectron2", "torchrun", "SLURM".
+        rank, world_size: this process and their number; of the machine: local_rank, local_size.
+            Of "Detectron2", what it will start.
+        address: where the processes meet.
+        restarted: whether this is another try of a run that was cut off.
+    """
+
+    kind: str
+    world_size: int = 1
+    rank: int = 0
+    local_rank: int = 0
+    local_size: int = 1
+    address: str = ""
+    restarted: bool = False
+
+    def __str__(self) -> str:
+        if self.world_size == 1:
+            return f"one process ({self.kind})" if self.kind != "one process" else self.kind
+        return f"{self.world_size} processes, {self.local_size} a machine ({self.kind})"
+
+
+def choose_launch(args: Namespace, environment: Mapping[str, str]) -> Launch:
+    """Who starts the processes of a run.
+
+    Args:
+        args: ``num_gpus``, ``num_machines`` of Detectron2's command line.
+
+    Raises:
+        ValueError: the environment of torchrun or SLURM and the arguments both ask for processes,
+            or that environment is incomplete.
+    """
+    asked = args.num_gpus * args.num_machines
+    launch = _of_torchrun(environment) or _of_slurm(environment)
+    if launch is None:
+        if asked < 1:
+            raise ValueError(f"--num-gpus {args.num_gpus} --num-machines {args.num_machines}")
+        if asked == 1:
+            return Launch("one process")
+        return Launch("Detectron2", asked, local_size=args.num_gpus, address=args.dist_url)
+    if asked > 1:
+        raise ValueError(
+            f"{launch.kind} has started {launch.world_size} processes, and --num-gpus "
+            f"{args.num_gpus} --num-machines {args.num_machines} ask for more: leave them out"
+        )
+    return launch
+
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def _of_torchrun(environment: Mapping[str, str]) -> Launch | None:
+    if "RANK" not in environment and "WORLD_SIZE" not in environment:
+        return None
+    lacking = [name for name in _TORCHRUN if name not in environment]
+    if lacking:
+        raise ValueError(
+            f"the environment has {'RANK' if 'RANK' in environment else 'WORLD_SIZE'}, as torchrun "
+            f"sets it, but lacks {lacking}: start by torchrun, or unset it"
+        )
+    return Launch(
+        "torchrun",
+        _number(environment, "WORLD_SIZE"),
+        _number(environment, "RANK"),
+        _number(environment, "LOCAL_RANK"),
+        _number(environment, "LOCAL_WORLD_SIZE"),
+        f"tcp://{environment['MASTER_ADDR']}:{_number(environment, 'MASTER_PORT')}",
+        _number(environment, "TORCHELASTIC_RESTART_COUNT", 0) > 0,
+    )
+
+
+def _of_slurm(environment: Mapping[str, str]) -> Launch | None:
+    """Of ``srun``: a batch script's own process has no step, and is one process."""
+    if "SLURM_STEP_ID" not in environment or "SLURM_PROCID" not in environment:
+        return None
+    size = _number(environment, "SLURM_STEP_NUM_TASKS")
+    job = _number(environment, "SLURM_JOB_ID")
+    node = _number(environment, "SLURM_NODEID", 0)
+    host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
+    # Jobs that share a machine meet at ports of their own.
+    port = _number(environment, "MASTER_PORT", 20000 + job % 20000)
+    return Launch(
+        "SLURM",
+        size,
+        _number(environment, "SLURM_PROCID"),
+        _number(environment, "SLURM_LOCALID"),
+        _tasks_of_nodes(environment["SLURM_STEP_TASKS_PER_NODE"])[node],
+        f"tcp://{host}:{port}",
+        _number(environment, "SLURM_RESTART_COUNT", 0) > 0,
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environment.get(name, default)
+    try:
+        return int(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"the environment's {name} is {text!r}: expected a number") from None
+
+
+def _first_host(nodes: str) -> str:
+    """The first of SLURM's list of hosts: ``gpu[003-005,9],x`` begins with ``gpu003``."""
+    stem, bracket, rest = nodes.partition("[")
+    if not bracket or "," in stem:
+        return nodes.partition(",")[0]
+    return stem + rest.partition("]")[0].partition(",")[0].partition("-")[0]
+
+
+def _tasks_of_nodes(text: str) -> list[int]:
+    """SLURM's tasks of each node: ``2(x3),1`` is 2, 2, 2, 1."""
+    tasks: list[int] = []
+    for part in text.split(","):
+        count, _, times = part.partition("(x")
+        tasks += [int(count)] * (int(times.rstrip(")")) if times else 1)
+    return tasks
+
+
+def run(main: Main, args: Namespace) -> int:
+    """Run ``main(args)`` on all processes of the run; returns the exit status of this one.
+
+    A run that is started again by its launcher (torchrun's ``--max-restarts``, SLURM's requeue)
+    resumes by itself.
+
+    Raises:
+        ValueError: see `choose_launch`; otherwise what ``main`` raises.
+    """
+    launch = choose_launch(args, os.environ)
+    if launch.rank == 0 and launch.world_size > 1:
+        print(f"Processes: {launch}", flush=True)
+    args.resume = args.resume or launch.restarted
+    if launch.kind == "Detectron2":
+        return _spawn(main, args)
+    try:
+        if launch.kind == "one process":
+            main(args)
+        else:
+            with _joined(launch):
+                main(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+@contextlib.contextmanager
+def _joined(launch: Launch) -> Iterator[None]:
+    """Within the block this process is one of the launcher's group."""
+    on_gpu = torch.cuda.is_available()
+    if on_gpu and launch.local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"{launch.kind} has started {launch.local_size} processes on a machine with "
+            f"{torch.cuda.device_count()} GPUs: start one for each"
+        )
+    if on_gpu:
+        torch.cuda.set_device(launch.local_rank)
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=launch.address,
+        rank=launch.rank,
+        world_size=launch.world_size,
+    )
+    try:
+        join_local_group(launch.local_size)
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):  # another process may be gone already
+            distributed.destroy_process_group()
+
+
+def join_local_group(local_size: int) -> None:
+    """Tell Detectron2 which processes share a machine.
+
+    Raises:
+        ValueError: machines have different numbers of processes, which Detectron2 does not know.
+    """
+    sizes = [0] * distributed.get_world_size()
+    distributed.all_gather_object(sizes, local_size)
+    if len(set(sizes)) > 1:
+        raise ValueError(f"machines have {sorted(set(sizes))} processes: start as many on each")
+    comm.create_local_process_group(local_size)
+    comm.synchronize()
+
+
+def _main_of_child(main: Main, args: Namespace) -> None:
+    """On a process that Detectron2 started. PyTorch's wrapper takes a KeyboardInterrupt for the
+    parent's, and ends with status 0."""
+    try:
+        main(args)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _spawn(main: Main, args: Namespace) -> int:
+    """Detectron2's launch of ``--num-gpus`` processes on each of ``--num-machines``.
+
+    Signals to this process alone (a service manager's, a batch system's) are handed on to its
+    children as a request, and it waits until they have saved.
+    """
+    interrupts: list[int] = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        # A terminal sends Ctrl-C to the children as well: as a request, it counts once.
+        again = len(interrupts) > 1 and number != signal.SIGINT
+        for process in torch.multiprocessing.active_children():
+            if process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number if again else REQUEST)
+
+    previous = {number: signal.signal(number, hand_on) for number in INTERRUPTS}
+    try:
+        detectron2_launch(
+            _main_of_child,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args),
+        )
+    except ProcessExitedException as error:
+        if error.exit_code == INTERRUPTED or interrupts:
+            return INTERRUPTED
+        raise
+    except ProcessRaisedException as error:
+        if interrupts:
+            return INTERRUPTED
+        _raise_users(error)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return INTERRUPTED if interrupts else 0
+
+
+def _raise_users(error: ProcessRaisedException) -> None:
+    """Raise ``error`` of a child as the kind that it was there, where a user can mend it."""
+    last = str(error).rstrip().splitlines()[-1]
+    name, _, text = last.partition(": ")
+    kinds = {kind.__name__: kind for kind in (ValueError, KeyError, FileNotFoundError, OSError)}
+    if name in kinds and text:
+        raise kinds[name](text) from error
+    raise error
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """For starting a loader's workers: they inherit that interrupts do not reach them.
+
+    Ctrl-C, service managers and batch systems signal every process of a run. A worker that dies of
+    it takes the step under way with it; workers end when their loader does. What arrives within
+    the block takes effect behind it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class ShieldedLoader:
+    """A loader whose workers no interrupt reaches; otherwise as ``loader``."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        with signals_held():
+            return iter(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+_locks: dict[str, Any] = {}
+
+
+def lock_output(folder: str) -> None:
+    """Hold ``folder`` for this process until it ends; the system frees it also after a crash.
+
+    Raises:
+        ValueError: another run holds it. OSError: it cannot be written to.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        return
+    path = os.path.join(os.path.realpath(folder), ".lock")
+    if path in _locks:
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"cannot write OUTPUT_DIR {folder}: {error.strerror}") from error
+    try:
+        # A lock of the process, which workers that outlive it do not inherit.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise ValueError(
+            f"OUTPUT_DIR {folder} belongs to a run that is under way (process {holder}): wait for "
+            "it, or name another folder"
+        ) from None
+    for partial in Path(folder).glob(f".*{PARTIAL}"):  # of a process that was killed
+        partial.unlink(missing_ok=True)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    _locks[path] = file
+
+
+def unlock_output(folder: str) -> None:
+    """Let go of ``folder`` before the process ends."""
+    file = _locks.pop(os.path.join(os.path.realpath(folder), ".lock"), None)
+    if file is not None:
+        file.close()
+
 
 # Options of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4

@@ -40,8 +40,52 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     else:
         kind = torch.optim.Adam if name == "ADAM" else torch.optim.AdamW
         optimizer = kind(groups, betas=tuple(cfg.SOLVER.ADAM_BETAS), **common)
-    optimizer.register_load_state_dict_pre_hook(_stay_fused)
+    optimizer.register_load_state_dict_pre_hook(_checked)
     return optimizer
+
+
+def _checked(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's ``state``, held against ``optimizer``: PyTorch takes tensors of other shapes,
+    and its fused step then writes past their ends.
+
+    Raises:
+        ValueError: it is another kind of optimizer's, or of other parameters.
+    """
+    own, groups = optimizer.param_groups, state.get("param_groups")
+    entries = state.get("state")
+    if not isinstance(groups, list) or not isinstance(entries, dict):
+        raise ValueError("the optimizer's state has no param_groups, or no state")
+    if not all(isinstance(group, dict) and "params" in group for group in groups):
+        raise ValueError("the optimizer's param_groups are damaged")
+    if groups and _kind(groups[0]) != _kind(own[0]):
+        raise ValueError(
+            f"the checkpoint was trained with SOLVER.OPTIMIZER {_kind(groups[0])}, and is resumed "
+            f"with {_kind(own[0])}: keep the optimizer, or start from its weights without --resume"
+        )
+    sizes, expected = ([len(group["params"]) for group in part] for part in (groups, own))
+    if sizes != expected:
+        raise ValueError(
+            f"the optimizer's state is of {sum(sizes)} parameters in groups of {sizes}, the model "
+            f"has {sum(expected)} in groups of {expected}"
+        )
+    numbers = [number for group in groups for number in group["params"]]
+    parameters = [parameter for group in own for parameter in group["params"]]
+    for number, parameter in zip(numbers, parameters):
+        for key, value in (entries.get(number) or {}).items():
+            is_tensor = isinstance(value, torch.Tensor) and value.dim() > 0
+            if is_tensor and value.shape != parameter.shape:
+                raise ValueError(
+                    f"the optimizer's {key} of parameter {number} has the shape "
+                    f"{tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
+                )
+    return _stay_fused(optimizer, state)
+
+
+def _kind(group: dict[str, Any]) -> str:
+    """Which of OPTIMIZERS a parameter group belongs to, by its settings."""
+    if "betas" not in group:
+        return "SGD"
+    return "ADAMW" if group.get("decoupled_weight_decay") else "ADAM"
 
 
 def _stay_fused(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

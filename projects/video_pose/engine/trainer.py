@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import random
 import time
 import weakref
 from typing import Any
 
+import numpy as np
 import torch
+import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import TrainerBase, hooks
 from detectron2.engine.defaults import default_writers
@@ -26,8 +29,8 @@ from video_pose.engine.hooks import (
     ModelEMA,
     ResumableCheckpoints,
     UpdateEMA,
-    keyboard_interrupts_ignored,
 )
+from video_pose.engine.launch import signals_held
 from video_pose.engine.optimizer import build_optimizer
 from video_pose.engine.views import view_of
 from video_pose.modeling.backbones import join_frozen_norms
@@ -51,6 +54,46 @@ def on_device(batch: list[dict[str, Any]], device: torch.device) -> list[dict[st
         }
         for item in batch
     ]
+
+
+# Keys whose values are part of what a checkpoint restores: another value has no effect.
+_RESTORED = (
+    *("SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.MOMENTUM"),
+    *("SOLVER.NESTEROV", "SOLVER.ADAM_BETAS", "SOLVER.BIAS_LR_MULTIPLIER", "SOLVER.BIAS_DECAY"),
+    *("MODEL.POSE.ENCODER_LR_FACTOR", "MODEL.WEIGHTS", "SEED"),
+)
+
+
+def seed_step(seed: int, iteration: int, rank: int) -> None:
+    """Let all random numbers of a step (dropout, the regions that an R-CNN samples) follow from the
+    run's seed, the iteration and the process: a resumed run draws what it would have drawn."""
+    sequence = np.random.SeedSequence([seed, iteration, rank])
+    first, second = (int(number) for number in sequence.generate_state(2))
+    torch.manual_seed(first)
+    np.random.seed(second)
+    random.seed(second)
+
+
+def report_changes(stored: str, cfg: CfgNode) -> None:
+    """Say which keys a resumed run has other values of than its checkpoint's run.
+
+    Args:
+        stored: the earlier run's configuration as YAML; "" where the checkpoint has none.
+    """
+    before = _flat(yaml.safe_load(stored) or {})
+    now = _flat(yaml.safe_load(cfg.dump()))
+    for key in sorted(before.keys() & now.keys()):
+        if before[key] != now[key]:
+            effect = "no effect: the checkpoint's counts" if key in _RESTORED else "takes effect"
+            logger.warning("Resumed with %s %s, was %s (%s)", key, now[key], before[key], effect)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        out |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return out
 
 
 class PoseTrainer(TrainerBase):
@@ -78,6 +121,8 @@ class PoseTrainer(TrainerBase):
             self.dtype = training_dtype(cfg.SOLVER.AMP.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        # One seed for all processes; a resumed run takes that of its checkpoint.
+        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         self._pending: list[dict[str, Tensor]] = []
         self._data_seconds = 0.0
         state = {
@@ -127,14 +172,20 @@ class PoseTrainer(TrainerBase):
         """Continue the run in OUTPUT_DIR, or start from MODEL.WEIGHTS.
 
         Everything that decides the next step is restored: weights, optimizer, schedule, average,
-        iteration and the loader's position; random numbers of clips follow from seed and position.
+        iteration and the loader's position; random numbers follow from the seed, the position of a
+        clip, and the iteration.
+
+        Raises:
+            ValueError: the checkpoint is of another model, optimizer or number of processes.
         """
         resuming = resume and self.checkpointer.has_checkpoint()
         if resume and not resuming:
             logger.info("Nothing to resume in %s: starting anew", self.cfg.OUTPUT_DIR)
-        self.checkpointer.complete = resuming
-        extra = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if resuming:
+        self.checkpointer.strict = resuming
+        if not resuming:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        else:
+            extra = self.checkpointer.resume()
             self.start_iter = self.iter + 1
             if "trained_model" in extra:  # a finished run goes on to a larger MAX_ITER
                 self.model.load_state_dict(extra["trained_model"])
@@ -144,11 +195,12 @@ class PoseTrainer(TrainerBase):
     def train(self) -> Any:
         """Run to SOLVER.MAX_ITER, then evaluate; returns what ``test`` does, {} without data."""
         if self.start_iter < self.max_iter:
-            loader = view_of(self.cfg).build_train_loader(self.cfg, self.start_iter)
-            with keyboard_interrupts_ignored():
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.SEED = self.seed
+            loader = view_of(cfg).build_train_loader(cfg, self.start_iter)
+            with signals_held():
                 self._batches = iter(loader)
-            # Dropout goes on with other masks than an uninterrupted run would draw.
-            torch.manual_seed(max(self.cfg.SEED, 0) + self.start_iter + comm.get_rank())
             super().train(self.start_iter, self.max_iter)
         return self.test() if self.cfg.DATASETS.TEST else {}
 
@@ -156,6 +208,7 @@ class PoseTrainer(TrainerBase):
         """Fetch a batch, compute the losses and step."""
         started = time.perf_counter()
         batch = on_device(next(self._batches), self.device)
+        seed_step(self.seed, self.iter, comm.get_rank())
         self._data_seconds = time.perf_counter() - started
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             losses = self.wrapped(batch)
@@ -213,7 +266,25 @@ class PoseTrainer(TrainerBase):
 
     def state_dict(self) -> dict[str, Any]:
         """As Detectron2's, for a checkpoint that a later run continues from."""
-        return {"iteration": min(self.iter, self.max_iter - 1)}
+        return {
+            "iteration": min(self.iter, self.max_iter - 1),
+            "seed": self.seed,
+            "processes": comm.get_world_size(),
+            "config": self.cfg.dump(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.iter = state["iteration"]
+        """Raises ValueError where the run would go on differently; says what has changed."""
+        iteration = state.get("iteration")
+        if not isinstance(iteration, int) or iteration < 0:
+            raise ValueError(f"the run's iteration is {iteration!r}")
+        processes = state.get("processes", comm.get_world_size())
+        if processes != comm.get_world_size() and not self.cfg.SOLVER.RESUME_OTHER_PROCESSES:
+            raise ValueError(
+                f"the run was trained by {processes} processes and is resumed by "
+                f"{comm.get_world_size()}, which gives other weights: start as many, or allow it "
+                "by SOLVER.RESUME_OTHER_PROCESSES True"
+            )
+        self.iter, self.seed = iteration, int(state.get("seed", self.seed))
+        if comm.is_main_process():
+            report_changes(str(state.get("config", "")), self.cfg)

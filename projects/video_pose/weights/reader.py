@@ -1,18 +1,86 @@
-"""Read a state dict of a PyTorch file, executing nothing that the file holds."""
+"""The one reader of weight files: it executes nothing that a file holds, and names what is wrong.
+
+=================  ==============================================================================
+``.safetensors``   tensors by name; joints and background in the metadata
+``.pth`` and like  of ``torch.save``: this project's checkpoints, Detectron2's, other code's
+``.pkl``           NumPy arrays by name, as Detectron2's model zoo writes them
+=================  ==============================================================================
+
+A file that reads is not yet a good one: archives are checked against their own check sums, and
+every number of a model must be finite.
+"""
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 _PREFIX = "module."
+_ZIP = b"PK\x03\x04"
+# What readers of binary formats raise on bytes that are none of theirs.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    AssertionError,
+    ImportError,
+    NotImplementedError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    SystemError,
+    UnicodeDecodeError,
+)
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """What a file of weights holds.
+
+    Returns:
+        ``model``: {name: tensor on the CPU}; ``joints`` (list of names) and ``background``, where
+        the file says what its channels mean; of a checkpoint also what else a run needs;
+        ``matching_heuristics`` and ``__author__`` for files whose names are not Detectron2's.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, damaged, of another kind, it holds objects other than plain data, or
+            a number of the model is not finite; names file and finding.
+    """
+    path = Path(path)
+    content = _read(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected weights by name, found {type(content).__name__}")
+    if path.suffix == ".pyth" and isinstance(content.get("model_state"), dict):  # of pycls
+        content = {"model": content["model_state"], "matching_heuristics": True}
+    elif path.suffix == ".pkl" and not ("model" in content and "__author__" in content):
+        content = _caffe2_layout(content)
+    elif "model" not in content:
+        content = {"model": content}
+    content["model"] = _tensors(path, content["model"])
+    require_finite(path, content["model"])
+    if "joints" in content:
+        _require_names(path, content["joints"])
+    return content
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint.
+    """The tensors of other code's checkpoint, for a conversion.
 
     Args:
         path: written by ``torch.save``: a dict of tensors, or one under the key ``state_dict``;
@@ -22,21 +90,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         {name without the prefix: tensor on the CPU}.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: truncated, of another kind, or it holds objects other than plain data; names
-            file, expectation and finding.
+        FileNotFoundError, ValueError: as `read_weights`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
-        raise ValueError(
-            f"{path}: expected a PyTorch checkpoint of plain tensors, found {path.stat().st_size} "
-            f"bytes that cannot be read safely (truncated, or another kind of file): {reason}"
-        ) from error
+    content = _read(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
@@ -50,4 +107,161 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: expected a state dict, found no tensors under {list(content)[:5]}"
         )
+    require_finite(path, tensors)
     return tensors
+
+
+def require_finite(source: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for the first tensor that holds NaN or infinity; names ``source``."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            wrong = int((~torch.isfinite(value)).sum())
+            raise ValueError(
+                f"{source}: {wrong} of {value.numel()} numbers of {name} are not finite"
+            )
+
+
+def _read(path: Path) -> Any:
+    """The plain content of a file of any kind."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    with path.open("rb") as file:
+        start = file.read(len(_ZIP))
+    kind = "a PyTorch checkpoint of plain tensors"
+    try:
+        if path.suffix == ".safetensors":
+            kind = "a safetensors file"
+            return _read_safetensors(path)
+        if start == _ZIP:
+            _check_sums(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".pkl":
+            kind = "a pickle of plain arrays by name"
+            with path.open("rb") as file:
+                return _PlainUnpickler(file, encoding="latin1").load()
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, *_UNREADABLE) as error:
+        _refuse(path, kind, error)
+
+
+def _refuse(path: Path, kind: str, error: BaseException) -> NoReturn:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # PyTorch's first line advises to switch the protection off; the reason comes later.
+    reasons = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    reason = (reasons or lines or ["it ends too early"])[0]
+    if "weights_only" in reason:
+        reason = "it holds other objects, or is none"
+    raise ValueError(
+        f"{path}: expected {kind}, found {path.stat().st_size} bytes that cannot be read safely "
+        f"(truncated, damaged, or another kind of file): {reason[:200]}"
+    ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        content: dict[str, Any] = {"model": {key: file.get_tensor(key) for key in file.keys()}}
+    if metadata.get("joints"):
+        content["joints"] = metadata["joints"].split(",")
+    if metadata.get("background"):
+        content["background"] = metadata["background"]
+    return content
+
+
+def _check_sums(path: Path) -> None:
+    """PyTorch reads its archives without a look at the check sums that they hold."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the check sum of {damaged} is wrong: bytes of it were changed")
+
+
+def _caffe2_layout(content: dict[str, Any]) -> dict[str, Any]:
+    """Detectron 1's and ImageNet models' arrays, whose names Detectron2 matches by heuristics."""
+    blobs = content.get("blobs", content)
+    if not isinstance(blobs, dict):
+        blobs = content
+    kept = {name: value for name, value in blobs.items() if not str(name).endswith("_momentum")}
+    return {"model": kept, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def _tensors(path: Path, found: Any) -> dict[str, Tensor]:
+    """``found`` as tensors by name; refuses anything else."""
+    if not isinstance(found, dict) or not found:
+        raise ValueError(f"{path}: expected weights by name, found {_say(found)}")
+    other = [
+        name
+        for name, value in found.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor | np.ndarray | np.generic))
+    ]
+    if other:
+        raise ValueError(
+            f"{path}: it holds {other[:5]}, which are no tensors by name; "
+            "for other code's weights see tools/convert_weights.py"
+        )
+    out: dict[str, Tensor] = {}
+    for name, value in found.items():
+        if isinstance(value, np.ndarray | np.generic):
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"{path}: {name} is of type {array.dtype}, which no model has")
+            native = array.astype(array.dtype.newbyteorder("="), order="C")
+            value = torch.from_numpy(native)
+        if value.is_complex() or value.is_quantized or value.layout != torch.strided:
+            raise ValueError(f"{path}: {name} is of type {value.dtype}, which no model has")
+        out[name] = value
+    return out
+
+
+def _require_names(path: Path, joints: Any) -> None:
+    if not (isinstance(joints, list) and joints and all(isinstance(name, str) for name in joints)):
+        raise ValueError(f"{path}: joints must be a list of names, found {_say(joints)}")
+
+
+def _say(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | int | float) else type(value).__name__
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, texts, NumPy arrays and tensors; refuses to look up all else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        maker = _PLAIN.get((module.replace("numpy._core", "numpy.core"), name))
+        if maker is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no plain data")
+        return maker
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to data outside of itself")
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """Python 2's bytes, as Python 3 pickles them: a codec of another name could do anything."""
+    if encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
+    return text.encode(encoding)
+
+
+def _load_from_bytes(data: bytes) -> Any:
+    """PyTorch's own unpickles whatever the bytes hold."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+_reconstruct: Callable[..., Any] = np.array(0).__reduce__()[0]
+_scalar: Callable[..., Any] = np.float64(0).__reduce__()[0]
+_frombuffer: Callable[..., Any] = np.zeros(1).__reduce_ex__(5)[0]
+_PLAIN: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch.storage", "_load_from_bytes"): _load_from_bytes,
+}
+for _name in ("Float16", "Float32", "Float64", "Int8", "Int32", "Int64", "UInt8", "Bool"):
+    _PLAIN["numpy.dtypes", f"{_name}DType"] = getattr(np.dtypes, f"{_name}DType")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
 from safetensors.torch import save_file
 from torch import nn
 
@@ -186,3 +187,79 @@ def test_another_background_channel_is_refused(tmp_path: Path) -> None:
     PoseCheckpointer(first, str(tmp_path)).save("model_final")
     with pytest.raises(ValueError, match="background map is 'first'.*'last'"):
         PoseCheckpointer(last).load(str(tmp_path / "model_final.pth"))
+
+
+class Payload:
+    """Unpickling it would leave a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (str(self.mark),))
+
+
+@pytest.mark.parametrize("name", ["../w.pth", "", "/etc/passwd", "..", "a\0b"])
+def test_last_checkpoint_names_a_file_beside_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "last_checkpoint").write_text(name)
+    with pytest.raises(ValueError, match="last_checkpoint: expected the name of a file beside it"):
+        PoseCheckpointer(Net(["a"]), str(tmp_path)).resume()
+
+
+def test_resume_executes_nothing_and_goes_back_to_a_good_checkpoint(tmp_path: Path, caplog) -> None:
+    saver = PoseCheckpointer(Net(["a"], 3.0), str(tmp_path))
+    saver.save("model_0000001")
+    mark = tmp_path / "ran"
+    for name in ("model_0000002.pth", "model_0000003.pkl"):
+        (tmp_path / name).write_bytes(pickle.dumps({"model": {}, "__author__": Payload(mark)}))
+        (tmp_path / "last_checkpoint").write_text(name)
+        model = Net(["a"])
+        PoseCheckpointer(model, str(tmp_path)).resume()
+        assert model.body.bias.tolist() == [3] * 4
+        assert f"Cannot resume from {tmp_path / name}" in caplog.text
+    assert not mark.exists()
+
+
+def test_weights_alone_are_no_run(tmp_path: Path) -> None:
+    PoseCheckpointer(Net(["a"]), str(tmp_path)).save("model_0000001")
+    runner = PoseCheckpointer(Net(["a"]), str(tmp_path), optimizer=Counter(0), trainer=Counter(0))
+    with pytest.raises(ValueError, match=r"no run to go on with: it lacks \['optimizer'"):
+        runner.resume()
+
+
+def test_an_average_that_is_not_finite_is_not_scored(tmp_path: Path) -> None:
+    model = Net(["a", "b"], 3.0)
+    average = ModelEMA(model, 0.9)
+    average.average["body.bias"][1] = float("inf")
+    PoseCheckpointer(model, str(tmp_path), average=average).save("model_0000004")
+    with pytest.raises(ValueError, match="model_0000004.pth: 1 of 4 numbers of body.bias"):
+        load_for_evaluation(Net(["a", "b"]), evaluation_cfg("", tmp_path), resume=True)
+
+
+def test_a_state_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    saver = PoseCheckpointer(Net(["a"], 1.0), str(tmp_path))
+    saver.save("good")
+    saver.model.body.bias.data[2] = float("nan")
+    with pytest.raises(FloatingPointError, match="bad.pth is not written: 1 of 4 numbers of body"):
+        saver.save("bad")
+    assert sorted(os.listdir(tmp_path)) == ["good.pth", "last_checkpoint"]
+    assert (tmp_path / "last_checkpoint").read_text() == "good.pth"
+
+
+def test_weights_of_an_address_that_cannot_be_reached(tmp_path: Path, monkeypatch) -> None:
+    def fail(address: str) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(PathManager, "get_local_path", fail)
+    with pytest.raises(
+        OSError, match=r"MODEL.WEIGHTS detectron2://x/R-50\.pkl: https://dl\..*R-50"
+    ) as error:
+        PoseCheckpointer(Net(["a"])).load("detectron2://x/R-50.pkl")
+    assert "without a network, download it" in str(error.value)
+
+
+def test_an_integer_is_no_weight(tmp_path: Path) -> None:
+    state = {key: value.long() for key, value in Net(["a", "b"]).state_dict().items()}
+    torch.save({"model": state}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x\.pth: .* is of type torch.int64, the model's is"):
+        PoseCheckpointer(Net(["a", "b"])).load(str(tmp_path / "x.pth"))

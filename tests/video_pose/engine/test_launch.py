@@ -1,12 +1,25 @@
-"""Memory that is freed and taken again, counted in pages that the system had to give."""
+"""Who starts a run's processes, who holds its folder, and memory that is freed and taken again,
+counted in pages that the system had to give."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from argparse import Namespace
+from pathlib import Path
 
 import pytest
+
+from video_pose.engine.launch import (
+    INTERRUPTS,
+    Launch,
+    ShieldedLoader,
+    choose_launch,
+    lock_output,
+    unlock_output,
+)
 
 _PROGRAM = """
 import resource
@@ -56,3 +69,105 @@ def test_a_freed_block_is_taken_again_without_new_pages() -> None:
 def test_a_users_choice_stands() -> None:
     for name, value in (("MALLOC_TOP_PAD_", "0"), ("GLIBC_TUNABLES", "glibc.malloc.top_pad=0")):
         assert run("keep_freed_memory()", **{name: value})[0] == "False"
+
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+TORCHRUN |= {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+SLURM = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "7"}
+SLURM |= {"SLURM_JOB_ID": "40123", "SLURM_NODEID": "2", "SLURM_LOCALID": "1"}
+SLURM |= {"SLURM_STEP_NODELIST": "gpu[003-005,9]", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}
+
+
+def arguments(num_gpus: int = 1, num_machines: int = 1) -> Namespace:
+    url = "tcp://127.0.0.1:5"
+    return Namespace(num_gpus=num_gpus, num_machines=num_machines, machine_rank=0, dist_url=url)
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "expected"),
+    [
+        (arguments(), {}, Launch("one process")),
+        (
+            arguments(2, 3),
+            {},
+            Launch("Detectron2", 6, local_size=2, address="tcp://127.0.0.1:5"),
+        ),
+        (arguments(), TORCHRUN, Launch("torchrun", 4, 3, 1, 2, "tcp://node0:29500")),
+        (
+            arguments(),
+            TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"},
+            Launch("torchrun", 4, 3, 1, 2, "tcp://node0:29500", True),
+        ),
+        # torchrun inside of srun: torchrun has started this process
+        (arguments(), SLURM | TORCHRUN, Launch("torchrun", 4, 3, 1, 2, "tcp://node0:29500")),
+        (arguments(), SLURM, Launch("SLURM", 7, 5, 1, 2, "tcp://gpu003:20123")),
+        (
+            arguments(),
+            SLURM | {"MASTER_PORT": "7", "MASTER_ADDR": "h", "SLURM_RESTART_COUNT": "2"},
+            Launch("SLURM", 7, 5, 1, 2, "tcp://h:7", True),
+        ),
+        # a batch script's own process is no task of a step
+        (arguments(), {"SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}, Launch("one process")),
+        (
+            arguments(2),
+            {"SLURM_PROCID": "0"},
+            Launch("Detectron2", 2, local_size=2, address="tcp://127.0.0.1:5"),
+        ),
+    ],
+)
+def test_one_function_decides(args, environment, expected: Launch) -> None:
+    assert choose_launch(args, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "message"),
+    [
+        (arguments(2), TORCHRUN, "torchrun has started 4 processes, and --num-gpus 2"),
+        (arguments(1, 2), SLURM, "SLURM has started 7 processes, and .*--num-machines 2"),
+        (arguments(), {"WORLD_SIZE": "4"}, r"has WORLD_SIZE.*lacks \['RANK', 'LOCAL_RANK'"),
+        (arguments(), TORCHRUN | {"RANK": "x"}, "RANK is 'x': expected a number"),
+        (arguments(0), {}, "--num-gpus 0"),
+    ],
+)
+def test_contradictions_are_refused(args, environment, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose_launch(args, environment)
+
+
+HOLD = """
+import sys, time
+from video_pose.engine.launch import lock_output
+lock_output(sys.argv[1])
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_folder_belongs_to_one_run_until_that_ends(tmp_path: Path) -> None:
+    (tmp_path / ".model_final.pth.7.tmp").write_text("of a process that was killed")
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=rf"{tmp_path} belongs to a run .*process {other.pid}"):
+            lock_output(str(tmp_path))
+        other.kill()  # leaves the file behind, but no lock
+    lock_output(str(tmp_path))
+    lock_output(str(tmp_path))  # the run itself may ask again
+    unlock_output(str(tmp_path))
+    assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_interrupts_reach_no_worker_of_a_loader() -> None:
+    masks = []
+
+    class Loader:
+        def __iter__(self):
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+            return iter([1, 2])
+
+        def __len__(self) -> int:
+            return 2
+
+    assert list(ShieldedLoader(Loader())) == [1, 2] and len(ShieldedLoader(Loader())) == 2
+    assert masks[0] >= set(INTERRUPTS)  # workers inherit it
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(INTERRUPTS)

@@ -135,3 +135,25 @@ def test_encoder_and_recurrent_part_of_unipose_lstm(tiny_cfg) -> None:
     for name, (rate, _) in found.items():
         recurrent = name.startswith(("cell.", "head."))
         assert rate == (1.0 if recurrent else 0.5), name
+
+
+def test_the_state_of_other_parameters_is_refused() -> None:
+    """PyTorch takes it, and its fused step then writes past the end of a tensor."""
+    model = Net()
+    optimizer = build_optimizer(config(OPTIMIZER="ADAM"), model)
+    model.header(model.head(model.encoder(torch.ones(1, 1, 4, 4)))).sum().backward()
+    optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    for key in ("exp_avg", "exp_avg_sq"):
+        state["state"][0][key] = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match=r"exp_avg of parameter 0 has the shape \(1, 1\), the par"):
+        build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(state)
+    fewer = copy.deepcopy(optimizer.state_dict())
+    fewer["param_groups"][0]["params"].pop()
+    with pytest.raises(ValueError, match="optimizer's state is of . parameters in groups of"):
+        build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(fewer)
+    with pytest.raises(ValueError, match="OPTIMIZER ADAM, and is resumed with ADAMW"):
+        build_optimizer(config(OPTIMIZER="ADAMW"), Net()).load_state_dict(optimizer.state_dict())
+    for damaged in ({}, {"state": {}, "param_groups": [1]}):
+        with pytest.raises(ValueError, match="param_groups"):
+            build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(damaged)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from video_pose.weights.reader import read_state_dict
+from video_pose.weights.reader import read_state_dict, read_weights
 
 TENSORS = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}
 
@@ -62,3 +68,112 @@ def test_a_file_without_tensors_is_refused(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         read_state_dict(tmp_path / "none.pth")
+
+
+ARRAYS = {name: value.numpy() for name, value in TENSORS.items()}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_the_zoos_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
+    content = {"model": ARRAYS, "__author__": "someone", "matching_heuristics": True}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    read = read_weights(tmp_path / "a.pkl")
+    assert read["matching_heuristics"] and read["__author__"] == "someone"
+    assert all(torch.equal(read["model"][name], value) for name, value in TENSORS.items())
+
+
+def test_caffe2s_arrays_are_matched_by_heuristics(tmp_path: Path) -> None:
+    content = {"blobs": {"conv1_w": ARRAYS["conv.weight"], "conv1_w_momentum": np.zeros(2)}}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=2))
+    read = read_weights(tmp_path / "a.pkl")
+    assert list(read["model"]) == ["conv1_w"] and read["__author__"] == "Caffe2"
+
+
+class Runs:
+    def __init__(self, function, *arguments) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("name", ["a.pkl", "a.pth", "a.pyth"])
+def test_a_pickle_executes_nothing(tmp_path: Path, name: str) -> None:
+    mark = tmp_path / "ran"
+    calls = [Runs(os.mkdir, str(mark)), Runs(eval, f"__import__('os').mkdir({str(mark)!r})")]
+    calls.append(Runs(torch.storage._load_from_bytes, pickle.dumps(Runs(os.mkdir, str(mark)))))
+    for call in calls:
+        content = {"model": ARRAYS, "__author__": call}
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+        with pytest.raises(ValueError, match=rf"{name}: expected .* cannot be read safely"):
+            read_weights(tmp_path / name)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors", "pkl"])
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, kind: str) -> None:
+    path, broken = tmp_path / f"a.{kind}", {**TENSORS, "conv.bias": torch.tensor([1.0, np.inf])}
+    if kind == "pth":
+        torch.save({"model": broken}, path)
+    elif kind == "safetensors":
+        save_file(broken, path)
+    else:
+        arrays = {name: value.numpy() for name, value in broken.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "x"}))
+    with pytest.raises(ValueError, match=rf"a\.{kind}: 1 of 2 numbers of conv.bias are not finite"):
+        read_weights(path)
+
+
+def test_every_flipped_bit_of_the_weights_is_seen(tmp_path: Path) -> None:
+    """PyTorch itself reads such an archive without a word."""
+    torch.save({"model": {"a": torch.ones(64)}}, tmp_path / "a.pth")
+    whole = (tmp_path / "a.pth").read_bytes()
+    place = whole.index(torch.ones(64).numpy().tobytes())
+    for bit in (0, 7, 200, 64 * 32 - 1):
+        damaged = bytearray(whole)
+        damaged[place + bit // 8] ^= 1 << bit % 8
+        (tmp_path / "b.pth").write_bytes(damaged)
+        with pytest.raises(ValueError, match="b.pth: .*check sum of .* is wrong"):
+            read_weights(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors", "pkl"])
+def test_a_file_cut_anywhere_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "pth":
+        torch.save({"model": TENSORS}, path)
+    elif kind == "safetensors":
+        save_file(TENSORS, path)
+    else:
+        path.write_bytes(pickle.dumps({"model": ARRAYS, "__author__": "x"}))
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, max(1, len(whole) // 40)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=rf"a\.{kind}") as error:
+            read_weights(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "expected weights by name, found list"),
+        ({"model": [1]}, "expected weights by name, found list"),
+        ({"model": {}}, "expected weights by name, found dict"),
+        ({"model": {"a": 1}}, r"it holds \['a'\], which are no tensors"),
+        ({"model": {3: torch.ones(1)}}, r"it holds \[3\], which are no tensors"),
+        ({"model": {"a": torch.ones(1).cfloat()}}, "a is of type torch.complex64"),
+        ({"model": TENSORS, "joints": "a,b"}, "joints must be a list of names, found 'a,b'"),
+    ],
+)
+def test_other_content_is_refused(tmp_path: Path, content, message: str) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=rf"a\.pth: {message}"):
+        read_weights(tmp_path / "a.pth")
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    content = {"model": {"a": np.array([None, "x"], object)}, "__author__": "x"}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=r"a\.pkl: a is of type object"):
+        read_weights(tmp_path / "a.pkl")
