@@ -42,6 +42,8 @@ VERBS = {
     "predict": Verb("video_pose.cli.predict", "find the poses of people in videos and pictures"),
     "train": Verb("video_pose.cli.train", "train a model"),
     "evaluate": Verb("video_pose.cli.train", "score a trained model", ("--eval-only",)),
+    "batch": Verb("video_pose.cli.batch", "find the poses in many videos, by many processes"),
+    "convert": Verb("video_pose.cli.convert", "stored poses to another format"),
     "export": Verb("video_pose.cli.export", "write a model as graphs for other programs"),
     "datasets": Verb("video_pose.cli.datasets", "list the datasets that are registered"),
     "doctor": Verb(
@@ -100,9 +102,14 @@ def run_verb(name: str, argv: Sequence[str], prog: str | None = None) -> int:
 
 def report_error(error: BaseException) -> int:
     """Print an error as one line on standard error; returns the exit status 1."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    print(f"error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
+    print(f"error: {error_text(error)}", file=sys.stderr)
     return 1
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def version() -> str:

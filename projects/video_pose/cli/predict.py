@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,15 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--video-input", metavar="FILE", help="a video file or URL")
     add("--webcam", nargs="?", const=0, type=int, metavar="N", help="camera N (default 0)")
     add_model_arguments(parser)
-    part = parser.add_argument_group("which part")
-    part.add_argument("--start", metavar="T", help="seconds, 1:30, or frames: 250f")
-    part.add_argument("--end", metavar="T", help="the first that is left out")
-    part.add_argument("--step", metavar="T", help="every 2f: each second frame")
-    part.add_argument("--fps", type=float, help="of image sequences (default 25)")
-    part.add_argument(
-        "--timeout", type=float, metavar="S", help="of cameras and streams that give nothing"
-    )
-    part.add_argument("--reconnect", type=int, default=0, metavar="N", help="times to a stream")
+    add_part_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values; comes last"
@@ -85,6 +77,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 to 1; 0 never restarts (default .2)",
     )  # fmt: skip
     add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
+
+
+def add_part_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of a source is read, and how patiently."""
+    add = parser.add_argument_group("which part").add_argument
+    add("--start", metavar="T", help="seconds, 1:30, or frames: 250f")
+    add("--end", metavar="T", help="the first that is left out")
+    add("--step", metavar="T", help="every 2f: each second frame")
+    add("--fps", type=float, help="of image sequences (default 25)")
+    add("--timeout", type=float, metavar="S", help="of cameras and streams that give nothing")
+    add("--reconnect", type=int, default=0, metavar="N", help="times to a stream")
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -299,12 +302,16 @@ def open_part(args: argparse.Namespace, item: Input) -> FrameSource:
 
 
 def predict(
-    args: argparse.Namespace, predictor: VideoPosePredictor, job: Job, summary: Summary
+    args: argparse.Namespace,
+    predictor: VideoPosePredictor,
+    job: Job,
+    summary: Summary,
+    whole: bool = False,
 ) -> None:
     """Predict, draw and write one source, frame by frame.
 
-    What was written stays if it fails, unless it takes the place of an earlier result: then that
-    one stays.
+    What was written stays if it fails, unless it takes the place of an earlier result, or ``whole``
+    says that results appear only when they are complete.
     """
     from tqdm import tqdm
 
@@ -329,22 +336,24 @@ def predict(
     before = summary.frames
     with ExitStack() as stack:
         video = None
-        replaces = any(path.exists() for path in job.paths)
+        beside = whole or any(path.exists() for path in job.paths)
         if job.video is not None:
-            path = stack.enter_context(replacing(job.video)) if replaces else job.video
+            path = stack.enter_context(replacing(job.video)) if beside else job.video
             sound = recording.path or None
             video = VideoWriter(path, source.fps, audio=sound, name=str(job.video))
             stack.enter_context(video)
         writers: list[PoseWriter] = []
         if args.output is None and not args.show:
             writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]
-        writers += stack.enter_context(writing_results(job.tables, recording, beside=replaces))
+        writers += stack.enter_context(writing_results(job.tables, recording, beside=beside))
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
         results = tqdm(
             predictor(source), desc=job.item.name, total=source.num_frames, unit="frame",
-            disable=None,
+            disable=True if whole else None,
         )  # fmt: skip
         for frame in map(choice, results):
+            if whole:
+                frame = replace(frame, video=job.item.name)
             summary.frames += 1
             tracks |= set(frame.track_ids.tolist())
             for writer in writers:

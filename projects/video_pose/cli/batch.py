@@ -1,0 +1,311 @@
+"""Find the poses in many videos, with one model in memory, and go on where a run was stopped.
+
+  batch videos/ --output OUT --workers 2
+  batch 'archive/**/*.mp4' --output OUT --shard 3/20      # of a SLURM array, say
+  batch @list.txt --output OUT --retry-failed
+  batch videos/ --output OUT --engine ray --workers 64
+
+OUT/FORMAT/NAME.FORMAT is the table of a video (Parquet unless --format says otherwise), and appears
+when it is complete: pandas.read_parquet("OUT/parquet") reads them all. OUT/manifest*.jsonl has a
+line for every video: done or failed, the reason, seconds, frames and people. A second run passes
+over what is in the manifest. A video that fails, even one that ends its process, never stops the
+others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from video_pose.cli.main import USER_ERRORS, error_text
+from video_pose.cli.predict import (
+    VIDEO_ENDING,
+    Job,
+    Summary,
+    add_model_arguments,
+    add_part_arguments,
+)
+
+if TYPE_CHECKING:
+    from video_pose.inference.inputs import Input
+
+SETTINGS = "settings.json"
+DONE, FAILED = "done", "failed"
+ENGINES = ("local", "ray")
+# Arguments that change how a run is made, and not what it gives.
+_FREE = {"inputs", "output", "workers", "shard", "engine", "retry_failed", "device", "timeout"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which videos, where to, and by how many processes."""
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="videos, folders, patterns, @FILE with a list")
+    add("--output", required=True, metavar="DIR")
+    add("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+    add("--shard", default="1/1", metavar="I/N", help="only the I-th of N parts, from 1")
+    add("--engine", default="local", metavar="NAME", help="local (default) or ray")
+    add("--retry-failed", action="store_true", help="do failed videos once more")
+    add("--format", nargs="+", default=["parquet"], metavar="NAME", help="as of predict")
+    add("--table", default="long", metavar="KIND", help="long (default) or wide")
+    add("--angles", action="store_true", help="joint angles, segment lengths in the wide table")
+    add("--video", action="store_true", help="write the overlay videos as well")
+    add_model_arguments(parser)
+    add_part_arguments(parser)
+    parser.set_defaults(show=False, heatmaps=False, no_masks=False)
+    add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values; comes last")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if a video of this run failed.
+
+    Raises:
+        ValueError: the arguments contradict each other, or OUT was begun with other ones.
+    """
+    from video_pose.inference.writers import Recording, check_formats
+    from video_pose.video_io.writing import check_writable
+
+    check_formats(args.format)
+    Recording("", table=args.table, angles=args.angles)
+    shard, shards = parse_shard(args.shard)
+    if args.workers < 1:
+        raise ValueError(f"--workers {args.workers}: expected 1 or more")
+    if args.engine not in ENGINES:
+        raise ValueError(f"--engine {args.engine!r}: choose from {', '.join(ENGINES)}")
+    check_writable(args.output)
+    keep_settings(args)
+    manifest = Manifest(Path(args.output), shard, shards)
+    items = list_videos(args.inputs)
+    mine = items[shard - 1 :: shards]
+    jobs = [plan(args, item) for item in mine if manifest.wants(item, args.retry_failed)]
+    for job in jobs:
+        remove_partial(job)
+    counts = {DONE: 0, FAILED: 0, "frames": 0}
+    start = time.monotonic()
+    with closing(manifest):
+        for record in run_jobs(args, jobs):
+            manifest.add(record)
+            counts[record["status"]] += 1
+            counts["frames"] += record["frames"]
+            print(_progress(record, counts, len(jobs), start), file=sys.stderr)
+    seconds = time.monotonic() - start
+    print(
+        f"{len(mine)} videos: {counts[DONE]} done, {counts[FAILED]} failed, "
+        f"{len(mine) - len(jobs)} passed over; {counts['frames']} frames in {seconds:.1f} s "
+        f"({counts['frames'] / max(seconds, 1e-9):.1f} frames/s); {manifest.path}"
+    )
+    return int(counts[FAILED] > 0)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``3/20`` -> (3, 20). Raises ValueError unless 1 <= I <= N."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    shard, shards = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= shard <= shards:
+        raise ValueError(f"--shard {text!r}: expected I/N with I from 1 to N, as 3/20")
+    return shard, shards
+
+
+def list_videos(specs: Sequence[str]) -> list[Input]:
+    """All videos, in an order that every shard finds; names of their own, also in later runs.
+
+    Raises:
+        FileNotFoundError: a list, folder or pattern that gives nothing.
+    """
+    from dataclasses import replace
+    from hashlib import sha1
+
+    from video_pose.inference.inputs import find_inputs
+
+    named: list[str] = []
+    for spec in specs:
+        if spec.startswith("@"):
+            lines = Path(spec[1:]).read_text(encoding="utf-8").splitlines()
+            named += [line.strip() for line in lines if line.strip()]
+        else:
+            named.append(spec)
+    items = {identity(item): item for item in find_inputs(named)}
+    stems: dict[str, int] = {}
+    for key in items:
+        stem = _stem(items[key])
+        stems[stem.lower()] = stems.get(stem.lower(), 0) + 1
+    found = []
+    for key, item in items.items():
+        stem = _stem(item)
+        # A counted number would move when a video is added.
+        mark = f"-{sha1(key.encode()).hexdigest()[:8]}" if stems[stem.lower()] > 1 else ""
+        found.append(replace(item, name=stem + mark))
+    return found
+
+
+def _stem(item: Input) -> str:
+    return Path(item.files[0]).stem if len(item.files) == 1 else item.name
+
+
+def identity(item: Input) -> str:
+    """What a video goes by in the manifest: its absolute path, or its address."""
+    text = item.spec[0] if isinstance(item.spec, list) else str(item.spec)
+    folder = os.path.dirname(text) if isinstance(item.spec, list) else text
+    return text if "://" in text else os.path.abspath(folder)
+
+
+def plan(args: argparse.Namespace, item: Input) -> Job:
+    """The files that a video gives: a folder a format."""
+    from video_pose.inference.writers import result_paths
+
+    tables: dict[str, Path] = {}
+    for kind in args.format:
+        folder = Path(args.output, kind)
+        folder.mkdir(exist_ok=True)
+        tables |= result_paths([kind], folder, item.name)
+    video = Path(args.output, "video", item.name + VIDEO_ENDING) if args.video else None
+    if video is not None:
+        video.parent.mkdir(exist_ok=True)
+    return Job(item, video, tables)
+
+
+def remove_partial(job: Job) -> None:
+    """Take away what a killed run left of this video."""
+    import shutil
+
+    for path in job.paths:
+        for left in (*path.parent.glob(f".partial-*-{_escaped(path.name)}*"),
+                     *path.parent.glob(f".{_escaped(path.name)}.*.tmp")):  # fmt: skip
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
+
+
+def _escaped(name: str) -> str:
+    import glob
+
+    return glob.escape(name)
+
+
+def keep_settings(args: argparse.Namespace) -> None:
+    """Write what the results depend on to OUT, or hold it against what is there.
+
+    Raises:
+        ValueError: the folder was begun with other arguments; names them.
+    """
+    from video_pose.files import write_json
+
+    path = Path(args.output, SETTINGS)
+    own = {key: value for key, value in sorted(vars(args).items()) if key not in _FREE}
+    own = json.loads(json.dumps(own))
+    if not path.exists():
+        write_json(path, own, indent=1)
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    other = [key for key in own if stored.get(key) != own[key]]
+    if other:
+        key = other[0]
+        raise ValueError(
+            f"{path}: this folder was begun with --{key.replace('_', '-')} {stored.get(key)!r}, "
+            f"now it is {own[key]!r}: choose another --output"
+        )
+
+
+class Manifest:
+    """The record of every video, a JSON object a line; each shard appends to a file of its own."""
+
+    def __init__(self, folder: Path, shard: int, shards: int) -> None:
+        """Raises ValueError where a line is no record; a torn last line is passed over."""
+        name = "manifest" if shards == 1 else f"manifest-{shard:05d}-of-{shards:05d}"
+        self.path = folder / f"{name}.jsonl"
+        self._known: dict[str, str] = {}
+        for path in sorted(folder.glob("manifest*.jsonl")):
+            self._read(path)
+        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"\n", b"")
+        self._file = open(self.path, "a", encoding="utf-8")
+        if not whole:
+            self._file.write("\n")
+
+    def _read(self, path: Path) -> None:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for place, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line) if line.strip() else None
+                if record is not None and self._known.get(record["input"]) != DONE:
+                    self._known[record["input"]] = record["status"]
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                # A kill tears a line; the video that it told of is done again.
+                if isinstance(error, json.JSONDecodeError) and not line.endswith("}"):
+                    continue
+                raise ValueError(f"{path}: line {place} is no record of a video") from error
+
+    def wants(self, item: Input, retry_failed: bool) -> bool:
+        """Whether the video is still to be done."""
+        status = self._known.get(identity(item))
+        return status is None or (status == FAILED and retry_failed)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a record; it is on the disk when this returns."""
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def run_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+    """The record of every job, as they end."""
+    if not jobs:
+        return
+    if args.engine == "ray":
+        from video_pose.cli.workers import run_on_ray
+
+        yield from run_on_ray(args, jobs)
+    else:
+        from video_pose.cli.workers import run_on_processes
+
+        yield from run_on_processes(args, jobs)
+
+
+def do_job(args: argparse.Namespace, predictor: Any, job: Job) -> dict[str, Any]:
+    """Do one video; returns its record."""
+    from video_pose.cli.predict import predict
+
+    summary, start = Summary(), time.monotonic()
+    problems: list[str] = []
+    reason = ""
+    try:
+        predict(args, predictor, job, summary, whole=True)
+        problems = list(predictor.problems)
+    except (*USER_ERRORS, RuntimeError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {error_text(error)}"
+    return record_of(job, reason, time.monotonic() - start, summary, problems)
+
+
+def record_of(
+    job: Job,
+    reason: str,
+    seconds: float,
+    summary: Summary | None = None,
+    problems: Sequence[str] = (),
+) -> dict[str, Any]:
+    """A line of the manifest; without a ``reason`` the video is done."""
+    return {
+        "input": identity(job.item),
+        "name": job.item.name,
+        "status": FAILED if reason else DONE,
+        "reason": reason,
+        "problems": list(problems),
+        "seconds": round(seconds, 3),
+        "frames": summary.frames if summary and not reason else 0,
+        "people": summary.people if summary and not reason else 0,
+        "files": [] if reason else [str(path) for path in job.paths],
+    }
+
+
+def _progress(record: dict[str, Any], counts: dict[str, int], total: int, start: float) -> str:
+    done = counts[DONE] + counts[FAILED]
+    left = (time.monotonic() - start) / done * (total - done)
+    text = record["reason"] or f"{record['frames']} frames, {record['people']} people"
+    return f"{done}/{total} ({left:.0f} s left) {record['name']}: {record['status']}, {text}"

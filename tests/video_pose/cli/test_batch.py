@@ -1,0 +1,207 @@
+"""Many videos: every row once, whatever is killed; a bad video stops nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_pose.cli import batch, workers
+from video_pose.cli.main import main
+from video_pose.video_io.writing import VideoWriter
+
+ROOT = Path(__file__).parents[3]
+CONFIG = str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
+CHOICES = ["--config-file", CONFIG, "--region", "frame", "--format", "csv"]
+FRAMES = 4
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Six short videos, one of them no video at all, and two of one name."""
+    folder = tmp_path / "videos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a", "b", "c", "d", "more/a"):
+        with VideoWriter(folder / f"{name}.mp4", 10) as writer:
+            for i in range(FRAMES):
+                writer.write(np.full((32, 48, 3), 40 * i, np.uint8), i / 10)
+    (folder / "bad.mp4").write_bytes(b"this is no video")
+    return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Does the jobs in this process; the names of the videos that were done."""
+    done: list[str] = []
+
+    def run(args, jobs):
+        predictor = workers.build_predictor(args)
+        for job in jobs:
+            done.append(job.item.name)
+            yield batch.do_job(args, predictor, job)
+
+    monkeypatch.setattr(workers, "run_on_processes", run)
+    return done
+
+
+def records(folder: Path) -> dict[str, dict]:
+    lines = [line for path in sorted(folder.glob("manifest*.jsonl"))
+             for line in path.read_text().splitlines()]  # fmt: skip
+    return {record["name"]: record for record in map(json.loads, lines)}
+
+
+def test_a_bad_video_is_recorded_and_the_rest_is_done(
+    here: list[str], videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["batch", f"{videos}/**/*.mp4", "--output", str(out), *CHOICES]
+    assert main(arguments) == 1
+    found = records(out)
+    assert len(found) == 6 and len({name for name in found if name.startswith("a-")}) == 2
+    assert {name: r["status"] for name, r in found.items() if name[0] != "a"} == {
+        "b": "done", "bad": "failed", "c": "done", "d": "done",
+    }  # fmt: skip
+    assert found["b"]["frames"] == FRAMES and found["b"]["people"] == 1
+    assert "bad.mp4" in found["bad"]["reason"] and found["bad"]["files"] == []
+    tables = sorted((out / "csv").iterdir())
+    assert [path.name for path in tables if path.name[0] != "a"] == ["b.csv", "c.csv", "d.csv"]
+    assert all(len(path.read_text().splitlines()) == 1 + FRAMES * 15 for path in tables)
+    assert (out / "csv" / "c.csv").read_text().splitlines()[1].startswith("c,0,")
+    assert "6 videos: 5 done, 1 failed, 0 passed over; 20 frames" in capfd.readouterr().out
+
+
+def test_a_second_run_does_what_is_left(here: list[str], videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["batch", str(videos), "--output", str(out), *CHOICES]
+    assert main(arguments) == 1
+    here.clear()
+    assert main(arguments) == 0 and here == []  # also not the failed one
+    with VideoWriter(videos / "new.mp4", 10) as writer:
+        writer.write(np.zeros((32, 48, 3), np.uint8), 0)
+    assert main([*arguments, "--retry-failed"]) == 1 and sorted(here) == ["bad", "new"]
+    here.clear()
+    manifest = out / "manifest.jsonl"
+    # A kill tore the last line, of the new video.
+    manifest.write_text(manifest.read_text()[:-40])
+    left = out / "csv" / ".partial-77-new.csv"
+    left.touch()
+    assert main(arguments) == 0 and here == ["new"]
+    assert not left.exists() and len(records_of_lines(manifest)) == 8
+
+
+def records_of_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_shards_share_the_work(here: list[str], videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (videos / "bad.mp4").unlink()
+    arguments = ["batch", str(videos), "--output", str(out), *CHOICES]
+    for shard in (1, 2, 3):
+        assert main([*arguments, "--shard", f"{shard}/3"]) == 0
+    assert sorted(here) == ["a", "b", "c", "d"]
+    assert len(list(out.glob("manifest-0000?-of-00003.jsonl"))) == 3
+    assert main(arguments) == 0 and len(here) == 4  # by one process, with nothing left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shard", "4/3"], "--shard '4/3': expected I/N"),
+        (["--shard", "0/3"], "expected I/N"),
+        (["--workers", "0"], "--workers 0: expected 1 or more"),
+        (["--engine", "spark"], "--engine 'spark': choose from local, ray"),
+        (["--format", "xml"], "format 'xml': choose from"),
+        (["--table", "wide"], "this folder was begun with --table 'long', now it is 'wide'"),
+    ],
+)
+def test_arguments_that_cannot_be(
+    here: list[str],
+    videos: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    start = ["batch", str(videos / "b.mp4"), "--output", str(tmp_path / "out"), *CHOICES]
+    assert main(start) == 0
+    assert main([*start, *arguments]) == 1
+    err = capfd.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+def test_a_list_in_a_file(here: list[str], videos: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{videos}/b.mp4\n\n{videos}/d.mp4\n{videos}/b.mp4\n")
+    assert main(["batch", f"@{listed}", "--output", str(tmp_path / "o"), *CHOICES]) == 0
+    assert here == ["b", "d"]
+
+
+def _die(args: object, predictor: object, job) -> dict:
+    """In place of `do_job`: one video ends its process."""
+    if job.item.name == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch.record_of(job, "", 0.1, batch.Summary(frames=1))
+
+
+def _work_that_dies(args, connection) -> None:
+    workers.build_predictor = lambda args: None  # type: ignore[assignment]
+    workers.do_job = _die  # type: ignore[assignment]
+    workers._work(args, connection)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_one_video(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real processes, whose second video is their end."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    monkeypatch.setattr(workers, "_work", _spawnable())
+    assert main(["batch", str(videos), "--output", str(tmp_path / "o"), "--workers", "2",
+                 *CHOICES]) == 1  # fmt: skip
+    found = {name: (r["status"], r["reason"]) for name, r in records(tmp_path / "o").items()}
+    assert found.pop("b") == ("failed", "its process ended with signal 9")
+    assert {status for status, _ in found.values()} == {"done"} and len(found) == 4
+
+
+def _spawnable() -> Callable:
+    """`_work_that_dies` under a name that a new process can import."""
+    import importlib
+
+    return importlib.import_module(Path(__file__).stem)._work_that_dies
+
+
+@pytest.mark.slow
+def test_killed_and_begun_again_every_row_is_there_once(videos: Path, tmp_path: Path) -> None:
+    """The command in a process of its own, killed while it works."""
+    for i in range(12):
+        os.link(videos / "c.mp4", videos / f"e{i:02d}.mp4")
+    (videos / "bad.mp4").unlink()
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "video_pose", "batch", str(videos), "--output", str(out)]
+    command += ["--workers", "2", *CHOICES]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+    manifest = out / "manifest.jsonl"
+    deadline = time.monotonic() + 120
+    while not (manifest.exists() and len(records_of_lines(manifest)) >= 3):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    names = ["a", "b", "c", "d", *(f"e{i:02d}" for i in range(12))]
+    assert sorted(path.name for path in (out / "csv").iterdir()) == [f"{n}.csv" for n in names]
+    done = [json.loads(line) for line in records_of_lines(manifest) if line.endswith("}")]
+    assert {record["name"] for record in done} == set(names)
+    rows = [line for path in (out / "csv").iterdir() for line in path.read_text().splitlines()[1:]]
+    assert len(rows) == len(names) * FRAMES * 15

@@ -1,0 +1,100 @@
+"""`video-pose convert`: stored poses to other formats and skeletons."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_pose.cli.main import main
+from video_pose.inference.writers import Recording, open_writers, read_poses
+from video_pose.inference.writers.tables import stored_frame
+
+JOINTS = ("nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Three frames at 20 a second, one person on the first two; the nose is missing on the second.
+
+    Joint k of frame i is at (10 i + k, 2 k).
+    """
+    (writer,) = open_writers(["csv"], tmp_path, Recording("v", JOINTS))
+    for i in range(3):
+        k = np.arange(len(JOINTS))
+        pose = np.stack([10 * i + k, 2.0 * k, np.full(len(k), 0.5)], axis=1)
+        if i == 1:
+            pose[0, :2] = np.nan
+        poses = pose[None] if i < 2 else np.zeros((0, len(k), 3))
+        writer.write(stored_frame(i, i / 20, "v.mp4", JOINTS, poses))
+    writer.close()
+    return tmp_path / "v.csv"
+
+
+def test_to_several_formats_and_back(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["convert", str(table), "--output", str(out), "--size", "64", "48"]
+    assert main([*arguments, "--format", "jsonl", "coco_dataset", "trc"]) == 0
+    assert {path.name for path in out.iterdir()} == {"v.jsonl", "v.coco_dataset.json", "v_trc"}
+    content = json.loads((out / "v.coco_dataset.json").read_text())
+    assert [(i["width"], i["height"]) for i in content["images"]] == [(64, 48)] * 3
+    assert content["annotations"][1]["num_keypoints"] == 4
+    (row,) = [line for line in (out / "v_trc/person_0.trc").read_text().splitlines()
+              if line.startswith("20\t")]  # fmt: skip
+    assert row.split("\t")[2] == "3"  # also the frame without anybody
+    back = read_poses(out / "v.jsonl")
+    assert [frame.time for frame in back] == [0, 0.05, 0.1] and len(back[2]) == 0
+
+
+def test_another_skeleton_by_names(table: Path, tmp_path: Path) -> None:
+    """Middles are computed, what is missing stays empty, nothing is guessed."""
+    out = tmp_path / "out"
+    arguments = ["convert", str(table), "--output", str(out), "--format", "csv", "--table", "wide"]
+    assert main([*arguments, "--skeleton", "openpose_25"]) == 0
+    with open(out / "v.csv", newline="") as file:
+        first, second, nobody = csv.DictReader(file)
+    # Shoulders at (1, 2) and (2, 4), hips at (3, 6) and (4, 8).
+    assert (first["neck_x"], first["neck_y"]) == ("1.5", "3.0")
+    assert (first["mid_hip_x"], first["mid_hip_y"]) == ("3.5", "7.0")
+    assert first["nose_x"] == "0.0" and second["nose_x"] == ""
+    assert first["left_knee_x"] == "" and nobody["track"] == "-1"
+
+
+def test_angles_and_times(table: Path, tmp_path: Path) -> None:
+    arguments = ["convert", str(table), "--output", str(tmp_path / "o"), "--format", "csv"]
+    assert main([*arguments, "--angles", "--fps", "10"]) == 0
+    with open(tmp_path / "o" / "v.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["time"] for row in rows] == ["0.0", "0.1", "0.2"]
+    # From (3.5, 7) to (1.5, 3): 2 to the left and 4 up.
+    assert float(rows[0]["length_trunk"]) == pytest.approx(20**0.5, abs=1e-3)
+    assert float(rows[0]["angle_trunk_inclination"]) == pytest.approx(-26.565, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "sleep"], "format 'sleep': choose from"),
+        (["--format", "csv", "--skeleton", "ape"], "--skeleton 'ape': choose from penn_action"),
+        (["--format", "csv", "--fps", "0"], "--fps 0.0: expected a number above 0"),
+        (["--format", "coco_dataset"], "the size of its pictures is not known"),
+        (["--format", "csv", "--from", "coco"], "coco cannot be read back"),
+    ],
+)
+def test_what_cannot_be(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list, message: str
+) -> None:
+    out = tmp_path / "out"
+    assert main(["convert", str(table), "--output", str(out), *arguments]) == 1
+    assert message in capfd.readouterr().err
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_nothing_is_replaced_unasked(table: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = table.read_text()
+    arguments = ["convert", str(table), "--output", str(table.parent), "--format", "csv"]
+    assert main(arguments) == 1 and "v.csv exists" in capfd.readouterr().err
+    assert table.read_text() == before
