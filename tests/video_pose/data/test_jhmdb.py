@@ -19,6 +19,7 @@ from video_pose.data.datasets.jhmdb import (
     mask_boxes,
     read_masks,
     read_split,
+    select_clips,
     source_video,
 )
 
