@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper, joint_table
 from video_pose.data.clips import Chunk, cut_run, warmup_runs, whole_run
+from video_pose.data.records import is_person
 
 logger = logging.getLogger(__name__)
 
@@ -294,7 +295,9 @@ def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> lis
 
 
 def _named_tracks(dataset_name: str) -> list[dict[str, Any]]:
-    return [{**track, "dataset_name": dataset_name} for track in DatasetCatalog.get(dataset_name)]
+    """The people of whom joints can be asked, not those with boxes alone, nor crowds."""
+    tracks = DatasetCatalog.get(dataset_name)
+    return [{**track, "dataset_name": dataset_name} for track in tracks if is_person(track)]
 
 
 def _cfg_for_test(cfg: CfgNode, tracks: list[dict[str, Any]]) -> CfgNode:

@@ -388,7 +388,7 @@ class PoseClipMapper:
             maps from image to crop, float64 (draws, T, 2, 3).
         """
         height, width = int(track["height"]), int(track["width"])
-        filled = fill_boxes(track["boxes"], height, width)
+        filled = fill_boxes(track["boxes"], height, width, track["keypoints"])
         valid = run[is_valid_box(np.asarray(track["boxes"])[run])]
         union = union_box(filled[valid if len(valid) else run])
         boxes = filled[frames]

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from fvcore.transforms.transform import Transform
 
+from video_pose.data.datasets.tracks import joint_boxes
+
 REGIONS = ("box", "frame")
 REGION_PERS = ("frame", "clip")
 SCALE_MODES = ("region", "absolute")
@@ -72,19 +74,25 @@ def is_valid_box(boxes: np.ndarray) -> np.ndarray:
     )
 
 
-def fill_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Replace each missing or zero-area box by the nearest valid one of its track.
+def fill_boxes(
+    boxes: np.ndarray, height: int, width: int, keypoints: np.ndarray | None = None
+) -> np.ndarray:
+    """Replace each missing or zero-area box by the extent of the frame's joints, as the frames view
+    does, else by the nearest valid one of its track.
 
     Of two equally near ones the earlier is taken. A track without any valid box gets the whole
     frame.
 
     Args:
         boxes: float (N, 4) XYXY.
+        keypoints: (N, K, 3) of the frames, where they are known.
 
     Returns:
         float64 (N, 4), a new array.
     """
     boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    if keypoints is not None:
+        boxes = np.where(is_valid_box(boxes)[:, None], boxes, joint_boxes(keypoints))
     valid = np.flatnonzero(is_valid_box(boxes))
     if len(valid) == 0:
         boxes[:] = (0, 0, width, height)

@@ -18,7 +18,9 @@ Rules:
 * Boxes are clipped to the image. A box without area takes the extent of the frame's joints x 1.25;
   a person for whom that is empty, too, has no annotation. The frame stays, as it is tested on.
 * A joint outside the image is v = 0 (the catalog may say 1): no detector can point there.
-* A frame without a labelled person is not in the view.
+* People with a box and no joints are annotations whose joints are all v = 0; crowd regions have
+  ``iscrowd`` 1. Neither is among ``tracks``.
+* A frame without a labelled person, box or crowd is not in the view.
 
 **Every image dataset ``X`` (COCO, `register_coco_instances`) is also ``X_tracks``**, so that what
 is scored by track, such as PCK, takes images, too: the catalog's dicts, tracks of one frame, one
@@ -107,8 +109,8 @@ def tracks_to_frames(tracks: Iterable[Record], box_margin: float = 0.5) -> list[
     for track in tracks:
         keypoints = keypoints_in_image(track["keypoints"], track["height"], track["width"])
         boxes = frame_boxes(track, keypoints, box_margin)
-        labelled = np.flatnonzero(track["labelled"])
-        for i in labelled.tolist():
+        shown = track["labelled"] | track.get("boxed", track["labelled"])
+        for i in np.flatnonzero(shown).tolist():
             image_id = int(track["image_ids"][i])
             frame = frames.setdefault(image_id, _frame(track, i, image_id))
             if frame["video_id"] != str(track["video_id"]):
@@ -116,7 +118,8 @@ def tracks_to_frames(tracks: Iterable[Record], box_margin: float = 0.5) -> list[
                     f"image_id {image_id} belongs to the videos {frame['video_id']!r} and "
                     f"{track['video_id']!r}: ids must be unique in a dataset"
                 )
-            frame["tracks"].append((str(track["track_id"]), i))
+            if track["labelled"][i]:
+                frame["tracks"].append((str(track["track_id"]), i))
             if np.isfinite(boxes[i]).all():
                 frame["annotations"].append(_annotation(track, i, boxes[i], keypoints[i]))
     return list(frames.values())
@@ -191,7 +194,7 @@ def _annotation(track: Record, index: int, box: np.ndarray, keypoints: np.ndarra
         "bbox": box.tolist(),
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": 0,
-        "iscrowd": 0,
+        "iscrowd": int(track.get("crowd", False)),
         "keypoints": keypoints.reshape(-1).tolist(),
         "track_id": str(track["track_id"]),
     }

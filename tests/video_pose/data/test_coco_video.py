@@ -11,8 +11,9 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from video_pose.data.datasets.coco_joints import infer_joints
+from video_pose.data.datasets.coco_json import choose_category, joint_set
 from video_pose.data.datasets.coco_video import load_video_keypoints, register_video_keypoints
+from video_pose.data.json_fields import Field
 from video_pose.skeleton import JointSet
 
 NAMES = ["nose", "left_hand", "right_hand"]
@@ -108,7 +109,11 @@ def test_stills_are_videos_of_one_frame_with_a_track_a_person(tmp_path: Path) ->
     crowd = _annotation(4, iscrowd=1)
     tracks = _load(tmp_path, images, [_annotation(4), _annotation(4, x=30), crowd, _annotation(5)])
     found = [(t["video_id"], t["track_id"], t["image_ids"].tolist()) for t in tracks]
-    assert found == [("still_4", "0", [4]), ("still_4", "1", [4]), ("still_5", "0", [5])]
+    assert found == [
+        ("still_4", "0", [4]), ("still_4", "1", [4]), ("still_4", "crowd_0", [4]),
+        ("still_5", "0", [5]),
+    ]  # fmt: skip
+    assert tracks[2]["crowd"] and not tracks[2]["labelled"].any() and tracks[2]["boxed"].all()
     assert tracks[1]["keypoints"][0, 0].tolist() == [30.5, 20.5, 2]
 
 
@@ -199,22 +204,28 @@ def test_failed_registration_leaves_no_trace(tmp_path: Path, name: str) -> None:
     assert name not in DatasetCatalog.list() and name not in MetadataCatalog.list()
 
 
+def _infer(categories: list[Any]) -> JointSet:
+    content = {"images": [], "categories": categories}
+    return joint_set(choose_category(Field(content, "labels.json")))
+
+
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
         ([{"name": "person"}], "expected one list of joint names.*person"),
         ([CATEGORY, {**CATEGORY, "keypoints": ["nose"]}], "expected one list"),
-        ([{**CATEGORY, "skeleton": [[0, 1]]}], "from 1 to 3"),
+        ([{**CATEGORY, "keypoints": ["nose", 3]}], r"categories\[0\].keypoints.*a list of texts"),
+        ([{**CATEGORY, "name": 7}], r"categories\[0\].name \(id 1\): expected text, got 7"),
     ],
 )
 def test_skeletons_that_cannot_be_inferred(categories: list[Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        infer_joints({"categories": categories}, "labels.json")
+    with pytest.raises(ValueError, match=f"labels.json.*{message}"):
+        _infer(categories)
 
 
 def test_known_limbs_where_the_category_has_no_skeleton() -> None:
     names = ["left_hip", "right_hip", "left_knee", "right_knee", "tail"]
-    joints = infer_joints({"categories": [{"keypoints": names}]}, "labels.json")
+    joints = _infer([{"keypoints": names}])
     assert {c[:2] for c in joints.connections} == {
         ("right_hip", "left_hip"), ("right_hip", "right_knee"), ("left_hip", "left_knee"),
     }  # fmt: skip

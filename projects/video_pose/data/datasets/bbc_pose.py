@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from video_pose.video_io.pictures import picture_size
 from video_pose.skeleton import BBC_POSE
 from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (
-    image_size,
     joint_boxes,
     make_image_ids,
     make_keypoints,
@@ -34,7 +34,7 @@ TREE = """bbc_pose/
   20/..."""
 
 
-def load_bbc_pose(root: str, subset: str, videos: int | None = 20) -> list[dict[str, Any]]:
+def load_bbc_pose(root: str, subset: str, videos: int | None = 20) -> list[Track]:
     """Track dicts of the videos of one ``type``.
 
     Args:
@@ -84,7 +84,7 @@ def _load_video(
     return make_track(
         video_id=str(video + 1),
         source={"file_names": files},
-        size=image_size(files[0]),
+        size=picture_size(files[0]),
         keypoints=keypoints,
         boxes=joint_boxes(keypoints),
         image_ids=make_image_ids(video, len(files)),

@@ -15,9 +15,10 @@ import os
 import re
 from typing import Any
 import numpy as np
+from video_pose.video_io.pictures import picture_size
 from video_pose.skeleton import JHMDB
 from video_pose.data.datasets.tracks import missing, require_path
-from video_pose.data.datasets.tracks import image_size, joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
+from video_pose.data.datasets.tracks import joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
 from video_pose.data.mat_file import load_mat, require_array
 from video_pose.video_io.reading import probe_video
 import hashlib
@@ -36,7 +37,7 @@ _SUBSETS = {"train": 1, "test": 2}
 
 def load_jhmdb(
     root: str, split: int, subset: str, split_dirs: tuple[str, ...] = ("splits",)
-) -> list[dict[str, Any]]:
+) -> list[Track]:
     """Track dicts of one split, sorted by action and clip.
 
     Args:
@@ -219,7 +220,7 @@ def _find_frames(root: str, action: str, clip: str) -> tuple[dict[str, Any], int
         if lacking:
             raise missing(os.path.join(folder, f"{lacking[0]:05d}.png"), TREE)
         files = [os.path.join(folder, by_number[number]) for number in sorted(by_number)]
-        return {"file_names": files}, len(files), image_size(files[0])
+        return {"file_names": files}, len(files), picture_size(files[0])
     video_file = os.path.join(root, "ReCompress_Videos", action, f"{clip}.avi")
     if not os.path.isfile(video_file):
         raise missing(f"{folder} (nor {video_file})", TREE)

@@ -86,7 +86,7 @@ def parse_penn_label(path: str) -> PennLabel:
     )
 
 
-def load_penn_action(root: str, subset: str) -> list[dict[str, Any]]:
+def load_penn_action(root: str, subset: str) -> list[Track]:
     """Track dicts of the videos whose label says ``subset``, in order of their number.
 
     Args:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 import numpy as np
+from video_pose.video_io.pictures import picture_size
 from video_pose.skeleton import LSPET
 from video_pose.data.datasets.tracks import missing, require_path
-from video_pose.data.datasets.tracks import image_size, joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
+from video_pose.data.datasets.tracks import joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
 from video_pose.data.mat_file import load_mat, require_array
 
 
@@ -20,7 +21,7 @@ TREE = """lspet/
   joints.mat                                 joints (14, 3, N): x, y (1-based), visibility"""
 
 
-def load_lspet(root: str) -> list[dict[str, Any]]:
+def load_lspet(root: str) -> list[Track]:
     """Track dicts of all images, in the order of ``joints.mat``; image n is ``im{n:05d}.jpg``.
 
     Raises:
@@ -40,7 +41,7 @@ def load_lspet(root: str) -> list[dict[str, Any]]:
         name = f"im{n + 1:05d}"
         file_name = os.path.join(folder, f"{name}.jpg")
         try:
-            size = image_size(file_name)
+            size = picture_size(file_name)
         except FileNotFoundError:
             raise missing(file_name, TREE) from None
         tracks.append(

@@ -6,10 +6,17 @@ boxes are XYXY through the centres of the extreme pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
 import numpy as np
+
+from video_pose.data.records import Track
+import logging
 import os
+import re
 
 
 # A box made from joints: their extent times this. On JHMDB the puppet mask's box is 1.24 times as
@@ -63,7 +70,7 @@ def make_track(
     image_ids: np.ndarray,
     track_id: str = "0",
     **extra: Any,
-) -> dict[str, Any]:
+) -> Track:
     """One track's dict. A frame is labelled where at least one joint has v > 0.
 
     Args:
@@ -74,13 +81,12 @@ def make_track(
         boxes: (N, 4).
         image_ids: (N,).
         track_id: the person.
-        extra: ``action``, ``source_video`` (of which the video is one shot) or ``masks``; a value
-            of None is left out.
+        extra: further keys of `records.Track`; a value of None is left out.
     """
     frames = source["file_names"] if "file_names" in source else source["frame_numbers"]
     lengths = [len(frames), len(keypoints), len(boxes), len(image_ids)]
     assert len(set(lengths)) == 1, (video_id, lengths)
-    return {
+    track = {
         "video_id": video_id,
         "track_id": track_id,
         **source,
@@ -92,9 +98,10 @@ def make_track(
         "image_ids": np.asarray(image_ids, dtype=np.int64),
         **{key: value for key, value in extra.items() if value is not None},
     }
+    return cast(Track, track)
 
 
-def require_labelled(tracks: Sequence[dict[str, Any]], source: str) -> list[dict[str, Any]]:
+def require_labelled(tracks: Sequence[Track], source: str) -> list[Track]:
     """The tracks that have a frame.
 
     Raises:
@@ -109,25 +116,42 @@ def require_labelled(tracks: Sequence[dict[str, Any]], source: str) -> list[dict
     return kept
 
 
-def image_size(path: str) -> tuple[int, int]:
-    """(height, width) from an image file's header; no pixel is decoded.
+# ---- what a loader did not take as it stands
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no image.
+_notes: ContextVar[Counter[str] | None] = ContextVar("notes", default=None)
+
+
+def note(text: str, count: int = 1) -> None:
+    """Count something that was mended, left out or not read, to be said when the dataset is whole.
+
+    Args:
+        text: what, in the plural: "boxes without area: the joints' extent is used".
     """
-    from PIL import Image, UnidentifiedImageError
+    notes = _notes.get()
+    if count and notes is not None:
+        notes[text] += int(count)
 
+
+@contextmanager
+def noted(source: str) -> Iterator[Counter[str]]:
+    """Within the block `note` counts; afterwards one line says it all.
+
+    Args:
+        source: the dataset, for the line. Blocks may be nested: the outermost says it.
+    """
+    outer = _notes.get()
+    if outer is not None:
+        yield outer
+        return
+    notes: Counter[str] = Counter()
+    token = _notes.set(notes)
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image {path} does not exist.") from None
-    except UnidentifiedImageError as error:
-        raise ValueError(f"Image {path} cannot be read: {error}") from error
-
-
-
+        yield notes
+    finally:
+        _notes.reset(token)
+    if notes:
+        said = "; ".join(f"{count} {text}" for text, count in notes.items())
+        logging.getLogger(__name__).warning("%s: %s", source, said)
 
 
 # ---- where datasets lie on disk
@@ -163,3 +187,72 @@ def missing(path: str, tree: str) -> FileNotFoundError:
         f"{path} does not exist. Datasets are looked for under ${ROOT_VARIABLE}, which is "
         f"{setting}. Expected:\n{tree}"
     )
+
+
+class ImageFolder:
+    """Finds files that labels name, below one folder.
+
+    A name is taken as it stands where there is such a file. Else it may be a path of another system
+    (``C:\\data\\a\\1.JPG``) or of the annotator's machine, whose end lies below the folder, or end
+    in another case.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._names: dict[str, dict[str, str]] = {}
+        self._found: dict[str, str] = {}
+        self._missing: list[str] = []
+
+    def find(self, name: str) -> str:
+        """The path of a file; that which the name tells where there is none.
+
+        Raises:
+            ValueError: it is the file of another name already.
+        """
+        if "://" in name:
+            return name
+        parts = [p for p in name.replace("\\", "/").split("/") if p not in ("", ".")]
+        if re.fullmatch(r"[A-Za-z]:", parts[0]) and len(parts) > 1:
+            parts = parts[1:]
+        if os.path.isabs(name) and os.path.isfile(name):
+            return name
+        for start in range(len(parts)):
+            path = self._look(os.path.join(self.root, *parts[start:]))
+            if path is not None:
+                if path != os.path.join(self.root, name):
+                    note("paths of another system or machine: found by their end")
+                    self._require_own(path, name)
+                return path
+        self._missing.append(name)
+        return os.path.join(self.root, *parts)
+
+    def note_missing(self) -> None:
+        """Count the files that were not found; the first is named."""
+        if self._missing:
+            note(
+                f"files that do not exist below {self.root} (the first is {self._missing[0]!r})",
+                len(self._missing),
+            )
+
+    def _require_own(self, path: str, name: str) -> None:
+        other = self._found.setdefault(path, name)
+        if other != name:
+            raise ValueError(
+                f"{name!r} and {other!r} both end in {path}: choose an image_root below which every "
+                "name has a file of its own"
+            )
+
+    def _look(self, path: str) -> str | None:
+        """The path as the folder has it: the name's ending may have another case."""
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            present = os.listdir(folder) if os.path.isdir(folder) else []
+            self._names[folder] = {}
+            for each in present:
+                stem, ending = os.path.splitext(each)
+                self._names[folder].setdefault(stem + ending.lower(), each)
+                self._names[folder][each] = each
+        stem, ending = os.path.splitext(name)
+        names = self._names[folder]
+        found = names.get(name, names.get(stem + ending.lower()))
+        return None if found is None else os.path.join(folder, found)

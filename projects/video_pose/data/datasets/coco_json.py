@@ -1,0 +1,399 @@
+"""Read COCO-style JSON files of people in videos and photos, field by field.
+
+Nothing is guessed where a file says something: a field is used, refused with its place, or counted
+among those that are not read (`tracks.note`).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from video_pose.data.datasets.tracks import note, require_path
+from video_pose.data.json_fields import Field, load_json, require_unique
+from video_pose.skeleton import JointSet, connect
+
+TREE = """<json_file>     {"images": [...], "annotations": [...], "categories": [...]}
+<image_root>/   the files that images[].file_name names"""
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+# Fields that say again what another field says, or nothing of the people.
+_SAID_ELSEWHERE = {
+    "area", "num_keypoints", "license", "coco_url", "flickr_url", "date_captured", "nframes",
+    "is_labeled", "has_labeled_person",
+}  # fmt: skip
+
+
+class Image(NamedTuple):
+    """An image of the file. ``video`` None: a still. ``size`` (height, width), None: not told."""
+
+    id: int
+    video: str | None
+    frame: int | None
+    file_name: str | None
+    video_file: str | None
+    size: tuple[int, int] | None
+    where: str
+
+
+class Person(NamedTuple):
+    """An annotation. ``keypoints`` (K, 3) as in the file, or None without joints; ``box`` XYWH."""
+
+    image_id: int
+    track: str | None
+    keypoints: np.ndarray | None
+    box: np.ndarray | None
+    crowd: bool
+    where: str
+
+
+class Category(NamedTuple):
+    """The class of the people: its joints, the lines between them, and its ids in the file."""
+
+    name: str
+    joints: list[str]
+    lines: list[tuple[str, str]]
+    ids: list[int]
+
+
+@dataclass
+class Labels:
+    """What the files say, their ids made unique over all of them."""
+
+    images: list[Image] = field(default_factory=list)
+    people: list[Person] = field(default_factory=list)
+    categories: list[Category] = field(default_factory=list)
+    source: str = ""
+
+
+def list_files(paths: Paths) -> list[str]:
+    """The files of a path, a list of paths, a folder (its ``.json`` files) or a pattern; sorted.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        given = os.fspath(paths)
+        if os.path.isdir(given):
+            inside = sorted(os.listdir(given))
+            found = [n for n in inside if n.lower().endswith(".json") and not n.startswith(".")]
+            if not found:
+                raise FileNotFoundError(f"the folder {given} has no .json file")
+            return [os.path.join(given, name) for name in found]
+        if not os.path.exists(given) and glob.has_magic(given):
+            found = sorted(p for p in glob.glob(given, recursive=True) if os.path.isfile(p))
+            if not found:
+                raise FileNotFoundError(f"no file matches the pattern {given}")
+            return found
+        return [require_path(given, TREE)]
+    files = [file for path in paths for file in list_files(path)]
+    if not files:
+        raise FileNotFoundError("the list of annotation files is empty")
+    return files
+
+
+def read_labels(
+    contents: Sequence[Field], joints: Sequence[str] | None = None, category: str | None = None
+) -> Labels:
+    """Images and people of one or several files.
+
+    Args:
+        contents: of the files, see `open_coco`.
+        joints: names of the people's joints; None takes those of the category.
+        category: the people's, by name; None finds it, see `choose_category`.
+
+    Raises:
+        ValueError: with file, place and value, what is not as described.
+    """
+    labels = Labels(source=", ".join(content.file for content in contents[:3]))
+    taken: set[int] = set()
+    for number, content in enumerate(contents):
+        chosen = choose_category(content, joints, category)
+        if labels.categories and chosen.joints != labels.categories[0].joints:
+            raise ValueError(
+                f"{content.file}: expected the joints of {contents[0].file}, "
+                f"{labels.categories[0].joints}, got {chosen.joints}"
+            )
+        labels.categories.append(chosen)
+        images = _read_images(content)
+        people = _read_people(content, chosen, {image.id for image in images})
+        if taken & {image.id for image in images}:
+            # Exports of one tool count from 1 in every file.
+            stem = os.path.splitext(os.path.basename(content.file))[0]
+            images, people = _set_apart(images, people, number, stem)
+            note("files whose image ids another file has too: their ids and videos are set apart")
+        taken |= {image.id for image in images}
+        labels.images += images
+        labels.people += people
+    _set_videos_apart(labels)
+    return labels
+
+
+def open_coco(path: str) -> Field:
+    """The content of a file, with the lists that it must have.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_json`, or a list lacks.
+    """
+    content = load_json(path)
+    lacking = [key for key in ("images", "categories") if content.get(key) is None]
+    if lacking:
+        raise ValueError(f"{path}: expected the lists {lacking}, got {sorted(content.object())}.")
+    return content
+
+
+# ---- categories
+
+
+def choose_category(
+    content: Field, joints: Sequence[str] | None = None, category: str | None = None
+) -> Category:
+    """The category of the people: the named one, else the one with the given joints, else the only
+    one with joints, else the one called "person". Categories of the same joints count as one.
+
+    Raises:
+        ValueError: none fits, or several do; all are listed.
+    """
+    found = [_read_category(item) for item in content.need("categories").items()]
+    listed = [(each.name, each.joints) for each in found]
+    if category is not None:
+        chosen = [each for each in found if each.name == category]
+    else:
+        chosen = [each for each in found if each.joints] or (found if joints else [])
+        given = [each for each in chosen if joints and each.joints == list(joints)]
+        chosen = given or chosen
+        if len({tuple(each.joints) for each in chosen}) > 1:
+            chosen = [each for each in chosen if each.name.lower() == "person"]
+    names = list(joints) if joints else (chosen[0].joints if chosen else [])
+    several = not joints and len({tuple(each.joints) for each in chosen}) > 1
+    if not chosen or not names or several:
+        raise ValueError(
+            f"{content.file}: expected one list of joint names in categories[].keypoints, got "
+            f"{listed}. Pass joints=JointSet(names=[...]) to give the names, or "
+            "category='<name>' to choose."
+        )
+    first = chosen[0]
+    return Category(first.name, names, first.lines, [i for each in chosen for i in each.ids])
+
+
+def _read_category(item: Field) -> Category:
+    named, joints = item.get("name"), item.get("keypoints")
+    names = joints.texts() if joints is not None and joints.value else []
+    number = item.get("id")
+    ids = [number.integer()] if number is not None else []
+    return Category(
+        named.text() if named is not None and named.value else "",
+        names,
+        _read_lines(item, names),
+        ids,
+    )
+
+
+def _read_lines(item: Field, names: list[str]) -> list[tuple[str, str]]:
+    """Lines of a drawing, counted from 1, from 0 or by names; what cannot be read is noted."""
+    skeleton = item.get("skeleton")
+    pairs = skeleton.value if skeleton is not None else []
+    if not isinstance(pairs, list):
+        note("categories whose skeleton is no list: lines by the joints' names")
+        return []
+    pairs = [pair for pair in pairs if isinstance(pair, (list, tuple)) and len(pair) == 2]
+    numbers = [end for pair in pairs for end in pair if type(end) is int]
+    first = 0 if 0 in numbers and max(numbers) < len(names) else 1
+    ends = {name: name for name in names} | {i + first: name for i, name in enumerate(names)}
+    lines = [
+        (ends[a], ends[b])
+        for a, b in pairs
+        if type(a) in (int, str) and type(b) in (int, str) and a in ends and b in ends
+    ]
+    dropped = len(skeleton.value) - len(lines) if skeleton is not None else 0
+    note("lines of the skeleton between joints that do not exist: not drawn", dropped)
+    return lines
+
+
+def joint_set(category: Category) -> JointSet:
+    """The skeleton of a category; what it does not say follows from the names."""
+    segment = ("head_top", "head_bottom")
+    return JointSet(
+        names=category.joints,
+        connections=connect(category.joints, category.lines) if category.lines else [],
+        head_segment=segment if set(segment) <= set(category.joints) else None,
+    )
+
+
+# ---- images
+
+
+def _read_images(content: Field) -> list[Image]:
+    images, ids = [], []
+    unread: Counter[str] = Counter()
+    for item in content.need("images").items():
+        ids.append(item.need("id"))
+        video = item.get("video_id") or item.get("vid_id")
+        frame = item.get("frame_index") or item.get("frame_id")
+        name, video_file = item.get("file_name"), item.get("video_file")
+        height, width = item.get("height"), item.get("width")
+        sizes = [side.integer(1) for side in (height, width) if side is not None]
+        images.append(
+            Image(
+                ids[-1].integer(),
+                None if video is None else video.identity(),
+                None if frame is None else frame_number(frame),
+                None if name is None else name.text(),
+                None if video_file is None else video_file.text(),
+                (sizes[0], sizes[1]) if len(sizes) == 2 else None,
+                f"{content.file}: {item.place} (id {ids[-1].value})",
+            )
+        )
+        if name is None and video_file is None:
+            raise ValueError(
+                f"{content.file}: image {ids[-1].value} has no file_name (nor video_file)."
+            )
+        unread.update(item.unread())
+    _require_one_kind(content)
+    require_unique(ids, "its own whole-number id")
+    _note_unread("images", unread)
+    return images
+
+
+def frame_number(item: Field) -> int:
+    """A frame's number: a whole one, or its digits as text."""
+    if isinstance(item.value, str):
+        if not re.fullmatch(r"\d+", item.value):
+            raise item.error("a whole number, or its digits as text")
+        return int(item.value)
+    return item.integer()
+
+
+def _require_one_kind(content: Field) -> None:
+    """Numbers in one image and text in another tell of two tools, whose counting may differ."""
+    for key in ("frame_index", "frame_id"):
+        kinds: dict[bool, Field] = {}
+        for item in content.need("images").items():
+            value = item.get(key)
+            if value is not None:
+                kinds.setdefault(isinstance(value.value, str), value)
+        if len(kinds) == 2:
+            raise kinds[True].error(f"a number, as {kinds[False].place} is {kinds[False].value}")
+
+
+# ---- people
+
+
+def _read_people(content: Field, category: Category, images: set[int]) -> list[Person]:
+    people = []
+    unread: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    found = content.get("annotations")
+    several = len(content.need("categories").list()) > 1
+    for item in found.items() if found is not None else ():
+        image = item.need("image_id")
+        if image.integer() not in images:
+            raise ValueError(
+                f"{content.file}: annotation {_id(item)} is of image {image.value}, which images[] "
+                "does not have."
+            )
+        number = item.get("category_id")
+        if number is None and several:
+            item.need("category_id")
+        if number is not None and category.ids and number.integer() not in category.ids:
+            others[str(number.value)] += 1
+            continue
+        people.append(_read_person(item, image.integer(), category, content))
+        unread.update(_unread_of_person(item))
+    for other, count in others.items():
+        note(f"annotations of category {other}, which is not {category.name!r}: left out", count)
+    _note_unread("annotations", unread)
+    return people
+
+
+def _read_person(item: Field, image_id: int, category: Category, content: Field) -> Person:
+    where = f"{content.file}: annotation {_id(item)} ({item.place})"
+    track, keypoints, box = item.get("track_id"), item.get("keypoints"), item.get("bbox")
+    attributes, crowd = item.get("attributes"), item.get("iscrowd")
+    if track is None and attributes is not None and isinstance(attributes.value, dict):
+        track = attributes.get("track_id")
+    points = None
+    if keypoints is not None and keypoints.list():
+        points = _read_keypoints(keypoints, category.joints, where)
+    return Person(
+        image_id,
+        None if track is None else track.identity(),
+        points,
+        None if box is None else box.numbers(4, " (x, y, width, height)"),
+        crowd is not None and crowd.flag(),
+        where,
+    )
+
+
+def _read_keypoints(keypoints: Field, names: list[str], where: str) -> np.ndarray | None:
+    """(K, 3), or None where no joint is labelled."""
+    values = keypoints.numbers()
+    if values.shape != (3 * len(names),) or not np.isin(values[2::3], (0, 1, 2)).all():
+        raise ValueError(
+            f"{where}: keypoints: expected {len(names)} x (x, y, v) with v 0, 1 or 2, got "
+            f"{len(values)} numbers {keypoints.value}."
+        )
+    points = values.reshape(-1, 3)
+    return points if (points[:, 2] > 0).any() else None
+
+
+def _unread_of_person(item: Field) -> list[str]:
+    keys = item.unread()
+    attributes = item.get("attributes")
+    if attributes is not None and isinstance(attributes.value, dict):
+        keys = [key for key in keys if key != "attributes"]
+        keys += [f"attributes.{key}" for key in attributes.value if key != "track_id"]
+    return keys
+
+
+def _id(item: Field) -> Any:
+    number = item.get("id")
+    return item.place if number is None else number.value
+
+
+def _note_unread(what: str, unread: Counter[str]) -> None:
+    for key, count in unread.items():
+        if key not in _SAID_ELSEWHERE:
+            note(f"fields {what}[].{key}: not read", count)
+
+
+# ---- several files
+
+
+def _set_apart(
+    images: list[Image], people: list[Person], number: int, stem: str
+) -> tuple[list[Image], list[Person]]:
+    offset = (number + 1) * 10**12
+    images = [
+        image._replace(
+            id=image.id + offset, video=None if image.video is None else f"{stem}/{image.video}"
+        )
+        for image in images
+    ]
+    return images, [person._replace(image_id=person.image_id + offset) for person in people]
+
+
+def _set_videos_apart(labels: Labels) -> None:
+    """A video has one file of labels: the same id in two files is two videos."""
+    files: dict[str, set[str]] = {}
+    for image in labels.images:
+        if image.video is not None:
+            files.setdefault(image.video, set()).add(_file_of(image))
+    shared = {video for video, names in files.items() if len(names) > 1}
+    if not shared:
+        return
+    note("video ids that two files have: taken as videos of their own", len(shared))
+    for i, image in enumerate(labels.images):
+        if image.video in shared:
+            stem = os.path.splitext(os.path.basename(_file_of(image)))[0]
+            labels.images[i] = image._replace(video=f"{stem}/{image.video}")
+
+
+def _file_of(image: Image) -> str:
+    return image.where.partition(": images[")[0]

@@ -1,0 +1,200 @@
+"""Read JSON files of other people's making field by field, each checked when it is taken.
+
+Every error names the file, the place in it (``annotations[4].bbox``) and the value that is there.
+Text is not taken for a number, nor a number for text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+_SHOWN = 80
+_LARGEST = 2**63 - 1
+_KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+
+
+class Field:
+    """A value of a JSON file, with the place that it has there.
+
+    Attributes:
+        value: as ``json`` gives it.
+        file: the path.
+    """
+
+    __slots__ = ("value", "file", "_parent", "_key", "used")
+
+    def __init__(self, value: Any, file: str, parent: Field | None = None, key: Any = "") -> None:
+        self.value = value
+        self.file = file
+        self._parent = parent
+        self._key = key
+        # Keys of an object that were asked for.
+        self.used: set[str] = set()
+
+    @property
+    def place(self) -> str:
+        """Where in the file: ``images[3].frame_id``; "" for the whole content."""
+        if self._parent is None:
+            return ""
+        above = self._parent.place
+        if isinstance(self._key, int):
+            return f"{above}[{self._key}]"
+        return f"{above}.{self._key}" if above else str(self._key)
+
+    def error(self, expected: str) -> ValueError:
+        """What was expected in place of this value, to be raised."""
+        return ValueError(f"{self._where()}: expected {expected}, got {describe(self.value)}")
+
+    def _where(self) -> str:
+        owner = self._parent
+        while owner is not None and not isinstance(owner.value, dict):
+            owner = owner._parent
+        named = owner.value.get("id") if owner is not None else None
+        owner_name = "" if named is None or owner is None else f" (id {describe(named)})"
+        if self._parent is None:
+            return self.file
+        return f"{self.file}: {self.place}{owner_name}"
+
+    # ---- objects
+
+    def object(self) -> dict[str, Any]:
+        """An object's dict."""
+        if not isinstance(self.value, dict):
+            raise self.error("an object {...}")
+        return self.value
+
+    def get(self, key: str) -> Field | None:
+        """A key of an object; None where it lacks or is null."""
+        content = self.value if isinstance(self.value, dict) else self.object()
+        self.used.add(key)
+        found = content.get(key)
+        return None if found is None else Field(found, self.file, self, key)
+
+    def need(self, key: str) -> Field:
+        """A key that an object must have, and not as null."""
+        found = self.get(key)
+        if found is None:
+            lacking = Field(None, self.file, self, key)
+            state = "null" if key in self.object() else "no such key"
+            keys = ", ".join(map(str, list(self.object())[:12])) or "none"
+            raise ValueError(f"{lacking._where()}: expected a value, got {state} (keys: {keys})")
+        return found
+
+    def unread(self) -> list[str]:
+        """Keys of an object that were never asked for, but for those of value null."""
+        return [k for k, v in self.object().items() if k not in self.used and v is not None]
+
+    # ---- lists
+
+    def items(self) -> Iterator[Field]:
+        """The members of a list."""
+        for number, item in enumerate(self.list()):
+            yield Field(item, self.file, self, number)
+
+    def list(self) -> list[Any]:
+        """A list's members."""
+        if not isinstance(self.value, list):
+            raise self.error("a list [...]")
+        return self.value
+
+    def numbers(self, count: int | None = None, what: str = "") -> np.ndarray:
+        """A list of numbers, float64; null becomes NaN, as NaN itself is taken.
+
+        Args:
+            count: how many there must be; None for any number. what: their meaning, for the error.
+        """
+        values = self.list()
+        if not all(type(value) in (int, float) or value is None for value in values):
+            raise self.error(f"numbers{what}")
+        if count is not None and len(values) != count:
+            raise self.error(f"{count} numbers{what}")
+        try:
+            return np.array(values, dtype=np.float64)
+        except OverflowError:
+            raise self.error(f"numbers{what} that a float can hold") from None
+
+    def texts(self) -> list[str]:
+        """A list of texts."""
+        if not all(isinstance(value, str) for value in self.list()):
+            raise self.error("a list of texts")
+        return list(self.value)
+
+    # ---- single values
+
+    def text(self) -> str:
+        """A text that is not empty."""
+        if not isinstance(self.value, str) or not self.value:
+            raise self.error("text")
+        return self.value
+
+    def integer(self, least: int | None = None) -> int:
+        """A whole number, 3.0 included. Args: ``least`` that it may be."""
+        value = self.value
+        whole = type(value) is int or (type(value) is float and value.is_integer())
+        if not whole or abs(value) > _LARGEST or (least is not None and value < least):
+            limit = "" if least is None else f" of at least {least}"
+            raise self.error(f"a whole number{limit}")
+        return int(value)
+
+    def number(self) -> float:
+        """A finite number."""
+        if type(self.value) not in (int, float) or not math.isfinite(self.value):
+            raise self.error("a number")
+        return float(self.value)
+
+    def identity(self) -> str:
+        """An id, as text: a whole number or a text."""
+        return self.text() if isinstance(self.value, str) else str(self.integer())
+
+    def flag(self) -> bool:
+        """true or false, 1 or 0."""
+        if type(self.value) not in (int, bool) or self.value not in (0, 1):
+            raise self.error("true, false, 0 or 1")
+        return bool(self.value)
+
+
+def load_json(path: str) -> Field:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, no UTF-8, or nested too deep.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return Field(json.load(file), path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"JSON file {path} does not exist") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder: expected a JSON file") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no JSON in UTF-8: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{path} is no JSON to be read: it is nested too deep") from None
+
+
+def require_unique(fields: Sequence[Field], what: str) -> None:
+    """Raise ValueError, naming the repeated values, where two fields have the same one."""
+    counts = Counter(field.value for field in fields)
+    repeated = [value for value, count in counts.items() if count > 1]
+    if repeated:
+        second = [field for field in fields if field.value == repeated[0]][1]
+        raise second.error(f"{what}, which no other has: repeated are {repeated[:10]}")
+
+
+def describe(value: Any) -> str:
+    """A value in a message: short, with its kind where that is the point."""
+    kind = _KINDS.get(type(value), "")
+    text = repr(value)
+    if isinstance(value, (dict, list)) and len(text) > _SHOWN:
+        return f"{kind} of {len(value)}"
+    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return f"{kind} {text}" if kind and not isinstance(value, type(None)) else text
