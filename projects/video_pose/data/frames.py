@@ -41,6 +41,7 @@ from detectron2.structures import BoxMode
 
 from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.data.datasets.tracks import joint_boxes, make_keypoints, make_track
+from video_pose.data.records import Track
 from video_pose.skeleton import JointSet
 
 FRAMES_SUFFIX = "_frames"
@@ -219,12 +220,10 @@ def register_tracks(name: str, joints: Sequence[str]) -> str:
     tracks_name = name + TRACKS_SUFFIX
     free_view_name(tracks_name, "image_dataset", name)
     given = MetadataCatalog.get(name)
-    pairs = given.get("keypoint_flip_map")
-    skeleton = JointSet(
-        list(joints),
-        flip_map=None if pairs is None else [(left, right) for left, right in pairs],
-        sigmas=list(given.get("keypoint_oks_sigmas", [])),
-    )
+    known: Record = {"sigmas": list(given.get("keypoint_oks_sigmas", []))}
+    if "keypoint_flip_map" in given.as_dict():
+        known["flip_map"] = [(left, right) for left, right in given.keypoint_flip_map]
+    skeleton = JointSet(list(joints), **known)
     facts = dataset_metadata("coco_video", skeleton, str(given.get("image_root", "")))
     DatasetCatalog.register(
         tracks_name, lambda: images_to_tracks(DatasetCatalog.get(name), len(joints), name)
@@ -233,7 +232,7 @@ def register_tracks(name: str, joints: Sequence[str]) -> str:
     return tracks_name
 
 
-def images_to_tracks(images: Iterable[Record], joints: int, name: str) -> list[Record]:
+def images_to_tracks(images: Iterable[Record], joints: int, name: str) -> list[Track]:
     """Tracks of Detectron2's image dicts.
 
     Args:
@@ -257,7 +256,7 @@ def images_to_tracks(images: Iterable[Record], joints: int, name: str) -> list[R
     return [track for track in tracks if track["labelled"].any()]
 
 
-def _track(image: Record, number: int, annotation: Record, points: np.ndarray) -> Record:
+def _track(image: Record, number: int, annotation: Record, points: np.ndarray) -> Track:
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     return make_track(
         video_id=str(image["image_id"]),

@@ -63,7 +63,7 @@ class Field:
 
     # ---- objects
 
-    def object(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """An object's dict."""
         if not isinstance(self.value, dict):
             raise self.error("an object {...}")
@@ -71,7 +71,7 @@ class Field:
 
     def get(self, key: str) -> Field | None:
         """A key of an object; None where it lacks or is null."""
-        content = self.value if isinstance(self.value, dict) else self.object()
+        content = self.value if isinstance(self.value, dict) else self.content()
         self.used.add(key)
         found = content.get(key)
         return None if found is None else Field(found, self.file, self, key)
@@ -81,23 +81,23 @@ class Field:
         found = self.get(key)
         if found is None:
             lacking = Field(None, self.file, self, key)
-            state = "null" if key in self.object() else "no such key"
-            keys = ", ".join(map(str, list(self.object())[:12])) or "none"
+            state = "null" if key in self.content() else "no such key"
+            keys = ", ".join(map(str, list(self.content())[:12])) or "none"
             raise ValueError(f"{lacking._where()}: expected a value, got {state} (keys: {keys})")
         return found
 
     def unread(self) -> list[str]:
         """Keys of an object that were never asked for, but for those of value null."""
-        return [k for k, v in self.object().items() if k not in self.used and v is not None]
+        return [k for k, v in self.content().items() if k not in self.used and v is not None]
 
     # ---- lists
 
     def items(self) -> Iterator[Field]:
         """The members of a list."""
-        for number, item in enumerate(self.list()):
+        for number, item in enumerate(self.members()):
             yield Field(item, self.file, self, number)
 
-    def list(self) -> list[Any]:
+    def members(self) -> list[Any]:
         """A list's members."""
         if not isinstance(self.value, list):
             raise self.error("a list [...]")
@@ -109,7 +109,7 @@ class Field:
         Args:
             count: how many there must be; None for any number. what: their meaning, for the error.
         """
-        values = self.list()
+        values = self.members()
         if not all(type(value) in (int, float) or value is None for value in values):
             raise self.error(f"numbers{what}")
         if count is not None and len(values) != count:
@@ -121,7 +121,7 @@ class Field:
 
     def texts(self) -> list[str]:
         """A list of texts."""
-        if not all(isinstance(value, str) for value in self.list()):
+        if not all(isinstance(value, str) for value in self.members()):
             raise self.error("a list of texts")
         return list(self.value)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from video_pose.video_io.pictures import picture_size
+from video_pose.data.records import Track
 from video_pose.skeleton import BBC_POSE
 from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (
@@ -62,7 +63,7 @@ def load_bbc_pose(root: str, subset: str, videos: int | None = 20) -> list[Track
 
 def _load_video(
     root: str, video: int, entry: dict[str, Any], prefix: str, where: str
-) -> dict[str, Any]:
+) -> Track:
     numbers, joints = _read_labels(entry, prefix, where)
     folder = require_path(os.path.join(root, str(video + 1)), TREE)
     names = [name for name in os.listdir(folder) if re.fullmatch(r"\d+\.jpg", name)]

@@ -16,8 +16,9 @@ from video_pose.data.datasets.photos import load_lspet
 from video_pose.data.datasets.penn_action import load_penn_action
 from video_pose.data.datasets.tracks import datasets_root
 from video_pose.data.frames import register_frames
+from video_pose.data.records import Track
 
-Tracks = list[dict[str, Any]]
+Tracks = list[Track]
 
 
 class Split(NamedTuple):

@@ -144,7 +144,7 @@ def open_coco(path: str) -> Field:
     content = load_json(path)
     lacking = [key for key in ("images", "categories") if content.get(key) is None]
     if lacking:
-        raise ValueError(f"{path}: expected the lists {lacking}, got {sorted(content.object())}.")
+        raise ValueError(f"{path}: expected the lists {lacking}, got {sorted(content.content())}.")
     return content
 
 
@@ -290,7 +290,7 @@ def _read_people(content: Field, category: Category, images: set[int]) -> list[P
     unread: Counter[str] = Counter()
     others: Counter[str] = Counter()
     found = content.get("annotations")
-    several = len(content.need("categories").list()) > 1
+    several = len(content.need("categories").members()) > 1
     for item in found.items() if found is not None else ():
         image = item.need("image_id")
         if image.integer() not in images:
@@ -319,7 +319,7 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
     if track is None and attributes is not None and isinstance(attributes.value, dict):
         track = attributes.get("track_id")
     points = None
-    if keypoints is not None and keypoints.list():
+    if keypoints is not None and keypoints.members():
         points = _read_keypoints(keypoints, category.joints, where)
     return Person(
         image_id,

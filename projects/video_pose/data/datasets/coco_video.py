@@ -193,15 +193,13 @@ def _in_order(video: str, images: list[Image]) -> list[Image]:
             )
         note("images without frame_id: ordered by the number in their name", len(images))
         images = [i._replace(frame=n) for i, n in zip(images, numbers, strict=True)]
-    lacking = [image for image in images if image.frame is None]
     seen: dict[int | None, Image] = {}
-    twice = next((i for i in images if seen.setdefault(i.frame, i) is not i), None)
-    if lacking or twice is not None:
-        found = (lacking or [twice])[0]
-        assert found is not None
-        state = "none" if found.frame is None else f"{found.frame}, as {seen[found.frame].where}"
+    wrong = [i for i in images if i.frame is None or seen.setdefault(i.frame, i) is not i]
+    if wrong:
+        first = next((image for image in wrong if image.frame is None), wrong[0])
+        state = "none" if first.frame is None else f"{first.frame}, as {seen[first.frame].where}"
         raise ValueError(
-            f"{found.where}: every image of video {video!r} needs its own frame_id or frame_index, "
+            f"{first.where}: every image of video {video!r} needs its own frame_id or frame_index, "
             f"got {state}"
         )
     return sorted(images, key=lambda image: image.frame or 0)
@@ -263,10 +261,10 @@ class Source(NamedTuple):
 def _frame_source(images: list[Image], folder: ImageFolder) -> Source:
     sizes = {image.size: image for image in images if image.size is not None}
     if len(sizes) > 1:
-        (size, one), (other_size, other) = list(sizes.items())[:2]
+        (given, one), (other_size, other) = list(sizes.items())[:2]
         raise ValueError(
             f"{other.where}: height and width {other_size}, but {one.where} of the same video has "
-            f"{size}"
+            f"{given}"
         )
     size = next(iter(sizes), None)
     video_file = images[0].video_file

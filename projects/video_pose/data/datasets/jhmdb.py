@@ -16,6 +16,7 @@ import re
 from typing import Any
 import numpy as np
 from video_pose.video_io.pictures import picture_size
+from video_pose.data.records import Track
 from video_pose.skeleton import JHMDB
 from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
@@ -156,7 +157,7 @@ def mask_boxes(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(present[:, None], boxes, 0.0), present
 
 
-def _load_clip(root: str, action: str, clip: str, video: int) -> dict[str, Any]:
+def _load_clip(root: str, action: str, clip: str, video: int) -> Track:
     joint_file = os.path.join(root, "joint_positions", action, clip, "joint_positions.mat")
     mask_file = os.path.join(root, "puppet_mask", action, clip, "puppet_mask.mat")
     content = load_mat(require_path(joint_file, TREE))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from video_pose.data.records import Track
 from video_pose.skeleton import PENN_ACTION
 from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (

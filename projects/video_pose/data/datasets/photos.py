@@ -10,6 +10,7 @@ import os
 from typing import Any
 import numpy as np
 from video_pose.video_io.pictures import picture_size
+from video_pose.data.records import Track
 from video_pose.skeleton import LSPET
 from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
