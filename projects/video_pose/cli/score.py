@@ -1,0 +1,38 @@
+"""Score stored poses against annotated videos: AP, PCK, and who is who.
+
+  score --poses out/ --annotations test.json
+  score --poses clip.csv --annotations 000342_mpii_test.json --output scores.json
+
+--poses takes whatever predict writes and convert reads. The annotations are COCO-style with
+video_id, frame_index (or frame_id) and track_id, or PoseTrack18's; no picture is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two files, and where the figures go."""
+    add = parser.add_argument
+    add("--poses", required=True, nargs="+", metavar="FILE", help="stored poses, one or several")
+    add("--format", default="", metavar="NAME", help="of the poses, where the name does not tell")
+    add("--annotations", required=True, metavar="FILE", help="JSON")
+    add("--output", metavar="FILE", help="also write the figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the figures; returns 0."""
+    from video_pose.evaluation.score import score_poses
+    from video_pose.files import replacing
+    from video_pose.inference.writers import read_poses
+
+    frames = [frame for path in args.poses for frame in read_poses(path, args.format)]
+    results, text = score_poses(frames, args.annotations)
+    print(text)
+    if args.output:
+        with replacing(Path(args.output)) as partial:
+            Path(partial).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0

@@ -1,0 +1,156 @@
+"""Stored poses against annotation files: rendered videos of people who cross, and PoseTrack's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
+from video_pose.evaluation.score import read_annotations, score_poses
+
+
+@dataclass(frozen=True)
+class Poses:
+    video: str
+    index: int
+    joint_names: list[str]
+    keypoints: np.ndarray
+    scores: np.ndarray
+    track_ids: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def crossing(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("score")
+    options = SyntheticOptions(
+        "coco_video", videos=1, test_videos=2, frames=(8, 8), size=(160, 120), people=2
+    )
+    make_dataset(root, options, workers=1)
+    return root / "annotations" / "test.json"
+
+
+def poses_of(json_file: Path) -> list[Poses]:
+    """The labels as predictions; a joint outside the image is not found."""
+    content = json.loads(json_file.read_text())
+    names = content["categories"][0]["keypoints"]
+    people = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        people[annotation["image_id"]].append(annotation)
+    frames = []
+    for image in content["images"]:
+        rows = people[image["id"]]
+        points = np.array([a["keypoints"] for a in rows], float).reshape(-1, len(names), 3)
+        points[..., :2] += 0.5
+        points[points[..., 2] == 0] = np.nan
+        points[..., 2] = np.where(np.isfinite(points[..., 2]), 0.8, np.nan)
+        ids = np.array([a["track_id"] for a in rows], int)
+        video = f"/clips/{image['video_file'].split('/')[-1]}"
+        frames.append(
+            Poses(video, image["frame_index"], names, points, np.full(len(rows), 0.8), ids)
+        )
+    return frames
+
+
+def test_the_labels_themselves(crossing) -> None:
+    results, text = score_poses(poses_of(crossing), crossing)
+    assert results["AP"] == pytest.approx(100, abs=1e-6) and results["false"] == 0
+    assert results["matched"] == results["persons"] > 20
+    assert results["IDF1"] == results["HOTA"] == pytest.approx(100) and results["switches"] == 0
+    assert "16 frames, 0 of them without predictions" in text
+
+
+def test_frames_that_lack_and_people_who_are_not_there(crossing) -> None:
+    frames = poses_of(crossing)
+    whole, _ = score_poses(frames, crossing)
+    kept = [f for f in frames if f.index != 3]
+    ghost = np.full((1, len(frames[0].joint_names), 3), 5.0)
+    first = kept[0]
+    kept[0] = replace(
+        first,
+        keypoints=np.concatenate([first.keypoints, ghost]),
+        scores=np.append(first.scores, 0.1),
+        track_ids=np.append(first.track_ids, 99),
+    )
+    results, text = score_poses(kept, crossing)
+    lost = sum(len(f.scores) for f in frames if f.index == 3)
+    assert whole["matched"] - results["matched"] == lost and results["false"] == 1
+    assert "2 of them without predictions" in text
+
+
+def test_joints_are_told_by_name_and_those_of_both_are_scored(crossing) -> None:
+    frames = poses_of(crossing)
+    order = [i for i, name in enumerate(frames[0].joint_names) if name != "left_wrist"][::-1]
+    names = [frames[0].joint_names[i] for i in order]
+    fewer = [replace(f, joint_names=names, keypoints=f.keypoints[:, order]) for f in frames]
+    results, text = score_poses(fewer, crossing)
+    assert results["AP"] == pytest.approx(100, abs=1e-6) and "left_wrist" not in text
+    other = [replace(f, joint_names=["tail"], keypoints=f.keypoints[:, :1]) for f in frames]
+    with pytest.raises(ValueError, match="none of the joints"):
+        score_poses(other, crossing)
+
+
+def test_errors_name_what_is_wrong(crossing, tmp_path) -> None:
+    frames = poses_of(crossing)
+    with pytest.raises(ValueError, match="'elsewhere' is none of .*test.json.*which has"):
+        score_poses([replace(f, video="elsewhere") for f in frames], crossing)
+    with pytest.raises(ValueError, match="frame 0 of video '.*' twice"):
+        score_poses([frames[0], *frames], crossing)
+    with pytest.raises(ValueError, match="no frame of predictions"):
+        score_poses([], crossing)
+    broken = tmp_path / "a.json"
+    broken.write_text("{")
+    with pytest.raises(ValueError, match="a.json is no JSON"):
+        read_annotations(broken)
+    broken.write_text(json.dumps({"images": [], "categories": []}))
+    with pytest.raises(ValueError, match="needs images and a category"):
+        read_annotations(broken)
+    image = {"id": 1, "file_name": "1.jpg"}
+    category = {"id": 1, "keypoints": ["neck"]}
+    broken.write_text(json.dumps({"images": [image], "categories": [category]}))
+    with pytest.raises(ValueError, match=r"image 1 has no video_id \(nor vid_id\)"):
+        read_annotations(broken)
+
+
+def posetrack(path: Path) -> Path:
+    """Two frames of one person and a crowd; the middle one of three is not labelled."""
+    names = ["head_bottom", "head_top", "left_wrist", "right_wrist"]
+    images = [
+        {
+            "id": 10 + n, "vid_id": "000342", "frame_id": 1000 + n, "is_labeled": n != 1,
+            "file_name": f"images/val/000342_mpii/{n:06d}.jpg",
+            "ignore_regions_x": [[200, 300, 300]], "ignore_regions_y": [[0, 0, 100]],
+        }
+        for n in (2, 0, 1)
+    ]  # fmt: skip
+    points = [50, 40, 1, 50, 20, 1, 20, 80, 1, 80, 80, 1]
+    annotations = [
+        {"id": i, "image_id": i, "track_id": 5, "keypoints": points, "bbox": [10, 10, 80, 90]}
+        for i in (10, 12)
+    ]
+    category = {"id": 1, "name": "person", "keypoints": names}
+    content = {"images": images, "annotations": annotations, "categories": [category]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_posetrack(tmp_path) -> None:
+    file = posetrack(tmp_path / "000342_mpii.json")
+    annotations = read_annotations(file)
+    assert sorted(annotations.frames) == [("000342", 0), ("000342", 2)]
+    assert "000342_mpii" in annotations.names["000342"]
+    # One wrist is 9 px off: .45 of the head, which is 20 px high.
+    names = ["head_bottom", "head_top", "right_wrist", "left_wrist"]
+    person = np.array([[50.5, 40.5, 1], [50.5, 20.5, 1], [80.5, 80.5, 1], [29.5, 80.5, 1]])
+    in_crowd = person + [200, 0, 0]
+    frames = [
+        Poses("000342_mpii", n, names, np.stack([person, in_crowd]), np.ones(2), np.array([1, 2]))
+        for n in range(3)
+    ]
+    results, text = score_poses(frames, file)
+    assert (results["persons"], results["matched"], results["false"]) == (2, 2, 0)
+    assert results["PCKh@0.5"] == 100 and results["PCKh@0.1"] == 75
+    assert results["switches"] == 0 and "head_bottom" in text
