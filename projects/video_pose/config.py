@@ -39,9 +39,8 @@ def _add_model_keys(cfg: CN) -> None:
     # Whether the encoder is trained ("train"), kept as loaded ("freeze"), its norms in eval mode,
     # too.
     pose.ENCODER = "train"
-    # Whether a person's recurrent state moves with the crop: before each step its maps are resampled
-    # from the last crop's cells into this one's. False: it stays in the cells that it was computed
-    # in, as in the papers.
+    # Whether a person's recurrent state moves with the crop: before each step its maps are sampled
+    # from the last crop's cells into this one's. False: it stays in its cells, as in the papers.
     pose.ALIGN_STATE = False
     # Factor on the encoder's learning rate (parameters outside the recurrent part); >= 0.
     pose.ENCODER_LR_FACTOR = 1.0

@@ -44,6 +44,7 @@ class ExportedBackend:
         labels = self.codec.channel_labels(self.joint_names)
         self.flip_channels = flip_permutation(labels, base["flip_map"])
         self.reset_every: int = base["reset_every"]
+        self.align_state: bool = base["align_state"]
         self._encode_batch: int = base["encode_batch"]
         self._encode, self._begin, self._advance = encode, begin, advance
         self._state_type: Any = collections.namedtuple("State", fields)  # type: ignore[misc]

@@ -23,6 +23,7 @@ from video_pose.data.clip_mapper import PoseClipMapper
 from video_pose.data.cropping import fill_boxes, invert_affine, is_valid_box, union_box
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import People, Person
+from video_pose.modeling.alignment import align_state
 from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.heatmaps import decode_rows, to_instances
 from video_pose.modeling.states import append_rows, select_rows
@@ -134,11 +135,11 @@ def _union(person: Person) -> np.ndarray:
 
 
 class PersonRows:
-    """One state of S rows, and its age in frames, for every track."""
+    """For every track its age in frames, one state of S rows, and the place of its last crop."""
 
     def __init__(self, backend: PoseBackend) -> None:
         self._backend = backend
-        self._states: dict[int, tuple[int, Any]] = {}
+        self._states: dict[int, tuple[int, Any, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._states)
@@ -158,13 +159,18 @@ class PersonRows:
         self._states.update(moved)
 
     def step(
-        self, tracks: Sequence[int], images: Tensor, features: Tensor, center_maps: Tensor
+        self,
+        tracks: Sequence[int],
+        images: Tensor,
+        features: Tensor,
+        center_maps: Tensor,
+        crop_to_image: Tensor,
     ) -> Tensor:
         """Advance these people by one frame; those without a state begin.
 
         Args:
             tracks: P numbers. images, features: (S, P, ...), as the backend's ``encode`` made them.
-            center_maps: (S, P, 1, h, w).
+            center_maps: (S, P, 1, h, w). crop_to_image: (S, P, 2, 3).
 
         Returns:
             Heatmaps (S, P, C, h, w), float32.
@@ -186,13 +192,21 @@ class PersonRows:
             for place, i in enumerate(fresh):
                 old[tracks[i]] = select_rows(begun, range(place * rows, (place + 1) * rows))
         state = append_rows([old[track] for track in tracks])
+        places = crop_to_image.transpose(0, 1)
+        if self._backend.align_state:
+            # A fresh state is of this crop. Whoever was away comes back to where the crop was.
+            before = [
+                places[i] if i in fresh else self._states[track][2]
+                for i, track in enumerate(tracks)
+            ]
+            state = align_state(state, torch.cat(before), places.flatten(0, 1), self._backend.codec)
         heatmaps, state = self._backend.advance(
             by_person.flatten(0, 1), center_maps.transpose(0, 1).flatten(0, 1), state
         )
         for i, track in enumerate(tracks):
             # A copy of the rows: a view would keep everybody's memory alive.
             part = select_rows(state, range(i * rows, (i + 1) * rows))
-            self._states[track] = (ages[track] + 1, part)
+            self._states[track] = (ages[track] + 1, part, places[i])
         heatmaps = heatmaps.float().view(len(tracks), rows, *heatmaps.shape[1:])
         return heatmaps.transpose(0, 1)
 
@@ -314,7 +328,9 @@ class _PoseStream:
             return self._result(item, None)
         centers = center_maps(self.backend, item.crops.centers, self._cropper.crop_size)
         tracks = [person.track_id for person in item.people]
-        return self._result(item, self._rows.step(tracks, *encoded, centers))
+        return self._result(
+            item, self._rows.step(tracks, *encoded, centers, item.crops.crop_to_image)
+        )
 
     def _result(self, item: _Prepared, heatmaps: Tensor | None) -> PoseFrame:
         """``heatmaps``: (S, P, C, h, w), None where there is nobody."""

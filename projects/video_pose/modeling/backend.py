@@ -24,6 +24,8 @@ class PoseBackend(Protocol):
     center_map: CenterMap
     flip_channels: list[int]
     reset_every: int
+    # Whether states are to be moved with their crops (`alignment.align_state`) before `advance`.
+    align_state: bool
 
     @property
     def device(self) -> torch.device:
@@ -52,6 +54,7 @@ class TorchBackend:
         self.center_map = model.center_map
         self.flip_channels = model.flip_channels
         self.reset_every = model.reset_every
+        self.align_state = model.align_state
 
     @property
     def device(self) -> torch.device:

@@ -53,7 +53,7 @@ class VideoPoseNet(nn.Module):
         freeze_encoder: keep the encoder as loaded, its norms in evaluation mode.
         encode_batch: most frames in one call of the encoder at inference.
         reset_every: drop the state every n frames at inference; 0 never does.
-        align_state: move a row's state with its crop (`alignment.py`), in training and at inference.
+        align_state: move a row's state with its crop (`alignment.py`) before each step.
         precision: of inference: "float32", "bfloat16", "float16" or "auto" (see precision.py).
     """
 
@@ -299,7 +299,7 @@ class VideoPoseNet(nn.Module):
         images, matrices, centers = clip["image"], clip["crop_to_image"], clip["center"]
         if images.dim() == 4:
             images, matrices, centers = images[None], matrices[None], centers[None]
-        heatmaps = self._run_chunk(clip, images, centers)
+        heatmaps = self._run_chunk(clip, images, centers, matrices)
         poses = decode_rows(
             heatmaps,
             matrices.to(self.device),
@@ -310,9 +310,21 @@ class VideoPoseNet(nn.Module):
         )
         return {"instances": to_instances(poses, (clip["height"], clip["width"]))}
 
-    def _run_chunk(self, clip: dict[str, Any], images: Tensor, centers: Tensor) -> Tensor:
-        """Images (S, T, 3, H, W), centers (S, T, 2) -> heatmaps (S, T, C, h, w), the state kept."""
-        position, state = self._states.resume(clip)
+    def _run_chunk(
+        self,
+        clip: dict[str, Any],
+        images: Tensor,
+        centers: Tensor,
+        crop_to_image: Tensor | None = None,
+    ) -> Tensor:
+        """Heatmaps (S, T, C, h, w) of a chunk, whose last state is kept with the place of its crop.
+
+        Args:
+            images: (S, T, 3, H, W). centers: (S, T, 2).
+            crop_to_image: (S, T, 2, 3), for states that move with their crops.
+        """
+        position, kept = self._states.resume(clip)
+        state, place = kept or (None, None)
         rows, frames = images.shape[:2]
         with self.autocast():
             normalized = self.normalize(images.flatten(0, 1))
@@ -325,7 +337,10 @@ class VideoPoseNet(nn.Module):
             for t in range(frames):
                 if state is None or (self.reset_every and (position + t) % self.reset_every == 0):
                     state = self.begin(normalized[:, t], features[:, t])
+                elif self.align_state and place is not None and crop_to_image is not None:
+                    state = align_state(state, place, crop_to_image[:, t], self.codec)
+                place = None if crop_to_image is None else crop_to_image[:, t]
                 maps, state = self.advance(features[:, t], center_maps[:, t], state)
                 heatmaps.append(maps.float())
-        self._states.store(clip, position + frames, state)
+        self._states.store(clip, position + frames, (state, place))
         return torch.stack(heatmaps, 1)

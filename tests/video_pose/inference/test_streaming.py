@@ -71,6 +71,8 @@ def streaming(
         ("lstm_pm", ("INPUT.SCALE_MODE", "absolute", "INPUT.FORMAT", "RGB")),
         ("unipose_lstm", ("INPUT.REGION_PER", "clip", "TEST.RESET_EVERY", 3)),
         ("unipose_lstm", ("TEST.SCALES", (0.8, 1.1), "TEST.FLIP", True)),
+        ("unipose_lstm", ("MODEL.POSE.ALIGN_STATE", True, "TEST.FLIP", True)),
+        ("lstm_pm", ("MODEL.POSE.ALIGN_STATE", True)),
     ],
 )
 def test_streaming_equals_the_offline_test(

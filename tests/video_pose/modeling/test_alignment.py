@@ -133,3 +133,28 @@ def test_a_scanned_clip_moves_its_state_with_its_crops(
     expected = torch.zeros_like(first)
     expected[:, :6] = first[:, 2:]
     torch.testing.assert_close(after[0, 1] - before[0, 1], 0.5 * (expected - first))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_chunks_move_their_state_as_a_whole_clip_does(
+    toy_net: type[VideoPoseNet], clip: Callable[..., dict[str, Any]], length: int
+) -> None:
+    item = clip(5) | {"video_id": "v", "track_id": "0", "frame_indices": torch.arange(5)}
+    crops = item["crop_to_image"].clone()
+    crops[:, :, 2] += torch.tensor([[0.0, 0], [8, 0], [3, -5], [3, -5], [-20, 9]])
+    net = toy_net(align_state=True).eval()
+    with torch.no_grad():
+        whole = net.scan(item["image"][None], item["center"][None], crops[None]).heatmaps
+        still = net.scan(item["image"][None], item["center"][None], crops[:1].repeat(5, 1, 1)[None])
+        found = []
+        for start in range(0, 5, length):
+            part = slice(start, start + length)
+            chunk = item | {
+                "frame_indices": item["frame_indices"][part],
+                "is_first": start == 0,
+                "is_last": start + length >= 5,
+            }
+            images, centers = item["image"][None, part], item["center"][None, part]
+            found.append(net._run_chunk(chunk, images, centers, crops[None, part]))
+    torch.testing.assert_close(torch.cat(found, 1), whole)
+    assert (still.heatmaps - whole).abs().max() > 0.1
