@@ -43,6 +43,9 @@ class VideoFile:
         """
         self.path = path
         self._seek_by_decode_stamp = False
+        self._wanted = 0
+        # Frames whose packets were decoded and that are not out yet.
+        self._fed: set[int | None] = set()
         self._open(say=index is None)
         self.aspect = pixel_aspect(self._stream)
         if index is None:
@@ -65,7 +68,7 @@ class VideoFile:
         # A loader runs one worker a core; frame threads would only delay the output.
         self._stream.codec_context.thread_count = 1
         self._frames: Iterator[av.VideoFrame] | None = None
-        self._next = self._group = self._wanted = 0
+        self._next = 0
         self._damage_ahead = False
         self._at_start = True
 
@@ -108,6 +111,8 @@ class VideoFile:
                 self._frames = None
                 why = str(error) or "the data end before it"
                 raise ValueError(f"cannot decode frame {wanted} of {self.path}: {why}") from error
+            if number > wanted and self._damage_ahead and wanted in self._fed:
+                continue  # a decoder that met damage puts out some frames late
             # Frames shown before the key frame that decoding began at may lack their references.
             if number > wanted or (number >= first and frame.is_corrupt):
                 self._frames = None
@@ -151,7 +156,7 @@ class VideoFile:
                 self._restart()
             first, packets = 0, self._container.demux(self._stream)
         self._at_start = False
-        self._group = self._next = first
+        self._next = first
         self._damage_ahead = False
         self._frames = self._decode_packets(packets)
         return first
@@ -180,16 +185,19 @@ class VideoFile:
         return None
 
     def _decode_packets(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
-        """Frames of packets. A decoder may ask for some of the next group of pictures before it
-        puts out the last frames of one; damage there is not theirs, and ends the reading on."""
+        """Frames of packets. A decoder takes some more packets before it puts out a frame; damage in
+        those that come after the wanted frame's own is not its damage, and ends the reading on."""
+        self._fed = fed = set()
         for packet in packets:
-            if packet.is_keyframe:
-                self._group = self.index.number(packet.pts) or self._group
+            number = self.index.number(packet.pts)
+            if number is not None:
+                fed.add(number)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                if self._group <= self._wanted:
+                if number == self._wanted or self._wanted not in fed:
                     raise
                 self._damage_ahead = True
                 continue
+            fed.difference_update(self.index.number(frame.pts) for frame in frames)
             yield from frames

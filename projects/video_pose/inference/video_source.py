@@ -33,7 +33,8 @@ _DEFAULT_FPS = 25.0
 # Seconds that a source may keep silent, while it is opened or between two frames.
 DEFAULT_TIMEOUT = 30.0
 # Words of FFmpeg's decoders about a picture whose references are not there, or were repaired.
-_MADE_UP = ("ref", "poc", "frame num gap", "conceal", "damaged", "error at mb", "error while dec")
+_MADE_UP = ("ref", "poc", "conceal", "damaged", "error at mb", "error while dec")
+_GAP = "Frame num gap"  # H.264's, which FFmpeg tells in a whisper
 
 
 class VideoSource:
@@ -296,7 +297,8 @@ class _Decoder:
     def _decode_packet(self, packet: av.Packet) -> list[av.VideoFrame]:
         with av.logging.Capture() as messages:
             level = av.logging.get_level()
-            av.logging.set_level(av.logging.ERROR)
+            loud = packet.stream.codec_context.name != "h264"
+            av.logging.set_level(av.logging.ERROR if loud else av.logging.DEBUG)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -304,8 +306,9 @@ class _Decoder:
                 frames = []
             finally:
                 av.logging.set_level(level)
-        text = " ".join(message.lower() for _, _, message in messages)
-        if packet.is_corrupt or any(word in text for word in _MADE_UP):
+        text = " ".join(m.lower() for level, _, m in messages if level <= av.logging.ERROR)
+        gap = any(_GAP in message for _, _, message in messages)
+        if gap or packet.is_corrupt or any(word in text for word in _MADE_UP):
             if self._damage is None:
                 self._damage = -(2**63) if packet.pts is None else packet.pts
         return frames
