@@ -36,7 +36,7 @@ _TIFF_SUBFILE_TYPE, _REDUCED = 254, 1  # a page that is a smaller copy of anothe
 _ORIENTATION = 0x0112
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError,
-    MemoryError, struct.error, Image.DecompressionBombError,
+    MemoryError, struct.error,
 )  # fmt: skip
 
 
@@ -107,7 +107,8 @@ def picture_size(path: str) -> tuple[int, int]:
         FileNotFoundError, ValueError: as `read_picture`.
     """
     with _opened(path) as picture:
-        turned = _is_turned(picture)
+        # Pillow gives the size of a TIFF upright, others' as stored.
+        turned = _is_turned(picture) and picture.format != "TIFF"
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
@@ -125,6 +126,11 @@ def _opened(path: str) -> Iterator[Image.Image]:
                 yield picture
     except FileNotFoundError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"cannot read picture {path}: more pixels than the limit of {MAX_PIXELS / 1e6:.0f} "
+            "million"
+        ) from error
     except _DAMAGE as error:
         text = str(error)
         if path not in text:
@@ -136,7 +142,7 @@ def _check_pixels(picture: Image.Image, path: str) -> None:
     pixels = picture.width * picture.height
     if pixels > MAX_PIXELS:
         raise ValueError(
-            f"cannot read picture {path}: it has {pixels / 1e6:.0f} million pixels, the limit is "
+            f"cannot read picture {path}: {pixels / 1e6:.0f} million pixels, more than the limit of "
             f"{MAX_PIXELS / 1e6:.0f} million"
         )
 

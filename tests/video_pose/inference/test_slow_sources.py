@@ -1,0 +1,213 @@
+"""Sources that stall, break off or never end: what a user waits for ends, and Ctrl-C works."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from video_pose.inference.read_ahead import Stalled, call_interruptibly, read_ahead
+from video_pose.inference.sources import CameraSource, open_source
+from video_pose.inference.video_source import VideoSource
+
+WriteNumbers = Callable[..., str]
+
+
+# ------------------------------------------------------------------ reading ahead
+
+
+def test_items_come_in_order_and_an_error_at_its_place() -> None:
+    def start() -> Iterator[int]:
+        yield from range(7)
+        raise KeyError("the eighth")
+
+    items = read_ahead(start, 5, "x")
+    assert list(itertools.islice(items, 7)) == list(range(7))
+    with pytest.raises(KeyError, match="the eighth"):
+        next(items)
+    assert list(read_ahead(lambda: iter(()), 5, "x")) == []
+    assert call_interruptibly(lambda: 3, 5, "x") == 3
+
+
+def test_few_items_wait_and_an_early_end_ends_the_thread() -> None:
+    made, closed = [], threading.Event()
+
+    def start() -> Iterator[int]:
+        try:
+            for number in itertools.count():
+                made.append(number)
+                yield number
+        finally:
+            closed.set()
+
+    items = read_ahead(start, 5, "x")
+    assert next(items) == 0
+    time.sleep(0.1)
+    assert len(made) <= 4  # one is taken, two wait, one is in hand
+    items.close()  # type: ignore[attr-defined]
+    assert closed.wait(5)
+
+
+def test_silence_ends() -> None:
+    release = threading.Event()
+    begin = time.monotonic()
+    with pytest.raises(Stalled, match=r"^cam: nothing came for 0.3 s \(see --timeout\)$"):
+        call_interruptibly(release.wait, 0.3, "cam")
+    assert time.monotonic() - begin < 3
+    release.set()
+
+
+def test_ctrl_c_works_while_nothing_comes() -> None:
+    """A stream that is connected but silent: the signal comes while FFmpeg waits."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def interrupt() -> None:
+            connection, _ = server.accept()  # FFmpeg has begun to wait
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+            connection.close()
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}", timeout=600)
+        assert time.monotonic() - begin < 4
+
+
+# ------------------------------------------------------------------ streams
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """serve(parts) -> an address; connection i gets ``parts[i]``, and is then closed or kept."""
+
+    def start(parts: list[bytes], keep: bool = False) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        kept: list[socket.socket] = []
+
+        def run() -> None:
+            for part in parts:
+                try:
+                    connection, _ = server.accept()
+                    connection.sendall(part)
+                except OSError:
+                    return
+                kept.append(connection) if keep else connection.close()
+            server.close()
+
+        def stop() -> None:
+            server.close()
+            for connection in kept:
+                connection.close()
+
+        threading.Thread(target=run, daemon=True).start()
+        request.addfinalizer(stop)
+        return f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+    return start
+
+
+def test_a_stream_that_stalls_ends_with_a_line(
+    numbers_video: WriteNumbers, serve: Callable[..., str]
+) -> None:
+    data = Path(numbers_video("v.ts", 120, b_frames=0)).read_bytes()
+    # Connections of the opening and of the reading.
+    address = serve([data, data], keep=True)
+    source = VideoSource(address, timeout=2)
+    begin = time.monotonic()
+    frames = list(source)
+    assert 0 < len(frames) <= 120 and time.monotonic() - begin < 20
+    (problem,) = source.problems
+    assert address in problem
+
+
+def test_a_silent_stream_is_not_opened(serve: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match="tcp://"):
+        open_source(serve([b""], keep=True), timeout=1)
+
+
+def test_a_stream_that_drops_is_opened_again(
+    numbers_video: WriteNumbers, serve: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its numbers go on, its times never go back, and each new start is said."""
+    data = Path(numbers_video("v.ts", 60, b_frames=0)).read_bytes()
+    half = data[: len(data) // 2 // 188 * 188]
+    source = VideoSource(serve([data, half, half, data]), timeout=10, reconnect=2)
+    frames = list(source)
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert 80 < len(frames) <= 120
+    assert all(a.time < b.time for a, b in itertools.pairwise(frames))
+    assert "opened again (1 of 2)" in caplog.text and "opened again (2 of 2)" in caplog.text
+
+
+# ------------------------------------------------------------------ cameras
+
+
+class FakeCamera:
+    """An OpenCV camera that gives ``counts[i]`` pictures when it is opened the i-th time."""
+
+    def __init__(self, counts: list[int], hangs: bool = False) -> None:
+        self.counts, self.opened, self.hangs = counts, -1, hangs
+
+    def open(self, *_: Any) -> FakeCamera:
+        self.opened += 1
+        self.left = self.counts[self.opened] if self.opened < len(self.counts) else 0
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, _: int) -> float:
+        return 30.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        if self.left == 0 and self.hangs:
+            time.sleep(3)
+        self.left -= 1
+        return (True, np.zeros((4, 6, 3), np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("reconnect", "count"), [(0, 3), (1, 5), (2, 6)])
+def test_a_camera_that_fails_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch, reconnect: int, count: int
+) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([3, 2, 1]).open)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    source = CameraSource(0, reconnect=reconnect)
+    assert [frame.index for frame in source] == list(range(count))
+    assert f"no more frames after {count}" in source.problems[0]
+
+
+def test_a_camera_that_hangs_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([2], hangs=True).open)
+    source = CameraSource(5, timeout=0.4)
+    assert len(list(source)) == 2
+    assert source.problems == ["camera5: nothing came for 0.4 s (see --timeout)"]
+
+
+def test_an_open_capture_is_a_source(numbers_video: WriteNumbers) -> None:
+    capture = cv2.VideoCapture(numbers_video("v.mp4", 12))
+    source = open_source(capture)
+    frames = list(source)
+    assert len(frames) == 12 and source.problems == [] and source.fps == pytest.approx(25)
+    assert capture.isOpened()  # it is the caller's
+
+
+@pytest.mark.parametrize(("timeout", "reconnect"), [(0, 0), (-1, 0), (float("nan"), 0), (1, -1)])
+def test_wrong_limits(timeout: float, reconnect: int) -> None:
+    with pytest.raises(ValueError, match="expected > 0 and >= 0"):
+        VideoSource("a.mp4", timeout=timeout, reconnect=reconnect)
