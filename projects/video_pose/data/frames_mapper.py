@@ -34,6 +34,7 @@ from pycocotools import mask as coco_mask
 from video_pose.data.datasets.jhmdb import read_masks
 from video_pose.data.frame_reader import FrameReader
 from video_pose.skeleton import JointMap, flip_permutation, match_joints
+from video_pose.video_io.pictures import is_plain, read_picture
 
 Record = dict[str, Any]
 Rle = dict[str, Any]
@@ -160,7 +161,8 @@ class FrameMapper(DatasetMapper):
             ]
             complete = all("segmentation" in item for item in record["annotations"])
         plain = complete or not self.use_instance_mask
-        if "video_id" not in record and (not self.is_train or (plain and not self._ignore)):
+        stock = not self.is_train or (plain and not self._ignore)
+        if "video_id" not in record and stock and is_plain(record["file_name"]):
             return super().__call__(record)
         aug_input = T.AugInput(self._read(record))
         transforms = self.augmentations(aug_input)
@@ -173,7 +175,8 @@ class FrameMapper(DatasetMapper):
 
     def _read(self, record: Record) -> np.ndarray:
         if "video_id" not in record:
-            image = d2.read_image(record["file_name"], format=self.image_format)
+            told = (record["height"], record["width"]) if "height" in record else None
+            image = read_picture(record["file_name"], self.image_format, told)
             d2.check_image_size(record, image)
             return image
         source: Record = {key: record[key] for key in ("video_id", "height", "width")}

@@ -286,6 +286,12 @@ def _open_named(spec: str, fps: float | None, timeout: float, reconnect: int) ->
 
 
 def _open_list(items: Iterable[Any], fps: float | None) -> FrameSource:
+    if not isinstance(items, (Sequence, np.ndarray)):
+        iterator = iter(items)
+        first = list(itertools.islice(iterator, 1))
+        items = itertools.chain(first, iterator)
+        if first and isinstance(first[0], (str, os.PathLike)):  # of Path.glob, for instance
+            items = list(items)
     if isinstance(items, (Sequence, np.ndarray)):
         named = [isinstance(item, (str, os.PathLike)) for item in items]
         if named and all(named):

@@ -34,6 +34,7 @@ PICTURE_SUFFIXES = (
 _ONE_PICTURE = frozenset({"MPO", "ICO", "ICNS", "PSD"})
 _TIFF_SUBFILE_TYPE, _REDUCED = 254, 1  # a page that is a smaller copy of another
 _ORIENTATION = 0x0112
+_WIDE_MODES = ("I", "F")  # grey of 16 or 32 bits, and floating point
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError,
     MemoryError, struct.error,
@@ -93,6 +94,18 @@ def count_pages(path: str) -> int:
     """
     with _opened(path) as picture:
         return _page_count(picture)
+
+
+def is_plain(path: str) -> bool:
+    """Whether any reader gives the same picture, but for its turn: one page of 8 bits, with square
+    pixels. True also for a file that cannot be read: the reader tells.
+    """
+    try:
+        with _opened(path) as picture:
+            wide = picture.mode.startswith(_WIDE_MODES)
+            return not wide and _page_count(picture) == 1 and _pixel_aspect(picture) == 1.0
+    except (ValueError, FileNotFoundError):
+        return True
 
 
 def from_pillow(picture: Image.Image) -> np.ndarray:
@@ -199,7 +212,7 @@ def _wide_grey(picture: Image.Image) -> np.ndarray | None:
     Black and white are 0 and 65535 for 16-bit modes. Modes of 32 bits have no range of their own:
     it is 0 to 1, 255 or 65535, the smallest that holds the data, else the data's own.
     """
-    if not picture.mode.startswith(("I", "F")):
+    if not picture.mode.startswith(_WIDE_MODES):
         return None
     values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=np.inf, neginf=-np.inf)
     finite = values[np.isfinite(values)]

@@ -164,6 +164,16 @@ def test_images_of_stock_datasets_come_out_as_from_the_stock_mapper(frame) -> No
         assert torch.equal(*pair)
 
 
+def test_wide_grey_images_of_stock_datasets_are_scaled(frame, tmp_path: Path) -> None:
+    """Detectron2's mapper would clip them to white. 0x8080 of 16 bits is 0x80 of 8."""
+    for key in ("video_id", "frame_index", "tracks", "annotations"):
+        del frame[key]
+    frame["file_name"] = str(tmp_path / "wide.png")
+    cv2.imwrite(frame["file_name"], np.full((30, 40), 0x8080, np.uint16))
+    for train in (True, False):
+        assert (make_mapper(train=train)(dict(frame))["image"] == 0x80).all()
+
+
 def test_persons_of_an_image_may_lack_masks_and_joints(frame) -> None:
     """As in a user's COCO file: a person with all, another with a box alone, and a crowd."""
     for key in ("video_id", "frame_index", "tracks"):

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from video_pose.inference.sources import open_source
 from video_pose.inference.video_source import VideoSource
@@ -212,3 +214,71 @@ def test_paths_serve_as_names(tmp_path: Path, numbers_video: WriteNumbers) -> No
     assert open_source(Path(numbers_video())).num_frames == 30
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     assert open_source([tmp_path / "a.png"]).num_frames == 1
+
+
+def test_pictures_that_come_one_by_one() -> None:
+    """As an SDK of a camera gives them: none is taken before it is asked for, but the first."""
+    made = []
+
+    def camera() -> Iterator[np.ndarray]:
+        for value in range(4):
+            made.append(value)
+            yield np.full((4, 6, 3), value, np.uint8)
+
+    source = open_source(camera(), fps=10)
+    assert made == [0] and source.num_frames is None
+    frames = iter(source)
+    assert next(frames).image[0, 0, 0] == 0 and made == [0]
+    assert [(frame.index, frame.time) for frame in frames] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    with pytest.raises(ValueError, match="serves once"):
+        next(iter(source))
+
+
+def test_pictures_of_other_libraries() -> None:
+    red = Image.new("RGB", (6, 4), (255, 0, 0))
+    for spec in (red, [red], iter([red]), np.asarray(red)[:, :, ::-1]):
+        (frame,) = open_source(spec)
+        assert frame.image.shape == (4, 6, 3) and frame.image[0, 0].tolist() == [0, 0, 255]
+    (grey,) = open_source(Image.fromarray(np.full((4, 6), 65535, np.uint16)))
+    assert grey.image[0, 0].tolist() == [255, 255, 255]
+
+
+def test_paths_that_come_one_by_one(tmp_path: Path) -> None:
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    assert len(list(open_source(tmp_path.glob("*.png")))) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (torch.zeros(3, 4, 6, dtype=torch.uint8), r"a tensor, .*permute\(1, 2, 0\)"),
+        ([torch.zeros(3, 4, 6)], r"picture 0 is a tensor, torch.float32 \(3, 4, 6\).*permute"),
+        (iter([np.zeros((4, 6), np.uint8)]), r"picture 0 is uint8 \(4, 6\): expected uint8"),
+        (np.zeros((4, 6, 4), np.uint8), r"uint8 \(4, 6, 4\): expected uint8 \(H, W, 3\)"),
+        (np.zeros((4, 6, 3)), "float64"),
+        (iter([]), "empty"),
+        (2.5, "a source is float: expected"),
+        (True, "no source"),
+    ],
+)
+def test_what_is_no_source_is_refused_at_the_call(spec: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_source(spec)  # type: ignore[arg-type]
+
+
+def test_a_wrong_picture_in_a_stream_is_named_with_its_number() -> None:
+    pictures = iter([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.float32)])
+    frames = iter(open_source(pictures))
+    next(frames)
+    with pytest.raises(ValueError, match="picture 1 is float32"):
+        next(frames)
+
+
+def test_a_folder_with_one_video_is_that_video(numbers_video: WriteNumbers, tmp_path: Path) -> None:
+    numbers_video()
+    assert open_source(str(tmp_path)).num_frames == 30
+    assert open_source(str(tmp_path / "*.mp4")).num_frames == 30
+    numbers_video("second.mp4")
+    with pytest.raises(ValueError, match="0 images and 2 videos: open one of them"):
+        open_source(str(tmp_path))
