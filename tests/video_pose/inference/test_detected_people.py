@@ -1,0 +1,212 @@
+"""What poses say about people: each rule with a scene that fails without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from video_pose.data.cropping import is_valid_box
+from video_pose.inference import detected_people
+from video_pose.inference.detected_people import (
+    DetectedPeople,
+    pairwise_oks,
+    pose_boxes,
+    pose_scores,
+)
+from video_pose.inference.frames import Frame
+from video_pose.inference.trackers import IoUTracker
+
+IMAGE = np.zeros((200, 400, 3), np.uint8)
+SIGMAS = np.full(6, 0.1)
+# Six joints in a box, as shares of its sides.
+SHAPE = np.array([[0.5, 0], [0, 0.3], [1, 0.3], [0.5, 0.5], [0.2, 1], [0.8, 1]])
+
+
+def box(x: float, y: float = 100.0, width: float = 40.0, height: float = 80.0) -> np.ndarray:
+    return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+
+
+def pose(corners: np.ndarray, score: float = 0.9) -> np.ndarray:
+    """(6, 3): a body that fills the box."""
+    xy = corners[:2] + SHAPE * (corners[2:] - corners[:2])
+    return np.concatenate([xy, np.full((6, 1), score)], axis=1)
+
+
+class World:
+    """What a detector and a pose model tell, frame by frame, and who is shown."""
+
+    def __init__(self, **options: object) -> None:
+        self.boxes: list[np.ndarray] = []
+        self.index = -1
+        self.calls = 0
+        tracker = IoUTracker(min_score=0.5, max_missed_seconds=1.0)
+        given = {"sigmas": SIGMAS, "person_threshold": 0.3, "box_smoothing": 0.0, **options}
+        self.people = DetectedPeople(self._detect, tracker, **given)  # type: ignore[arg-type]
+
+    def _detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.calls += 1
+        return np.array(self.boxes).reshape(-1, 4), np.full(len(self.boxes), 0.9)
+
+    def frame(self, boxes: list[np.ndarray], poses: list[np.ndarray]) -> list[int]:
+        """Numbers, -1 of the hidden; ``poses`` in the order in which people are looked for."""
+        self.boxes, self.index = boxes, self.index + 1
+        found = self.people.propose(Frame(self.index, self.index / 25, IMAGE))
+        self.looked_at = [person.box for person in found]
+        assert len(found) == len(poses), (len(found), len(poses))
+        if not found:
+            return []
+        return self.people.update(found, np.stack(poses).astype(np.float32)).numbers.tolist()
+
+
+def test_nobody_of_the_first_frame_is_missing() -> None:
+    world = World()
+    assert world.frame([box(50), box(200)], [pose(box(50)), pose(box(200))]) == [0, 1]
+
+
+def test_two_boxes_on_one_person_are_one_person() -> None:
+    """The whole body and its upper half are no duplicates by overlap (.5), but of one pose."""
+    world = World()
+    whole, half = box(50), np.array([30, 60, 70, 100.0])
+    first = pose(whole)
+    second = first.copy()
+    second[4:, 2] = 0.1  # the legs are not in the half box
+    assert world.frame([whole, half], [first, second]) == [0, -1]
+    # Who was known first stays, though the other's pose is the better one now.
+    first[:, 2] = 0.7
+    assert world.frame([whole], [first]) == [0]
+
+
+def test_two_people_side_by_side_both_stay() -> None:
+    world = World()
+    assert world.frame([box(50), box(75)], [pose(box(50)), pose(box(75))]) == [0, 1]
+
+
+def test_a_poor_skeleton_inside_a_persons_box_is_nobody() -> None:
+    """A face taken for a body; a child in front of its mother, with a good pose, is somebody."""
+    mother, inner = box(100, width=80, height=160), box(100, width=30, height=60)
+    assert World().frame([mother, inner], [pose(mother), pose(inner, 0.4)]) == [0, -1]
+    assert World().frame([mother, inner], [pose(mother), pose(inner, 0.8)]) == [0, 1]
+
+
+def test_a_thing_without_a_pose_is_never_shown_and_soon_not_looked_at() -> None:
+    """.3 s = 8 frames of trial, then 1 s without."""
+    world = World()
+    shown, looked = [], []
+    for _ in range(30):
+        world.boxes, world.index = [box(50)], world.index + 1
+        found = world.people.propose(Frame(world.index, world.index / 25, IMAGE))
+        looked.append(len(found))
+        if found:
+            poses = np.stack([pose(box(50), 0.1)]).astype(np.float32)
+            shown += world.people.update(found, poses).numbers.tolist()
+    assert set(shown) == {-1}
+    assert looked == [1] * 9 + [0] * 21
+
+
+def test_somebody_known_may_have_a_poor_moment_but_is_given_up_after_long() -> None:
+    world = World(max_missed=0.4)
+    scores = [0.9] * 3 + [0.1] * 3 + [0.9] * 2 + [0.1] * 12
+    numbers = [world.frame([box(50)], [pose(box(50), score)])[0] for score in scores]
+    assert numbers == [0] * 3 + [-1] * 3 + [0] * 2 + [-1] * 12
+    assert world.people._tracks[0].number == -1  # .4 s = 10 frames without a pose
+    assert world.frame([box(50)], []) == []  # and is not looked at for a second
+
+
+def test_a_newcomer_needs_more_than_somebody_known() -> None:
+    world = World()
+    assert world.frame([box(50)], [pose(box(50), 0.33)]) == [-1]
+    assert world.frame([box(50)], [pose(box(50), 0.4)]) == [0]
+    assert world.frame([box(50)], [pose(box(50), 0.33)]) == [0]
+
+
+def test_who_is_missed_by_the_detector_is_followed_by_the_pose() -> None:
+    """Missed on three frames while walking at 2 px a frame; nobody is left out, nobody is new."""
+    world = World()
+    numbers = []
+    for i in range(10):
+        place = box(50 + 2 * i)
+        numbers.append(world.frame([] if 4 <= i <= 6 else [place], [pose(place)]))
+    assert numbers == [[0]] * 10
+    bounded = World(bridge=0.1)
+    bounded.frame([box(50)], [pose(box(50))])
+    assert [bounded.frame([], [pose(box(50))]) for _ in range(2)] == [[0], [0]]
+    assert bounded.frame([], []) == []
+
+
+def test_a_pose_that_continues_a_lost_persons_is_that_person() -> None:
+    """After a gap the detector gives only the upper half: by boxes (overlap .25) it is another."""
+    world = World(bridge=0.0)
+    place = box(50)
+    for _ in range(3):
+        assert world.frame([place], [pose(place)]) == [0]
+    for _ in range(4):
+        assert world.frame([], []) == []
+    upper = np.array([30, 60, 50, 100.0])
+    assert world.frame([upper], [pose(place)]) == [0]
+    far = World(bridge=0.0)
+    far.frame([place], [pose(place)])
+    far.frame([], [])
+    assert far.frame([box(120)], [pose(box(120))]) == [1]
+
+
+def test_poses_put_right_what_boxes_confused() -> None:
+    """Two people stand close, one large and one small. The tracker gives each the other's box; by
+    their poses the numbers stay, and the memory moves along."""
+    world = World()
+    large, small = box(100, width=60, height=160), box(130, width=40, height=80)
+    for _ in range(2):
+        assert world.frame([large, small], [pose(large), pose(small)]) == [0, 1]
+
+    class Confused(IoUTracker):
+        def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> np.ndarray:
+            return super().update(boxes, scores, time)[::-1]
+
+    world.people._tracker.__class__ = Confused
+    world.boxes, world.index = [large, small], 2
+    found = world.people.propose(Frame(2, 2 / 25, IMAGE))
+    assert [person.track_id for person in found] == [0, 1]
+    np.testing.assert_allclose(found[0].box, small)
+    verdict = world.people.update(found, np.stack([pose(small), pose(large)]).astype(np.float32))
+    assert verdict.track_ids.tolist() == [1, 0] and verdict.numbers.tolist() == [1, 0]
+
+
+def test_a_standing_persons_box_trembles_less_and_a_fast_ones_follows() -> None:
+    """Detected with an error of +-4 px; then a leap by half the width."""
+    random = np.random.default_rng(0)
+    seen = {0.0: [], 0.15: []}
+    for smoothing, places in seen.items():
+        world = World(box_smoothing=smoothing)
+        random = np.random.default_rng(0)
+        for _ in range(60):
+            place = box(100) + random.uniform(-4, 4, 4)
+            world.frame([place], [pose(box(100))])
+            places.append(world.looked_at[0])
+        world.frame([box(120)], [pose(box(120))])
+    second = {k: np.abs(np.diff(np.array(v), n=2, axis=0)).mean() for k, v in seen.items()}
+    assert second[0.15] < 0.4 * second[0.0]
+    assert abs(world.looked_at[0][[0, 2]].mean() - 120) < 8
+
+
+def test_no_more_people_than_asked_for_and_the_known_ones_first() -> None:
+    world = World(max_people=1)
+    assert world.frame([box(50)], [pose(box(50))]) == [0]
+    assert world.frame([box(200), box(50)], [pose(box(50))]) == [0]
+
+
+def test_similarity_by_hand() -> None:
+    """Boxes of 40 x 80, size^2 3200, 2 sigma .2: a shift of d px gives exp(-d^2 / (2 3200 .04))."""
+    a, b = pose(box(50))[None], pose(box(60))[None]
+    expected = np.exp(-100 / (2 * 3200 * 0.04))
+    np.testing.assert_allclose(pairwise_oks(a, b, SIGMAS), [[expected]])
+    b[0, 2:, 2] = 0.1  # two sure joints are too few
+    assert pairwise_oks(a, b, SIGMAS)[0, 0] == 0
+
+
+def test_a_poses_score_is_that_of_its_better_half() -> None:
+    """Legs outside the picture do not count against a person."""
+    half = pose(box(50))
+    half[:, 2] = [0.9, 0.8, 0.7, 0.1, 0.0, 0.0]
+    assert pose_scores(half[None])[0] == pytest.approx(0.8)
+    assert pose_scores(np.zeros((2, 0, 3))).tolist() == [1, 1]
+    np.testing.assert_allclose(pose_boxes(half[None])[0], [30, 60, 70, 84])
+    assert is_valid_box(pose_boxes(half[None])).all() and detected_people.SURE_JOINT == 0.2
