@@ -63,7 +63,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="of detections (default .5)",
     )  # fmt: skip
     add("--max-people", type=int, default=0, metavar="N", help="at most so many (0: everybody)")
-    add("--person-threshold", type=fraction, default=0.0, metavar="F", help="of people, 0 to 1")
+    add(
+        "--person-threshold", type=fraction, metavar="F",
+        help="of poses; people with a lower score are not shown (default: the model's)",
+    )  # fmt: skip
+    add("--class", dest="class_name", default="", metavar="NAME", help="of those to find (person)")
     add("--joint-threshold", type=fraction, default=0.0, metavar="F", help="lower ones stay empty")
     add("--region", default="", metavar="NAME", help="where: frame, box, pose or detector")
     add("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="of one person, px")
@@ -129,7 +133,10 @@ def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
         box=None if args.box is None else tuple(args.box),
         detector=args.detector,
         detector_options=tuple(args.detector_opts),
+        class_name=args.class_name,
         detect_every=args.detect_every,
+        person_threshold=args.person_threshold,
+        max_people=args.max_people,
         tracker=args.tracker,
         min_score=args.confidence_threshold,
         max_missed=args.max_missed,
@@ -322,7 +329,7 @@ def predict(
     from video_pose.visualization.window import LiveWindow
 
     source = open_part(args, job.item)
-    choice = Choice(args.max_people, args.person_threshold, args.joint_threshold)
+    choice = Choice(args.max_people, args.person_threshold or 0.0, args.joint_threshold)
     recording = Recording(
         job.item.name,
         predictor.joint_names,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from urllib.error import URLError
 
+from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -20,15 +22,30 @@ logger = logging.getLogger(__name__)
 
 
 def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
-    """Read a config for inference on this machine; see `video_pose.engine.defaults.load_cfg`."""
+    """Read a config for inference on this machine; see `video_pose.engine.defaults.load_cfg`.
+
+    A name in Detectron2's model zoo comes with the zoo's trained weights, where ``options`` name no
+    others: the file itself names those that its training began with.
+    """
+    options = [*zoo_weights(config_file), *options]
     return defaults.load_cfg(config_file, options, for_inference=True)
+
+
+def zoo_weights(config_file: str) -> list[str]:
+    """MODEL.WEIGHTS and the address of the zoo's trained model; [] for any other config."""
+    if not config_file or os.path.isfile(config_file):
+        return []
+    try:
+        return ["MODEL.WEIGHTS", model_zoo.get_checkpoint_url(config_file)]
+    except RuntimeError:  # not in the zoo, or nobody trained it
+        return []
 
 
 def load_model(cfg: CfgNode) -> nn.Module:
     """Build the config's model and load MODEL.WEIGHTS; without weights it says so and goes on.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or it cannot be fetched.
         ValueError: the weights do not fit a recurrent model, or one of the package, in every part.
     """
     weights = cfg.MODEL.WEIGHTS
@@ -41,7 +58,13 @@ def load_model(cfg: CfgNode) -> nn.Module:
         load_for_evaluation(model, cfg, resume=False)
     elif weights:
         own_format = weights.endswith(".safetensors")
-        (PoseCheckpointer if own_format else DetectionCheckpointer)(model).load(weights)
+        try:
+            (PoseCheckpointer if own_format else DetectionCheckpointer)(model).load(weights)
+        except URLError as error:
+            raise FileNotFoundError(
+                f"MODEL.WEIGHTS {weights} cannot be fetched ({error.reason}): without a network, "
+                "download it elsewhere and name the file"
+            ) from error
     else:
         logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
     return model.eval()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import cast
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine.views import is_recurrent
@@ -18,7 +18,7 @@ from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import Detector, FollowedPerson, GivenBoxes, People
 from video_pose.inference.pretrained import default_detector, default_model
-from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.rcnn import PERSON, PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
@@ -126,7 +126,9 @@ def _recurrent_stream(
     cfg: CfgNode, settings: PredictorSettings, config_file: str
 ) -> tuple[Stream, Sequence[str]]:
     mapper = build_pose_mapper(cfg, False)
-    make_people = people_maker(choose_detector(settings, mapper.rule.region), cfg)
+    make_people = people_maker(
+        choose_detector(settings, mapper.rule.region, _known_classes(cfg)), cfg
+    )
     backend = _load_backend(cfg, settings)
     stream = StreamingPosePredictor(
         backend=backend,
@@ -173,12 +175,16 @@ def load_detector(cfg: CfgNode, settings: PredictorSettings) -> PersonRCNN:
     """The people's detector of ``cfg``, with the weak detections that a tracker wants as well.
 
     Raises:
-        ValueError: it has no class "person".
+        ValueError: which class is meant is unknown.
     """
-    return PersonRCNN.from_cfg(cfg, load_model(cfg), min(WEAK_SCORE, settings.min_score))
+    return PersonRCNN.from_cfg(
+        cfg, load_model(cfg), min(WEAK_SCORE, settings.min_score), settings.class_name
+    )
 
 
-def choose_detector(settings: PredictorSettings, region: str) -> PredictorSettings:
+def choose_detector(
+    settings: PredictorSettings, region: str, classes: Sequence[str] = ()
+) -> PredictorSettings:
     """``settings`` with the package's detector where one is wanted and none is named.
 
     It is wanted for region "detector", and by a model whose crops show people's boxes where
@@ -187,24 +193,38 @@ def choose_detector(settings: PredictorSettings, region: str) -> PredictorSettin
 
     Args:
         region: INPUT.REGION of the model, "box" or "frame".
+        classes: whom the model was trained on, where that is known: the package's detector finds
+            people alone.
 
     Raises:
-        ValueError: region "detector", and none ships.
+        ValueError: region "detector", and none ships for these classes.
     """
     open_choice = not settings.region and settings.box is None and region == "box"
     if settings.detector or not (open_choice or settings.region == "detector"):
         return settings
-    packaged = default_detector()
+    packaged = default_detector() if not classes or PERSON in classes else None
     if packaged is not None:
         options = ("MODEL.WEIGHTS", packaged.weights, *settings.detector_options)
         return replace(settings, detector=packaged.config, detector_options=options)
     if settings.region == "detector":
-        raise ValueError("region 'detector' needs a detector: name its config, as none ships")
+        wanted = f" of {', '.join(classes)}" if classes else ""
+        raise ValueError(
+            f"region 'detector' needs a detector{wanted}: name its config, as none ships"
+        )
     logger.warning(
         "the model was trained on people's boxes and gets none (no detector, no box): one person "
         "is looked for in the whole frame"
     )
     return settings
+
+
+def _known_classes(cfg: CfgNode) -> list[str]:
+    """Classes of the first dataset of the configuration that names them."""
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        classes = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
+        if classes:
+            return list(classes)
+    return []
 
 
 def people_maker(settings: PredictorSettings, cfg: CfgNode) -> Callable[[], People]:

@@ -11,7 +11,8 @@ import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
@@ -58,16 +59,21 @@ class PersonRCNN:
         self._resize = T.ResizeShortestEdge([min_size, min_size], max_size)
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode, model: nn.Module, min_score: float = 0.5) -> PersonRCNN:
+    def from_cfg(
+        cls, cfg: CfgNode, model: nn.Module, min_score: float = 0.5, class_name: str = ""
+    ) -> PersonRCNN:
         """Take what surrounds ``model`` from its configuration.
 
+        Args:
+            class_name: of those to find, or its number; "": "person", or the only class.
+
         Raises:
-            ValueError: the configuration's dataset is unknown or has no class "person".
+            ValueError: the class is unknown, or which one is meant.
         """
         metadata = _metadata(cfg)
         return cls(
             model,
-            person_class=_person_class(cfg, metadata.get("thing_classes", [])),
+            person_class=_choose_class(cfg, metadata.get("thing_classes", []), class_name),
             image_format=cfg.INPUT.FORMAT,
             min_size=cfg.INPUT.MIN_SIZE_TEST,
             max_size=cfg.INPUT.MAX_SIZE_TEST,
@@ -206,22 +212,44 @@ class StreamingRCNNPredictor:
         return numbers
 
 
-def _metadata(cfg: CfgNode) -> MetadataCatalog:
+def _metadata(cfg: CfgNode) -> Metadata:
+    """Of the first dataset of the configuration whose classes are known; empty if none is.
+
+    `register_coco_instances` writes the classes down when the dataset is read.
+    """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     for name in names:
-        if name in MetadataCatalog.list() and MetadataCatalog.get(name).get("thing_classes"):
-            return MetadataCatalog.get(name)
-    raise ValueError(
-        f"the detector's classes are unknown: no dataset of its configuration ({names}) is "
-        "registered with thing_classes"
+        metadata = MetadataCatalog.get(name) if name in MetadataCatalog.list() else Metadata()
+        if not metadata.get("thing_classes") and name in DatasetCatalog.list():
+            try:
+                DatasetCatalog.get(name)
+            except FileNotFoundError:
+                continue  # the data are elsewhere; the next dataset may tell
+        if metadata.get("thing_classes"):
+            return metadata
+    return Metadata()
+
+
+def _choose_class(cfg: CfgNode, classes: list[str], wanted: str) -> int:
+    """The number of the class to find; see `PersonRCNN.from_cfg`."""
+    retina = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    count = len(classes) or (
+        cfg.MODEL.RETINANET.NUM_CLASSES if retina else cfg.MODEL.ROI_HEADS.NUM_CLASSES
     )
-
-
-def _person_class(cfg: CfgNode, classes: list[str]) -> int:
-    if PERSON not in classes:
-        shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
-        raise ValueError(f"the detector has no class {PERSON!r}; its classes are: {shown}")
-    return list(classes).index(PERSON)
+    if wanted in classes:
+        return list(classes).index(wanted)
+    if wanted.isdigit() and int(wanted) < count:
+        return int(wanted)
+    if not wanted and PERSON in classes:
+        return list(classes).index(PERSON)
+    if not wanted and count == 1:
+        return 0
+    shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+    shown = shown or f"unknown by name (no dataset of the config is registered), 0 to {count - 1}"
+    raise ValueError(
+        f"the detector has no class {wanted or PERSON!r}: name one (--class); its classes are: "
+        f"{shown}"
+    )
 
 
 def _joint_names(cfg: CfgNode, names: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from video_pose.inference.detected_people import pose_scores
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.sources import FrameSource
 from video_pose.inference.video_source import VideoSource
@@ -118,7 +119,8 @@ class Choice:
 
     Attributes:
         max_people: at most so many; who was there before stays, then by score. 0: everybody.
-        min_person_score: people with a lower score are left out.
+        min_person_score: people whose pose scores less (the mean of the better half of the joints)
+            are left out.
         min_joint_score: joints with a lower score are left empty; their score stays.
     """
 
@@ -137,7 +139,7 @@ class Choice:
 
     def __call__(self, frame: PoseFrame) -> PoseFrame:
         """The frame without whom, and what, is not wanted."""
-        wanted = frame.scores >= self.min_person_score
+        wanted = pose_scores(frame.keypoints) >= self.min_person_score
         if self.max_people and wanted.sum() > self.max_people:
             known = np.isin(frame.track_ids, list(self._chosen))
             # Last key first: who is wanted, who was there, the best.

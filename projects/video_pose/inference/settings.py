@@ -26,6 +26,8 @@ class PredictorSettings:
             the package's own (`pretrained.default_detector`), for region "detector" and for a model
             that was trained on people's boxes, where neither region nor box is given.
         detector_options: keys and values that override the detector's config, such as its weights.
+        class_name: of those whom the detector or R-CNN finds, or its number, as text; "": "person",
+            or the only class that there is.
         detect_every: frames between two detections; the last pose's extent serves in between.
         tracker: a name of `video_pose.plugins.TRACKERS`: "iou" (built in), "bytetrack", "ocsort",
             "botsort", "cbiou" (package ``trackers``), a plugin's; or "auto", the default of
@@ -55,6 +57,7 @@ class PredictorSettings:
     box: tuple[float, float, float, float] | None = None
     detector: str = ""
     detector_options: tuple[str, ...] = ()
+    class_name: str = ""
     detect_every: int = 1
     tracker: str = "auto"
     min_score: float = 0.5

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from video_pose.inference import building
 from video_pose.inference.building import load_cfg
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
@@ -109,11 +113,11 @@ def test_the_person_class_is_found_by_name() -> None:
 
 
 def test_configs_without_people_or_names() -> None:
-    with pytest.raises(ValueError, match="no class 'person'; its classes are: dog, cat"):
+    with pytest.raises(ValueError, match="no class 'person': name one.*its classes are: dog, cat"):
         PersonRCNN.from_cfg(config(["dog", "cat"]), Scripted())
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = ("nobody_registered_this",)
-    with pytest.raises(ValueError, match="nobody_registered_this"):
+    with pytest.raises(ValueError, match="unknown by name.*0 to 79"):
         PersonRCNN.from_cfg(cfg, Scripted())
     cfg = config(["person"], ["a", "b"])
     cfg.MODEL.KEYPOINT_ON = True
@@ -170,3 +174,61 @@ def test_a_model_that_remembers_says_who_is_who() -> None:
     pairs = zip(predictor(frames), predictor(frames))
     ids = [(a.track_ids.tolist(), b.track_ids.tolist()) for a, b in pairs]
     assert ids == [([1, 1], [1, 1]), ([2, 2], [2, 2]), ([3, 3], [3, 3])]
+
+
+def test_a_zoo_config_comes_with_the_zoos_trained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the address asked for; the file itself names the ImageNet backbone."""
+    for name, number in (
+        ("COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x", "137849621"),
+        ("COCO-Detection/faster_rcnn_R_50_FPN_3x", "137849458"),
+    ):
+        weights = load_cfg(f"{name}.yaml").MODEL.WEIGHTS
+        assert weights.startswith("https://") and f"{name}/{number}/model_final" in weights
+        own = load_cfg(f"{name}.yaml", ["MODEL.WEIGHTS", "mine.pth"])
+        assert own.MODEL.WEIGHTS == "mine.pth"
+    asked: list[str] = []
+
+    def refuse(self: object, path: str) -> None:
+        asked.append(path)
+        raise URLError("no network")
+
+    monkeypatch.setattr(building.DetectionCheckpointer, "load", refuse)
+    monkeypatch.setattr(building, "build_model", lambda cfg: Scripted())
+    cfg = load_cfg("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
+    with pytest.raises(FileNotFoundError, match="cannot be fetched .no network.*name the file"):
+        building.load_model(cfg)
+    assert asked == [cfg.MODEL.WEIGHTS]
+
+
+def test_classes_of_a_users_own(tmp_path: Path) -> None:
+    """`register_coco_instances` tells its classes when it is read, which nobody has done here."""
+    assert PersonRCNN.from_cfg(config(["mouse"]), Scripted())(IMAGE)[1].tolist() != []
+    chosen = PersonRCNN.from_cfg(config(["dog", "cat"]), Scripted(), class_name="cat")
+    assert chosen(IMAGE)[1].tolist() == pytest.approx([0.99])
+    with pytest.raises(ValueError, match="no class 'cow': name one .--class.*dog, cat"):
+        PersonRCNN.from_cfg(config(["dog", "cat"]), Scripted(), class_name="cow")
+    categories = [{"id": 3, "name": "mouse"}, {"id": 7, "name": "rat"}]
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    name = "inference_test_own_classes"
+    register_coco_instances(name, {}, str(file), str(tmp_path))
+    try:
+        cfg = get_cfg()
+        cfg.DATASETS.TRAIN = (name,)
+        rats = PersonRCNN.from_cfg(cfg, Scripted(), class_name="rat")
+        assert rats(IMAGE)[1].tolist() == pytest.approx([0.99])
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_classes_without_names_go_by_number() -> None:
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = ("registered_elsewhere",)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    assert PersonRCNN.from_cfg(cfg, Scripted())(IMAGE)[1].tolist() == pytest.approx([0.9, 0.6])
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    with pytest.raises(ValueError, match="unknown by name .no dataset.*, 0 to 1"):
+        PersonRCNN.from_cfg(cfg, Scripted())
+    numbered = PersonRCNN.from_cfg(cfg, Scripted(), class_name="1")
+    assert numbered(IMAGE)[1].tolist() == pytest.approx([0.99])
