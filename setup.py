@@ -41,7 +41,10 @@ DETECTRON2_NEEDS = [
 ]
 
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]
-PARQUET = ["pyarrow"]
+PARQUET = ["pyarrow", "pandas"]
+# Formats of movement science: DeepLabCut, SLEAP, NWB, C3D.
+INTERCHANGE = ["pandas", "tables", "sleap-io>=0.6", "pynwb", "ndx-pose", "ezc3d"]
+RAY = ["ray[data,train]>=2.40"]
 # ByteTrack. It asks for opencv-python by name: `make setup` lays the headless distribution over it
 # where the system lacks the graphics libraries that opencv-python loads.
 TRACK = ["trackers>=2.6"]
@@ -92,6 +95,8 @@ setup(
         "dev": [
             *TRACK,
             *PARQUET,
+            *INTERCHANGE,
+            *(f"{need}; python_version < '3.14'" for need in RAY),
             *EXPORT[:-1],
             f"{EXPORT[-1]}; python_version < '3.15'",
             "pytest>=8",
@@ -99,7 +104,9 @@ setup(
             "mypy==2.4.1",
         ],
         "export": EXPORT,
+        "interchange": INTERCHANGE,
         "parquet": PARQUET,
+        "ray": RAY,
         "track": TRACK,
     },
     # Importing such a module registers its meta-architectures; its `add_config(cfg)` adds its keys.

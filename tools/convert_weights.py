@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Convert released weights into a .safetensors file for MODEL.WEIGHTS.
 
-python tools/convert_weights.py --from lstm_pm_caffe release.caffemodel lstm_pm.safetensors
+python tools/convert_weights.py --from lstm_pm_caffe release.caffemodel --output lstm_pm.safetensors
 
 Prints every tensor (matched, left over, missing), what could not be carried over exactly, and the
 configuration that the weights need. Writes nothing when a required tensor is missing. Files are
@@ -33,7 +33,9 @@ def parse_args(importers: Sequence[str], argv: Sequence[str] | None) -> argparse
     )
     parser.add_argument("--from", dest="layout", required=True, choices=sorted(importers))
     parser.add_argument("input", type=Path, help="the released file")
-    parser.add_argument("output", type=Path, help="a new file, *.safetensors")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FILE", help="a new file, *.safetensors"
+    )
     parser.add_argument(
         "--joints", metavar="A,B,...", help="names of the file's joints in its order"
     )

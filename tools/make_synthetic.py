@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Make a synthetic video-pose dataset in the files of a real one.
 
-python tools/make_synthetic.py --format jhmdb --out datasets/synthetic/jhmdb --videos 60 --seed 1
+python tools/make_synthetic.py --format jhmdb --output datasets/synthetic/jhmdb --videos 60 --seed 1
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
-
-from video_pose.data.synthetic.dataset import FORMATS, SyntheticOptions, make_dataset  # noqa: E402
-from video_pose.data.synthetic.scene import OCCLUDERS  # noqa: E402
+from video_pose.data.synthetic.dataset import FORMATS, SyntheticOptions, make_dataset
+from video_pose.data.synthetic.scene import OCCLUDERS
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +22,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--format", required=True, choices=sorted(FORMATS))
-    parser.add_argument("--out", required=True, type=Path, help="root folder of the dataset")
+    parser.add_argument(
+        "--output", "--out", required=True, type=Path, metavar="DIR", help="of the dataset"
+    )
     parser.add_argument("--videos", required=True, type=int, help="training videos")
     parser.add_argument(
         "--test-videos", type=int, help="default: a quarter of --videos, at least 1"
@@ -61,13 +61,15 @@ def main() -> None:
     )
     start = time.perf_counter()
     try:
-        written = make_dataset(args.out, options, force=args.force, workers=args.workers)
+        written = make_dataset(args.output, options, force=args.force, workers=args.workers)
     except (ValueError, FileExistsError) as error:
         sys.exit(f"make_synthetic: {error}")
     if written:
-        print(f"{args.out}: written in {time.perf_counter() - start:.1f} s")
+        print(f"{args.output}: written in {time.perf_counter() - start:.1f} s")
     else:
-        print(f"{args.out}: already complete for these arguments, kept (--force writes it again)")
+        print(
+            f"{args.output}: already complete for these arguments, kept (--force writes it again)"
+        )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def commands(args: argparse.Namespace, root: Path) -> list[list[str]]:
     opts = list(args.opts)
     if args.short:
         opts += ["SOLVER.MAX_ITER", str(SHORT_ITERATIONS)]
-    make = ["tools/make_synthetic.py", "--format", "jhmdb", "--out", str(data)]
+    make = ["tools/make_synthetic.py", "--format", "jhmdb", "--output", str(data)]
     make += ["--videos", str(size["videos"]), "--test-videos", str(size["test_videos"])]
     make += ["--frames", "12", "16", "--size", "240", "180", "--seed", "1"]
     train = ["train_net.py", "--config-file", args.config_file, "--resume"]

@@ -42,7 +42,7 @@ def test_a_conversion(tool, tmp_path, caffe_bytes, capsys):
     (tmp_path / "in.caffemodel").write_bytes(caffe_bytes(layers()))
     out = tmp_path / "out.safetensors"
     arguments = ["--from", "lstm_pm_caffe", "--joints", "left_hand,right_hand"]
-    assert tool.main([*arguments, str(tmp_path / "in.caffemodel"), str(out)]) == 0
+    assert tool.main([*arguments, str(tmp_path / "in.caffemodel"), "--output", str(out)]) == 0
     assert out.is_file()
     printed = capsys.readouterr().out
     assert "matched    f_x_stage3[0] -> cell.x.f.weight (2, 5, 3, 3)" in printed
@@ -56,7 +56,7 @@ def test_a_missing_layer_ends_without_a_file(tool, tmp_path, caffe_bytes, capsys
     (tmp_path / "in.caffemodel").write_bytes(caffe_bytes(incomplete))
     arguments = ["--from", "lstm_pm_caffe", "--joints", "left_hand,right_hand"]
     out = tmp_path / "out.safetensors"
-    assert tool.main([*arguments, str(tmp_path / "in.caffemodel"), str(out)]) == 1
+    assert tool.main([*arguments, str(tmp_path / "in.caffemodel"), "--output", str(out)]) == 1
     printed = capsys.readouterr()
     assert "missing    head.8.weight (3, 2, 1, 1)" in printed.out
     assert printed.err.startswith("error: ") and "nothing is written" in printed.err
@@ -69,7 +69,10 @@ def test_a_bad_file_is_one_line(tool, tmp_path, layout, content, capsys):
     source = tmp_path / "in.bin"
     if content is not None:
         source.write_bytes(content)
-    assert tool.main(["--from", layout, str(source), str(tmp_path / "out.safetensors")]) == 1
+    assert (
+        tool.main(["--from", layout, str(source), "--output", str(tmp_path / "out.safetensors")])
+        == 1
+    )
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "in.bin" in error and error.count("\n") == 1
     assert not (tmp_path / "out.safetensors").exists()

@@ -20,14 +20,14 @@ from video_pose.cli.main import version
 
 # Module -> the extra that brings it, as in setup.py.
 EXTRAS = {
-    "openvino": "openvino",
     "onnxruntime": "export",
     "onnxscript": "export",
-    "nncf": "export",
     "trackers": "track",
     "pyarrow": "parquet",
     "pandas": "parquet",
     "sleap_io": "interchange",
+    "pynwb": "interchange",
+    "tables": "interchange",
     "ezc3d": "interchange",
     "ray": "ray",
 }

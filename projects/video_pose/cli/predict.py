@@ -323,13 +323,12 @@ def predict(
     from tqdm import tqdm
 
     from video_pose.files import replacing
-    from video_pose.inference.selection import Choice
+    from video_pose.inference.selection import keep_wanted
     from video_pose.inference.writers import JsonLinesWriter, Recording, writing_results
     from video_pose.video_io.writing import VideoWriter
     from video_pose.visualization.window import LiveWindow
 
     source = open_part(args, job.item)
-    choice = Choice(args.max_people, args.person_threshold or 0.0, args.joint_threshold)
     recording = Recording(
         job.item.name,
         predictor.joint_names,
@@ -358,7 +357,8 @@ def predict(
             predictor(source), desc=job.item.name, total=source.num_frames, unit="frame",
             disable=True if whole else None,
         )  # fmt: skip
-        for frame in map(choice, results):
+        for frame in results:
+            frame = keep_wanted(frame, args.person_threshold or 0.0, args.joint_threshold)
             if whole:
                 frame = replace(frame, video=job.item.name)
             summary.frames += 1

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -24,6 +24,7 @@ from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
 from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.inference.trackers import Tracker, build_tracker
+from video_pose.inference.writers.tables import to_dataframe
 from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -34,6 +35,20 @@ from video_pose.visualization.poses import Connection
 logger = logging.getLogger(__name__)
 
 Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
+
+
+class Poses(Iterator[PoseFrame]):
+    """The poses of one source, as they are found: an iterator, to be used once."""
+
+    def __init__(self, frames: Iterator[PoseFrame]) -> None:
+        self._frames = frames
+
+    def __next__(self) -> PoseFrame:
+        return next(self._frames)
+
+    def to_dataframe(self, table: str = "wide", angles: bool = False) -> Any:
+        """Find the rest and give it as a pandas DataFrame; see `writers.tables.to_dataframe`."""
+        return to_dataframe(self, table, angles)
 
 
 class VideoPosePredictor:
@@ -97,10 +112,8 @@ class VideoPosePredictor:
         stream, names = make(cfg, settings, config_file)
         return cls(stream, names, find_connections(cfg, names), smoother)
 
-    def __call__(
-        self, source: SourceSpec | FrameSource, fps: float | None = None
-    ) -> Iterator[PoseFrame]:
-        """Yield a result for every frame of ``source``, in order, also where nobody is found.
+    def __call__(self, source: SourceSpec | FrameSource, fps: float | None = None) -> Poses:
+        """A result for every frame of ``source``, in order, also where nobody is found.
 
         What a source is remembered by is its own: several may be read side by side, and each
         counts its people from 0.
@@ -113,7 +126,7 @@ class VideoPosePredictor:
         Raises:
             FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
         """
-        return self._run(open_source(source, fps))
+        return Poses(self._run(open_source(source, fps)))
 
     def _run(self, source: FrameSource) -> Iterator[PoseFrame]:
         self.problems = []

@@ -114,44 +114,27 @@ class Excerpt:
         return Moment(seconds=frame.time + step.seconds)
 
 
-class Choice:
-    """The people and joints that somebody wants to see, of one stream.
+def keep_wanted(
+    frame: PoseFrame, min_person_score: float = 0.0, min_joint_score: float = 0.0
+) -> PoseFrame:
+    """The frame without people whose pose scores less, and without coordinates of doubtful joints.
 
-    Attributes:
-        max_people: at most so many; who was there before stays, then by score. 0: everybody.
-        min_person_score: people whose pose scores less (the mean of the better half of the joints)
-            are left out.
+    Args:
+        min_person_score: of a pose, see `pose_scores`, 0 to 1. People who are found by a detector
+            are judged by it before they are shown; here everybody is.
         min_joint_score: joints with a lower score are left empty; their score stays.
     """
+    if min_person_score > 0:
+        wanted = pose_scores(frame.keypoints) >= min_person_score
+        parts = ("keypoints", "boxes", "scores", "track_ids", "heatmaps", "map_to_image", "masks")
+        kept = {name: getattr(frame, name)[wanted] for name in parts if _has(frame, name)}
+        frame = replace(frame, **kept)
+    if min_joint_score > 0:
+        keypoints = frame.keypoints.copy()
+        keypoints[keypoints[..., 2] < min_joint_score, :2] = np.nan
+        frame = replace(frame, keypoints=keypoints)
+    return frame
 
-    def __init__(
-        self, max_people: int = 0, min_person_score: float = 0.0, min_joint_score: float = 0.0
-    ) -> None:
-        """Raises ValueError for a negative number of people, or a score outside [0, 1]."""
-        if max_people < 0:
-            raise ValueError(f"at most {max_people} people: expected 1 or more, or 0 for everybody")
-        for name, score in (("person", min_person_score), ("joint", min_joint_score)):
-            if not 0 <= score <= 1:
-                raise ValueError(f"a {name}'s score of {score}: expected 0 to 1")
-        self.max_people = max_people
-        self.min_person_score, self.min_joint_score = min_person_score, min_joint_score
-        self._chosen: set[int] = set()
 
-    def __call__(self, frame: PoseFrame) -> PoseFrame:
-        """The frame without whom, and what, is not wanted."""
-        wanted = pose_scores(frame.keypoints) >= self.min_person_score
-        if self.max_people and wanted.sum() > self.max_people:
-            known = np.isin(frame.track_ids, list(self._chosen))
-            # Last key first: who is wanted, who was there, the best.
-            order = np.lexsort((-frame.scores, ~known, ~wanted))[: self.max_people]
-            wanted = np.isin(np.arange(len(frame)), order)
-        self._chosen = set(frame.track_ids[wanted].tolist())
-        keypoints = frame.keypoints[wanted]
-        if self.min_joint_score > 0:
-            keypoints[keypoints[..., 2] < self.min_joint_score, :2] = np.nan  # a copy already
-        rest = {
-            name: getattr(frame, name)[wanted]
-            for name in ("boxes", "scores", "track_ids", "heatmaps", "map_to_image", "masks")
-            if getattr(frame, name) is not None
-        }
-        return replace(frame, keypoints=keypoints, **rest)
+def _has(frame: PoseFrame, name: str) -> bool:
+    return getattr(frame, name) is not None

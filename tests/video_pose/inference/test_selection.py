@@ -1,4 +1,4 @@
-"""Parts of videos, and the people and joints of a frame that are wanted."""
+"""Parts of videos, and the people and joints that are wanted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from video_pose.inference.frames import Frame, PoseFrame
-from video_pose.inference.selection import Choice, Excerpt, Moment
+from video_pose.inference.frames import Frame
+from video_pose.inference.selection import Excerpt, Moment, keep_wanted
 from video_pose.inference.video_source import VideoSource
 from video_pose.inference.writers.tables import stored_frame
 from video_pose.video_io.writing import VideoWriter
@@ -94,36 +94,12 @@ def test_what_comes_after_the_end_is_not_read() -> None:
         Excerpt(source, step=Moment(frames=0))
 
 
-def frame(scores: dict[int, float]) -> PoseFrame:
-    """People by track and score; both joints have the person's score and .1 less."""
-    poses = [[[t, t, s], [t + 1, t, s - 0.1]] for t, s in scores.items()]
-    return stored_frame(
-        0, 0.0, "v", ("a", "b"), np.array(poses),
-        scores=np.array(list(scores.values()), np.float32), track_ids=np.array(list(scores)),
-    )  # fmt: skip
-
-
-def test_at_most_so_many_and_who_was_there_stays() -> None:
-    choice = Choice(max_people=2)
-    assert choice(frame({1: 0.5, 2: 0.9, 3: 0.7})).track_ids.tolist() == [2, 3]
-    # 1 is better now, but 2 and 3 were there.
-    assert choice(frame({1: 0.95, 2: 0.4, 3: 0.3})).track_ids.tolist() == [2, 3]
-    # 3 is gone: its place is the best one's.
-    assert choice(frame({1: 0.6, 2: 0.4, 4: 0.8})).track_ids.tolist() == [2, 4]
-    assert choice(frame({1: 0.6})).track_ids.tolist() == [1]
-
-
-def test_thresholds() -> None:
-    choice = Choice(min_person_score=0.5, min_joint_score=0.75)
-    origin = frame({1: 0.4, 2: 0.8})
-    found = choice(origin)
-    assert found.track_ids.tolist() == [2] and len(found.boxes) == len(found.scores) == 1
-    assert found.keypoints[0, 0].tolist() == pytest.approx([2, 2, 0.8])
+def test_doubtful_joints_and_people() -> None:
+    poses = np.array([[[5, 6, 0.8], [7, 8, 0.7]], [[1, 2, 0.2], [3, 4, 0.1]]], np.float32)
+    frame = stored_frame(0, 0.0, "v", ("a", "b"), poses, track_ids=np.array([4, 9]))
+    found = keep_wanted(frame, min_person_score=0.5, min_joint_score=0.75)
+    assert found.track_ids.tolist() == [4] and len(found.boxes) == len(found.scores) == 1
+    assert found.keypoints[0, 0].tolist() == pytest.approx([5, 6, 0.8])
     assert math.isnan(found.keypoints[0, 1, 0]) and found.keypoints[0, 1, 2] == pytest.approx(0.7)
-    assert np.isfinite(origin.keypoints).all()  # the frame itself is left alone
-
-
-@pytest.mark.parametrize("wrong", [(-1, 0, 0), (0, 50, 0), (0, 0, -0.1)])
-def test_choices_that_mean_nothing(wrong: tuple) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        Choice(*wrong)
+    assert np.isfinite(frame.keypoints).all()  # the frame itself is left alone
+    assert keep_wanted(frame) is frame
