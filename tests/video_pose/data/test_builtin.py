@@ -17,6 +17,9 @@ from video_pose.evaluation.mean_pose import training_split
 
 NAMES = {
     "lspet_train",
+    *(f"lsp_{s}" for s in ("train", "test")),
+    *(f"mpii_{s}" for s in ("train", "valid", "trainval")),
+    *(f"coco_people_2017_{s}" for s in ("train", "val")),
     *(f"penn_action_{s}" for s in ("train", "test")),
     *(f"bbc_pose_{s}" for s in ("train", "val", "test")),
     *(
@@ -43,12 +46,16 @@ def test_every_dataset_is_registered_by_the_import() -> None:
 def test_metadata(name: str) -> None:
     metadata = MetadataCatalog.get(name)
     assert metadata.evaluator_type == "video_pose" and metadata.thing_classes == ["person"]
-    joints = {"penn_action": 13, "bbc_pose": 7, "jhmdb": 15, "lspet": 14}[metadata.dataset_kind]
+    joints = {
+        "penn_action": 13, "bbc_pose": 7, "jhmdb": 15, "lspet": 14, "lsp": 14, "mpii": 16,
+        "coco": 17,
+    }[metadata.dataset_kind]  # fmt: skip
     assert len(metadata.keypoint_names) == len(metadata.keypoint_oks_sigmas) == joints
     assert metadata.pck_constant_pose is None
     # Penn counts visible joints only, JHMDB all of them.
     assert metadata.pck_min_visibility == (2 if metadata.dataset_kind == "penn_action" else 1)
-    first = {"bbc_pose": "pixels", "lspet": "torso"}.get(metadata.dataset_kind, "bbox")
+    firsts = {"bbc_pose": "pixels", "lspet": "torso", "lsp": "torso", "mpii": "head"}
+    first = firsts.get(metadata.dataset_kind, "bbox")
     assert metadata.pck_protocols[0] == first
 
 

@@ -1,16 +1,18 @@
-"""LSPET: stills as videos of one frame, boxes from joints."""
+"""LSPET, LSP and MPII: stills as videos of one frame, boxes from joints."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from video_pose.data.datasets.photos import load_lspet
+from video_pose.data.datasets.photos import load_lsp, load_lspet, load_mpii, read_release
 
 
 def _write(root: Path, joints: np.ndarray, sizes: list[tuple[int, int]]) -> None:
@@ -89,3 +91,112 @@ def test_the_real_images() -> None:
     both = (heads[:, 2] > 0) & (ankles[:, 2] > 0)
     # Most people stand: the head is above the ankle.
     assert (heads[both, 1] < ankles[both, 1]).mean() > 0.6
+
+
+def test_joints_of_nan_are_no_labels_and_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    joints = _joints(1)
+    joints[0, 2], joints[1, 0] = np.nan, np.nan
+    joints[2, 0] = 1e9
+    _write(tmp_path, joints, [(64, 48)])
+    (track,) = load_lspet(str(tmp_path))
+    assert not track["keypoints"][0, :3].any() and track["keypoints"][0, 3, 2] == 2
+    assert np.abs(track["boxes"]).max() < 640
+    assert "1 joints of NaN visibility" in caplog.text and "1 joints more than 10" in caplog.text
+
+
+# ---- LSP
+
+
+def test_lsp_has_its_axes_and_its_third_row_the_other_way_round(tmp_path: Path) -> None:
+    joints = np.zeros((3, 14, 1002))
+    joints[0], joints[1] = 11, 21
+    joints[2, 3] = 1  # hidden
+    (tmp_path / "images").mkdir()
+    savemat(tmp_path / "joints.mat", {"joints": joints})
+    for n in (1001, 1002):
+        Image.new("RGB", (64, 48)).save(tmp_path / "images" / f"im{n:04d}.jpg")
+    tracks = load_lsp(str(tmp_path), "test")
+    assert [track["video_id"] for track in tracks] == ["im1001", "im1002"]
+    assert tracks[0]["keypoints"][0, 2:4].tolist() == [[10.5, 20.5, 2], [10.5, 20.5, 1]]
+    with pytest.raises(FileNotFoundError, match="im0001.jpg"):
+        load_lsp(str(tmp_path), "train")
+
+
+# ---- MPII
+
+
+def _point(joint: int, x: float, y: float, visible: Any = 1) -> dict[str, Any]:
+    return {"id": float(joint), "x": float(x), "y": float(y), "is_visible": visible}
+
+
+def _release(root: Path, **changes: Any) -> None:
+    """Three images: two people; a test image; a training image without anybody."""
+    person = {
+        "x1": 10.0, "y1": 10.0, "x2": 40.0, "y2": 50.0, "scale": 2.0,
+        "annopoints": {"point": [_point(0, 11, 21), _point(7, 31, 61, ""), _point(9, 5, 6, 0)]},
+        **changes,
+    }  # fmt: skip
+    other = {**person, "annopoints": {"point": [_point(0, 12, 22), _point(9, 3, 4)]}}
+    images = [
+        {"image": {"name": "a.jpg"}, "annorect": _struct_array([person, other])},
+        {"image": {"name": "b.jpg"}, "annorect": _struct_array([person])},
+        {"image": {"name": "c.jpg"}, "annorect": np.zeros((0, 0))},
+    ]
+    release = {"annolist": _struct_array(images), "img_train": np.array([[1, 0, 1]])}
+    savemat(root / "mpii_human_pose_v1_u12_1.mat", {"RELEASE": release})
+    (root / "images").mkdir(exist_ok=True)
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (64, 48)).save(root / "images" / f"{name}.jpg")
+
+
+def _struct_array(items: list[dict[str, Any]]) -> np.ndarray:
+    array = np.empty((1, len(items)), dtype=[(key, "O") for key in items[0]])
+    for i, item in enumerate(items):
+        for key, value in item.items():
+            is_structs = isinstance(value, list)
+            array[key][0, i] = _struct_array(value) if is_structs else value
+    return array
+
+
+def test_mpii_from_the_release_by_hand(tmp_path: Path) -> None:
+    _release(tmp_path)
+    first, second = load_mpii(str(tmp_path), "trainval")
+    assert (first["video_id"], first["track_id"], second["track_id"]) == ("a", "0", "1")
+    assert first["image_ids"].tolist() == second["image_ids"].tolist()
+    joints = first["keypoints"][0]
+    # Visible; not judged; hidden; not placed.
+    assert joints[[0, 7, 9, 1]].tolist() == [
+        [10.5, 20.5, 2], [30.5, 60.5, 2], [4.5, 5.5, 1], [0, 0, 0],
+    ]  # fmt: skip
+    # .6 of the diagonal of 30 x 40.
+    assert first["head_sizes"].tolist() == [30]
+
+
+def test_mpii_of_hrnets_form_finds_the_heads_in_the_release(tmp_path: Path) -> None:
+    _release(tmp_path)
+    (tmp_path / "annot").mkdir()
+    points = np.full((16, 2), -1.0)
+    points[0], points[9] = (12, 22), (3, 4)
+    visible = np.zeros(16)
+    visible[[0, 9]] = 1
+    person = {"image": "a.jpg", "joints": points.tolist(), "joints_vis": visible.tolist()}
+    stranger = {**person, "joints": (points + 5).tolist()}
+    file = tmp_path / "annot" / "valid.json"
+    file.write_text(json.dumps([person, stranger]))
+    known, unknown = load_mpii(str(tmp_path), "valid")
+    assert known["keypoints"][0, 0].tolist() == [11.5, 21.5, 2]
+    assert not known["keypoints"][0, 1].any()
+    assert known["head_sizes"].tolist() == [30] and "head_sizes" not in unknown
+    file.write_text(json.dumps([{**person, "joints": [[1, "2"]] * 16}]))
+    with pytest.raises(ValueError, match=r"valid.json: \[0\].joints\[0\].*numbers"):
+        load_mpii(str(tmp_path), "valid")
+    with pytest.raises(FileNotFoundError, match="train.json"):
+        load_mpii(str(tmp_path), "train")
+
+
+def test_mpii_names_the_field_that_is_wrong(tmp_path: Path) -> None:
+    _release(tmp_path, x1="left")
+    with pytest.raises(ValueError, match=r"annolist\(1\): field 'x1'"):
+        read_release(str(tmp_path / "mpii_human_pose_v1_u12_1.mat"))

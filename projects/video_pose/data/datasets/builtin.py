@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.datasets.bbc_pose import load_bbc_pose
+from video_pose.data.datasets.coco_video import load_video_keypoints
 from video_pose.data.datasets.builtin_meta import dataset_metadata
-from video_pose.skeleton import JOINT_SETS
+from video_pose.skeleton import COCO_PERSON, JOINT_SETS
 from video_pose.data.datasets.jhmdb import load_jhmdb
-from video_pose.data.datasets.photos import load_lspet
+from video_pose.data.datasets.photos import load_lsp, load_lspet, load_mpii
 from video_pose.data.datasets.penn_action import load_penn_action
-from video_pose.data.datasets.tracks import datasets_root
+from video_pose.data.datasets.tracks import datasets_root, require_path
 from video_pose.data.frames import register_frames
 from video_pose.data.records import Track
 
+COCO_TREE = """coco/
+  annotations/person_keypoints_train2017.json, person_keypoints_val2017.json
+  train2017/*.jpg, val2017/*.jpg"""
 Tracks = list[Track]
 
 
@@ -46,6 +51,13 @@ def _bbc(subset: str, videos: int | None = 20) -> Callable[[str], Tracks]:
     return lambda root: load_bbc_pose(root, subset, videos)
 
 
+def _coco(root: str, subset: str) -> Tracks:
+    """People of COCO 2017 (Lin et al., ECCV 2014), each a track of one frame."""
+    json_file = os.path.join(root, "annotations", f"person_keypoints_{subset}2017.json")
+    images = os.path.join(root, f"{subset}2017")
+    return load_video_keypoints(require_path(json_file, COCO_TREE), images, COCO_PERSON.names)
+
+
 def _jhmdb(split: int, subset: str, *split_dirs: str) -> Callable[[str], Tracks]:
     return lambda root: load_jhmdb(root, split, subset, split_dirs)
 
@@ -53,6 +65,12 @@ def _jhmdb(split: int, subset: str, *split_dirs: str) -> Callable[[str], Tracks]
 def builtin_splits() -> dict[str, Split]:
     """Every built-in dataset by its registered name."""
     table = {"lspet_train": Split("lspet", "lspet", load_lspet)}
+    for subset in ("train", "test"):
+        table[f"lsp_{subset}"] = Split("lsp", "lsp", partial(load_lsp, subset=subset))
+    for subset in ("train", "valid", "trainval"):
+        table[f"mpii_{subset}"] = Split("mpii", "mpii", partial(load_mpii, subset=subset))
+    for subset in ("train", "val"):
+        table[f"coco_people_2017_{subset}"] = Split("coco", "coco", partial(_coco, subset=subset))
     for subset in ("train", "val", "test"):
         table[f"bbc_pose_{subset}"] = Split("bbc_pose", "bbc_pose", _bbc(subset))
     for subset in ("train", "test"):
@@ -94,6 +112,8 @@ def register_builtin() -> None:
         DatasetCatalog.register(name, _loader(split))
         joints = JOINT_SETS[split.kind]
         MetadataCatalog.get(name).set(**dataset_metadata(split.kind, joints, split.folder))
+        if split.kind == "coco":  # its boxes bound the pixels' areas already
+            MetadataCatalog.get(name).set(box_margin=0.0)
         if split.train_dataset:
             MetadataCatalog.get(name).set(train_dataset=split.train_dataset)
         register_frames(name)

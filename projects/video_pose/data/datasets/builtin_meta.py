@@ -17,6 +17,9 @@ PCK_FACTS: dict[str, dict[str, Any]] = {
     "bbc_pose": {"pck_protocols": ["pixels"], "pck_min_visibility": 1},
     "jhmdb": {"pck_protocols": [*_BOX_FIRST, "head"], "pck_min_visibility": 1},
     "lspet": {"pck_protocols": ["torso", "torso_diagonal", "head"], "pck_min_visibility": 1},
+    "lsp": {"pck_protocols": ["torso", "torso_diagonal", "head"], "pck_min_visibility": 1},
+    "mpii": {"pck_protocols": ["head", "torso", "torso_diagonal"], "pck_min_visibility": 1},
+    "coco": {"pck_protocols": _BOX_FIRST, "pck_min_visibility": 1},
     "coco_video": {"pck_protocols": _BOX_FIRST, "pck_min_visibility": 1},
 }
 

@@ -53,7 +53,10 @@ from video_pose.data.datasets.coco_json import (
 )
 from video_pose.data.datasets.label_files import open_labels
 from video_pose.data.datasets.tracks import (
+    FAR,
     ImageFolder,
+    drop_far_joints,
+    is_far,
     joint_boxes,
     make_keypoints,
     make_track,
@@ -69,8 +72,6 @@ from video_pose.video_io.pictures import picture_size
 from video_pose.video_io.reading import probe_video
 
 VIDEOS = ("video_id", "names")
-# A coordinate is no label where it is this many times as far out as the image is large.
-_FAR = 10
 
 # People of a video: track -> image id -> person.
 People = dict[str, dict[int, Person]]
@@ -367,17 +368,14 @@ def _make(
     for row, person in enumerate(found):
         if person is not None and person.keypoints is not None and not person.crowd:
             keypoints[row] = person.keypoints
-    height, width = source.size
-    limit = _FAR * max(height, width)
-    far = (np.abs(keypoints[..., :2]) > limit).any(axis=-1) & (keypoints[..., 2] > 0)
-    note(f"joints more than {_FAR} times as far out as the image is large: not labelled", far.sum())
+    keypoints = drop_far_joints(keypoints, source.size)
     # COCO's joints are pixel indices d: continuous d + 0.5.
-    keypoints = make_keypoints(keypoints[..., :2] + 0.5, np.where(far, 0, keypoints[..., 2]))
+    keypoints = make_keypoints(keypoints[..., :2] + 0.5, keypoints[..., 2])
     boxes = joint_boxes(keypoints)
     given = np.zeros(len(images), dtype=bool)
     for row, person in enumerate(found):
         if person is not None and person.box is not None:
-            given[row] = _set_box(boxes, row, person.box, limit)
+            given[row] = _set_box(boxes, row, person.box, source.size)
     return make_track(
         video_id=key,
         track_id=track_id,
@@ -391,14 +389,14 @@ def _make(
     )
 
 
-def _set_box(boxes: np.ndarray, row: int, box: np.ndarray, limit: float) -> bool:
+def _set_box(boxes: np.ndarray, row: int, box: np.ndarray, size: tuple[int, int]) -> bool:
     """Write a file's box (x, y, w, h) unless it is none; whether it was written."""
     x, y, w, h = box
     if not np.isfinite(box).all() or w <= 0 or h <= 0:
         note("boxes without area: the joints' extent is used")
         return False
-    if np.abs([x, y, x + w, y + h]).max() > limit:
-        note(f"boxes more than {_FAR} times as far out as the image is large: the joints' extent is "
+    if is_far(np.array([[x, y], [x + w, y + h]]), size).any():
+        note(f"boxes more than {FAR} times as far out as the image is large: the joints' extent is "
              "used")  # fmt: skip
         return False
     boxes[row] = (x, y, x + w, y + h)

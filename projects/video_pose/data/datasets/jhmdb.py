@@ -96,7 +96,7 @@ def read_split(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]
         ValueError: a line is not understood.
     """
     pattern = re.compile(rf"(?P<action>.+)_test_split_?{split}\.txt")
-    clips: dict[tuple[str, str], None] = {}
+    marks: dict[tuple[str, str], tuple[int, str]] = {}
     found = False
     for name in sorted(os.listdir(split_dir)):
         match = pattern.fullmatch(name)
@@ -104,6 +104,8 @@ def read_split(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]
             continue
         found = True
         path = os.path.join(split_dir, name)
+        if not os.path.getsize(path):
+            raise ValueError(f"{path} is empty: expected lines '<clip>.avi 1' or '2'.")
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -114,11 +116,16 @@ def read_split(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]
                         f"{path}, line {number}: expected '<clip>.avi 1' (train) or '2' (test), "
                         f"got {line.strip()!r}."
                     )
-                if int(mark) == _SUBSETS[subset]:
-                    clips[match["action"], clip.strip().removesuffix(".avi")] = None
+                key = match["action"], clip.strip().removesuffix(".avi")
+                known, place = marks.setdefault(key, (int(mark), f"line {number}"))
+                if known != int(mark):
+                    raise ValueError(
+                        f"{path}, line {number}: {clip.strip()!r} is marked {mark}, but {known} in "
+                        f"{place}: a clip is of one part only."
+                    )
     if not found:
         raise missing(os.path.join(split_dir, f"<action>_test_split{split}.txt"), TREE)
-    return list(clips)
+    return [key for key, (mark, _) in marks.items() if mark == _SUBSETS[subset]]
 
 
 def read_masks(reference: dict[str, str]) -> np.ndarray:
@@ -172,6 +179,8 @@ def _load_clip(root: str, action: str, clip: str, video: int) -> Track:
             f"width), got {masks.shape[:2]}."
         )
     length = positions.shape[2]
+    if not length:
+        raise ValueError(f"{joint_file}: field 'pos_img': expected at least one frame, got none.")
     if available < length:
         where = source.get("video_file") or os.path.dirname(source["file_names"][0])
         raise ValueError(

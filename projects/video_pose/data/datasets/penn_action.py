@@ -20,6 +20,9 @@ from video_pose.data.datasets.tracks import (
     make_image_ids,
     make_keypoints,
     make_track,
+    note,
+    noted,
+    require_size,
     require_labelled,
 )
 from video_pose.data.mat_file import load_mat, require_array
@@ -68,12 +71,16 @@ def parse_penn_label(path: str) -> PennLabel:
     frames = len(x)
     y = require_array(content, "y", (frames, joints), path)
     visible = require_array(content, "visibility", (frames, joints), path)
-    height, width = require_array(content, "dimensions", (1, 3), path)[0, :2]
+    height, width = require_size(require_array(content, "dimensions", (1, 3), path)[0, :2], path)
+    if not len(x):
+        raise ValueError(f"{path}: field 'x': expected at least one frame, got none.")
+    unknown = ~np.isfinite(visible)
+    note("joints of NaN visibility: not labelled", unknown.sum())
     train = float(require_array(content, "train", (1, 1), path)[0, 0])
     if train not in _SUBSETS.values():
         raise ValueError(f"{path}: field 'train': expected 1 (train) or -1 (test), got {train:g}.")
 
-    unannotated = (visible == 0) & (x <= _UNANNOTATED) & (y <= _UNANNOTATED)
+    unannotated = unknown | (visible == 0) & (x <= _UNANNOTATED) & (y <= _UNANNOTATED)
     v = np.where(unannotated, 0, np.where(visible > 0, 2, 1))
     # 1-based MATLAB pixels -> continuous ones: m - 0.5.
     return PennLabel(
@@ -82,51 +89,56 @@ def parse_penn_label(path: str) -> PennLabel:
         train=train == 1,
         action=_optional_text(content, "action"),
         pose=_optional_text(content, "pose"),
-        height=int(height),
-        width=int(width),
+        height=height,
+        width=width,
     )
 
 
-def load_penn_action(root: str, subset: str) -> list[Track]:
+def load_penn_action(root: str, subset: str, require_frames: bool = True) -> list[Track]:
     """Track dicts of the videos whose label says ``subset``, in order of their number.
 
     Args:
         root: the folder of `TREE`.
         subset: "train" or "test".
+        require_frames: False names the frames without looking for them, to look at labels alone.
 
     Raises:
         FileNotFoundError: a folder or a labelled frame is missing.
         ValueError: a label file is not as described, or no frame is usable.
     """
-    require_path(root, TREE)
-    labels = require_path(os.path.join(root, "labels"), TREE)
-    frames = require_path(os.path.join(root, "frames"), TREE)
-    names = sorted(n for n in os.listdir(labels) if re.fullmatch(r"\d+\.mat", n))
-    tracks = []
-    for video, name in enumerate(names):
-        label = parse_penn_label(os.path.join(labels, name))
-        if label.train != (_SUBSETS[subset] == 1):
-            continue
-        video_id = os.path.splitext(name)[0]
-        count = len(label.keypoints)
-        tracks.append(
-            make_track(
-                video_id=video_id,
-                source={"file_names": _frame_files(os.path.join(frames, video_id), count)},
-                size=(label.height, label.width),
-                keypoints=label.keypoints,
-                boxes=label.boxes,
-                image_ids=make_image_ids(video, count),
-                action=label.action or None,
+    with noted(f"Penn Action ({subset})"):
+        require_path(root, TREE)
+        labels = require_path(os.path.join(root, "labels"), TREE)
+        frames = os.path.join(root, "frames")
+        if require_frames:
+            require_path(frames, TREE)
+        names = sorted(n for n in os.listdir(labels) if re.fullmatch(r"\d+\.mat", n))
+        tracks = []
+        for video, name in enumerate(names):
+            label = parse_penn_label(os.path.join(labels, name))
+            if label.train != (_SUBSETS[subset] == 1):
+                continue
+            video_id = os.path.splitext(name)[0]
+            count = len(label.keypoints)
+            files = _frame_files(os.path.join(frames, video_id), count, require_frames)
+            tracks.append(
+                make_track(
+                    video_id=video_id,
+                    source={"file_names": files},
+                    size=(label.height, label.width),
+                    keypoints=label.keypoints,
+                    boxes=label.boxes,
+                    image_ids=make_image_ids(video, count),
+                    action=label.action or None,
+                )
             )
-        )
-    return require_labelled(tracks, f"{labels} ({subset})")
+        return require_labelled(tracks, f"{labels} ({subset})")
 
 
-def _frame_files(folder: str, count: int) -> list[str]:
+def _frame_files(folder: str, count: int, require: bool) -> list[str]:
     """Files of frames 1 to ``count``; a missing one is an error, as it would shift the labels."""
-    present = set(os.listdir(require_path(folder, TREE)))
     names = [f"{number:06d}.jpg" for number in range(1, count + 1)]
+    present = set(os.listdir(require_path(folder, TREE)) if require else names)
     lacking = [name for name in names if name not in present]
     if lacking:
         raise missing(os.path.join(folder, lacking[0]), TREE)

@@ -53,8 +53,8 @@ def joint_boxes(keypoints: np.ndarray, factor: float = JOINT_BOX_FACTOR) -> np.n
 
 
 def make_keypoints(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-    """Joints (N, K, 3) from points (N, K, 2) and v (N, K); unlabelled or non-finite ones are 0."""
-    finite = np.isfinite(xy).all(axis=-1)
+    """Joints (N, K, 3) from points (N, K, 2) and v (N, K); unlabelled or NaN ones are 0."""
+    finite = np.isfinite(xy).all(axis=-1) & np.isfinite(visibility)
     v = np.where(finite, visibility, 0)
     xy = np.where((v > 0)[..., None], xy, 0)
     return np.concatenate([xy, v[..., None]], axis=-1).astype(np.float32)
@@ -83,6 +83,7 @@ def make_track(
         track_id: the person.
         extra: further keys of `records.Track`; a value of None is left out.
     """
+    keypoints, boxes = _within_reach(keypoints, boxes, size)
     frames = source["file_names"] if "file_names" in source else source["frame_numbers"]
     lengths = [len(frames), len(keypoints), len(boxes), len(image_ids)]
     assert len(set(lengths)) == 1, (video_id, lengths)
@@ -99,6 +100,46 @@ def make_track(
         **{key: value for key, value in extra.items() if value is not None},
     }
     return cast(Track, track)
+
+
+# A coordinate is no label where it is this many times as far out as the image is large.
+FAR = 10
+
+
+def is_far(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Whether points (..., 2) are further out than `FAR` times the image's longer side; (...)."""
+    return (np.abs(points) > FAR * max(size)).any(axis=-1)
+
+
+def drop_far_joints(keypoints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(N, K, 3) with the labelled joints that `is_far` as unlabelled, (0, 0, 0); they are noted."""
+    far = is_far(keypoints[..., :2], size) & (keypoints[..., 2] > 0)
+    note(f"joints more than {FAR} times as far out as the picture is large: not labelled", far.sum())
+    return np.where(far[..., None], 0, keypoints)
+
+
+def _within_reach(
+    keypoints: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+    useless = ~np.isfinite(corners).all(axis=(1, 2)) | is_far(corners, size).any(axis=1)
+    note(f"boxes that are no numbers or more than {FAR} times as far out as the picture is large: "
+         "taken as none", useless.sum())  # fmt: skip
+    return drop_far_joints(keypoints, size), np.where(useless[:, None], 0, boxes)
+
+
+def require_size(values: np.ndarray, where: str) -> tuple[int, int]:
+    """(height, width) of (2,), whole numbers above 0.
+
+    Raises:
+        ValueError: they are none; ``where`` is named.
+    """
+    if not np.isfinite(values).all() or (values < 1).any() or (values != np.round(values)).any():
+        raise ValueError(
+            f"{where}: field 'dimensions': expected a height and a width in whole px, got "
+            f"{np.asarray(values).tolist()}."
+        )
+    return int(values[0]), int(values[1])
 
 
 def require_labelled(tracks: Sequence[Track], source: str) -> list[Track]:

@@ -1,0 +1,108 @@
+"""Fields of a JSON file: each error names file, place and value; no text is taken for a number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from video_pose.data.json_fields import Field, load_json, require_unique
+
+
+def _field(value: Any, key: str = "k") -> Field:
+    found = Field({"id": 7, key: [value]}, "f.json").need(key)
+    return next(iter(found.items()))
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "expected"),
+    [
+        (Field.integer, "4", "a whole number, got text '4'"),
+        (Field.integer, 4.5, "a whole number, got 4.5"),
+        (Field.integer, True, "a whole number, got true or false True"),
+        (Field.integer, 10**30, "a whole number"),
+        (lambda f: f.integer(1), 0, "a whole number of at least 1, got 0"),
+        (Field.number, float("nan"), "a number, got nan"),
+        (Field.number, "1e3", "a number, got text"),
+        (Field.text, 3, "text, got 3"),
+        (Field.text, "", "text, got text ''"),
+        (Field.identity, 1.5, "a whole number, got 1.5"),
+        (Field.identity, [1], "a whole number, got a list"),
+        (Field.flag, 2, "true, false, 0 or 1, got 2"),
+        (Field.flag, "false", "true, false, 0 or 1, got text 'false'"),
+        (Field.texts, ["a", 1], "a list of texts"),
+        (Field.members, {"0": 1}, "a list [...], got an object"),
+        (Field.content, [1], "an object"),
+        (lambda f: f.numbers(4), [1, 2, 3], "4 numbers"),
+        (Field.numbers, ["57", 1], "numbers, got a list"),
+        (Field.numbers, [True, 1], "numbers, got a list"),
+        (Field.numbers, [10**400], "numbers that a float can hold"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(
+    read: Callable[[Field], Any], value: Any, expected: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        read(_field(value))
+    assert str(error.value).startswith(f"f.json: k[0] (id 7): expected {expected}")
+
+
+def test_right_values() -> None:
+    assert _field(3.0).integer() == 3 and _field("a7").identity() == "a7"
+    assert _field(7).identity() == "7" and _field(0).flag() is False
+    np.testing.assert_array_equal(_field([1, None, 2.5]).numbers(3), [1, np.nan, 2.5])
+
+
+def test_a_key_that_lacks_is_named_with_those_that_exist() -> None:
+    content = Field({"images": [{"id": 4, "name": "x", "size": None}]}, "f.json")
+    image = next(iter(content.need("images").items()))
+    assert image.get("size") is None and image.get("other") is None
+    with pytest.raises(
+        ValueError, match=r"f.json: images\[0\].file \(id 4\): .*no such key \(keys: id, name"
+    ):
+        image.need("file")
+    with pytest.raises(ValueError, match=r"images\[0\].size.*got null"):
+        image.need("size")
+
+
+def test_keys_that_nobody_asked_for() -> None:
+    field = Field({"a": 1, "b": 2, "c": None}, "f.json")
+    field.get("a")
+    assert field.unread() == ["b"]
+
+
+def test_repeated_values_are_named_not_the_good_ones() -> None:
+    fields = [Field(n, "f.json", Field([], "f.json"), i) for i, n in enumerate([1, 2, 3, 2])]
+    with pytest.raises(ValueError, match=r"f.json: \[3\]: .*repeated are \[2\], got 2"):
+        require_unique(fields, "its own id")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "is no JSON: "),
+        (b"", "is no JSON: "),
+        ('{"\xe9": 1}'.encode("latin-1"), "no JSON in UTF-8"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"[" + b"9" * 5000 + b"]", "is no JSON: "),
+    ],
+)
+def test_what_is_no_json_names_the_file(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"bad.json.*{words}"):
+        load_json(str(path))
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "bom.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps([1]).encode())
+    assert load_json(str(path)).value == [1]
+    with pytest.raises(FileNotFoundError, match="none.json"):
+        load_json(str(tmp_path / "none.json"))
+    with pytest.raises(ValueError, match="is a folder"):
+        load_json(str(tmp_path))
