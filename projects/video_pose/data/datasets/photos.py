@@ -160,7 +160,8 @@ def load_mpii(root: str, subset: str) -> list[Track]:
 
 
 def _people_of_json(root: str, content: Field, heads: dict[Any, float]) -> list[Track]:
-    tracks, counts = [], {}
+    tracks: list[Track] = []
+    counts: dict[str, int] = {}
     numbers: dict[str, int] = {}
     joints = len(MPII.names)
     for item in content.items():
