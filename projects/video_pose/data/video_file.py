@@ -185,8 +185,11 @@ class VideoFile:
         return None
 
     def _decode_packets(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
-        """Frames of packets. A decoder takes some more packets before it puts out a frame; damage in
-        those that come after the wanted frame's own is not its damage, and ends the reading on."""
+        """Frames of packets.
+
+        A decoder takes some more packets before it puts out a frame. Damage in those that come
+        after the wanted frame's own is not its damage, but ends the reading on.
+        """
         self._fed = fed = set()
         for packet in packets:
             number = self.index.number(packet.pts)

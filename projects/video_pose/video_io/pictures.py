@@ -155,8 +155,8 @@ def _check_pixels(picture: Image.Image, path: str) -> None:
     pixels = picture.width * picture.height
     if pixels > MAX_PIXELS:
         raise ValueError(
-            f"cannot read picture {path}: {pixels / 1e6:.0f} million pixels, more than the limit of "
-            f"{MAX_PIXELS / 1e6:.0f} million"
+            f"cannot read picture {path}: {pixels / 1e6:.0f} million pixels, more than the limit "
+            f"of {MAX_PIXELS / 1e6:.0f} million"
         )
 
 

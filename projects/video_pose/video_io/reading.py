@@ -133,8 +133,8 @@ def require_regular_file(path: str, kind: str) -> None:
 def choose_stream(container: Container, say: bool = False) -> Stream:
     """The stream that a player shows; where there was a choice, ``say`` puts a line in the log.
 
-    Cover pictures, thumbnails, still images and streams of one frame are no video. Of several others
-    the one that is marked as default is taken, else the one that FFmpeg counts as best.
+    Cover pictures, thumbnails, still images and streams of one frame are no video. Of several
+    others the one that is marked as default is taken, else the one that FFmpeg counts as best.
 
     Raises:
         ValueError: the frames are larger than `MAX_PIXELS`, or of no known codec.

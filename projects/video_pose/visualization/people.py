@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,8 +21,13 @@ _COLORS = (
     (255, 200, 80), (80, 200, 255), (140, 255, 140), (220, 150, 255), (120, 255, 255),
     (255, 255, 120), (160, 170, 255), (200, 255, 200),
 )  # fmt: skip
+# A face reaches about so far around its joints, in marks' units.
+_HEAD = 14
 _MASK_WEIGHT = 0.45
 _HEAT_WEIGHT = 0.6
+
+
+Tag: TypeAlias = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the drawn picture
 
 
 class PeopleOnFrame(Protocol):
@@ -54,7 +59,7 @@ def draw_people(
     """The frame with everybody on it; small frames are enlarged by a whole factor.
 
     Every person has a box and a number in the colour of the identity; joints as in `draw_pose`.
-    Numbers make room for each other.
+    Numbers make room for each other and for faces.
 
     Args:
         heatmaps: the joints' highest heatmap, where the frame has heatmaps.
@@ -80,9 +85,11 @@ def draw_people(
         _draw_box(canvas, box * factor, _color(number))
     for pose in frame.keypoints:
         canvas = draw_pose(canvas, pose * (factor, factor, 1), connections)
-    taken: list[tuple[int, int, int, int]] = []
+    taken: list[Tag] = []
+    joints = frame.keypoints.reshape(-1, 3)
+    joints = joints[np.isfinite(joints).all(axis=1) & (joints[:, 2] > 0), :2] * factor
     for number, box in zip(frame.track_ids.tolist(), frame.boxes):
-        _draw_number(canvas, box * factor, number, taken)
+        _draw_number(canvas, box * factor, number, joints, taken)
     return canvas
 
 
@@ -119,37 +126,52 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int]) 
 
 
 def _draw_number(
-    canvas: np.ndarray,
-    box: np.ndarray,
-    number: int,
-    taken: list[tuple[int, int, int, int]],
+    canvas: np.ndarray, box: np.ndarray, number: int, joints: np.ndarray, taken: list[Tag]
 ) -> None:
-    """A tag at the box's upper left corner, inside the picture, to the right of others there.
-
-    ``taken``: the tags so far, x0, y0, x1, y1; this one is added.
-    """
+    """A tag at a corner of the box, where it hides least; it is added to those ``taken``."""
     if not np.isfinite(box).all():
         return
     unit = max(canvas.shape[:2]) / MIN_DISPLAY_SIDE
     thickness, text = whole_px(unit), str(number)
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, thickness)
-    x0, y0, _, _ = _corners(box)
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, thickness)
     pad = whole_px(2 * unit)
-    x = int(np.clip(x0, 0, max(0, canvas.shape[1] - width - 2 * pad)))
-    y = int(np.clip(y0 - height - 2 * pad, 0, max(0, canvas.shape[0] - height - 2 * pad)))
     size = (width + 2 * pad, height + 2 * pad)
-    for x0, y0, x1, y1 in sorted(taken):
-        if x < x1 and x0 < x + size[0] and y < y1 and y0 < y + size[1]:
-            x = min(x1 + 1, max(0, canvas.shape[1] - size[0]))
-    corner = (x + size[0], y + size[1])
-    taken.append((x, y, *corner))
-    cv2.rectangle(canvas, (x, y), corner, _color(number), -1)
+    tag = min(
+        _places(_corners(box), size, canvas.shape[:2], taken),
+        key=lambda tag: _hidden(tag, joints, _HEAD * unit, taken),
+    )
+    taken.append(tag)
+    x, y = tag[:2]
+    cv2.rectangle(canvas, (x, y), tag[2:], _color(number), -1)
     cv2.putText(
         canvas, text, (x + pad, y + height + pad), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit,
         (0, 0, 0), thickness, cv2.LINE_AA,
     )  # fmt: skip
 
 
-def _corners(box: np.ndarray) -> tuple[int, int, int, int]:
+def _places(
+    box: Tag, size: tuple[int, int], picture: tuple[int, ...], taken: Sequence[Tag]
+) -> Iterator[Tag]:
+    """Tags inside the picture: outside and inside the box's corners, the usual one first, then to
+    the right of other tags."""
+    x0, y0, x1, y1 = box
+    width, height = size
+    corners = [(x, y) for y in (y0 - height, y1, y0, y1 - height) for x in (x0, x1 - width)]
+    corners += [(tag[2] + 1, y0 - height) for tag in taken]
+    for x, y in corners:
+        x = int(np.clip(x, 0, max(0, picture[1] - width)))
+        y = int(np.clip(y, 0, max(0, picture[0] - height)))
+        yield x, y, x + width, y + height
+
+
+def _hidden(tag: Tag, joints: np.ndarray, margin: float, taken: Sequence[Tag]) -> int:
+    """How much a tag would hide: other tags count more than joints, those near it included."""
+    x0, y0, x1, y1 = tag
+    inside = (joints > (x0 - margin, y0 - margin)) & (joints < (x1 + margin, y1 + margin))
+    others = sum(x0 < t[2] and t[0] < x1 and y0 < t[3] and t[1] < y1 for t in taken)
+    return int(inside.all(axis=1).sum()) + 1000 * others
+
+
+def _corners(box: np.ndarray) -> Tag:
     x0, y0, x1, y1 = (int(v) for v in np.clip(np.rint(box), -(2**15), 2**15))
     return x0, y0, x1, y1

@@ -21,6 +21,9 @@ Connection = tuple[int, int, tuple[int, int, int]]
 # Below this confidence a joint is hollow and its lines are thin.
 LOW_CONFIDENCE = 0.3
 
+# A person this large, by the picture's longer side, gets whole marks; the least share of them.
+_LARGE_PERSON, _SMALLEST_MARK = 0.25, 0.4
+
 _SHIFT = 4  # OpenCV draws at 1/16 px
 
 # The longer side, px, that lines and letters are meant for; larger pictures get larger ones.
@@ -83,11 +86,12 @@ def draw_pose(
     canvas = image_bgr.copy()
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    unit = max(canvas.shape[:2]) / MIN_DISPLAY_SIDE
     if box is not None and np.isfinite(box).all():
         corners = _subpixel(np.asarray(box, np.float64).reshape(2, 2), factor)
-        cv2.rectangle(canvas, *corners, (255, 255, 255), whole_px(unit), cv2.LINE_AA, _SHIFT)
+        width = whole_px(max(canvas.shape[:2]) / MIN_DISPLAY_SIDE)
+        cv2.rectangle(canvas, *corners, (255, 255, 255), width, cv2.LINE_AA, _SHIFT)
     drawn = np.isfinite(keypoints).all(axis=1) & (keypoints[:, 2] > 0)
+    unit = _mark_unit(canvas.shape[:2], keypoints[drawn, :2] * factor)
     points = _subpixel(np.where(drawn[:, None], keypoints[:, :2], 0.0), factor)
     confidence = np.clip(np.where(drawn, keypoints[:, 2], 0.0), 0.0, 1.0)
     _draw_lines(canvas, points, confidence, connections, unit)
@@ -98,6 +102,16 @@ def draw_pose(
 def display_factor(size: tuple[int, int]) -> int:
     """Whole factor that brings the longer side of (height, width) to `MIN_DISPLAY_SIDE`, >= 1."""
     return max(1, math.ceil(MIN_DISPLAY_SIDE / max(size)))
+
+
+def _mark_unit(size: tuple[int, ...], points: np.ndarray) -> float:
+    """Length that marks are multiples of: it grows with the picture, and is shorter for people who
+    are small in it, whose joints would run together."""
+    unit = max(size) / MIN_DISPLAY_SIDE
+    if len(points) < 2:
+        return unit
+    extent = float(np.ptp(points, axis=0).max()) / (_LARGE_PERSON * max(size))
+    return unit * min(1.0, max(_SMALLEST_MARK, extent))
 
 
 def _draw_lines(

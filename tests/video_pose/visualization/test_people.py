@@ -98,3 +98,23 @@ def test_the_frame_itself_stays_as_it_is() -> None:
     frame = people((480, 640), [[100.0, 100, 300, 300], [np.nan] * 4], (1.0, 1.0))
     drawn = draw_people(frame, [(0, 1, RED)])
     assert (frame.image == GREY).all() and not (drawn == GREY).all()
+
+
+@pytest.mark.parametrize("corner", [(4, 4), (150, 4)])
+def test_a_number_stays_off_a_face_at_the_upper_corner(corner: tuple[int, int]) -> None:
+    """In a close crop there is no room above the box: the tag goes to a corner without a face."""
+    x, y = corner
+    frame = people((480, 480), [[0.0, 0, 480, 480]], (1.0, 1.0))
+    face = np.array([[x + 4, y + 4, 1.0], [x + 12, y + 8, 1.0]], np.float32)
+    drawn = draw_people(replace(frame, keypoints=face[None]), [])
+    tag = np.argwhere(np.abs(drawn[4:-4, 4:-4].astype(int) - BLUE_TAG).max(axis=2) < 12) + 4
+    assert len(tag) > 100
+    distance = np.abs(tag[:, None, ::-1] - face[None, :, :2]).max(axis=2).min()
+    assert distance > 12
+
+
+def test_marks_of_small_people_are_smaller() -> None:
+    """A person of a tenth of the picture: discs of .4 of the radius, .16 of the area."""
+    near = draw_people(people((480, 480), [[0.0, 0, 400, 400]], (1.0, 1.0)), [])
+    far = draw_people(people((480, 480), [[0.0, 0, 48, 48]], (1.0, 1.0)), [])
+    assert 0.08 < amount(far, GREEN) / amount(near, GREEN) < 0.4
