@@ -108,7 +108,7 @@ def test_a_number_stays_off_a_face_at_the_upper_corner(corner: tuple[int, int]) 
     face = np.array([[x + 4, y + 4, 1.0], [x + 12, y + 8, 1.0]], np.float32)
     drawn = draw_people(replace(frame, keypoints=face[None]), [])
     tag = np.argwhere(np.abs(drawn[4:-4, 4:-4].astype(int) - BLUE_TAG).max(axis=2) < 12) + 4
-    assert len(tag) > 100
+    assert len(tag) > 50
     distance = np.abs(tag[:, None, ::-1] - face[None, :, :2]).max(axis=2).min()
     assert distance > 12
 
