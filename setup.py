@@ -40,6 +40,12 @@ DETECTRON2_NEEDS = [
     "yacs>=0.1.8",
 ]
 
+# The engine of inference on a CPU, where it has wheels; elsewhere PyTorch computes.
+OPENVINO = (
+    "openvino>=2025.0; python_version < '3.15' and "
+    "platform_machine in 'x86_64 AMD64 aarch64 arm64'"
+)
+INT8 = ["nncf"]
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]
 PARQUET = ["pyarrow", "pandas"]
 # Formats of movement science: DeepLabCut, SLEAP, NWB, C3D.
@@ -83,6 +89,7 @@ setup(
     install_requires=[
         *DETECTRON2_NEEDS,
         "av>=17",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
+        OPENVINO,
         "h5py",  # MATLAB files of version 7.3
         "numpy",
         "protobuf",  # Caffe's weight files
@@ -97,6 +104,7 @@ setup(
             *PARQUET,
             *INTERCHANGE,
             *(f"{need}; python_version < '3.14'" for need in RAY),
+            *INT8,
             *EXPORT[:-1],
             f"{EXPORT[-1]}; python_version < '3.15'",
             "pytest>=8",
@@ -105,6 +113,7 @@ setup(
         ],
         "export": EXPORT,
         "interchange": INTERCHANGE,
+        "int8": INT8,
         "parquet": PARQUET,
         "ray": RAY,
         "track": TRACK,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,22 @@ def caffe_bytes() -> Callable[..., bytes]:
         return out
 
     return write
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Graphs of the tests' models go to a folder of their own, which subprocesses share."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("VIDEO_POSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def torch_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TEST.BACKEND "auto" is PyTorch within the tests' process: graphs take seconds to make."""
+    if "video_pose.backends.pose" in sys.modules:
+        monkeypatch.setattr("video_pose.backends.pose.AUTO_ON_CPU", ())
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +151,7 @@ def rolled() -> Callable[..., list[Tensor]]:
     @torch.no_grad()
     def roll(model: VideoPoseNet, images: Tensor, centers: Tensor) -> list[Tensor]:
         normalized = model.normalize(images)
-        features = model.encode_all(normalized)
+        features = model.encode(normalized)
         maps = model.center_map(centers, tuple(images.shape[-2:]), training=False)
         state = model.begin(normalized[:1], features[:1])
         found = []

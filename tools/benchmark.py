@@ -1,219 +1,275 @@
 #!/usr/bin/env python3
-"""Measure speed and memory of models, training and loaders: one table, and JSON beside it.
+"""Measure speed: the demo as it runs by default, networks by every backend, training, shared cores.
 
-python tools/benchmark.py                                  the usual rows
-python tools/benchmark.py --list                           names of all rows
-python tools/benchmark.py --rows 'inference/*R50*' loader --seconds 2
-python tools/benchmark.py --accuracy CONFIG WEIGHTS        PCK by precision beside the speed
-python tools/benchmark.py --memory --frames 100 600        a seven-scale test by video length
+python tools/benchmark.py
+python tools/benchmark.py --rows network --configs configs/UniPose-LSTM/X.yaml --precisions bfloat16
+python tools/benchmark.py --rows network --accuracy sub_jhmdb_split1_test --output out/
 
-Rows of one model run in turn in one process, the plain modules frame by frame against their fast
-form, with a matrix product of the same precision among them, whose fastest pass is the peak that
-shares are given of. "times" compares with the first row of the same kind and model (of the same
-stage; of decoding alone). Weights are random (else --opts MODEL.WEIGHTS FILE), inputs are drawn by
---seed.
+Rows, of which --rows chooses:
+  demo      ``video-pose predict`` on a 640x360 video: detector, tracker, drawing, writing
+  given-box the same in one process with a given box: no detector, no drawing, no writing
+  network   clips by every backend and precision, in turn, with the plain modules as the measure
+  training  steps of the trainer
+  shared    network and training beside two busy processes, against their fair share
+
+Backends are columns of one process that take turns. ms are medians a frame; "cpu ms" is the
+processor time of all threads, which other processes disturb less. PCK is the packaged model's on
+the dataset of --accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from tqdm import tqdm
+from detectron2.config import CfgNode
+from tabulate import tabulate
 
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from benchmarking import ROOT, memory_mode, plan, report  # noqa: E402
-from benchmarking.inference import ways_on  # noqa: E402
-from benchmarking.inputs import read_config  # noqa: E402
-from benchmarking.job import Job, Measured  # noqa: E402
-from benchmarking.worker import JobError, run_job  # noqa: E402
+from benchmarking.demo import measure_demo  # noqa: E402
+from benchmarking.measuring import (  # noqa: E402
+    Cost,
+    Work,
+    alternate,
+    busy_processes,
+    convolution_peak,
+    fair_share,
+)
+from benchmarking.networks import (  # noqa: E402
+    PLAIN,
+    clip_flops,
+    clip_works,
+    count_flops,
+    training_step,
+    with_options,
+)
 
-from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset  # noqa: E402
+from video_pose.backends.pose import AUTO_ON_CPU  # noqa: E402
+from video_pose.backends.runtimes import is_installed  # noqa: E402
+from video_pose.data.synthetic.scene import render_scene  # noqa: E402
+from video_pose.engine.evaluation import evaluate  # noqa: E402
+from video_pose.files import write_json, write_text  # noqa: E402
+from video_pose.inference import PredictorSettings, VideoPosePredictor  # noqa: E402
+from video_pose.inference.building import is_recurrent, load_cfg, load_model  # noqa: E402
+from video_pose.inference.pretrained import default_model  # noqa: E402
 
-CONFIGS = ROOT / "configs"
-MODELS = [
-    CONFIGS / "UniPose-LSTM/unipose_lstm_R50_res4_sub_jhmdb_split1.yaml",
-    CONFIGS / "UniPose-LSTM/unipose_lstm_R101_sub_jhmdb_split1.yaml",
-    CONFIGS / "LSTM-Pose-Machines/lstm_pm_cpm_sub_jhmdb_split1.yaml",
-    CONFIGS / "quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml",
-]
-SEVEN_SCALES = CONFIGS / "LSTM-Pose-Machines/lstm_pm_small_penn_action.yaml"
+ROWS = ("demo", "given-box", "network", "training", "shared")
+BUSY = 2
+Row = dict[str, Any]
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line of this tool."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config-file", nargs="+", metavar="FILE", help="default: the four models; the loader's\n"
-        "crops and batches are the first one's")  # fmt: skip
-    add("--precisions", nargs="+", default=["float32", "bfloat16", "auto"])
-    add("--rows", nargs="+", help="patterns of names, which may stop early; default: all but\n"
-        "training and streaming of the models after the first; '*' is all")  # fmt: skip
-    add("--list", action="store_true", help="print the names of the rows and stop")
-    add("--accuracy", nargs=2, action="append", default=[], metavar=("CONFIG", "WEIGHTS"),
-        help="also score WEIGHTS on the config's DATASETS.TEST, in every precision, and the\n"
-        "change against the plain way; may be given several times")  # fmt: skip
-    add("--loader-datasets", nargs="+", default=[], metavar="NAME",
-        help="registered datasets with loader rows of their own")  # fmt: skip
-    add("--seconds", type=float, default=4.0, help="of measuring for each row (default 4)")
-    add("--rounds", type=int, default=3, help="fewest passes of each row (default 3)")
-    add("--clip-length", type=int, default=5, help="frames of a clip (default 5)")
-    add("--train-clips", type=int, default=4, help="clips of a training batch (4); 0: the config's")
-    add("--skip-peak-memory", action="store_true", help="no process for each row's memory")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path("output/benchmark"), help="folder of table and JSON")
-    add("--memory", action="store_true", help="the long videos instead of the rows")
-    add("--frames", type=int, nargs="+", default=[100, 600], help="--memory: lengths")
-    add("--size", type=int, nargs=2, default=[320, 240], help="--memory: width and height, px")
-    add("--chunk-length", type=int, default=4, help="--memory: TEST.CHUNK_LENGTH")
-    add("--opts", nargs="*", default=[], help="configuration keys and values, for all configs")
-    return parser.parse_args(arguments)
+    add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="NAME", help=", ".join(ROWS))
+    add("--configs", nargs="+", default=[], metavar="FILE", help="default: the packaged model")
+    add("--backends", nargs="+", default=[], metavar="NAME", help="default: all that are installed")
+    add("--precisions", nargs="+", default=["float32", "bfloat16"], metavar="NAME")
+    add("--frames", type=int, default=5, help="of a clip (default 5)")
+    add("--rounds", type=int, default=5, help="passes of every variant (default 5)")
+    add("--threads", type=int, default=0, help="default: as many as there are cores")
+    add("--demo-frames", nargs=2, type=int, default=[20, 120], metavar="N", help="default 20 120")
+    add("--accuracy", metavar="DATASET", help="also PCK of every backend on this dataset")
+    add("--output", metavar="DIR", help="write benchmark.md and benchmark.json")
+    return parser.parse_args(argv)
 
 
-def common_job(args: argparse.Namespace, config_file: str) -> Job:
-    """What all jobs of a run share."""
-    return Job(
-        function="",
-        rows=[],
-        config_file=config_file,
-        options=list(args.opts),
-        clip_length=args.clip_length,
-        train_clips=args.train_clips,
-        seconds=args.seconds,
-        rounds=args.rounds,
-        seed=args.seed,
+def read_model(config: str | None) -> CfgNode:
+    """The configuration of ``config``, whose weights stay random unless it is the packaged one.
+
+    Raises:
+        ValueError: its model has no recurrent interface.
+    """
+    name, weights = (config, "") if config else default_model()
+    cfg = load_cfg(str(name), ["MODEL.WEIGHTS", weights])
+    if not is_recurrent(cfg):
+        raise ValueError(f"{config}: {cfg.MODEL.META_ARCHITECTURE} is no recurrent pose model")
+    return cfg
+
+
+def installed_backends() -> list[str]:
+    """The built-in ones that can run here."""
+    return ["torch", *(name for name in AUTO_ON_CPU if is_installed(name))]
+
+
+def demo_rows(args: argparse.Namespace) -> list[Row]:
+    """The command by default, and by PyTorch alone."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("auto", "torch"):
+            options = ["--backend", name, *(["--detector-opts", "TEST.BACKEND", name])]
+            short, long = args.demo_frames
+            measure_demo(Path(folder), (2, 3), options)  # graphs are made once
+            cost = measure_demo(Path(folder), (short, long), options)
+            rows.append(
+                {
+                    "row": f"demo, backend {name}",
+                    "ms": cost.wall,
+                    "cpu ms": cost.processor,
+                    "frames/s": 1e3 / cost.wall,
+                    "start s": cost.start,
+                    "MB": cost.megabytes,
+                }
+            )
+    return rows
+
+
+def given_box_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
+    """The Python interface on pictures in memory, one person in a given box."""
+    scene = render_scene(0, frames=20, size=(640, 360))
+    box = tuple(float(value) for value in scene.people[0].boxes[0])
+    works: dict[str, Work] = {}
+    for name in backends:
+        predictor = VideoPosePredictor.from_config(
+            options=["TEST.PRECISION", "auto"],
+            settings=PredictorSettings(region="box", box=box, backend=name),  # type: ignore[arg-type]
+        )
+        works[name] = lambda predictor=predictor: list(predictor(scene.frames))  # type: ignore[misc]
+    costs = alternate(works, args.rounds)
+    return [_row(f"given box, {name}", cost.per(len(scene.frames))) for name, cost in costs.items()]
+
+
+def _row(name: str, cost: Cost) -> Row:
+    return {"row": name, "ms": cost.wall, "cpu ms": cost.processor, "frames/s": 1e3 / cost.wall}
+
+
+def network_rows(
+    args: argparse.Namespace, config: str | None, backends: list[str], peaks: dict[str, float]
+) -> list[Row]:
+    """A network by every backend and precision; ratios of processor time to the plain modules."""
+    cfg = read_model(config)
+    torch.manual_seed(0)
+    model: Any = load_model(cfg)
+    works = clip_works(cfg, model, backends, args.precisions, args.frames)
+    costs = alternate(works, args.rounds)
+    size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
+    flops = clip_flops(count_flops(model, size), args.frames) / args.frames
+    title = Path(config).stem if config else "packaged"
+    rows = []
+    for name, cost in costs.items():
+        frame = cost.per(args.frames)
+        speed = flops / frame.processor / 1e6
+        row = _row(f"{title}, {name}", frame)
+        row["times"] = costs[PLAIN].processor / cost.processor
+        row["of peak"] = f"{100 * speed / peaks[name.split()[-1]]:.0f} %"
+        if args.accuracy and not config:
+            row["PCK"] = accuracy(cfg, model, name, args.accuracy)
+        rows.append(row)
+    return rows
+
+
+def accuracy(cfg: CfgNode, model: Any, variant: str, dataset: str) -> str:
+    """PCK of a variant of `clip_works` on a dataset, all of its protocols."""
+    backend, precision = variant.split()
+    options = ["TEST.BACKEND", "torch" if backend == "plain" else backend]
+    options += ["TEST.FAST", backend != "plain", "TEST.PRECISION", precision]
+    with tempfile.TemporaryDirectory() as folder:
+        changed = with_options(cfg, *options, "DATASETS.TEST", (dataset,), "OUTPUT_DIR", folder)
+        results = evaluate(changed, model)
+    figures = {key: value for task in results.values() for key, value in task.items()}
+    return " / ".join(
+        f"{value:.2f}" for key, value in figures.items() if key.startswith("PCK") and "-" not in key
     )
 
 
-def make_videos(root: Path, seed: int) -> None:
-    """The same small JHMDB as PNG and as AVI files, a root each."""
-    for files in plan.FILES:
-        (root / files / "synthetic").mkdir(parents=True)
-        options = SyntheticOptions("jhmdb", 8, 2, frames=(30, 40), seed=seed, frames_as=files)
-        make_dataset(root / files / "synthetic" / "jhmdb", options, workers=1)
-
-
-def run_jobs(
-    jobs: list[Job], memory: list[Job], accuracy: list[Job]
-) -> tuple[list[report.Line], dict[str, float], list[str]]:
-    """Run all processes one after another; returns lines, the peaks by precision, and notes."""
-    answers: list[Measured] = []
-    failed: list[report.Line] = []
-    held: dict[str, Measured] = {}
-    scored: list[Measured] = []
-    # By experience a row without time to measure costs about four seconds: start and first pass.
-    costs = [4 + len(job.rows) * (job.seconds + 4) for job in jobs] + [8.0] * len(memory)
-    costs += [60.0 * len(job.rows) for job in accuracy]
-    form = "{percentage:3.0f}% {elapsed}, about {remaining} left: {desc}"
-    with tqdm(total=sum(costs), bar_format=form, file=sys.stderr) as bar:
-        for job, cost in zip([*jobs, *memory, *accuracy], costs):
-            what = "memory of " if job.lean and job not in accuracy else ""
-            bar.set_description_str(what + job.rows[0] + (" ..." if len(job.rows) > 1 else ""))
-            try:
-                measured = run_job(job)
-                if job in accuracy:
-                    scored.append(measured)
-                elif job.lean:
-                    held[job.rows[0]] = measured
-                else:
-                    answers.append(measured)
-            except JobError as error:
-                tqdm.write(f"{what}{', '.join(job.rows)} failed: {error}", file=sys.stderr)
-                failed += [report.failed_line(what + row, str(error)) for row in job.rows]
-            bar.update(cost)
-    lines, peaks = report.lines_of(answers)
-    report.add_memory(lines, held)
-    report.add_times(lines)
-    report.add_scores(lines, scored)
-    notes = [
-        f"{answer.timings[0].row.split('/')[1]}, {note}."
-        for answer in answers
-        for note in answer.notes
+def training_rows(args: argparse.Namespace, config: str | None) -> list[Row]:
+    """A step of the trainer, a frame, in each precision."""
+    cfg = read_model(config)
+    clips = 2
+    works = {
+        precision: training_step(cfg, precision, clips, args.frames)
+        for precision in args.precisions
+    }
+    costs = alternate(works, args.rounds)
+    return [
+        _row(f"training, {name}", cost.per(clips * args.frames)) for name, cost in costs.items()
     ]
-    notes += sorted({f"PCK is {line.metric}." for line in lines if line.metric})
-    return lines + failed, peaks, notes
 
 
-def measure_rows(args: argparse.Namespace) -> int:
-    """The table of rows; 1 where one of them failed."""
-    configs = plan.name_configs(args.config_file or [str(path) for path in MODELS])
-    first = next(iter(configs.values()))
-    formats = plan.resolve_precisions(args.precisions, first, args.opts)
-    ways = ways_on(torch.device(read_config(first, args.opts).MODEL.DEVICE))
-    rows = plan.all_rows(configs, formats, ways, args.loader_datasets)
-    if not args.list or args.rows:
-        rows = choose_rows(args, rows, next(iter(configs)))
-    if args.list:
-        print("\n".join(rows))
-        return 0
-    machine = report.describe_machine()
-    with tempfile.TemporaryDirectory(prefix="benchmark_") as folder:
-        if plan.needs_dataset(rows):
-            make_videos(Path(folder), args.seed)
-        common = common_job(args, first)
-        jobs = plan.plan_jobs(rows, plan.Subject(configs, first, common, Path(folder)))
-        memory = [] if args.skip_peak_memory else plan.memory_jobs(jobs)
-        accuracy = plan.accuracy_jobs(args.accuracy, formats["inference"], common)
-        lines, peaks, notes = run_jobs(jobs, memory, accuracy)
-    if "auto" in args.precisions:
-        notes.append("; ".join(f"auto is {_auto(args, first, k)} in {k}" for k in formats) + ".")
-    text = "\n\n".join([report.describe(machine, peaks), report.format_table(lines), *notes])
-    print(text)
-    facts = {"machine": machine, "peak_flops": peaks, "notes": notes, "arguments": _plain(args)}
-    report.write_report(args.out, "benchmark", text, lines, facts)
-    return int(any(line.error for line in lines))
+def shared_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
+    """Inference and training alone, then beside busy processes: how far from a fair share."""
+    cfg = read_model(None)
+    model: Any = load_model(cfg)
+    precision = args.precisions[-1]
+    works = clip_works(cfg, model, backends, [precision], args.frames)
+    del works[PLAIN]
+    works["training"] = training_step(cfg, precision, 2, args.frames)
+    alone = alternate(works, args.rounds)
+    with busy_processes(BUSY):
+        beside = alternate(works, args.rounds)
+    share = fair_share(torch.get_num_threads(), BUSY, len(os.sched_getaffinity(0)))
+    rows = []
+    for name in works:
+        ratio = beside[name].wall / alone[name].wall
+        row = _row(f"{name} beside {BUSY} busy processes", beside[name].per(args.frames))
+        row["alone ms"] = alone[name].per(args.frames).wall
+        row["of fair share"] = f"{ratio / share:.2f}"
+        rows.append(row)
+    return rows
 
 
-def choose_rows(args: argparse.Namespace, rows: list[str], first: str) -> list[str]:
-    """The rows of ``--rows``, else the usual ones, or none where only accuracy is asked for."""
-    if args.rows:
-        return plan.choose_rows(rows, args.rows)
-    return [] if args.accuracy else plan.default_rows(rows, first)
+def measure(args: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:
+    """All rows that are wanted, and the machine's peaks in GFLOP a second of processor time."""
+    backends = args.backends or installed_backends()
+    torch.set_num_threads(args.threads or len(os.sched_getaffinity(0)))
+    peaks = {p: convolution_peak(getattr(torch, p)) for p in {"float32", *args.precisions}}
+    configs = args.configs or [None]
+    rows: list[Row] = []
+    if "demo" in args.rows:
+        rows += demo_rows(args)
+    if "given-box" in args.rows:
+        rows += given_box_rows(args, backends)
+    if "network" in args.rows:
+        for config in configs:
+            rows += network_rows(args, config, backends, peaks)
+    if "training" in args.rows:
+        for config in configs:
+            rows += training_rows(args, config)
+    if "shared" in args.rows:
+        rows += shared_rows(args, backends)
+    return rows, peaks
 
 
-def _auto(args: argparse.Namespace, config_file: str, kind: str) -> str:
-    return plan.resolve_precisions(["auto"], config_file, args.opts)[kind][0]
+def as_table(rows: list[Row]) -> str:
+    """Markdown; columns in the order in which rows bring them."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    return tabulate(cells, columns, tablefmt="pipe", disable_numparse=True)
 
 
-def _plain(args: argparse.Namespace) -> dict[str, object]:
-    return {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
+def _cell(value: object) -> str:
+    return f"{value:#.3g}".rstrip(".") if isinstance(value, float) else str(value)
 
 
-def measure_memory(args: argparse.Namespace) -> int:
-    """The table of long videos."""
-    config_file = (args.config_file or [str(SEVEN_SCALES)])[0]
-    kind = memory_mode.dataset_kind(config_file, args.opts)
-    options = ["TEST.CHUNK_LENGTH", str(args.chunk_length), *args.opts]
-    job = replace(common_job(args, config_file), function="long video", options=options)
-    videos = []
-    for frames in tqdm(args.frames, desc="long videos", unit="video"):
-        with tempfile.TemporaryDirectory(prefix="benchmark_") as folder:
-            size = (args.size[0], args.size[1])
-            videos.append(memory_mode.measure_length(job, kind, frames, size, Path(folder)))
-    machine = report.describe_machine()
-    text = f"{Path(config_file).stem}\n\n{memory_mode.format_lengths(videos)}"
-    print(text)
-    facts = {"machine": machine, "arguments": _plain(args)}
-    report.write_report(args.out, "memory", text, videos, facts)
-    return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; errors of use end the program with one line."""
-    args = parse_arguments(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 with a message on standard error."""
+    args = parse_args(argv)
     try:
-        return measure_memory(args) if args.memory else measure_rows(args)
-    except (FileNotFoundError, ValueError, KeyError, JobError) as error:
-        sys.exit(f"benchmark: {error}")
+        rows, peaks = measure(args)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+    threads = torch.get_num_threads()
+    head = [f"PyTorch {torch.__version__}, {threads} threads; load {os.getloadavg()[0]:.1f}"]
+    head += [f"peak {p}: {peak:.0f} GFLOP a second of a core" for p, peak in sorted(peaks.items())]
+    text = "\n".join(head) + "\n\n" + as_table(rows) + "\n"
+    print(text)
+    if args.output:
+        os.makedirs(args.output, exist_ok=True)
+        write_text(Path(args.output, "benchmark.md"), text)
+        write_json(Path(args.output, "benchmark.json"), {"peaks": peaks, "rows": rows}, indent=1)
+    return 0
 
 
 if __name__ == "__main__":

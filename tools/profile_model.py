@@ -15,14 +15,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from benchmarking.inputs import build_seeded, random_clip, read_config  # noqa: E402
+from benchmarking.networks import random_clip  # noqa: E402
 
+from video_pose.inference.building import load_cfg, load_model  # noqa: E402
 from video_pose.modeling.fast_path import fast_path  # noqa: E402
 
 
@@ -48,11 +50,12 @@ def profile_clip(args: argparse.Namespace) -> list[tuple[str, float, float, int]
     Raises:
         FileNotFoundError, ValueError, KeyError: the config or the precision is wrong.
     """
-    cfg = read_config(args.config_file, args.opts)
-    model = build_seeded(cfg, 0)
+    cfg = load_cfg(args.config_file, ["MODEL.WEIGHTS", "", *args.opts])
+    torch.manual_seed(0)
+    model = load_model(cfg)
     if not args.plain:
-        model = fast_path(model, precision=args.precision, crop_size=tuple(cfg.INPUT.CROP_SIZE))
-    clip = random_clip(cfg, args.clip_length, 0)
+        model = fast_path(model, precision=args.precision)
+    clip = random_clip(cfg, args.clip_length)
     for _ in range(2):
         model([clip])
     with profile(activities=[ProfilerActivity.CPU]) as record:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode as CN
 
+# Keys of older configurations: read, and ignored with a line of log.
+RETIRED_KEYS = ("TEST.ENCODE_BATCH", "TEST.LARGE_CONVOLUTIONS")
+
 
 def add_video_pose_config(cfg: CN) -> None:
     """Add the keys shared by all recurrent pose models to ``cfg``, in place.
@@ -16,6 +19,8 @@ def add_video_pose_config(cfg: CN) -> None:
     # Pairs [dataset, factor]: how often an item of the dataset comes in an epoch, with
     # DATALOADER.SAMPLER_TRAIN "WeightedTrainingSampler". Detectron2 reads the key, but lacks it.
     cfg.DATASETS.TRAIN_REPEAT_FACTOR = []
+    for key in RETIRED_KEYS:
+        cfg.register_deprecated_key(key)
     _add_model_keys(cfg)
     _add_input_keys(cfg)
     _add_solver_keys(cfg)
@@ -233,17 +238,15 @@ def _add_test_keys(cfg: CN) -> None:
     test = cfg.TEST
     # Frames of a track that go through the network at once; the result does not depend on it.
     test.CHUNK_LENGTH = 16
-    # Most frames that go through the encoder in one batch; the result does not depend on it. On a
-    # CPU the fast form takes fewer where their largest maps would not fit into 48 MB.
-    test.ENCODE_BATCH = 16
-    # Whether recurrent models are evaluated and run in their fast form (modeling/fast_path.py), a
-    # copy with folded norms and merged convolutions whose heatmaps differ by rounding alone. False:
-    # the modules as they are trained.
+    # What computes at inference: "torch", "openvino", "onnx" (ONNX Runtime), one that a plugin
+    # registers, or "auto": PyTorch on a GPU; on a CPU OpenVINO where it is installed, else ONNX
+    # Runtime, else PyTorch. Evaluations within a training, whose weights change, take PyTorch for
+    # "auto". See docs/SPEED.md.
+    test.BACKEND = "auto"
+    # Whether PyTorch computes recurrent models in their fast form (modeling/fast_path.py), a copy
+    # with folded norms and merged convolutions whose heatmaps differ by rounding alone. False: the
+    # modules as they are trained, by PyTorch where BACKEND is "auto".
     test.FAST = True
-    # Convolutions from 3x3 in the fast form: "auto" computes those of 3x3 by Winograd's
-    # products (float32 only) and larger ones in the frequency domain, where that takes less (on
-    # CPUs; their weights take 110 MB and more a layer); "direct" does neither.
-    test.LARGE_CONVOLUTIONS = "auto"
     # torch.compile of the fast form: "off", "kernels" (needs a C++ compiler on a CPU) or "graphs"
     # (CUDA graphs, on a GPU). What does not work here is left out, with one line of log.
     test.COMPILE = "off"
@@ -256,8 +259,9 @@ def _add_test_keys(cfg: CN) -> None:
     # Frames run before each labelled frame from a fresh state, on tracks that are too long to be
     # run whole (BBC Pose); below 0: the whole track.
     test.WARMUP_FRAMES = -1
-    # Precision of inference: "float32", "bfloat16", "float16" or "auto" (the fastest that the
-    # device has).
+    # Precision of inference: "float32", "bfloat16", "float16" or "auto": float16 on a GPU; on a CPU
+    # bfloat16 where it is faster (matrix units, or a convolution that is timed once), else float32.
+    # What the device or the backend cannot do becomes float32, with one line of log.
     test.PRECISION = "float32"
 
     # Evaluators, of "pck", "coco" (AP of boxes, masks and keypoints), "people" (several in a frame,

@@ -90,8 +90,8 @@ PCK_PROTOCOLS: Registry[Any] = Registry("TEST.PCK.PROTOCOLS")
 TRACKERS: Registry[Any] = Registry("tracker")
 # Makers of writers of results: see `video_pose.inference.writers`.
 WRITERS: Registry[Any] = Registry("format")
-# Ways to run an exported model: see `video_pose.inference.backend`.
-BACKENDS: Registry[Any] = Registry("backend")
+# (cfg, model) -> a `video_pose.modeling.backend.PoseBackend`: see `video_pose.backends.pose`.
+BACKENDS: Registry[Any] = Registry("TEST.BACKEND")
 
 
 def plugin_files() -> list[str]:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lstm_pose_machines import LSTMPoseMachine
 from video_pose.modeling.fast_path import fast_path
-from video_pose.modeling.packed_conv import PackedConv2d
 
 
 @pytest.mark.parametrize("stages", [1, 3])
@@ -26,7 +25,6 @@ def test_heatmaps_stay(
     plain = rolled(model, images, centers)
     assert min(float(maps.std()) for maps in plain) > 0.05  # maps worth comparing
     fast = fast_path(model)
-    convolutions = (nn.Conv2d, PackedConv2d)
-    assert sum(isinstance(module, convolutions) for module in fast.cell.modules()) == 1
+    assert sum(isinstance(module, nn.Conv2d) for module in fast.cell.modules()) == 1
     for ours, theirs in zip(rolled(fast, images, centers), plain, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)

@@ -25,7 +25,7 @@ def poses(results):
 @pytest.mark.parametrize("rows", [0, 3])
 @pytest.mark.parametrize("stages", [1, 2])
 def test_chunks_equal_the_whole(build, make_clip, rows, stages):
-    model = build("MODEL.LSTM_PM.STAGES_PER_FRAME", stages, "TEST.ENCODE_BATCH", 4).eval()
+    model = build("MODEL.LSTM_PM.STAGES_PER_FRAME", stages).eval()
     clip = make_clip(7, rows=rows)
     whole = poses(model([clip]))
     assert whole.shape == (7, 3, 3)

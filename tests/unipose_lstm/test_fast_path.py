@@ -11,10 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from unipose_lstm.unipose import WASP, FoldedWASP
-from video_pose.modeling import conv_choice
 from video_pose.modeling.fast_path import fast_path
-from video_pose.modeling.large_conv import LargeConv2d
-from video_pose.modeling.packed_conv import PackedConv2d, can_pack
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 SIDE = 64
@@ -24,8 +21,6 @@ FORMS = {
     "residual": ("UniPoseLSTM", ["MODEL.UNIPOSE.LSTM.RESIDUAL", True]),
     "released": ("UniPoseLSTM", ["MODEL.UNIPOSE.LSTM.FORM", "released"]),
     "no pool norm": ("UniPose", ["MODEL.UNIPOSE.WASP.POOL_NORM", False]),
-    "wide": ("UniPoseLSTM", ["MODEL.UNIPOSE.WASP.CHANNELS", 32, "MODEL.UNIPOSE.LSTM.HEAD.CHANNELS",
-                             32, "MODEL.UNIPOSE.DECODER.CHANNELS", 32]),
     "group norm": ("UniPose", ["MODEL.UNIPOSE.NORM", "GN", "MODEL.UNIPOSE.WASP.CHANNELS", 64,
                                "MODEL.UNIPOSE.DECODER.CHANNELS", 64,
                                "MODEL.UNIPOSE.DECODER.LOW_CHANNELS", 64]),
@@ -70,30 +65,6 @@ def test_heatmaps_stay(
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-@pytest.mark.skipif(not can_pack(torch.device("cpu"), torch.float32), reason="no oneDNN")
-def test_heatmaps_stay_with_all_convolutions_by_tiles(
-    tiny_cfg: Callable[..., Any],
-    rolled: Callable[..., list[Tensor]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Those of residual blocks, of the decoder (with ReLUs) and of the head; some are dilated."""
-    for price in ("_COPY_PRICE", "_WEIGHT_PRICE", "_CALLS"):
-        monkeypatch.setattr(conv_choice, price, -1e3)
-    model = build(tiny_cfg, "wide")
-    images = torch.randint(256, (10, 3, SIDE, SIDE), dtype=torch.uint8)
-    centers = torch.rand((10, 2)) * SIDE
-    fast = fast_path(model)
-    for ours, theirs in zip(
-        rolled(fast, images, centers), rolled(model, images, centers), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
-    large = [module for module in fast.modules() if isinstance(module, LargeConv2d)]
-    ways = {choice.way for module in large for choice in module.choices.values()}
-    assert ways == {"Winograd"}
-    assert any(module.relu for module in large)
-    assert any(" dilated by " in line for module in large for line in module.describe())
-
-
 def test_no_norm_and_no_gate_of_its_own_is_left(tiny_cfg: Callable[..., Any]) -> None:
     model = build(tiny_cfg, "released")
     fast = fast_path(model)
@@ -101,8 +72,7 @@ def test_no_norm_and_no_gate_of_its_own_is_left(tiny_cfg: Callable[..., Any]) ->
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     # Gates of the LSTM and of the first frame, one convolution each in place of eight and three.
     for cell, plain in ((fast.cell, 8), (fast.first_cell, 3)):
-        convolutions = (nn.Conv2d, PackedConv2d)
-        assert sum(isinstance(module, convolutions) for module in cell.modules()) == 1
+        assert sum(isinstance(module, nn.Conv2d) for module in cell.modules()) == 1
         own = model.cell if cell is fast.cell else model.first_cell
         assert sum(isinstance(module, nn.Conv2d) for module in own.modules()) == plain
 

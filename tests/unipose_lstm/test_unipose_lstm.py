@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from unipose_lstm.unipose_lstm import UniPoseLSTM, UniPoseLSTMState
+from video_pose.modeling.backend import TorchBackend, run_chunk
 from video_pose.modeling.states import append_rows, select_rows
 
 SIDE = 64
@@ -65,7 +66,13 @@ def chunks(clip: dict[str, Tensor], length: int) -> list[dict[str, Any]]:
 def run_chunks(model, clip: dict[str, Tensor], length: int) -> Tensor:
     """(T, C, h, w), by the code that `forward` runs."""
     parts = chunks(clip, length)
-    return torch.cat([model._run_chunk(p, p["image"][None], p["center"][None])[0] for p in parts])
+    backend = TorchBackend(model)
+    return torch.cat(
+        [
+            run_chunk(backend, model._states, p, p["image"][None], p["center"][None])[0]
+            for p in parts
+        ]
+    )
 
 
 @torch.no_grad()

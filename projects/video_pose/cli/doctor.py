@@ -122,10 +122,10 @@ def _hardware() -> list[str]:
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     device = torch.device("cuda" if gpus else "cpu")
-    from video_pose.modeling.precision import fastest_dtype
+    from video_pose.modeling.precision import inference_dtype
 
     level = "" if gpus else f" ({torch.backends.cpu.get_cpu_capability()})"
-    precision = str(fastest_dtype(device) or "float32").removeprefix("torch.")
+    precision = str(inference_dtype("auto", device) or "float32").removeprefix("torch.")
     return [
         _line("GPU", ", ".join(gpus) or "none: everything runs on the CPU"),
         _line("precision", f"auto is {precision} here{level}"),

@@ -57,7 +57,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config-file", metavar="FILE", help="of any of the models; default: the packaged one")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: cuda where there is one")
     add("--precision", default="auto", metavar="NAME", help="auto (default), float32, bfloat16")
-    add("--backend", metavar="NAME", help="torch, onnx, openvino, or the folder of an export")
+    add(
+        "--backend", metavar="NAME",
+        help="auto, openvino, onnx, torch, or the folder of an export; default: TEST.BACKEND",
+    )  # fmt: skip
+    add("--trust-programs", action="store_true", help="load an export of .pt2: it can run any code")
     add(
         "--confidence-threshold", type=fraction, default=0.5, metavar="F",
         help="of detections (default .5)",
@@ -143,7 +147,8 @@ def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
         cut_threshold=args.cut_threshold,
         smooth=args.smooth,
         heatmaps=getattr(args, "heatmaps", False),
-        **({"backend": args.backend} if args.backend else {}),
+        backend=args.backend or "",
+        trust_programs=args.trust_programs,
     )
     options = [*device_options(args.device), "TEST.PRECISION", args.precision, *args.opts]
     return VideoPosePredictor.from_config(args.config_file, options=options, settings=settings)

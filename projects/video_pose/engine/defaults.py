@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,10 +21,9 @@ from video_pose.engine.config_file import find_config, merge_config_file, merge_
 from video_pose.engine.launch import keep_freed_memory, lock_output
 from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
-from video_pose.modeling.conv_choice import WAYS
 from video_pose.modeling.fast_path import COMPILE
 from video_pose.modeling.precision import PRECISIONS
-from video_pose.plugins import EVALUATORS
+from video_pose.plugins import BACKENDS, EVALUATORS
 from video_pose.skeleton import mirror_pairs
 
 # Evaluators register when they are imported.
@@ -154,10 +154,12 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
 # Keys whose values nothing else looks at before training is over: what each must be.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TEST.CHUNK_LENGTH": (lambda value: value >= 1, "1 frame or more"),
-    "TEST.ENCODE_BATCH": (lambda value: value >= 1, "1 frame or more"),
     "TEST.RESET_EVERY": (lambda value: value >= 0, "a number of frames, or 0: never"),
     "TEST.COMPILE": (lambda value: value in COMPILE, f"one of {COMPILE}"),
-    "TEST.LARGE_CONVOLUTIONS": (lambda value: value in WAYS, f"one of {WAYS}"),
+    "TEST.BACKEND": (
+        lambda value: value == "auto" or value in BACKENDS or os.path.isdir(value),
+        "auto, openvino, onnx, torch, a plugin's, or the folder of an export",
+    ),
     "TEST.PRECISION": (lambda value: value in PRECISIONS, f"one of {PRECISIONS}"),
     "TEST.SCALES": (lambda value: value and min(value) > 0, "factors above 0"),
     "TEST.PCK.PERSON": (lambda value: value in PERSON_RULES, f"one of {PERSON_RULES}"),

@@ -115,8 +115,11 @@ def predicted_joints(cfg: CfgNode) -> list[str]:
     return list(cfg.MODEL.POSE.JOINTS) if view_of(cfg).needs_joints(cfg) else []
 
 
-def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
+def evaluate(cfg: CfgNode, model: torch.nn.Module, *, changes: bool = False) -> dict[str, Any]:
     """Run ``model`` over DATASETS.TEST.
+
+    Args:
+        changes: its weights will change, as within a training.
 
     Returns:
         One dataset: its results, {task: {metric: value}}, as ``verify_results`` wants them.
@@ -124,7 +127,7 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
     """
     results: OrderedDict[str, Any] = OrderedDict()
     view = view_of(cfg)
-    tested = view.tested(cfg, model)
+    tested = view.tested(cfg, model, changes=changes)
     for name in cfg.DATASETS.TEST:
         loader = ShieldedLoader(view.build_test_loader(cfg, name))
         evaluators = DatasetEvaluators(build_evaluators(cfg, name))

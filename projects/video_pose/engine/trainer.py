@@ -254,7 +254,7 @@ class PoseTrainer(TrainerBase):
                 # Running statistics differ among ranks; what is saved, and so scored, is rank 0's.
                 for buffer in self.model.buffers():
                     torch.distributed.broadcast(buffer, 0)
-            return evaluate(self.cfg, self.model)
+            return evaluate(self.cfg, self.model, changes=True)
 
     def save_final(self, checkpointer: PoseCheckpointer) -> None:
         """Write ``model_final``. Its weights are the averaged ones where there are any, and those

@@ -15,6 +15,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
+from video_pose.backends.detector import accelerate
+from video_pose.backends.pose import build_tested
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY, joints_from_config
 from video_pose.data.datasets.builtin_meta import known_mirror_pairs
@@ -26,7 +28,6 @@ from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.pck_evaluator import PredictedPose
-from video_pose.modeling.fast_path import build_fast_path
 from video_pose.modeling.precision import inference_autocast
 from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
 from video_pose.modeling.roi_heads import KeypointRCNNWithTTA, prepare_regions
@@ -66,8 +67,8 @@ class View:
     def prepare(self, model: nn.Module) -> None:
         """Make ``model`` ready for training in any precision, in place."""
 
-    def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
-        """The model as it is tested."""
+    def tested(self, cfg: CfgNode, model: nn.Module, *, changes: bool = False) -> nn.Module:
+        """The model as it is tested; ``changes``: its weights will change, within a training."""
         return model
 
 
@@ -140,8 +141,8 @@ class ClipsView(View):
     def build_test_loader(self, cfg: CfgNode, dataset_name: str) -> Batches:
         return build_pose_test_loader(cfg, dataset_name)
 
-    def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
-        return build_fast_path(cfg, model)
+    def tested(self, cfg: CfgNode, model: nn.Module, *, changes: bool = False) -> nn.Module:
+        return build_tested(cfg, model, changes=changes)
 
 
 def write_out_clip_values(cfg: CfgNode) -> None:
@@ -234,8 +235,11 @@ class FramesView(View):
     def prepare(self, model: nn.Module) -> None:
         prepare_regions(model)
 
-    def tested(self, cfg: CfgNode, model: nn.Module) -> nn.Module:
-        return FrameModel(cfg, model)
+    def tested(self, cfg: CfgNode, model: nn.Module, *, changes: bool = False) -> nn.Module:
+        tested = FrameModel(cfg, model)
+        if not changes:
+            accelerate(cfg, model)
+        return tested
 
 
 @VIEWS.add("frame_clips")

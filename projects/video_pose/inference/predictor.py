@@ -11,6 +11,8 @@ from typing import Any, cast
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from video_pose.backends.detector import accelerate
+from video_pose.backends.pose import GraphBackend, build_backend, is_folder
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine.views import is_recurrent
 from video_pose.inference.building import load_cfg, load_model
@@ -25,8 +27,7 @@ from video_pose.inference.sources import FrameSource, SourceSpec, open_source
 from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.inference.writers.tables import to_dataframe
-from video_pose.modeling.backend import PoseBackend, TorchBackend
-from video_pose.modeling.fast_path import build_fast_path
+from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.skeleton import infer_sigmas
 from video_pose.visualization import connection_indices
@@ -157,10 +158,10 @@ def _recurrent_stream(
 def _rcnn_stream(
     cfg: CfgNode, settings: PredictorSettings, config_file: str
 ) -> tuple[Stream, Sequence[str]]:
-    if settings.where != "frame" or settings.backend != "torch":
+    if settings.where != "frame" or is_folder(settings.backend):
         raise ValueError(
-            f"{config_file} finds people by itself: region, box, detector and backend have no "
-            "effect"
+            f"{config_file} finds people by itself: region, box, detector and the folder of an "
+            "export have no effect"
         )
     make_tracker(settings)  # what may be missing is said before the model is loaded
     rcnn = load_detector(cfg, settings)
@@ -190,9 +191,12 @@ def load_detector(cfg: CfgNode, settings: PredictorSettings) -> PersonRCNN:
     Raises:
         ValueError: which class is meant is unknown.
     """
-    return PersonRCNN.from_cfg(
+    detector = PersonRCNN.from_cfg(
         cfg, load_model(cfg), min(WEAK_SCORE, settings.min_score), settings.class_name
     )
+    # An exported folder is of the pose network: the detector goes by its own configuration.
+    accelerate(cfg, detector.model, "" if is_folder(settings.backend) else settings.backend)
+    return detector
 
 
 def choose_detector(
@@ -280,13 +284,10 @@ def _detected_people(
 
 
 def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
-    if settings.backend == "torch":
-        return TorchBackend(cast(VideoPoseNet, build_fast_path(cfg, load_model(cfg))))
-    from video_pose.backends.exported import ExportedBackend
-
-    if settings.backend == "onnx":
-        return ExportedBackend.from_model(cast(VideoPoseNet, load_model(cfg)), cfg)
-    return ExportedBackend.from_folder(settings.backend, cfg)
+    name = settings.backend or cfg.TEST.BACKEND
+    if is_folder(name):
+        return GraphBackend.from_folder(name, cfg, trust_programs=settings.trust_programs)
+    return build_backend(cfg, cast(VideoPoseNet, load_model(cfg)), name)
 
 
 def find_connections(cfg: CfgNode, joint_names: Sequence[str]) -> list[Connection]:

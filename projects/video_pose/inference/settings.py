@@ -45,9 +45,9 @@ class PredictorSettings:
         smooth: One-Euro smoothing of the joints.
         batch_frames: frames encoded together, where people do not depend on earlier poses.
         heatmaps: put heatmaps into the results.
-        backend: "torch"; "onnx", which exports the model at the start, in some ten seconds, and
-            runs it by ONNX Runtime on the CPU in float32 (extra ``export``); or the folder of an
-            export (`video-pose export`), which starts at once.
+        backend: what computes the pose network: as TEST.BACKEND, which "" leaves to the config; or
+            the folder of an exported model (``video-pose export``).
+        trust_programs: load such a folder in the format pt2, which can run any code.
 
     Raises:
         ValueError: an unknown name, or choices that contradict each other.
@@ -70,7 +70,8 @@ class PredictorSettings:
     smooth: bool = False
     batch_frames: int = 1
     heatmaps: bool = False
-    backend: str = "torch"
+    backend: str = ""
+    trust_programs: bool = False
 
     def __post_init__(self) -> None:
         if self.region and self.region not in REGIONS:

@@ -1,23 +1,35 @@
-"""A pose network as the predictor uses it, whatever computes it: PyTorch here, ONNX elsewhere.
+"""A pose network as evaluation and streaming use it, whatever computes it.
 
-Shapes: N images, R rows, C channels, H, W crop px, h, w cells.
+Shapes: N images, R rows, S test rows of one clip, T frames, C channels, H, W crop px, h, w cells.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.heatmaps import CenterMap
-from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.modeling.alignment import align_state
+from video_pose.modeling.heatmaps import CenterMap, decode_rows, to_instances
+from video_pose.modeling.states import TrackStates
+
+if TYPE_CHECKING:
+    from video_pose.modeling.video_pose_net import VideoPoseNet
+
+# Most images in one call of an encoder: weights are read once for them, and more only take memory.
+IMAGES_AT_ONCE = 8
 
 
 class PoseBackend(Protocol):
-    """`encode`, `begin` and `advance` of a model, and what surrounds them."""
+    """`encode`, `begin` and `advance` of a model, and what surrounds them.
+
+    A state is a NamedTuple of tensors whose dimension 0 is the row; rows are taken and put together
+    by the functions of `modeling.states`, whatever computes them.
+    """
 
     joint_names: list[str]
     codec: HeatmapCodec
@@ -35,7 +47,7 @@ class PoseBackend(Protocol):
         """The precision to compute in."""
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (N, 3, H, W) -> what ``begin`` wants of the images, and features (N, ...)."""
+        """(N, 3, H, W) of 0-255 -> what ``begin`` wants of the images, and features (N, ...)."""
 
     def begin(self, images: Tensor, features: Tensor) -> Any:
         """First images and features of R fresh rows -> their state."""
@@ -43,12 +55,16 @@ class PoseBackend(Protocol):
     def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Features (R, ...), centre maps (R, 1, h, w), state -> heatmaps (R, C, h, w), state."""
 
+    def describe(self) -> str:
+        """What computes, and in which precision, for a line of log."""
+
 
 class TorchBackend:
     """A `VideoPoseNet` in evaluation mode."""
 
     def __init__(self, model: VideoPoseNet) -> None:
-        self.model = model.eval()
+        # `eval` drops the states that the model keeps between chunks.
+        self.model = model.eval() if model.training else model
         self.joint_names = model.joint_names
         self.codec = model.codec
         self.center_map = model.center_map
@@ -66,10 +82,110 @@ class TorchBackend:
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         normalized = self.model.normalize(images)
-        return normalized, self.model.encode_all(normalized)
+        # Convolutions of PyTorch on a CPU round one image otherwise than several: there every image
+        # is encoded by itself, so that a track gives the same numbers in chunks of any length.
+        one_by_one = normalized.device.type == "cpu"
+        several = even_parts(normalized)
+        chosen = normalized.split(1) if one_by_one and len(normalized) else several
+        parts = [self.model.encode(part) for part in chosen]
+        return normalized, parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def begin(self, images: Tensor, features: Tensor) -> Any:
         return self.model.begin(images, features)
 
     def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
         return self.model.advance(features, center_map, state)
+
+    def describe(self) -> str:
+        return f"PyTorch on {self.device.type}, {self.model.precision_name}"
+
+
+class ClipInference(nn.Module):
+    """A backend as a model for Detectron2's ``inference_on_dataset``.
+
+    The chunks of a track arrive in order; states are kept between them.
+    """
+
+    def __init__(self, backend: PoseBackend) -> None:
+        super().__init__()
+        self.backend = backend
+        self._states = TrackStates()
+
+    @property
+    def device(self) -> torch.device:
+        """Where heatmaps are."""
+        return self.backend.device
+
+    @torch.no_grad()
+    def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """``{"instances": [Instances] * T}`` per clip; the mapper's docstring lists its keys."""
+        return [infer_chunk(self.backend, self._states, clip) for clip in batch]
+
+
+def even_parts(images: Tensor) -> tuple[Tensor, ...]:
+    """``images`` in parts of nearly one size, at most IMAGES_AT_ONCE."""
+    return images.tensor_split(max(1, math.ceil(len(images) / IMAGES_AT_ONCE)))
+
+
+def infer_chunk(backend: PoseBackend, states: TrackStates, clip: dict[str, Any]) -> dict[str, Any]:
+    """Advance one track by one chunk: ``{"instances": [Instances] * T}``.
+
+    Args:
+        states: of the tracks under way. clip: a test mapper's dict.
+
+    Raises:
+        ValueError: the chunk does not follow the last one of its track.
+    """
+    images, matrices, centers = clip["image"], clip["crop_to_image"], clip["center"]
+    if images.dim() == 4:
+        images, matrices, centers = images[None], matrices[None], centers[None]
+    heatmaps = run_chunk(backend, states, clip, images, centers, matrices)
+    size = (clip["height"], clip["width"])
+    poses = decode_rows(
+        heatmaps,
+        matrices.to(heatmaps.device),
+        codec=backend.codec,
+        swap=backend.flip_channels,
+        flipped=torch.as_tensor(clip.get("flipped", [False] * len(images))),
+        image_size=size,
+    )
+    return {"instances": to_instances(poses, size)}
+
+
+def run_chunk(
+    backend: PoseBackend,
+    states: TrackStates,
+    clip: dict[str, Any],
+    images: Tensor,
+    centers: Tensor,
+    crop_to_image: Tensor | None = None,
+) -> Tensor:
+    """Heatmaps (S, T, C, h, w) of a chunk, whose last state is kept with the place of its crop.
+
+    Args:
+        images: (S, T, 3, H, W). centers: (S, T, 2).
+        crop_to_image: (S, T, 2, 3), for states that move with their crops.
+    """
+    position, kept = states.resume(clip)
+    state, place = kept or (None, None)
+    rows, frames = images.shape[:2]
+    size = (images.shape[-2], images.shape[-1])
+    with backend.autocast():
+        flat_images, flat = backend.encode(images.flatten(0, 1))
+        features = flat.view(rows, frames, *flat.shape[1:])
+        prepared = flat_images.view(rows, frames, *flat_images.shape[1:])
+        flat_centers = centers.flatten(0, 1).to(backend.device)
+        center_maps = backend.center_map(flat_centers, size, training=False)
+        center_maps = center_maps.view(rows, frames, *center_maps.shape[1:])
+        heatmaps = []
+        for t in range(frames):
+            period = backend.reset_every
+            if state is None or (period and (position + t) % period == 0):
+                state = backend.begin(prepared[:, t], features[:, t])
+            elif backend.align_state and place is not None and crop_to_image is not None:
+                state = align_state(state, place, crop_to_image[:, t], backend.codec)
+            place = None if crop_to_image is None else crop_to_image[:, t]
+            maps, state = backend.advance(features[:, t], center_maps[:, t], state)
+            heatmaps.append(maps.float())
+    states.store(clip, position + frames, (state, place))
+    return torch.stack(heatmaps, 1)

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from video_pose.modeling.encode_batch import frames_that_fit
 from video_pose.modeling.fold_norms import fold_norms
-from video_pose.modeling.large_conv import LargeConv2d, replace_large
-from video_pose.modeling.packed_conv import PackedConv2d, can_pack, pack
-from video_pose.modeling.precision import check_precision, inference_dtype
+from video_pose.modeling.precision import check_precision
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
+logger = logging.getLogger(__name__)
+# As TEST.COMPILE.
+COMPILE = ("off", "kernels", "graphs")
 
-def fast_path(
-    model: VideoPoseNet,
-    *,
-    precision: str = "",
-    large_convolutions: str = "auto",
-    compile: str = "off",
-    crop_size: tuple[int, int] | None = None,
-) -> VideoPoseNet:
+
+def fast_path(model: VideoPoseNet, *, precision: str = "", compile: str = "off") -> VideoPoseNet:
     """A copy of ``model`` in evaluation mode, folded and in channels-last layout.
 
     Batch norms become part of the convolutions before them, and the model's own ``fold`` replaces
     what else is linear: heatmaps differ by rounding alone. The copy does not follow ``model``: one
-    that is trained on needs a new copy. It is fixed to the device, type and weights of its making,
-    and has no complete ``state_dict``.
+    that is trained on needs a new copy. It is fixed to the device and weights of its making, and
+    has no complete ``state_dict``.
 
     Args:
         model: trained; it is not changed, nor are its mode and the states that it keeps.
-        precision: of inference, as TEST.PRECISION; "" is the model's own. It is fixed in the copy.
-        large_convolutions, compile: as TEST.LARGE_CONVOLUTIONS and TEST.COMPILE.
-        crop_size: (H, W) of the images to come. On a CPU no more of them are encoded at once than
-            suit its caches; None encodes as many as ``model`` does.
+        precision: of inference, as TEST.PRECISION; "" is the model's own.
+        compile: as TEST.COMPILE.
 
     Raises:
         ValueError: an unknown name.
@@ -48,52 +38,10 @@ def fast_path(
     assert isinstance(folded, VideoPoseNet)
     folded.fold()
     folded.precision = check_precision(precision or model.precision)
-    dtype = inference_dtype(folded.precision, folded.device)
     folded.layout = torch.channels_last
     folded.requires_grad_(False).to(memory_format=folded.layout)
-    if folded.device.type == "cpu" and crop_size is not None:
-        folded.encode_batch = min(folded.encode_batch, frames_that_fit(folded, crop_size))
-    replace_large(folded, dtype, large_convolutions)
-    if can_pack(folded.device, dtype or torch.float32) and compile == "off":
-        pack(folded, dtype or torch.float32)
     compile_functions(folded, compile)
     return folded
-
-
-def build_fast_path(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """What ``cfg.TEST`` evaluates in the place of ``model``: `fast_path`, or ``model`` itself where
-    TEST.FAST is off."""
-    if cfg.TEST.FAST and isinstance(model, VideoPoseNet):
-        return fast_path(
-            model,
-            precision=cfg.TEST.PRECISION,
-            large_convolutions=cfg.TEST.LARGE_CONVOLUTIONS,
-            compile=cfg.TEST.COMPILE,
-            crop_size=tuple(cfg.INPUT.CROP_SIZE),
-        )
-    return model
-
-
-def describe(model: nn.Module) -> list[str]:
-    """What was chosen for a model that ran: lines on precision, layout and large convolutions.
-
-    Convolutions of the same choice share a line. Empty for a model that is no `fast_path`.
-    """
-    if not isinstance(model, VideoPoseNet) or model.layout != torch.channels_last:
-        return []
-    dtype = inference_dtype(model.precision, model.device)
-    packed = sum(isinstance(module, PackedConv2d) for module in model.modules())
-    name = str(dtype or torch.float32).removeprefix("torch.")
-    lines = [f"{name}, channels last, {packed} convolutions with weights packed for oneDNN"]
-    lines.append(f"at most {model.encode_batch} frames encoded at once")
-    large = [line for m in model.modules() if isinstance(m, LargeConv2d) for line in m.describe()]
-    counts = Counter(large)
-    return lines + [f"{count} x {line}" for line, count in counts.items()]
-
-
-logger = logging.getLogger(__name__)
-# As TEST.COMPILE.
-COMPILE = ("off", "kernels", "graphs")
 
 
 class Compiled:

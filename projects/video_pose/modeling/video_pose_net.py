@@ -12,7 +12,6 @@ H, W crop px, h, w heatmap cells. A model is a heavy part without time and a lig
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -22,14 +21,13 @@ from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.alignment import align_state
+from video_pose.modeling.backend import TorchBackend, infer_chunk
 from video_pose.modeling.heatmaps import (
     CenterMap,
-    decode_rows,
     heatmap_loss,
     move_outside_away,
-    to_instances,
 )
-from video_pose.modeling.precision import check_precision, inference_autocast
+from video_pose.modeling.precision import check_precision, inference_autocast, inference_dtype
 from video_pose.modeling.states import TrackStates
 from video_pose.skeleton import find_mirror_pairs, flip_permutation
 
@@ -48,10 +46,9 @@ class VideoPoseNet(nn.Module):
         joint_names: joints in the order of the maps. flip_map: pairs (left, right) of them.
         codec, center_map: see their classes.
         pixel_mean, pixel_std: of the input's channels.
-        loss_reduction, loss_weight: see ``losses.heatmap_loss``.
+        loss_reduction, loss_weight: see `heatmap_loss`.
         draw_outside: whether joints outside image or crop keep the visible part of their Gaussian.
         freeze_encoder: keep the encoder as loaded, its norms in evaluation mode.
-        encode_batch: most frames in one call of the encoder at inference.
         reset_every: drop the state every n frames at inference; 0 never does.
         align_state: move a row's state with its crop (`alignment.py`) before each step.
         precision: of inference: "float32", "bfloat16", "float16" or "auto" (see precision.py).
@@ -70,7 +67,6 @@ class VideoPoseNet(nn.Module):
         loss_weight: float = 1.0,
         draw_outside: bool = True,
         freeze_encoder: bool = False,
-        encode_batch: int = 16,
         reset_every: int = 0,
         align_state: bool = False,
         precision: str = "float32",
@@ -85,7 +81,6 @@ class VideoPoseNet(nn.Module):
         self.loss_weight = loss_weight
         self.draw_outside = draw_outside
         self.freeze_encoder = freeze_encoder
-        self.encode_batch = encode_batch
         self.reset_every = reset_every
         self.align_state = align_state
         self.precision = check_precision(precision)
@@ -114,7 +109,6 @@ class VideoPoseNet(nn.Module):
             "loss_weight": pose.LOSS.WEIGHT,
             "draw_outside": pose.HEATMAP.DRAW_OUTSIDE,
             "freeze_encoder": pose.ENCODER == "freeze",
-            "encode_batch": cfg.TEST.ENCODE_BATCH,
             "reset_every": cfg.TEST.RESET_EVERY,
             "align_state": pose.ALIGN_STATE,
             "precision": cfg.TEST.PRECISION,
@@ -185,7 +179,7 @@ class VideoPoseNet(nn.Module):
         if self.training:
             return self._losses(batch)
         with torch.no_grad():
-            return [self._infer(clip) for clip in batch]
+            return [infer_chunk(TorchBackend(self), self._states, clip) for clip in batch]
 
     # ---- training
 
@@ -284,63 +278,11 @@ class VideoPoseNet(nn.Module):
 
     # ---- inference
 
-    def encode_all(self, images: Tensor) -> Tensor:
-        """``encode`` of normalised images (N, 3, H, W), at most ``encode_batch`` at once."""
-        # Parts of nearly one size: what is laid out for one suits the others.
-        parts = max(1, math.ceil(len(images) / self.encode_batch))
-        return torch.cat([self.encode(part) for part in images.tensor_split(parts)])
-
     def autocast(self) -> torch.autocast:
         """The precision that inference runs in."""
         return inference_autocast(self.precision, self.device)
 
-    def _infer(self, clip: dict[str, Any]) -> dict[str, Any]:
-        """Advance one track by one chunk."""
-        images, matrices, centers = clip["image"], clip["crop_to_image"], clip["center"]
-        if images.dim() == 4:
-            images, matrices, centers = images[None], matrices[None], centers[None]
-        heatmaps = self._run_chunk(clip, images, centers, matrices)
-        poses = decode_rows(
-            heatmaps,
-            matrices.to(self.device),
-            codec=self.codec,
-            swap=self.flip_channels,
-            flipped=torch.as_tensor(clip.get("flipped", [False] * len(images))),
-            image_size=(clip["height"], clip["width"]),
-        )
-        return {"instances": to_instances(poses, (clip["height"], clip["width"]))}
-
-    def _run_chunk(
-        self,
-        clip: dict[str, Any],
-        images: Tensor,
-        centers: Tensor,
-        crop_to_image: Tensor | None = None,
-    ) -> Tensor:
-        """Heatmaps (S, T, C, h, w) of a chunk, whose last state is kept with the place of its crop.
-
-        Args:
-            images: (S, T, 3, H, W). centers: (S, T, 2).
-            crop_to_image: (S, T, 2, 3), for states that move with their crops.
-        """
-        position, kept = self._states.resume(clip)
-        state, place = kept or (None, None)
-        rows, frames = images.shape[:2]
-        with self.autocast():
-            normalized = self.normalize(images.flatten(0, 1))
-            flat = self.encode_all(normalized)
-            features = flat.view(rows, frames, *flat.shape[1:])
-            normalized = normalized.view(rows, frames, *normalized.shape[1:])
-            center_maps = self._center_maps(centers.flatten(0, 1), images.shape[-2:])
-            center_maps = center_maps.view(rows, frames, *center_maps.shape[1:])
-            heatmaps = []
-            for t in range(frames):
-                if state is None or (self.reset_every and (position + t) % self.reset_every == 0):
-                    state = self.begin(normalized[:, t], features[:, t])
-                elif self.align_state and place is not None and crop_to_image is not None:
-                    state = align_state(state, place, crop_to_image[:, t], self.codec)
-                place = None if crop_to_image is None else crop_to_image[:, t]
-                maps, state = self.advance(features[:, t], center_maps[:, t], state)
-                heatmaps.append(maps.float())
-        self._states.store(clip, position + frames, (state, place))
-        return torch.stack(heatmaps, 1)
+    @property
+    def precision_name(self) -> str:
+        """What `autocast` comes to on this device."""
+        return str(inference_dtype(self.precision, self.device) or torch.float32)[6:]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -14,11 +15,11 @@ SMALL = ["INPUT.CROP_SIZE", "(64, 64)"]
 
 
 def test_export_report_and_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
     assert main(["export", "--config-file", CONFIG, "--output", str(tmp_path), *SMALL]) == 0
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"encode.onnx", "begin.onnx", "advance.onnx", "model.json", "parity.json"}
+    graphs = {f"{name}.{end}" for name in ("encode", "begin", "advance") for end in ("xml", "bin")}
+    assert names == {*graphs, "model.json", "parity.json"}
     reports = json.loads((tmp_path / "parity.json").read_text())
     assert [report["rows"] for report in reports] == [1, 3]
     assert all(report["frames"] == 50 for report in reports)
@@ -42,3 +43,19 @@ def test_an_export_that_differs_is_an_error(
     arguments = ["--config-file", CONFIG, "--output", str(tmp_path), "--format", "pt2", *SMALL]
     assert main(["export", *arguments]) == 1
     assert "the export differs from the model" in capsys.readouterr().err
+
+
+def test_int8_is_not_calibrated_on_the_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from video_pose.engine.defaults import get_pose_cfg
+
+    cfg = get_pose_cfg()
+    args = argparse.Namespace(calibrate=None)
+    with pytest.raises(ValueError, match="--int8 needs --calibrate DATASET"):
+        export.calibration_dataset(args, cfg)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("train", "more"), ("test",)
+    assert export.calibration_dataset(args, cfg) == "train"
+    args.calibrate = "test"
+    with pytest.raises(ValueError, match="--calibrate test: the accuracy is measured on it"):
+        export.calibration_dataset(args, cfg)

@@ -10,6 +10,7 @@ import torch
 
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.alignment import align_state, box_moves, crop_moves, is_still, move_maps
+from video_pose.modeling.backend import TorchBackend, run_chunk
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 IDENTITY = torch.eye(2, 3)[None]
@@ -155,6 +156,8 @@ def test_chunks_move_their_state_as_a_whole_clip_does(
                 "is_last": start + length >= 5,
             }
             images, centers = item["image"][None, part], item["center"][None, part]
-            found.append(net._run_chunk(chunk, images, centers, crops[None, part]))
+            found.append(
+                run_chunk(TorchBackend(net), net._states, chunk, images, centers, crops[None, part])
+            )
     torch.testing.assert_close(torch.cat(found, 1), whole)
     assert (still.heatmaps - whole).abs().max() > 0.1

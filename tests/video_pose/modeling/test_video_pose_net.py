@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from video_pose.modeling.backend import TorchBackend, run_chunk
 from video_pose.modeling.states import append_rows, select_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -31,7 +32,10 @@ def chunks(video: dict[str, Any], length: int, *, start: int = 0) -> list[dict[s
 def heatmaps(net: VideoPoseNet, parts: list[dict[str, Any]]) -> Tensor:
     """(T, C, h, w) of a track's chunks, through the code that `forward` uses."""
     with torch.no_grad():
-        maps = [net._run_chunk(p, p["image"][None], p["center"][None])[0] for p in parts]
+        maps = [
+            run_chunk(TorchBackend(net), net._states, p, p["image"][None], p["center"][None])[0]
+            for p in parts
+        ]
     return torch.cat(maps)
 
 
@@ -52,9 +56,10 @@ def by_hand(net: VideoPoseNet, video: dict[str, Any], reset_every: int = 0) -> T
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("reset_every", [0, 1, 3])
 def test_chunks_of_any_length_give_the_whole_tracks_maps(
-    length: int, reset_every: int, toy_net, clip
+    length: int, reset_every: int, toy_net, clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net = toy_net(reset_every=reset_every, encode_batch=2).eval()
+    monkeypatch.setattr("video_pose.modeling.backend.IMAGES_AT_ONCE", 2)
+    net = toy_net(reset_every=reset_every).eval()
     video = clip(7)
     maps = heatmaps(net, chunks(video, length, start=5))
     torch.testing.assert_close(maps, by_hand(net, video, reset_every), atol=1e-4, rtol=0)
@@ -141,7 +146,7 @@ def test_several_rows_of_a_chunk_are_merged(toy_net, clip) -> None:
         "flipped": torch.tensor([False, True]),
     }
     with torch.no_grad():
-        maps = net._run_chunk(part, part["image"], part["center"])
+        maps = run_chunk(TorchBackend(net), net._states, part, part["image"], part["center"])
     assert maps.shape == (2, 2, 4, CELLS, CELLS)
     straight = by_hand(net, video)
     turned = by_hand(net, video | {"image": video["image"].flip(-1)})

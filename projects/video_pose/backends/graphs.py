@@ -1,0 +1,305 @@
+"""A pose network as three graphs, ``encode``, ``begin`` and ``advance``, in a described folder.
+
+The state is explicit: tensors of fixed names go in and come out, and dimension 0 of every tensor is
+the row, of any number. Images are float32 0-255; normalisation is inside. ``model.json`` says what
+the graphs are of, and holds their hashes: a folder that is not what it says is refused.
+Shapes: N images, R rows, C channels, H, W crop px, h, w cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from video_pose.files import write_json
+from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.fold_norms import fold_norms
+from video_pose.modeling.video_pose_net import VideoPoseNet
+
+# Format -> ending of its files and the packages that writing it needs.
+FORMATS = {
+    "openvino": ("xml", ("openvino",)),
+    "onnx": ("onnx", ("onnx", "onnxscript", "onnxruntime")),
+    "pt2": ("pt2", ()),
+}
+NAMES = ("encode", "begin", "advance")
+DESCRIPTION = "model.json"
+# Of the folder's layout and of what the graphs take and give; a reader refuses another one.
+VERSION = 2
+_OPSET = 18
+ROWS = torch.export.Dim("rows", min=1, max=4096)
+
+
+class Graph(NamedTuple):
+    """A module to write, with an example of its inputs by name, and the names of its outputs.
+
+    ``shapes``: of the arguments of ``forward``, as ``torch.export`` wants open dimensions; None
+    opens dimension 0 of all.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: list[str]
+    shapes: Any = None
+
+
+class _Encode(nn.Module):
+    def __init__(self, model: VideoPoseNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.encode(self.model.normalize(images))
+
+
+class _Begin(_Encode):
+    def forward(self, images: Tensor, features: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        state = self.model.begin(self.model.normalize(images), features)
+        # A graph cannot put out an input, or one tensor twice.
+        return tuple(tensor.clone() for tensor in state)
+
+
+class _Advance(_Encode):
+    def __init__(self, model: VideoPoseNet, state_type: type) -> None:
+        super().__init__(model)
+        self.state_type = state_type
+
+    def forward(  # type: ignore[override]
+        self, features: Tensor, center_map: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        heatmaps, new = self.model.advance(features, center_map, self.state_type(*state))
+        # Maps that are part of the state as well come out once.
+        return (heatmaps, *(tensor for tensor in new if tensor is not heatmaps))
+
+
+def export_model(
+    model: VideoPoseNet, folder: str | Path, *, crop_size: tuple[int, int], file_format: str
+) -> list[Path]:
+    """Write the three graphs and ``model.json``.
+
+    Args:
+        model: trained; it is not changed. Norms and gates are folded in the copy that is written.
+        crop_size: (H, W) px; the graphs hold for this size.
+        file_format: of FORMATS: "openvino" (its intermediate representation), "onnx", or "pt2"
+            (``torch.export``; PyTorch runs code of such a file when it loads it).
+
+    Returns:
+        The graphs' files.
+
+    Raises:
+        ValueError: an unknown format, its packages are missing, or a part does not export.
+    """
+    require_packages(file_format)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    folded = fold_norms(model).cpu()
+    assert isinstance(folded, VideoPoseNet)
+    folded.fold()
+    graphs, fields, returned = _graphs(folded, crop_size)
+    paths = []
+    for graph in graphs:
+        path = folder / f"{graph.name}.{FORMATS[file_format][0]}"
+        write_graph(graph, path, what=type(model).__name__)
+        paths.append(path)
+    description = {
+        "version": VERSION,
+        "format": file_format,
+        "precision": "float32",
+        **describe_model(type(model).__name__, model.joint_names, model.codec, crop_size),
+        "state": fields,
+        "returned": returned,
+    }
+    write_description(folder, description)
+    return paths
+
+
+def describe_model(
+    architecture: str, joints: Sequence[str], codec: HeatmapCodec, crop_size: Sequence[int]
+) -> dict[str, Any]:
+    """What has to agree between a folder and the pipeline that runs it."""
+    return {
+        "architecture": architecture,
+        "joints": list(joints),
+        "background": codec.background,
+        "stride": codec.stride,
+        "encode_offset": codec.encode_offset,
+        "decode_offset": codec.decode_offset,
+        "crop_size": [int(side) for side in crop_size],
+    }
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write ``model.json``, with the hashes of all other files in ``folder``."""
+    files = [path for path in sorted(folder.iterdir()) if path.name != DESCRIPTION]
+    hashes = {path.name: file_hash(path) for path in files if path.is_file()}
+    write_json(folder / DESCRIPTION, description | {"sha256": hashes}, indent=2)
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """``model.json`` of a folder whose files are what it says.
+
+    Raises:
+        FileNotFoundError: no such export. ValueError: it is damaged, or of another version.
+    """
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        raise FileNotFoundError(f"no exported model in {folder}: {DESCRIPTION} is missing")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version, hashes = description.get("version"), description.get("sha256", {})
+        if version != VERSION:
+            raise ValueError(f"version {version}, expected {VERSION}")
+        if description.get("format") not in FORMATS:
+            raise ValueError(f"format {description.get('format')!r}, expected one of {[*FORMATS]}")
+        for name, expected in hashes.items():
+            if file_hash(Path(folder) / Path(name).name) != expected:
+                raise ValueError(f"{name} has changed since it was written")
+    except (ValueError, AttributeError, TypeError, OSError) as error:
+        raise ValueError(f"{path}: {error}; export the model again") from error
+    return description
+
+
+def check_description(folder: str | Path, description: dict[str, Any], cfg: CfgNode) -> None:
+    """Raise ValueError where a folder is of another model, codec or crop than ``cfg`` describes."""
+    own = describe_model(
+        cfg.MODEL.META_ARCHITECTURE,
+        cfg.MODEL.POSE.JOINTS,
+        HeatmapCodec.from_config(cfg),
+        cfg.INPUT.CROP_SIZE,
+    )
+    for key, value in own.items():
+        if description.get(key) != value:
+            raise ValueError(
+                f"{Path(folder) / DESCRIPTION}: {key} is {description.get(key)}, the config has "
+                f"{value}; export the model again with this config"
+            )
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_packages(file_format: str) -> None:
+    """Raise ValueError for an unknown format, or one whose packages are missing."""
+    if file_format not in FORMATS:
+        raise ValueError(f"format {file_format!r}: choose from {', '.join(FORMATS)}")
+    missing = [name for name in FORMATS[file_format][1] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"{file_format} needs the package {missing[0]}: pip install {' '.join(missing)}"
+        )
+
+
+@torch.no_grad()
+def _graphs(
+    model: VideoPoseNet, crop_size: tuple[int, int]
+) -> tuple[list[Graph], list[str], list[str]]:
+    """The graphs, for two rows; the state's fields, and the output that becomes each of them."""
+    images = torch.rand((2, 3, *crop_size)) * 255
+    features = _Encode(model)(images)
+    state = model.begin(model.normalize(images), features)
+    middle = torch.tensor([[crop_size[1] / 2, crop_size[0] / 2]]).expand(2, 2)
+    center = model.center_map(middle, crop_size, training=False)
+    fields = list(type(state)._fields)
+    heatmaps, new = model.advance(features, center, state)
+    returned = ["out_heatmaps" if t is heatmaps else f"new_{n}" for n, t in zip(fields, new)]
+    # Fresh tensors: an example in which two inputs are one tensor would tie them in the graph.
+    inputs = {"features": features, "center_map": center}
+    inputs |= {name: tensor.clone() for name, tensor in zip(fields, state)}
+    outputs = ["out_heatmaps", *(name for name in returned if name != "out_heatmaps")]
+    row, states = {0: ROWS}, tuple({0: ROWS} for _ in fields)
+    graphs = [
+        Graph("encode", _Encode(model), {"images": images}, ["features"]),
+        Graph("begin", _Begin(model), {"images": images, "features": features}, fields),
+        Graph("advance", _Advance(model, type(state)), inputs, outputs, (row, row, states)),
+    ]
+    return graphs, fields, returned
+
+
+def write_graph(graph: Graph, path: Path, *, what: str) -> None:
+    """Write one graph in the format of the file's ending.
+
+    Args:
+        what: whose it is, for errors.
+
+    Raises:
+        ValueError: it does not export.
+    """
+    shapes = tuple({0: ROWS} for _ in graph.inputs) if graph.shapes is None else graph.shapes
+    try:
+        with torch.no_grad(), quiet():
+            program = torch.export.export(
+                graph.module.eval(),
+                tuple(graph.inputs.values()),
+                dynamic_shapes=shapes,
+                strict=False,
+            )
+            _WRITERS[path.suffix](program, graph, path)
+    except Exception as error:  # whatever a user's network makes an exporter raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{graph.name} of {what} does not export: {reason}") from error
+
+
+def _write_openvino(program: torch.export.ExportedProgram, graph: Graph, path: Path) -> None:
+    import openvino
+
+    model = openvino.convert_model(program)
+    # Ports are in the order of the arguments of `forward`. An input that is put out unchanged has
+    # the names of both.
+    assert len(model.inputs) == len(graph.inputs), model.inputs
+    for ports, names in ((model.outputs, graph.outputs), (model.inputs, graph.inputs)):
+        for port, name in zip(ports, names, strict=True):
+            port.get_tensor().add_names({name})
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: Path) -> None:
+    torch.onnx.export(
+        program,
+        f=str(path),
+        input_names=list(graph.inputs),
+        output_names=graph.outputs,
+        opset_version=_OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+_WRITERS = {
+    ".xml": _write_openvino,
+    ".onnx": _write_onnx,
+    ".pt2": lambda program, graph, path: torch.export.save(program, path),
+}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' progress on standard output and their notes on their own parts."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

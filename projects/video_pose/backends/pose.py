@@ -1,0 +1,224 @@
+"""The backends of a recurrent model, and the choice of one: ``torch``, ``openvino``, ``onnx``.
+
+A backend is made from a configuration and a model with weights. Plugins add their own::
+
+    @BACKENDS.add("mine")
+    def build_mine(cfg: CfgNode, model: VideoPoseNet) -> PoseBackend: ...
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from video_pose.backends.cache import cached, graph_key
+from video_pose.backends.graphs import (
+    FORMATS,
+    NAMES,
+    check_description,
+    export_model,
+    read_description,
+    require_packages,
+)
+from video_pose.backends.runtimes import LoadedGraph, engine_precision, is_installed, load_graph
+from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, even_parts
+from video_pose.modeling.fast_path import fast_path
+from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.plugins import BACKENDS
+from video_pose.skeleton import flip_permutation
+
+logger = logging.getLogger(__name__)
+# What "auto" tries on a CPU, in order; PyTorch is always there.
+AUTO_ON_CPU = ("openvino", "onnx")
+
+
+class GraphBackend:
+    """Graphs in a folder in the place of a PyTorch model, on the CPU."""
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        graphs: dict[str, LoadedGraph],
+        *,
+        fields: list[str],
+        returned: list[str],
+        cfg: CfgNode,
+        name: str,
+    ) -> None:
+        """
+        Args:
+            graphs: by NAMES. fields: names of the state's tensors. returned: the output of
+                ``advance`` that becomes each of them.
+            cfg: of the model; codec, centre map and reset period are its.
+            name: for `describe`.
+        """
+        base = VideoPoseNet.base_config(cfg)
+        self.joint_names: list[str] = base["joint_names"]
+        self.codec, self.center_map = base["codec"], base["center_map"]
+        labels = self.codec.channel_labels(self.joint_names)
+        self.flip_channels = flip_permutation(labels, base["flip_map"])
+        self.reset_every: int = base["reset_every"]
+        self.align_state: bool = base["align_state"]
+        self._graphs, self._name = graphs, name
+        self._state_type: Any = collections.namedtuple("State", fields)  # type: ignore[misc]
+        # Place of every field among the outputs, of which maps that are part of the state are one.
+        outputs = ["out_heatmaps", *(field for field in returned if field != "out_heatmaps")]
+        self._places = [outputs.index(field) for field in returned]
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, cfg: CfgNode, *, trust_programs: bool = False
+    ) -> GraphBackend:
+        """Load an exported model for the pipeline that ``cfg`` describes.
+
+        Args:
+            trust_programs: load a folder of ``.pt2``, which can run any code.
+
+        Raises:
+            FileNotFoundError: no such export.
+            ValueError: it is damaged, of another model, codec or crop, or needs a package.
+        """
+        description = read_description(folder)
+        check_description(folder, description, cfg)
+        kind = description["format"]
+        precision = engine_precision(kind, cfg.TEST.PRECISION)
+        graphs = {
+            name: load_graph(
+                Path(folder) / f"{name}.{FORMATS[kind][0]}",
+                precision,
+                trust_programs=trust_programs,
+            )
+            for name in NAMES
+        }
+        made = description["precision"]
+        shown = precision if made == "float32" else f"{made} and {precision}"
+        return cls(
+            graphs,
+            fields=description["state"],
+            returned=description["returned"],
+            cfg=cfg,
+            name=f"{_ENGINES[kind]} on the CPU, {shown}",
+        )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pictures = images.float()
+        parts = [self._graphs["encode"]({"images": part})[0] for part in even_parts(pictures)]
+        return pictures, parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def begin(self, images: Tensor, features: Tensor) -> Any:
+        return self._state_type(*self._graphs["begin"]({"images": images, "features": features}))
+
+    def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if state._fields != self._state_type._fields:
+            raise ValueError(
+                f"a state of {list(state._fields)} is not this model's, whose states have "
+                f"{list(self._state_type._fields)}: begin anew"
+            )
+        inputs = {"features": features, "center_map": center_map, **state._asdict()}
+        out = self._graphs["advance"](inputs)
+        return out[0], self._state_type(*(out[place] for place in self._places))
+
+    def describe(self) -> str:
+        return self._name
+
+
+_ENGINES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime", "pt2": "torch.export"}
+
+
+@BACKENDS.add("torch")
+def build_torch(cfg: CfgNode, model: VideoPoseNet) -> TorchBackend:
+    """PyTorch: the fast form, or the modules as they are trained where TEST.FAST is off."""
+    if not cfg.TEST.FAST:
+        return TorchBackend(model)
+    return TorchBackend(fast_path(model, precision=cfg.TEST.PRECISION, compile=cfg.TEST.COMPILE))
+
+
+@BACKENDS.add("openvino")
+def build_openvino(cfg: CfgNode, model: VideoPoseNet) -> GraphBackend:
+    """OpenVINO, its graphs from the cache."""
+    return _from_cache(cfg, model, "openvino")
+
+
+@BACKENDS.add("onnx")
+def build_onnx(cfg: CfgNode, model: VideoPoseNet) -> GraphBackend:
+    """ONNX Runtime, its graphs from the cache."""
+    return _from_cache(cfg, model, "onnx")
+
+
+def _from_cache(cfg: CfgNode, model: VideoPoseNet, engine: str) -> GraphBackend:
+    require_packages(engine)
+    size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
+
+    def make(folder: Path) -> None:
+        export_model(model, folder, crop_size=size, file_format=engine)
+
+    with cached(graph_key(cfg, model, engine), make) as folder:
+        return GraphBackend.from_folder(folder, cfg)
+
+
+def choose_backend(cfg: CfgNode, device: torch.device) -> str:
+    """The name that TEST.BACKEND "auto" stands for on ``device``."""
+    if device.type != "cpu" or not cfg.TEST.get("FAST", True):
+        return "torch"
+    return next((name for name in AUTO_ON_CPU if is_installed(name)), "torch")
+
+
+def build_backend(cfg: CfgNode, model: VideoPoseNet, name: str = "") -> PoseBackend:
+    """What computes ``model``, said in one line.
+
+    Args:
+        cfg: ``model``'s, complete.
+        name: of BACKENDS, or "auto"; "" is TEST.BACKEND.
+
+    Raises:
+        ValueError: an unknown name, a package is missing, or the model does not export. "auto"
+            takes PyTorch then.
+    """
+    name = name or cfg.TEST.BACKEND
+    chosen = choose_backend(cfg, model.device) if name == "auto" else name
+    if chosen not in BACKENDS:
+        raise ValueError(f"TEST.BACKEND {chosen!r}: choose from {['auto', *BACKENDS.names()]}")
+    try:
+        backend = BACKENDS.get(chosen)(cfg, model)
+    except ValueError as error:
+        if name != "auto" or chosen == "torch":
+            raise ValueError(f"TEST.BACKEND {chosen}: {error}") from error
+        logger.warning("TEST.BACKEND auto: PyTorch in the place of %s: %s", chosen, error)
+        backend = BACKENDS.get("torch")(cfg, model)
+    logger.info("the pose network runs by %s", backend.describe())
+    return backend
+
+
+def is_folder(name: str) -> bool:
+    """Whether a backend's name is an exported folder's path."""
+    return name not in BACKENDS and (os.path.isdir(name) or os.sep in name) and name != ""
+
+
+def build_tested(cfg: CfgNode, model: nn.Module, *, changes: bool = False) -> nn.Module:
+    """A model as evaluation runs it: a recurrent one by its backend, another one itself.
+
+    Args:
+        changes: its weights will change, as within a training: "auto" is PyTorch then, which needs
+            no graphs.
+    """
+    if not isinstance(model, VideoPoseNet):
+        return model
+    if is_folder(cfg.TEST.BACKEND):
+        return ClipInference(GraphBackend.from_folder(cfg.TEST.BACKEND, cfg))
+    name = "torch" if changes and cfg.TEST.BACKEND == "auto" else cfg.TEST.BACKEND
+    if not cfg.TEST.FAST and name in ("auto", "torch"):
+        return model
+    return ClipInference(build_backend(cfg, model, name))

@@ -1,0 +1,164 @@
+"""Exported graphs against the models that they were made from, and folders that are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from unipose_lstm.unipose import NoMemory
+from video_pose.backends.graphs import FORMATS, export_model, read_description
+from video_pose.backends.parity import compare
+from video_pose.backends.pose import GraphBackend
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.modeling.backend import PoseBackend, TorchBackend
+
+ROOT = Path(__file__).parents[3]
+CONFIG = "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml"
+MakeCfg = Callable[..., CfgNode]
+MakeBackend = Callable[[CfgNode], TorchBackend]
+CROP = (64, 64)
+OPTIONS = ("INPUT.CROP_SIZE", CROP)
+
+
+def crops(frames: int) -> torch.Tensor:
+    """A dark square that moves over noise."""
+    random = np.random.default_rng(0)
+    images = random.integers(60, 255, (frames, 3, *CROP), dtype=np.uint8)
+    for t in range(frames):
+        images[t, :, 20:40, t : t + 20] = 0
+    return torch.from_numpy(images)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "file_format"),
+    [
+        ("unipose_lstm", (), "openvino"),
+        ("unipose_lstm", ("MODEL.UNIPOSE.LSTM.FORM", "released"), "openvino"),
+        ("unipose_lstm", ("MODEL.UNIPOSE.LSTM.FORM", "released"), "onnx"),
+        ("unipose_lstm", ("MODEL.META_ARCHITECTURE", "UniPose"), "openvino"),
+        ("lstm_pm", (), "openvino"),
+        ("lstm_pm", (), "onnx"),
+        ("lstm_pm", (), "pt2"),
+    ],
+)
+def test_rolling_state_stays_equal(
+    pose_cfg: MakeCfg,
+    build_backend: MakeBackend,
+    tmp_path: Path,
+    model: str,
+    options: tuple[object, ...],
+    file_format: str,
+) -> None:
+    """Exported with two rows as example; run with one and with three."""
+    for package in FORMATS[file_format][1]:
+        pytest.importorskip(package)
+    cfg = pose_cfg(model, *OPTIONS, *options)
+    reference = build_backend(cfg)
+    export_model(reference.model, tmp_path, crop_size=CROP, file_format=file_format)
+    exported = GraphBackend.from_folder(tmp_path, cfg, trust_programs=True)
+    for rows in (1, 3):
+        report = compare(reference, exported, crops(12), rows=rows)
+        assert report["heatmap_max_difference"] < 1e-3
+        assert report["joint_max_difference_px"] < 0.1
+    maps, _ = reference.advance(*first_step(reference))
+    assert maps.std() > 0.01, "the maps are flat: nothing was compared"
+
+
+@torch.no_grad()
+def first_step(backend: PoseBackend) -> tuple:
+    images, features = backend.encode(crops(1))
+    center = backend.center_map(torch.tensor([[32.0, 32.0]]), CROP, training=False)
+    return features, center, backend.begin(images, features)
+
+
+def test_exports_that_do_not_fit(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, tmp_path: Path
+) -> None:
+    cfg = pose_cfg("lstm_pm", *OPTIONS)
+    with pytest.raises(FileNotFoundError, match="model.json is missing"):
+        GraphBackend.from_folder(tmp_path, cfg)
+    with pytest.raises(ValueError, match="format 'caffe': choose from openvino, onnx, pt2"):
+        export_model(build_backend(cfg).model, tmp_path, crop_size=CROP, file_format="caffe")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of programs, which are the fastest to write."""
+    cfg = get_pose_cfg()
+    cfg.merge_from_file(str(ROOT / CONFIG))
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *OPTIONS])
+    complete_cfg(cfg)
+    folder = tmp_path_factory.mktemp("exported")
+    export_model(build_model(cfg), folder, crop_size=CROP, file_format="pt2")
+    return folder
+
+
+def test_the_folder_says_what_it_is(exported: Path) -> None:
+    description = json.loads((exported / "model.json").read_text())
+    assert (
+        description["architecture"] == "LSTMPoseMachine" and description["precision"] == "float32"
+    )
+    assert (description["background"], description["stride"]) == ("last", 8)
+    assert len(description["joints"]) == 13 and description["crop_size"] == [64, 64]
+    assert description["state"] == ["heatmaps", "hidden", "cell", "fresh"]
+    assert description["returned"] == ["out_heatmaps", "new_hidden", "new_cell", "new_fresh"]
+    assert set(description["sha256"]) == {"encode.pt2", "begin.pt2", "advance.pt2"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MODEL.POSE.HEATMAP.BACKGROUND", "first"),
+        ("MODEL.POSE.HEATMAP.DECODE_OFFSET", 0.0),
+        ("INPUT.CROP_SIZE", (72, 64)),
+    ],
+)
+def test_a_folder_of_another_codec_is_refused(
+    pose_cfg: MakeCfg, exported: Path, key: str, value: object
+) -> None:
+    """With the background in another place, every joint would take its neighbour's map."""
+    cfg = pose_cfg("lstm_pm", *OPTIONS, key, value)
+    field = key.split(".")[-1].lower()
+    with pytest.raises(ValueError, match=f"model.json: {field} is .*, the config has"):
+        GraphBackend.from_folder(exported, cfg, trust_programs=True)
+
+
+def test_programs_are_not_loaded_unless_trusted(pose_cfg: MakeCfg, exported: Path) -> None:
+    cfg = pose_cfg("lstm_pm", *OPTIONS)
+    with pytest.raises(ValueError, match="encode.pt2: PyTorch runs code.*--trust-programs"):
+        GraphBackend.from_folder(exported, cfg)
+    assert GraphBackend.from_folder(exported, cfg, trust_programs=True).joint_names
+
+
+def test_a_changed_file_is_refused(pose_cfg: MakeCfg, exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(exported, folder)
+    content = bytearray((folder / "advance.pt2").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "advance.pt2").write_bytes(content)
+    with pytest.raises(ValueError, match="model.json: advance.pt2 has changed"):
+        GraphBackend.from_folder(folder, pose_cfg("lstm_pm", *OPTIONS), trust_programs=True)
+    for text, reason in (
+        ("{", "Expecting"),
+        ('{"version": 1}', "version 1, expected 2"),
+        ("[]", ""),
+    ):
+        (folder / "model.json").write_text(text)
+        with pytest.raises(ValueError, match=f"model.json: .*{reason}.*export the model again"):
+            read_description(folder)
+
+
+@torch.no_grad()
+def test_a_state_of_another_model_is_refused(pose_cfg: MakeCfg, exported: Path) -> None:
+    backend = GraphBackend.from_folder(exported, pose_cfg("lstm_pm", *OPTIONS), trust_programs=True)
+    features, center, _ = first_step(backend)
+    with pytest.raises(ValueError, match=r"a state of \['fresh'\] is not this model's.*begin anew"):
+        backend.advance(features, center, NoMemory(torch.ones(1, 1, 1, 1)))

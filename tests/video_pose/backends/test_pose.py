@@ -1,0 +1,307 @@
+"""The choice of a backend, its cache, and that evaluation and streaming share it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from video_pose.backends import cache, pose
+from video_pose.backends.pose import GraphBackend, build_backend, build_tested
+from video_pose.data.clip_mapper import build_pose_mapper
+from video_pose.data.synthetic.scene import render_scene
+from video_pose.engine.defaults import complete_cfg, get_pose_cfg
+from video_pose.inference import PredictorSettings, VideoPosePredictor
+from video_pose.inference.frames import Frame
+from video_pose.inference.people import KnownPeople, Person
+from video_pose.inference.streaming import StreamingPosePredictor
+from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, run_chunk
+from video_pose.modeling.states import TrackStates, append_rows
+from video_pose.modeling.video_pose_net import VideoPoseNet
+
+ROOT = Path(__file__).parents[3]
+CONFIG = "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml"
+CROP = (64, 64)
+OPTIONS = ("INPUT.CROP_SIZE", CROP)
+ENGINES = ["torch", "openvino", "onnx"]
+MakeCfg = Callable[..., CfgNode]
+MakeBackend = Callable[[CfgNode], TorchBackend]
+
+
+@pytest.fixture(scope="module")
+def cfg() -> CfgNode:
+    cfg = get_pose_cfg()
+    cfg.merge_from_file(str(ROOT / CONFIG))
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "INPUT.CROP_SIZE", CROP])
+    complete_cfg(cfg)
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def model(cfg: CfgNode) -> VideoPoseNet:
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    for name, parameter in model.named_parameters():
+        if name.startswith(("head", "decoder.predict")):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def backend(request: pytest.FixtureRequest, cfg: CfgNode, model: VideoPoseNet) -> PoseBackend:
+    """The same small network by every engine."""
+    if request.param != "torch":
+        pytest.importorskip({"onnx": "onnxruntime"}.get(request.param, request.param))
+    return build_backend(cfg, model, request.param)
+
+
+def frames(count: int) -> torch.Tensor:
+    """Noise with a dark square that moves."""
+    images = np.random.default_rng(0).integers(60, 255, (count, 3, *CROP), dtype=np.uint8)
+    for t in range(count):
+        images[t, :, 20:40, t : t + 20] = 0
+    return torch.from_numpy(images)
+
+
+def chunk_maps(backend: PoseBackend, cuts: list[int], count: int) -> torch.Tensor:
+    """Heatmaps of a track that arrives in chunks."""
+    images, states, found = frames(count), TrackStates(), []
+    centers = torch.full((1, count, 2), 32.0)
+    for start, end in zip(cuts, cuts[1:]):
+        clip = {
+            "video_id": "v", "track_id": "0", "is_first": start == 0, "is_last": end == count,
+            "frame_indices": torch.arange(start, end),
+        }  # fmt: skip
+        part = images[None, start:end], centers[:, start:end]
+        found.append(run_chunk(backend, states, clip, *part)[0])
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def test_chunks_change_nothing_within_a_backend(backend: PoseBackend, model: VideoPoseNet) -> None:
+    whole = chunk_maps(backend, [0, 11], 11)
+    assert torch.equal(chunk_maps(backend, [*range(12)], 11), whole)
+    assert torch.equal(chunk_maps(backend, [0, 3, 10, 11], 11), whole)
+    plain = chunk_maps(TorchBackend(model), [0, 11], 11)
+    assert whole.std() > 0.01, "the maps are flat: nothing was compared"
+    torch.testing.assert_close(whole, plain, atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_people_who_share_a_batch(backend: PoseBackend) -> None:
+    """A second row of another age changes a row by rounding alone."""
+    images = frames(3)
+    centers = backend.center_map(torch.full((3, 2), 32.0), CROP, training=False)
+    prepared, features = backend.encode(images)
+    _, alone = backend.advance(features[:1], centers[:1], backend.begin(prepared[:1], features[:1]))
+    fresh = backend.begin(prepared[2:], features[2:])
+    both, _ = backend.advance(features[1:], centers[1:], append_rows([alone, fresh]))
+    first, _ = backend.advance(features[1:2], centers[1:2], alone)
+    second, _ = backend.advance(features[2:], centers[2:], fresh)
+    torch.testing.assert_close(both, torch.cat([first, second]), atol=1e-5, rtol=1e-4)
+
+
+class ComingAndGoing(KnownPeople):
+    """One person on all frames, another on 2 to 4: fresh and old rows share a batch."""
+
+    independent = False
+
+    def find(self, frame: Frame) -> list[Person]:
+        box = np.array([10.0, 10, 90, 110])
+        people = [Person(0, box, box), Person(1, box + 40, box + 40)]
+        return people if 2 <= frame.index <= 4 else people[:1]
+
+
+def test_streaming_by_every_backend(
+    backend: PoseBackend, model: VideoPoseNet, cfg: CfgNode
+) -> None:
+    scene = render_scene(3, frames=6, size=(160, 120))
+    pictures = [Frame(i, i / 25, image) for i, image in enumerate(scene.frames)]
+    results = [
+        list(
+            StreamingPosePredictor(
+                backend=one, mapper=build_pose_mapper(cfg, False), people=ComingAndGoing()
+            )(pictures)
+        )
+        for one in (TorchBackend(model), backend)
+    ]
+    assert [len(frame) for frame in results[1]] == [1, 1, 2, 2, 2, 1]
+    for plain, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours.keypoints[..., 2], plain.keypoints[..., 2], atol=1e-3)
+
+
+def test_bfloat16_stays_near(cfg: CfgNode, model: VideoPoseNet) -> None:
+    pytest.importorskip("openvino")
+    half = cfg.clone()
+    half.defrost()
+    half.TEST.PRECISION = "bfloat16"
+    maps = chunk_maps(build_backend(half, model, "openvino"), [0, 5], 5)
+    plain = chunk_maps(TorchBackend(model), [0, 5], 5)
+    assert float((maps - plain).abs().max()) < 0.05 * float(plain.abs().max())
+
+
+def test_evaluation_runs_what_streaming_runs(
+    cfg: CfgNode, model: VideoPoseNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pose, "AUTO_ON_CPU", ("openvino", "onnx"))
+    monkeypatch.setattr(pose, "is_installed", lambda engine: engine == "onnx")
+    pytest.importorskip("onnxruntime")
+    tested = build_tested(cfg, model)
+    assert isinstance(tested, ClipInference) and isinstance(tested.backend, GraphBackend)
+    assert "ONNX Runtime" in tested.backend.describe()
+    # Within a training, a graph of weights that change is not worth its making.
+    changing = build_tested(cfg, model, changes=True)
+    assert isinstance(changing, ClipInference) and isinstance(changing.backend, TorchBackend)
+    other = torch.nn.Conv2d(1, 1, 1)
+    assert build_tested(cfg, other) is other
+    plain = cfg.clone()
+    plain.defrost()
+    plain.TEST.FAST = False
+    assert build_tested(plain, model) is model
+
+
+@pytest.mark.parametrize(
+    ("installed", "device", "expected"),
+    [
+        ({"openvino", "onnx"}, "cpu", "openvino"),
+        ({"onnx"}, "cpu", "onnx"),
+        (set(), "cpu", "torch"),
+        ({"openvino"}, "cuda", "torch"),
+    ],
+)
+def test_auto(
+    cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, installed: set[str], device: str, expected: str
+) -> None:
+    monkeypatch.setattr(pose, "AUTO_ON_CPU", ("openvino", "onnx"))
+    monkeypatch.setattr(pose, "is_installed", installed.__contains__)
+    assert pose.choose_backend(cfg, torch.device(device)) == expected
+
+
+def test_auto_takes_pytorch_for_what_does_not_export(
+    cfg: CfgNode, model: VideoPoseNet, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("advance of UniPoseLSTM does not export: it branches")
+
+    monkeypatch.setattr(pose, "AUTO_ON_CPU", ("openvino",))
+    monkeypatch.setattr(pose, "is_installed", lambda engine: True)
+    monkeypatch.setattr(pose, "_from_cache", fail)
+    with caplog.at_level("WARNING"):
+        assert isinstance(build_backend(cfg, model), TorchBackend)
+    assert "PyTorch in the place of openvino: advance of UniPoseLSTM" in caplog.text
+    with pytest.raises(ValueError, match="TEST.BACKEND openvino: advance of .* does not export"):
+        build_backend(cfg, model, "openvino")
+
+
+def test_bad_names(cfg: CfgNode, model: VideoPoseNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="TEST.BACKEND 'tensorrt': choose from .*'openvino'"):
+        build_backend(cfg, model, "tensorrt")
+    real = pose.require_packages.__globals__["importlib"].util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxscript" else real(name)
+    )
+    with pytest.raises(ValueError, match="TEST.BACKEND onnx: onnx needs the package onnxscript"):
+        build_backend(cfg, model, "onnx")
+
+
+def test_the_python_interface_takes_a_backend_and_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pictures = render_scene(3, frames=3, size=(160, 120)).frames
+    heights = []
+    for name in ("torch", "openvino"):
+        torch.manual_seed(0)
+        predictor = VideoPosePredictor.from_config(
+            str(ROOT / CONFIG),
+            options=[*OPTIONS, "MODEL.DEVICE", "cpu"],
+            settings=PredictorSettings(region="frame", backend=name),
+        )
+        heights.append(np.stack([frame.keypoints[..., 2] for frame in predictor(pictures)]))
+    # Heights of peaks; where they are is ill-conditioned in the flat maps of random weights.
+    np.testing.assert_allclose(heights[1], heights[0], atol=1e-4)
+    with pytest.raises(FileNotFoundError, match="model.json is missing"):
+        VideoPosePredictor.from_config(
+            str(ROOT / CONFIG), settings=PredictorSettings(region="frame", backend=str(tmp_path))
+        )
+
+
+# ---- the cache
+
+
+def count_exports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    made: list[Path] = []
+    export = pose.export_model
+
+    def counted(model: Any, folder: Path, **kwargs: Any) -> Any:
+        made.append(folder)
+        kwargs["file_format"] = "openvino"
+        return export(model, folder, **kwargs)
+
+    monkeypatch.setattr(pose, "export_model", counted)
+    return made
+
+
+def test_graphs_are_made_once_and_anew_when_damaged(
+    pose_cfg: MakeCfg,
+    build_backend: MakeBackend,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path / "cache"))
+    made = count_exports(monkeypatch)
+    cfg = pose_cfg("lstm_pm", *OPTIONS)
+    model = build_backend(cfg).model
+    first = chunk_maps(pose.build_openvino(cfg, model), [0, 2], 2)
+    assert torch.equal(chunk_maps(pose.build_openvino(cfg, model), [0, 2], 2), first)
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert len(made) == 1 and (folder / "model.json").is_file()
+    (folder / "encode.bin").write_bytes(b"half a file")
+    with caplog.at_level("WARNING"):
+        assert torch.equal(chunk_maps(pose.build_openvino(cfg, model), [0, 2], 2), first)
+    assert len(made) == 2 and "damaged, and are made anew" in caplog.text
+    (folder,) = (tmp_path / "cache").iterdir()  # nothing half-written is left
+
+
+def test_the_name_follows_from_all_that_matters(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = pose_cfg("lstm_pm", *OPTIONS)
+    model = build_backend(cfg).model
+    key = cache.graph_key(cfg, model, "openvino")
+    elsewhere = pose_cfg("lstm_pm", *OPTIONS, "MODEL.WEIGHTS", "w.pth", "TEST.RESET_EVERY", 3)
+    assert cache.graph_key(elsewhere, model, "openvino") == key
+    larger = pose_cfg("lstm_pm", "INPUT.CROP_SIZE", (96, 96))
+    keys = {key, cache.graph_key(cfg, model, "onnx"), cache.graph_key(larger, model, "openvino")}
+    with torch.no_grad():
+        model.head.convolutions()[0].weight[0, 0, 0, 0] += 1e-6
+    keys.add(cache.graph_key(cfg, model, "openvino"))
+    monkeypatch.setattr(cache, "_engine_version", lambda engine: "another")
+    keys.add(cache.graph_key(cfg, model, "openvino"))
+    assert len(keys) == 5
+
+
+def test_a_cache_that_cannot_be_written_costs_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path / "file"))
+    with caplog.at_level("WARNING"):
+        with cache.cached("key", lambda folder: (folder / "graph").write_text("g")) as folder:
+            assert (folder / "graph").read_text() == "g"
+    assert not folder.exists()
+    assert "graphs cannot be kept in" in caplog.text and "VIDEO_POSE_CACHE" in caplog.text
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_missing_package_of_a_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="encode.onnx needs the package onnxruntime"):
+        pose.load_graph(tmp_path / "encode.onnx")

@@ -1,1 +1,0 @@
-"""The parts of ``tools/benchmark_streaming.py``: one measurement a file."""
