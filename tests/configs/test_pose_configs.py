@@ -62,9 +62,14 @@ COCO_JOINTS = ["nose", *(f"{s}_{part}" for part in (
 PHOTOS = ("coco_people_train", "coco_people_val", "everyday_people_train", "gym_people_train")
 
 
+BUILT_IN = ("lsp_train", "lsp_test", "mpii_train", "mpii_valid", "mpii_trainval",
+            "coco_people_2017_train", "coco_people_2017_val")  # fmt: skip
+
+
 @pytest.fixture
-def photos(tmp_path: Path) -> Iterator[None]:
-    """Photos as the recipes for people of all kinds want them registered: three people in two."""
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three people in two photos, as the recipes for people of all kinds want them registered, and
+    in place of the built-in datasets of photos."""
     rng = np.random.default_rng(0)
     images = [
         {"id": i, "file_name": f"{i}.png", "height": 48, "width": 64, "frame_id": 0}
@@ -92,11 +97,23 @@ def photos(tmp_path: Path) -> Iterator[None]:
     for name in PHOTOS:
         register_video_keypoints(name, str(folder / "people.json"), str(folder))
         MetadataCatalog.get(name).set(unlabelled_is_absent=name.startswith("coco"))
+    for name in BUILT_IN:
+        monkeypatch.setitem(DatasetCatalog.data, name, lambda name=name: _as_people_of(name))
     yield
     for name in PHOTOS:
         for known in (name, f"{name}_frames"):
             DatasetCatalog.remove(known)
             MetadataCatalog.remove(known)
+
+
+def _as_people_of(name: str) -> list[dict]:
+    """The photos' people with so many joints as those of a built-in dataset."""
+    count = len(MetadataCatalog.get(name).keypoint_names)
+    tracks = DatasetCatalog.get(PHOTOS[0])
+    return [
+        {**track, "keypoints": np.resize(track["keypoints"], (1, count, 3)), "head_sizes": [9.0]}
+        for track in tracks
+    ]
 
 
 @pytest.mark.usefixtures("photos")
