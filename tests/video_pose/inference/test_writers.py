@@ -6,6 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import re
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -365,3 +368,39 @@ def test_a_growing_file_is_complete_between_flushes(tmp_path: Path) -> None:
     assert [entry["number"] for entry in found["list"]] == list(range(3001))
     growing.close("]}")
     assert set(json.loads(path.read_text())) == {"list"}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "coco", "coco_dataset", "posetrack"])
+def test_a_full_disk_leaves_what_was_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A limit on the size of files stands for the disk: writes fail in the middle of a row."""
+    monkeypatch.setattr(tables.Flusher, "is_due", lambda self: True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    (path,) = result_paths([kind], tmp_path, "v").values()
+    written = 0
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_001, limits[1]))
+        with (
+            pytest.raises(OSError, match=rf"^cannot write {re.escape(str(path))}: File too large$"),
+            writing_results({kind: path}, Recording("v", JOINTS), beside=False) as (writer,),
+        ):
+            for written in range(500):  # noqa: B007
+                writer.write(pose_frame(written, 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert 3 < written < 499 and path.stat().st_size > 10_000
+    text = path.read_text()
+    if kind in ("jsonl", "csv"):
+        lines = text.splitlines()
+        assert text.endswith("\n")
+        rows = list(csv.DictReader(lines)) if kind == "csv" else [json.loads(x) for x in lines]
+        assert None not in rows[-1].values()  # a row of CSV that ends early
+        last = int(rows[-1]["frame"])
+    else:
+        found = json.loads(text)
+        people = found if kind == "coco" else found["annotations"]
+        last = people[-1]["image_id"] % 10_000
+    assert written - 2 <= last <= written

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from video_pose.files import naming
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.coco import (
     CocoDatasetWriter,
@@ -43,6 +44,10 @@ from video_pose.inference.writers.tables import (
     to_dataframe,
 )
 from video_pose.plugins import WRITERS
+
+# Bytes; a row of a wide table has about 5,000 with 133 joints.
+_LONGEST_LINE = 1 << 20
+_LINES = (".jsonl", ".csv")
 
 __all__ = [
     "COLUMNS",
@@ -133,9 +138,56 @@ def open_writers(
 
 def _open_writer(kind: str, path: Path, recording: Recording) -> PoseWriter:
     try:
-        return WRITERS.get(kind).open(path, recording)
+        return _NamingWriter(WRITERS.get(kind).open(path, recording), path)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
+
+
+class _NamingWriter:
+    """A writer whose errors (no space is left, the folder is gone) name its file, once. Tables of
+    lines then end with their last whole one."""
+
+    def __init__(self, writer: PoseWriter, path: Path) -> None:
+        self._writer, self._path = writer, path
+        self._failed = False
+
+    def write(self, frame: PoseFrame) -> None:
+        with self._naming():
+            self._writer.write(frame)
+
+    def close(self) -> None:
+        if self._failed:
+            self._give_up()
+            return
+        try:
+            with self._naming():
+                self._writer.close()
+        except OSError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        with contextlib.suppress(OSError):  # it has been said
+            self._writer.close()
+        if self._path.suffix in _LINES and self._path.is_file():
+            _cut_to_whole_lines(self._path)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            with naming(self._path):
+                yield
+        except OSError:
+            self._failed = True
+            raise
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    with open(path, "r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        start = max(0, end - _LONGEST_LINE)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager

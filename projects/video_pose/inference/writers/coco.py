@@ -40,7 +40,9 @@ class GrowingJson:
         self._file = open(path, "wb", buffering=0)
         self._place = 0
         self._waiting = [head]
+        self._tail = b""
         self._is_empty = True
+        self._failed = False
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one entry to the list."""
@@ -51,12 +53,25 @@ class GrowingJson:
 
     def flush(self, tail: str) -> None:
         """Write what waits, and ``tail``, which begins with the list's closing bracket."""
+        if self._failed:
+            return
         entries = "".join(self._waiting).encode("ascii")
         self._waiting.clear()
         self._file.seek(self._place)
-        self._write(entries + tail.encode("ascii"))
+        try:
+            self._write(entries + tail.encode("ascii"))
+        except OSError:
+            self._failed = True
+            self._restore()
+            raise
         self._file.truncate()
-        self._place += len(entries)
+        self._place, self._tail = self._place + len(entries), tail.encode("ascii")
+
+    def _restore(self) -> None:
+        """The file as of the last flush; its bytes have their place on the disk already."""
+        self._file.seek(self._place)
+        self._write(self._tail)
+        self._file.truncate()
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
