@@ -91,10 +91,11 @@ setup(
         "av>=17",  # exact frame numbers in variable-frame-rate video, where OpenCV cannot seek
         OPENVINO,
         "h5py",  # MATLAB files of version 7.3
+        "jinja2",  # pages of reports; torch needs it as well
         "numpy",
         "protobuf",  # Caffe's weight files
         "safetensors",
-        "scipy",  # MATLAB files up to version 7
+        "scipy>=1.12",  # MATLAB files up to version 7, isotonic regression
     ],
     extras_require={
         # What the tests need to run in full, and the one place where formatter, linter and type

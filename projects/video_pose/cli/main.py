@@ -44,6 +44,7 @@ VERBS = {
     "evaluate": Verb("video_pose.cli.train", "score a trained model", ("--eval-only",)),
     "batch": Verb("video_pose.cli.batch", "find the poses in many videos, by many processes"),
     "convert": Verb("video_pose.cli.convert", "stored poses to another format"),
+    "report": Verb("video_pose.cli.report", "a page about an evaluation, or a video's poses"),
     "score": Verb("video_pose.cli.score", "score stored poses against annotated videos"),
     "export": Verb("video_pose.cli.export", "write a model as graphs for other programs"),
     "datasets": Verb("video_pose.cli.datasets", "list the datasets that are registered"),
