@@ -18,7 +18,7 @@ import numpy as np
 
 from video_pose.data.datasets.tracks import note, require_path
 from video_pose.data.json_fields import Field, load_json, require_unique
-from video_pose.skeleton import JointSet, connect
+from video_pose.skeleton import JointSet, connect, find_mirror_pairs
 
 TREE = """<json_file>     {"images": [...], "annotations": [...], "categories": [...]}
 <image_root>/   the files that images[].file_name names"""
@@ -60,6 +60,7 @@ class Category(NamedTuple):
     joints: list[str]
     lines: list[tuple[str, str]]
     ids: list[int]
+    mirror_pairs: list[tuple[str, str]]
 
 
 @dataclass
@@ -179,7 +180,7 @@ def choose_category(
             "category='<name>' to choose."
         )
     first = chosen[0]
-    return Category(first.name, names, first.lines, [i for each in chosen for i in each.ids])
+    return Category(first.name, names, first.lines, [i for each in chosen for i in each.ids], first.mirror_pairs)
 
 
 def _read_category(item: Field) -> Category:
@@ -192,7 +193,20 @@ def _read_category(item: Field) -> Category:
         names,
         _read_lines(item, names),
         ids,
+        _read_pairs(item),
     )
+
+
+def _read_pairs(item: Field) -> list[tuple[str, str]]:
+    """(left, right) names; which of the two is left is told by the names, else by the order."""
+    pairs = []
+    found = item.get("mirror_pairs")
+    for pair in found.items() if found is not None else ():
+        names = pair.texts()
+        if len(names) != 2:
+            raise pair.error("two names")
+        pairs += find_mirror_pairs(names) or [(names[0], names[1])]
+    return pairs
 
 
 def _read_lines(item: Field, names: list[str]) -> list[tuple[str, str]]:
@@ -219,8 +233,10 @@ def _read_lines(item: Field, names: list[str]) -> list[tuple[str, str]]:
 def joint_set(category: Category) -> JointSet:
     """The skeleton of a category; what it does not say follows from the names."""
     segment = ("head_top", "head_bottom")
+    known: dict[str, Any] = {"flip_map": category.mirror_pairs} if category.mirror_pairs else {}
     return JointSet(
         names=category.joints,
+        **known,
         connections=connect(category.joints, category.lines) if category.lines else [],
         head_segment=segment if set(segment) <= set(category.joints) else None,
     )

@@ -1,0 +1,269 @@
+"""What labelling tools write, by hand: CVAT, Label Studio, Roboflow, DeepLabCut, SLEAP, plugins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from video_pose.data.datasets.coco_json import choose_category, joint_set
+from video_pose.data.datasets.coco_video import load_video_keypoints
+from video_pose.data.datasets.label_files import FORMATS, open_labels
+from video_pose.data.json_fields import Field
+
+CVAT_VIDEO = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><job><start_frame>10</start_frame>
+<frame_filter>step=5</frame_filter>
+<labels><label><name>person</name><type>skeleton</type></label>
+<label><name>RHand</name><type>points</type><parent>person</parent></label>
+<label><name>LHand</name><type>points</type><parent>person</parent></label></labels>
+<original_size><width>64</width><height>48</height></original_size></job>
+<source>walk.mp4</source></meta>
+<track id="3" label="person" source="manual">
+<skeleton frame="1" keyframe="1" z_order="0">
+<points label="LHand" outside="0" occluded="1" points="20.5,8.00"/>
+<points label="RHand" outside="0" occluded="0" points="10.25,4.50"/></skeleton>
+<skeleton frame="2" keyframe="0" z_order="0">
+<points label="LHand" outside="1" occluded="0" points="21.0,8.0"/>
+<points label="RHand" outside="0" occluded="0" points="11,5"/></skeleton></track>
+<track id="4" label="person"><box frame="1" outside="0" xtl="1" ytl="2" xbr="11" ybr="22"/>
+<box frame="2" outside="1" xtl="1" ytl="2" xbr="11" ybr="22"/></track>
+<track id="5" label="ball"><box frame="1" outside="0" xtl="1" ytl="2" xbr="3" ybr="4"/></track>
+</annotations>"""
+
+
+def _load(path: Path, joints: list[str], **options: Any) -> dict[str, Any]:
+    tracks = load_video_keypoints(str(path), str(path.parent), joints, **options)
+    return {track["track_id"]: track for track in tracks}
+
+
+def _skeleton(path: Path) -> Any:
+    return joint_set(choose_category(open_labels(str(path))))
+
+
+def _save(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_cvats_video_xml(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = _save(tmp_path / "a.xml", CVAT_VIDEO)
+    skeleton = _skeleton(path)
+    assert skeleton.names == ["RHand", "LHand"]  # as the label's parts are ordered
+    assert skeleton.flip_map == [("LHand", "RHand")]
+    tracks = _load(path, skeleton.names)
+    person = tracks["3"]
+    # Frame n of the task is 10 + 5 n of the video; points are continuous already.
+    assert person["frame_numbers"].tolist() == [15, 20]
+    assert person["video_file"] == str(tmp_path / "walk.mp4")
+    assert (person["height"], person["width"]) == (48, 64)
+    assert person["keypoints"][0].tolist() == [[10.25, 4.5, 2], [20.5, 8, 1]]
+    assert person["keypoints"][1].tolist() == [[11, 5, 2], [0, 0, 0]]
+    # A box without joints; that of frame 2 is outside.
+    assert tracks["4"]["boxes"][0].tolist() == [1, 2, 11, 22]
+    assert tracks["4"]["boxed"].tolist() == [True] and not tracks["4"]["labelled"].any()
+    assert "1 <box> of label 'ball': left out" in caplog.text
+
+
+def test_cvats_image_xml(tmp_path: Path) -> None:
+    path = _save(
+        tmp_path / "a.xml",
+        """<annotations><meta/><image id="0" name="v/7.png" width="64" height="48">
+        <skeleton label="person"><points label="nose" outside="0" occluded="0" points="3,4"/>
+        <attribute name="track_id">9</attribute></skeleton></image></annotations>""",
+    )
+    assert _load(path, ["nose"])["0"]["keypoints"].tolist() == [[[3, 4, 2]]]
+    assert list(_load(path, ["nose"], videos="names")) == ["9"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<annotations>", "is no XML"),
+        ("<x/>", "expected CVAT's <annotations>, got <x>"),
+        ("<annotations/>", "expected <skeleton> shapes"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><annotations/>', "DOCTYPE or entities"),
+        (CVAT_VIDEO.replace("10.25,4.50", "10.25"), "'RHand'>: expected points="),
+        (CVAT_VIDEO.replace('frame="1" keyframe', 'frame="one" keyframe'), "frame: expected a who"),
+        (CVAT_VIDEO.replace('xtl="1"', 'xtl="left"'), "xtl: expected a number, got 'left'"),
+    ],
+)
+def test_what_cvats_xml_is_refused_for(tmp_path: Path, text: str, words: str) -> None:
+    path = _save(tmp_path / "bad.xml", text)
+    with pytest.raises(ValueError, match=f"bad.xml.*{words}"):
+        _load(path, ["RHand", "LHand"])
+
+
+def _region(kind: str, key: str, label: str, x: float, y: float, **more: Any) -> dict[str, Any]:
+    value = {"x": x, "y": y, kind: [label], **more.pop("value", {})}
+    size = {"original_width": 200, "original_height": 100}
+    return {"id": key, "type": kind, "value": value, **size, **more}
+
+
+def _task(*regions: dict[str, Any], image: str = "/data/upload/1/0a1b2c3d-v_0007.jpg") -> Any:
+    return {"id": 5, "data": {"image": image}, "annotations": [{"result": list(regions)}]}
+
+
+def test_label_studios_keypoints(tmp_path: Path) -> None:
+    box = _region("rectanglelabels", "r", "person", 10, 20, value={"width": 30, "height": 40})
+    regions = [
+        box,
+        _region("keypointlabels", "k", "nose", 25, 50, parentID="r"),
+        _region("keypointlabels", "l", "tail", 30, 10),
+        {"type": "relation", "from_id": "l", "to_id": "r", "direction": "right"},
+    ]
+    path = _save(tmp_path / "ls.json", json.dumps([_task(*regions)]))
+    person = _load(path, ["nose", "tail"])["0"]
+    # Percent of 200 x 100 px; the name without what the upload put before it.
+    assert person["keypoints"].tolist() == [[[50, 50, 2], [60, 10, 2]]]
+    assert person["boxes"].tolist() == [[20, 20, 80, 60]]
+    assert person["file_names"] == [str(tmp_path / "v_0007.jpg")]
+    local = _task(regions[1], image="/data/local-files/?d=shots/v_0007.jpg")
+    path = _save(tmp_path / "ls.json", json.dumps([local]))
+    assert _load(path, ["nose"])["0"]["file_names"] == [str(tmp_path / "shots" / "v_0007.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("regions", "words"),
+    [
+        ([], "type 'keypointlabels', found none"),
+        ([_region("keypointlabels", k, "nose", 1, 1) for k in "ab"], "one 'nose' a person"),
+        ([_region("keypointlabels", "a", "nose", "1", 1)], r"value.x.*a number, got text '1'"),
+        ([{"id": "a"}], r"result\[0\].type .*no such key"),
+    ],
+)
+def test_what_label_studios_files_are_refused_for(
+    tmp_path: Path, regions: list[Any], words: str
+) -> None:
+    path = _save(tmp_path / "ls.json", json.dumps([_task(*regions)]))
+    with pytest.raises(ValueError, match=f"ls.json.*{words}"):
+        _load(path, ["nose"])
+
+
+DLC = """scorer,,,me,me,me,me
+individuals,,,ann,ann,bob,bob
+bodyparts,,,nose,nose,nose,nose
+coords,,,x,y,x,y
+labeled-data,walk,img002.png,1.0,2.0,,
+labeled-data,walk,img010.png,3.0,4.0,30,40
+"""
+
+
+def test_deeplabcuts_csv(tmp_path: Path) -> None:
+    for name in ("img002.png", "img010.png"):
+        (tmp_path / "labeled-data" / "walk").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / "labeled-data" / "walk" / name)
+    path = _save(tmp_path / "CollectedData_me.csv", DLC)
+    tracks = _load(path, ["nose"])
+    assert tracks["ann"]["keypoints"].tolist() == [[[1.5, 2.5, 2]], [[3.5, 4.5, 2]]]
+    assert tracks["bob"]["keypoints"].tolist() == [[[30.5, 40.5, 2]]]
+    assert tracks["ann"]["video_id"] == "walk" and tracks["ann"]["height"] == 48
+    single = "scorer,me,me\nbodyparts,nose,nose\ncoords,x,y\nlabeled-data/walk/img002.png,5,6\n"
+    path = _save(tmp_path / "CollectedData_me.csv", single)
+    assert _load(path, ["nose"])["0"]["keypoints"].tolist() == [[[5.5, 6.5, 2]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DLC.replace("1.0,2.0", "left,2.0"), "line 5: expected a number, got 'left'"),
+        (DLC.replace(",30,40", ",30"), "line 6: expected 7 columns, got 6"),
+        ("a,b\n1,2\n", "expected rows 'scorer'"),
+        ("", "expected rows 'scorer'"),
+    ],
+)
+def test_what_deeplabcuts_csv_is_refused_for(tmp_path: Path, text: str, words: str) -> None:
+    path = _save(tmp_path / "bad.csv", text)
+    with pytest.raises(ValueError, match=f"bad.csv.*{words}"):
+        _load(path, ["nose"])
+
+
+def test_deeplabcuts_h5_says_the_same(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("tables")
+    levels = ["scorer", "individuals", "bodyparts", "coords"]
+    columns = pandas.MultiIndex.from_product([["me"], ["ann"], ["nose"], ["x", "y"]], names=levels)
+    index = pandas.MultiIndex.from_tuples([("labeled-data", "walk", "img002.png")])
+    table = pandas.DataFrame([[1.0, 2.0]], columns=columns, index=index)
+    table.to_hdf(tmp_path / "CollectedData_me.h5", key="df_with_missing")
+    content = open_labels(str(tmp_path / "CollectedData_me.h5")).value
+    assert content["images"][0]["file_name"] == "labeled-data/walk/img002.png"
+    assert content["annotations"][0]["keypoints"] == [1, 2, 2]
+    assert content["annotations"][0]["track_id"] == "ann"
+
+
+def test_sleaps_labels(tmp_path: Path) -> None:
+    sleap = pytest.importorskip("sleap_io")
+    nodes = [sleap.Node(name) for name in ("snout", "paw_A", "paw_B")]
+    skeleton = sleap.Skeleton(
+        nodes=nodes, edges=[sleap.Edge(nodes[0], nodes[1])],
+        symmetries=[sleap.Symmetry([nodes[1], nodes[2]])],
+    )  # fmt: skip
+    video = sleap.Video(filename="mouse.mp4", open_backend=False)
+    points = np.array([[1.0, 2], [np.nan, np.nan], [5, 6]])
+    mine = sleap.Instance.from_numpy(points, skeleton=skeleton, track=sleap.Track("a"))
+    guess = sleap.PredictedInstance.from_numpy(points + 9, skeleton=skeleton)
+    frame = sleap.LabeledFrame(video=video, frame_idx=7, instances=[mine, guess])
+    sleap.Labels([frame]).save(str(tmp_path / "mouse.slp"), verbose=False)
+    content = open_labels(str(tmp_path / "mouse.slp"))
+    assert [(i["video_file"], i["frame_index"]) for i in content.value["images"]] == [
+        ("mouse.mp4", 7)
+    ]
+    (person,) = content.value["annotations"]
+    assert person["keypoints"] == [1, 2, 2, 0, 0, 0, 5, 6, 2] and person["track_id"] == "a"
+    skeleton = joint_set(choose_category(content))
+    assert skeleton.flip_map == [("paw_A", "paw_B")]
+    assert [line[:2] for line in skeleton.connections] == [("snout", "paw_A")]
+    _save(tmp_path / "bad.slp", "no labels")
+    with pytest.raises(ValueError, match="bad.slp cannot be read"):
+        open_labels(str(tmp_path / "bad.slp"))
+
+
+def test_roboflows_coco(tmp_path: Path) -> None:
+    """A parent category without joints, ids from 0, and names with a hash of Roboflow's."""
+    names = [f"walk_{n:04d}_jpg.rf.9f8e7d.jpg" for n in (9, 10)]
+    images = [
+        {"id": i, "file_name": name, "height": 48, "width": 64, "license": 1,
+         "date_captured": "2025-01-01"} for i, name in enumerate(names)
+    ]  # fmt: skip
+    people = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 30, 40], "area": 9, "iscrowd": 0,
+         "segmentation": [], "keypoints": [3 + i, 4, 2]} for i in (0, 1)
+    ]  # fmt: skip
+    categories = [
+        {"id": 0, "name": "people", "supercategory": "none"},
+        {"id": 1, "name": "person", "supercategory": "people", "keypoints": ["nose"]},
+    ]
+    content = {"images": images, "annotations": people, "categories": categories, "info": {}}
+    path = _save(tmp_path / "_annotations.coco.json", json.dumps(content))
+    stills = load_video_keypoints(str(path), str(tmp_path), ["nose"])
+    assert [track["video_id"] for track in stills] == ["still_0", "still_1"]
+    (walk,) = load_video_keypoints(str(path), str(tmp_path), ["nose"], videos="names")
+    assert walk["video_id"] == "walk" and walk["keypoints"][:, 0, 0].tolist() == [3.5, 4.5]
+
+
+def test_a_plugin_adds_a_format(tmp_path: Path) -> None:
+    def read(path: str) -> Field:
+        x = float(Path(path).read_text())
+        return Field(
+            {
+                "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}],
+                "annotations": [{"image_id": 1, "category_id": 4, "keypoints": [x, 2, 2]}],
+                "categories": [{"id": 4, "name": "person", "keypoints": ["nose"]}],
+            },
+            path,
+        )
+
+    FORMATS.add("one_number")(read)
+    try:
+        path = _save(tmp_path / "a.txt", "3")
+        track = _load(path, ["nose"], file_format="one_number")["0"]
+        assert track["keypoints"].tolist() == [[[3.5, 2.5, 2]]]
+    finally:
+        FORMATS.remove("one_number")
+    with pytest.raises(ValueError, match="file_format 'one_number': choose from.*cvat"):
+        _load(path, ["nose"], file_format="one_number")
