@@ -40,7 +40,7 @@ $(STAMP): setup.py projects/video_pose/cli/install_detectron2.py | $(PY)
 	-$(PY) -m pip check
 	touch $(STAMP)
 
-test: $(STAMP)  ## run the tests
+test: $(STAMP)  ## run the tests; TEST_ARGS="-m slow" those that go the whole way
 	$(PY) -m pytest $(TEST_ARGS)
 
 quickstart: $(STAMP)  ## make a small dataset, train UniPose-LSTM on it, evaluate, draw
