@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,20 @@ _DEFAULT_FPS = 25.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Files, formats and what the files themselves do not tell."""
+    """Files, and the joints that are wanted."""
+    add_file_arguments(parser)
+    parser.add_argument(
+        "--skeleton", default="", metavar="NAME", help="coco, openpose_25, mpii, jhmdb ..."
+    )
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """Stored poses, the formats to write, and what the files themselves do not tell."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="FILE", help="poses of one video each")
+    add("inputs", nargs="+", metavar="FILE", help="stored poses")
     add("--output", required=True, metavar="DIR")
     add("--format", nargs="+", required=True, metavar="NAME", help="as of predict")
     add("--from", dest="source", default="", metavar="NAME", help="format of the inputs")
-    add("--skeleton", default="", metavar="NAME", help="coco, openpose_25, mpii, jhmdb ...")
     add("--fps", type=float, help="of inputs without times (default 25)")
     add("--size", nargs=2, type=int, metavar=("W", "H"), help="of the pictures, px")
     add("--table", metavar="KIND", help="long (default): a row a joint; wide: a row a person")
@@ -40,7 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0.
+    """Returns 0. Raises as `convert_files`, and ValueError for an unknown skeleton."""
+    change = partial(with_joints, skeleton=args.skeleton)
+    return convert_files(
+        args, lambda frames: list(map(change, frames)) if args.skeleton else frames
+    )
+
+
+def convert_files(
+    args: argparse.Namespace, change: Callable[[list[PoseFrame]], list[PoseFrame]]
+) -> int:
+    """Read every file, change the frames of each of its videos, write them; returns 0.
+
+    Args:
+        args: with those of `add_file_arguments`.
 
     Raises:
         ValueError: an input cannot be read, or a format lacks something. FileNotFoundError: an
@@ -64,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
             existing = [str(place) for place in paths.values() if place.exists()]
             if existing and not args.overwrite:
                 raise ValueError(f"{existing[0]} exists: choose another --output, or --overwrite")
-            write(args, completed(args, part), paths, name)
+            write(args, change(completed(args, part)), paths, name)
             print(f"{path}: {len(part)} frames to {', '.join(map(str, paths.values()))}")
     return 0
 
 
 def completed(args: argparse.Namespace, frames: Iterable[PoseFrame]) -> list[PoseFrame]:
-    """The frames with the times, sizes and joints that the arguments name."""
+    """The frames with the times and sizes that the arguments name."""
     import numpy as np
 
     found = list(frames)
@@ -81,8 +102,6 @@ def completed(args: argparse.Namespace, frames: Iterable[PoseFrame]) -> list[Pos
         width, height = args.size
         picture = np.broadcast_to(np.zeros(3, np.uint8), (height, width, 3))
         found = [replace(frame, image=picture) for frame in found]
-    if args.skeleton:
-        found = [with_joints(frame, args.skeleton) for frame in found]
     return found
 
 

@@ -46,6 +46,7 @@ VERBS = {
     "convert": Verb("video_pose.cli.convert", "stored poses to another format"),
     "report": Verb("video_pose.cli.report", "a page about an evaluation, or a video's poses"),
     "score": Verb("video_pose.cli.score", "score stored poses against annotated videos"),
+    "retrack": Verb("video_pose.cli.retrack", "new numbers and smoothing for stored poses"),
     "export": Verb("video_pose.cli.export", "write a model as graphs for other programs"),
     "datasets": Verb("video_pose.cli.datasets", "list the datasets that are registered"),
     "doctor": Verb(

@@ -1,0 +1,99 @@
+"""Give the people of stored poses their numbers anew, and smooth them, without running a network.
+
+  retrack out/video.csv --output again --tracker bytetrack --max-missed 2
+  retrack out/*.parquet --output again --format csv --smooth --joint-threshold .3
+
+Inputs and formats are those of convert. People are followed by their boxes; who is not found for
+--max-missed seconds is somebody new afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from video_pose.cli.convert import add_file_arguments, convert_files
+from video_pose.cli.predict import fraction
+
+if TYPE_CHECKING:
+    from video_pose.inference.frames import PoseFrame
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Files as of convert, and how people are followed."""
+    add_file_arguments(parser)
+    add = parser.add_argument
+    add("--tracker", default="auto", metavar="NAME", help="auto (default), iou, bytetrack ...")
+    add(
+        "--confidence-threshold", type=fraction, default=0.5, metavar="F",
+        help="person's score that begins a track; weaker ones go on (default .5)",
+    )  # fmt: skip
+    add("--max-missed", type=float, default=1.0, metavar="S", help="memory of lost people, seconds")
+    add("--person-threshold", type=fraction, default=0.0, metavar="F", help="of poses, 0 to 1")
+    add("--joint-threshold", type=fraction, default=0.0, metavar="F", help="lower ones stay empty")
+    add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0. Raises as `convert.convert_files`, and ValueError for an unknown tracker."""
+    return convert_files(args, lambda frames: list(retrack(args, frames)))
+
+
+def retrack(args: argparse.Namespace, frames: Sequence[PoseFrame]) -> Iterator[PoseFrame]:
+    """The frames of one video with new numbers; who has none is left out."""
+    from video_pose.inference.selection import keep_wanted
+
+    found = number_people(frames, args)
+    for frame in smooth(found) if args.smooth else found:
+        yield keep_wanted(frame, args.person_threshold, args.joint_threshold)
+
+
+def smooth(frames: Iterable[PoseFrame]) -> Iterator[PoseFrame]:
+    """One-Euro smoothing, which begins anew for a joint that was empty."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from video_pose.inference.smoothing import OneEuroSmoother
+
+    known = list(frames)
+    empty = [~np.isfinite(frame.keypoints).all(axis=2, keepdims=True) for frame in known]
+    # The smoother takes a score of 0 for a joint that is not there.
+    without = (
+        replace(frame, keypoints=np.where(gone, np.float32(0), frame.keypoints))
+        for frame, gone in zip(known, empty)
+    )
+    for frame, gone, origin in zip(OneEuroSmoother()(without), empty, known):
+        yield replace(frame, keypoints=np.where(gone, origin.keypoints, frame.keypoints))
+
+
+def number_people(frames: Sequence[PoseFrame], args: argparse.Namespace) -> Iterator[PoseFrame]:
+    """As a tracker sees the people's boxes; a person without a box has the joints' extent."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from video_pose.inference.trackers import build_tracker
+    from video_pose.inference.writers.tables import extent
+
+    tracker = build_tracker(
+        args.tracker, min_score=args.confidence_threshold, max_missed_seconds=args.max_missed
+    )
+    for frame in frames:
+        boxes = np.array(
+            [box if np.isfinite(box).all() else extent(pose)
+             for box, pose in zip(frame.boxes, frame.keypoints)], np.float32,
+        ).reshape(-1, 4)  # fmt: skip
+        there = np.isfinite(boxes).all(axis=1)
+        scores = np.nan_to_num(frame.scores[there], nan=0.0)
+        numbers = np.full(len(frame), -1, np.int64)
+        numbers[there] = tracker.update(boxes[there], scores, frame.time)
+        kept = numbers >= 0
+        yield replace(
+            frame,
+            keypoints=frame.keypoints[kept],
+            boxes=boxes[kept],
+            scores=frame.scores[kept],
+            track_ids=numbers[kept],
+        )

@@ -1,0 +1,62 @@
+"""`video-pose retrack`: new numbers for stored poses, by boxes alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_pose.cli.main import main
+from video_pose.inference.writers import Recording, open_writers, read_poses
+from video_pose.inference.writers.tables import stored_frame
+
+JOINTS = ("a", "b")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two people stand still for ten frames of a tenth of a second; every frame has other numbers.
+    The second is away on frames 3 to 7."""
+    (writer,) = open_writers(["csv"], tmp_path, Recording("v", JOINTS))
+    for i in range(10):
+        places = [0.0] if 3 <= i <= 7 else [0.0, 200.0]
+        poses = [[[x + i % 2, 10, 0.9], [x + 50, 90, 0.2]] for x in places]
+        writer.write(
+            stored_frame(i, i / 10, "v", JOINTS, np.array(poses),
+                         track_ids=np.arange(len(places)) + 100 * i)
+        )  # fmt: skip
+    writer.close()
+    return tmp_path / "v.csv"
+
+
+def tracks(path: Path) -> list[list[int]]:
+    return [frame.track_ids.tolist() for frame in read_poses(path)]
+
+
+@pytest.mark.parametrize(("memory", "second"), [("2", 1), ("0.2", 2)])
+def test_numbers_last_as_long_as_the_memory(
+    table: Path, tmp_path: Path, memory: str, second: int
+) -> None:
+    """Gone for .6 s: with two seconds of memory it is the same person, with .2 somebody new."""
+    out = tmp_path / "out"
+    arguments = ["--tracker", "iou", "--max-missed", memory, "--format", "csv"]
+    assert main(["retrack", str(table), "--output", str(out), *arguments]) == 0
+    assert tracks(out / "v.csv") == [[0, 1]] * 3 + [[0]] * 5 + [[0, second]] * 2
+
+
+def test_smoothing_and_doubtful_joints(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--smooth", "--joint-threshold", ".5", "--format", "csv", "--tracker", "iou"]
+    assert main(["retrack", str(table), "--output", str(out), *arguments]) == 0
+    frames = read_poses(out / "v.csv")
+    x = np.array([frame.keypoints[0, 0, 0] for frame in frames])
+    # The first joint jumps by 1 px from frame to frame; smoothed, by less each time.
+    assert np.abs(np.diff(x))[2:].max() < 0.8 and x[0] == 0
+    assert all(np.isnan(frame.keypoints[0, 1, 0]) for frame in frames)
+
+
+def test_an_unknown_tracker(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--output", str(tmp_path / "o"), "--format", "csv", "--tracker", "magic"]
+    assert main(["retrack", str(table), *arguments]) == 1
+    assert "'magic': choose from" in capfd.readouterr().err
