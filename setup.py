@@ -42,8 +42,7 @@ DETECTRON2_NEEDS = [
 
 # The engine of inference on a CPU, where it has wheels; elsewhere PyTorch computes.
 OPENVINO = (
-    "openvino>=2025.0; python_version < '3.15' and "
-    "platform_machine in 'x86_64 AMD64 aarch64 arm64'"
+    "openvino>=2025.0; python_version < '3.15' and platform_machine in 'x86_64 AMD64 aarch64 arm64'"
 )
 INT8 = ["nncf"]
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]

@@ -28,9 +28,10 @@ MODELING = DATA | {"video_pose.modeling"}
 BACKENDS = MODELING | {"video_pose.backends"}
 MODELS = MODELING | {"video_pose.weights"}
 ALLOWED: dict[str, set[str]] = {
-    "video_pose": DATA,
+    "video_pose": DATA | {"video_pose.moved"},
     "video_pose.config": set(),
     "video_pose.files": set(),
+    "video_pose.moved": set(),
     "video_pose.packaged": set(),
     "video_pose.plugins": set(),
     "video_pose.skeleton": set(),

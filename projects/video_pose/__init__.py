@@ -16,6 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from video_pose.moved import keep_old_paths
+
 if TYPE_CHECKING:
     from video_pose.config import add_video_pose_config
 
@@ -106,5 +108,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+keep_old_paths()
 if not _is_command():
     register()

@@ -120,7 +120,7 @@ def test_a_scanned_clip_moves_its_state_with_its_crops(
     toy_net: type[VideoPoseNet], clip: Callable[..., dict[str, Any]]
 ) -> None:
     """The toy's maps are half the last ones plus what the frame gives: with the second crop two
-    cells further down, half the moved ones. (Its state has no field ``heatmaps``: filled with 0.)"""
+    cells further down, half the moved ones, filled with 0: its state has no ``heatmaps``."""
     item = clip(2)
     images, centers = item["image"][None], item["center"][None]
     crops = item["crop_to_image"].clone()[None]
