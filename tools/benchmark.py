@@ -10,6 +10,7 @@ Rows, of which --rows chooses:
   given-box the same in one process with a given box: no detector, no drawing, no writing
   network   clips by every backend and precision, in turn, with the plain modules as the measure
   training  steps of the trainer
+  reading   30 clips of 5 frames of an x264 file with B-frames, as training reads them
   shared    network and training beside two busy processes, against their fair share
 
 Backends are columns of one process that take turns. ms are medians a frame; "cpu ms" is the
@@ -51,6 +52,7 @@ from benchmarking.networks import (  # noqa: E402
     training_step,
     with_options,
 )
+from benchmarking.reading import measure_reading  # noqa: E402
 
 from video_pose.backends.pose import AUTO_ON_CPU  # noqa: E402
 from video_pose.backends.runtimes import is_installed  # noqa: E402
@@ -61,8 +63,9 @@ from video_pose.inference import PredictorSettings, VideoPosePredictor  # noqa: 
 from video_pose.inference.building import is_recurrent, load_cfg, load_model  # noqa: E402
 from video_pose.inference.pretrained import default_model  # noqa: E402
 
-ROWS = ("demo", "given-box", "network", "training", "shared")
+ROWS = ("demo", "given-box", "network", "training", "reading", "shared")
 BUSY = 2
+_READING_FRAMES = 750  # three groups of pictures
 Row = dict[str, Any]
 
 
@@ -138,6 +141,16 @@ def given_box_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
         works[name] = lambda predictor=predictor: list(predictor(scene.frames))  # type: ignore[misc]
     costs = alternate(works, args.rounds)
     return [_row(f"given box, {name}", cost.per(len(scene.frames))) for name, cost in costs.items()]
+
+
+def reading_rows(args: argparse.Namespace) -> list[Row]:
+    """Clips of an x264 file with B-frames; "decoded" counts frames for one that is used."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure_reading(Path(folder), _READING_FRAMES, args.rounds)
+    return [
+        {**_row(f"reading, {name}", cost), "decoded": decoded}
+        for name, (cost, decoded) in found.items()
+    ]
 
 
 def _row(name: str, cost: Cost) -> Row:
@@ -236,6 +249,8 @@ def measure(args: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:
     if "training" in args.rows:
         for config in configs:
             rows += training_rows(args, config)
+    if "reading" in args.rows:
+        rows += reading_rows(args)
     if "shared" in args.rows:
         rows += shared_rows(args, backends)
     return rows, peaks

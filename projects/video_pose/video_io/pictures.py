@@ -34,6 +34,7 @@ PICTURE_SUFFIXES = (
 _ONE_PICTURE = frozenset({"MPO", "ICO", "ICNS", "PSD"})
 _TIFF_SUBFILE_TYPE, _REDUCED = 254, 1  # a page that is a smaller copy of another
 _ORIENTATION = 0x0112
+_AT_MOST_16_BITS = frozenset({"PNG", "PPM"})  # Pillow may give their grey in 32
 _WIDE_MODES = ("I", "F")  # grey of 16 or 32 bits, and floating point
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError,
@@ -182,7 +183,7 @@ def _to_array(
     if _is_turned(picture):
         aspect = 1 / aspect
     upright = ImageOps.exif_transpose(picture)
-    grey = _wide_grey(upright)
+    grey = _wide_grey(upright, picture.format or "")
     rgb = np.asarray(upright.convert("RGB")) if grey is None else np.stack([grey] * 3, axis=2)
     image = np.ascontiguousarray(rgb if image_format == "RGB" else rgb[:, :, ::-1])
     if aspect != 1.0 and image.shape[:2] != size:
@@ -206,18 +207,20 @@ def _pixel_aspect(picture: Image.Image) -> float:
         return 1.0
 
 
-def _wide_grey(picture: Image.Image) -> np.ndarray | None:
+def _wide_grey(picture: Image.Image, file_format: str) -> np.ndarray | None:
     """A grey picture of more than 8 bits as uint8 (H, W); None for other modes.
 
-    Black and white are 0 and 65535 for 16-bit modes. Modes of 32 bits have no range of their own:
-    it is 0 to 1, 255 or 65535, the smallest that holds the data, else the data's own.
+    Black and white are 0 and 65535 for 16-bit modes, and for formats that have none of 32 bits.
+    Modes of 32 bits have no range of their own: it is 0 to 1, 255 or 65535, the smallest that holds
+    the data, else the data's own.
     """
     if not picture.mode.startswith(_WIDE_MODES):
         return None
     values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=np.inf, neginf=-np.inf)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    tops = [65535.0] if picture.mode.startswith("I;16") else [255.0, 65535.0]
+    is_16_bits = picture.mode.startswith("I;16") or file_format in _AT_MOST_16_BITS
+    tops = [65535.0] if is_16_bits else [255.0, 65535.0]
     if picture.mode == "F":
         tops = [1.0, *tops]
     top = next((top for top in tops if high <= top), None)

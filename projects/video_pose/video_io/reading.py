@@ -213,7 +213,8 @@ def expected_frames(container: Container, stream: Stream) -> int:
     """
     if "mp4" not in container.format.name:
         return 0
-    return sum(1 for entry in stream.index_entries if not entry.is_discard)
+    # A sample without data stands for a frame that was left out.
+    return sum(1 for entry in stream.index_entries if entry.size and not entry.is_discard)
 
 
 def is_raw(container: Container) -> bool:

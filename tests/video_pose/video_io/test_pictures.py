@@ -75,6 +75,14 @@ def test_twelve_bits_in_sixteen_keep_their_scale(tmp_path: Path) -> None:
     assert _grey(read_picture(str(tmp_path / "a.png")))[-1] == 16
 
 
+def test_dark_frames_of_a_sequence_stay_dark(tmp_path: Path) -> None:
+    """A PGM of 16 bits (big-endian, Netpbm) whose values are all below 256."""
+    for top in (200, 65535):
+        head = b"P5 16 4 65535\n"
+        (tmp_path / "a.pgm").write_bytes(head + _ramp(top, np.uint16).astype(">u2").tobytes())
+        assert _grey(read_picture(str(tmp_path / "a.pgm")))[-1] == round(top / 257)
+
+
 def test_values_that_are_no_number_are_black(tmp_path: Path) -> None:
     values = _ramp(1, np.float32)
     values[:, :2], values[:, -2:] = np.nan, np.inf
