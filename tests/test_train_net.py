@@ -1,8 +1,9 @@
-"""train_net.py as a user runs it: two CPU processes, an interrupt from the keyboard, evaluation."""
+"""train_net.py as a user runs it: two CPU processes, interrupts, launchers, evaluation."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import signal
@@ -10,11 +11,12 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
@@ -26,28 +28,67 @@ Start = Callable[..., subprocess.Popen]
 
 
 @pytest.fixture
-def start(tiny_cfg, datasets: Path, tmp_path: Path) -> Start:
-    """start(*arguments): the program on two CPU processes, its output in ``tmp_path/log``.
+def start(tiny_cfg, datasets: Path, tmp_path: Path) -> Iterator[Start]:
+    """start(*options, by=..., output=..., **environment): the program on two CPU processes, its
+    output in ``tmp_path/log``.
 
     It has a session of its own, as a terminal's foreground job has a process group of its own.
-    """
-    write_config(tiny_cfg("UniPoseLSTM"), tmp_path)
 
-    def run(*arguments: str) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "train_net.py"), "--num-gpus", "2"]
-        command += ["--dist-url", "auto", "--config-file", str(tmp_path / "config.yaml")]
+    Args:
+        by: who starts the processes: "Detectron2", "torchrun", or "none": this one alone.
+    """
+    write_config(tiny_cfg("UniPoseLSTM", *DROPOUT), tmp_path)
+    started: list[subprocess.Popen] = []
+
+    def run(*options: str, by: str = "Detectron2", **environment: str) -> subprocess.Popen:
+        program = [str(ROOT / "train_net.py"), "--config-file", str(tmp_path / "config.yaml")]
+        command = [sys.executable, *program]
+        if by == "Detectron2":
+            command += ["--num-gpus", "2", "--dist-url", "auto"]
+        elif by == "torchrun":
+            elastic = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+            command = [sys.executable, "-m", "torch.distributed.run", *elastic, *program]
         variables = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        variables["DETECTRON2_DATASETS"] = str(datasets)
-        with open(tmp_path / "log", "w", encoding="utf-8") as log:
-            return subprocess.Popen(
-                [*command, *arguments],
+        variables |= {"DETECTRON2_DATASETS": str(datasets), **environment}
+        with open(tmp_path / "log", "a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                [*command, *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | variables,
                 start_new_session=True,
             )
+        started.append(process)
+        return process
 
-    return run
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+DROPOUT = ["MODEL.UNIPOSE.WASP.DROPOUT", 0.5, "SOLVER.EMA_DECAY", 0.5]
+
+
+def wait_for(text: str, process: subprocess.Popen, log: Path) -> None:
+    """Until the log holds ``text``: signals are sent to a state, not to a time."""
+    deadline = time.monotonic() + 300
+    while text not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.2)
+
+
+def children_of(process: subprocess.Popen) -> list[int]:
+    """The ranks that Detectron2 has started, by their main argument of multiprocessing."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = path.read_text().rpartition(")")
+            line = (path.parent / "cmdline").read_bytes()
+            if int(rest.split()[1]) == process.pid and b"spawn_main" in line:
+                found.append(int(path.parent.name))
+    return sorted(found)
 
 
 def write_config(cfg: CfgNode, folder: Path) -> None:
@@ -84,25 +125,86 @@ def test_two_processes_score_what_one_does(start: Start, train_net, tmp_path: Pa
     assert one["keypoints_pck_bbox"]["never_predicted_frames"] == 0
 
 
-def test_a_keyboard_interrupt_leaves_a_run_that_resumes(start: Start, train_net, tmp_path) -> None:
-    """Ctrl-C reaches both ranks, their loaders' workers and the parent at the same time."""
+SENDERS = {
+    "Ctrl-C in the terminal": (signal.SIGINT, "group"),
+    "a service manager": (signal.SIGTERM, "group"),
+    "SLURM's warning": (signal.SIGUSR1, "launcher"),
+    "one rank": (signal.SIGTERM, "rank"),
+}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_an_interrupt_leaves_a_run_that_resumes(start, train_net, tmp_path, sender: str) -> None:
+    """It reaches both ranks, their loaders' workers and the parent, or one of them alone."""
+    number, target = SENDERS[sender]
     process = start("SOLVER.MAX_ITER", "100000", "DATALOADER.NUM_WORKERS", "1")
-    log, deadline = tmp_path / "log", time.monotonic() + 300
-    while "iter: 19" not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=120) == 130, log.read_text()[-3000:]
+    log = tmp_path / "log"
+    wait_for("iter: 19", process, log)
+    if target == "group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(process.pid if target == "launcher" else children_of(process)[-1], number)
+    assert process.wait(timeout=300) == 130, log.read_text()[-3000:]
     assert "--resume continues from here" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert (tmp_path / "output" / "last_checkpoint").read_text() == "model_resume.pth"
     done = int(log.read_text().split("Interrupted after ")[1].split()[0])
-    # One process takes over.
     opts = ["SOLVER.MAX_ITER", str(done + 1), "OUTPUT_DIR", str(tmp_path / "output")]
-    results = train_net.main(arguments(tmp_path, *opts, resume=True))
-    assert results["keypoints_pck_bbox"]["frames"] > 0
+    opts += ["DATASETS.TEST", "()"]
+    with pytest.raises(ValueError, match="trained by 2 processes and is resumed by 1"):
+        train_net.main(arguments(tmp_path, *opts, resume=True))
+    # One process takes over, where that is allowed.
+    opts += ["SOLVER.RESUME_OTHER_PROCESSES", "True"]
+    train_net.main(arguments(tmp_path, *opts, resume=True))
     rows = (tmp_path / "output" / "metrics.json").read_text().splitlines()
     assert json.loads(rows[-1])["iteration"] == done
+
+
+KILL_ONCE = """
+import os, signal
+from pathlib import Path
+from video_pose.engine.trainer import PoseTrainer
+step = PoseTrainer.run_step
+def run_step(self):
+    mark = Path({mark!r})
+    if os.environ["RANK"] == "1" and self.iter == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self)
+PoseTrainer.run_step = run_step
+"""
+
+
+def test_launchers_give_the_same_weights_also_after_a_killed_rank(start, tmp_path: Path) -> None:
+    """Detectron2's launch; torchrun, which restarts both ranks after one was killed; and srun, as
+    its tasks see it."""
+    options = ["SOLVER.MAX_ITER", "5", "DATASETS.TEST", "()", "SOLVER.CHECKPOINT_PERIOD", "2"]
+
+    def output(name: str) -> list[str]:
+        return [*options, "OUTPUT_DIR", str(tmp_path / name)]
+
+    assert start(*output("detectron2")).wait(timeout=300) == 0
+    plugin = tmp_path / "kill.py"
+    plugin.write_text(KILL_ONCE.format(mark=str(tmp_path / "killed")))
+    killed = start(*output("torchrun"), by="torchrun", VIDEO_POSE_PLUGINS=str(plugin))
+    assert killed.wait(timeout=300) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert (tmp_path / "killed").exists()
+    slurm = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
+    slurm |= {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_TASKS_PER_NODE": "2"}
+    tasks = [
+        start(*output("slurm"), by="none", SLURM_PROCID=n, SLURM_LOCALID=n, **slurm) for n in "01"
+    ]
+    assert [task.wait(timeout=300) for task in tasks] == [0, 0], (tmp_path / "log").read_text()[
+        -3000:
+    ]
+    log = (tmp_path / "log").read_text()
+    for kind in ("Detectron2", "torchrun", "SLURM"):
+        assert f"Processes: 2 processes, 2 a machine ({kind})" in log
+    assert "Resuming from" in log and "model_0000001.pth" in log
+    expected = torch.load(tmp_path / "detectron2" / "model_final.pth")["trained_model"]
+    for name in ("torchrun", "slurm"):
+        found = torch.load(tmp_path / name / "model_final.pth")["trained_model"]
+        assert all(torch.equal(found[key], value) for key, value in expected.items()), name
 
 
 def test_expected_results_are_checked(train_net, tiny_cfg, datasets, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ class Registry(Generic[Entry]):
 
 # The built-in entries are registered by the modules that define them.
 
+# Functions (cfg) that add a model's own keys to the configuration, in place.
+CONFIG_KEYS: Registry[Callable[[Any], None]] = Registry("configuration")
 # Classes to subclass: `video_pose.engine.views.View`.
 VIEWS: Registry[Any] = Registry("INPUT.VIEW")
 # (cfg, dataset name) -> a DatasetEvaluator, or None where model or dataset have nothing for it.

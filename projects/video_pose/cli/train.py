@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num-machines", type=int, default=1, help="machines in all")
     add("--machine-rank", type=int, default=0, help="number of this machine, from 0")
     add("--dist-url", default=_local_url(), metavar="URL", help="where machines meet")
+    add(
+        "--launcher",
+        choices=("auto", "ray"),
+        default="auto",
+        help="ray: --num-gpus workers of Ray Train; auto: torchrun's, srun's or own processes",
+    )
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys and values")
 
 

@@ -23,7 +23,7 @@ from video_pose.engine.views import default_view, is_recurrent, is_video_pose, v
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
 from video_pose.modeling.fast_path import COMPILE
 from video_pose.modeling.precision import PRECISIONS
-from video_pose.plugins import BACKENDS, EVALUATORS
+from video_pose.plugins import BACKENDS, CONFIG_KEYS, EVALUATORS
 from video_pose.skeleton import mirror_pairs
 
 # Evaluators register when they are imported.
@@ -33,11 +33,13 @@ logger = logging.getLogger(__name__)
 
 
 def get_pose_cfg() -> CfgNode:
-    """Detectron2's configuration with the keys of video pose and of every installed model."""
+    """Detectron2's configuration with the keys of this project, of models and of plugins."""
     cfg = get_cfg()
     add_video_pose_config(cfg)
     for package in load_models().values():
         package.add_config(cfg)
+    for name in CONFIG_KEYS:
+        CONFIG_KEYS.get(name)(cfg)
     return cfg
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -170,6 +172,8 @@ def run(main: Main, args: Namespace) -> int:
     Raises:
         ValueError: see `choose_launch`; otherwise what ``main`` raises.
     """
+    if getattr(args, "launcher", "auto") == "ray":
+        return _run_on_ray(main, args)
     launch = choose_launch(args, os.environ)
     if launch.rank == 0 and launch.world_size > 1:
         print(f"Processes: {launch}", flush=True)
@@ -224,6 +228,54 @@ def join_local_group(local_size: int) -> None:
         raise ValueError(f"machines have {sorted(set(sizes))} processes: start as many on each")
     comm.create_local_process_group(local_size)
     comm.synchronize()
+
+
+def _run_on_ray(main: Main, args: Namespace) -> int:
+    """Ray Train's workers, ``--num-gpus`` in all; after a failure of one all resume, up
+    to three times, unless OUTPUT_DIR held another run.
+
+    Raises:
+        ValueError: Ray is not installed.
+    """
+    try:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+    except ImportError as error:
+        raise ValueError(f"--launcher ray needs Ray: pip install 'ray[train]' ({error})") from error
+    if not ray.is_initialized():
+        kept = ("DETECTRON2_DATASETS", "VIDEO_POSE_PLUGINS", "PYTHONPATH", "OMP_NUM_THREADS")
+        variables = {name: os.environ[name] for name in kept if name in os.environ}
+        ray.init(runtime_env={"env_vars": variables}, log_to_driver=True)
+    print(f"Processes: {args.num_gpus} (Ray)", flush=True)
+    folder, output = os.path.abspath("."), _output_of(args)
+    # A first try in a new folder has nothing to resume; of an old run none may go on by mistake.
+    args.resume = args.resume or not os.path.exists(os.path.join(output, "last_checkpoint"))
+    trainer = TorchTrainer(
+        _main_of_ray,
+        train_loop_config={"main": main, "args": args, "folder": folder},
+        scaling_config=ScalingConfig(num_workers=args.num_gpus, use_gpu=torch.cuda.is_available()),
+        run_config=RunConfig(
+            storage_path=os.path.join(os.path.abspath(output), "ray"),
+            failure_config=FailureConfig(max_failures=3 if args.resume else 0),
+        ),
+    )
+    trainer.fit()
+    return 0
+
+
+def _output_of(args: Namespace) -> str:
+    from video_pose.engine.defaults import load_cfg  # which imports this module
+
+    return str(load_cfg(args.config_file, args.opts, complete=False).OUTPUT_DIR)
+
+
+def _main_of_ray(config: dict[str, Any]) -> None:
+    """On one of Ray's workers, whose process group Ray has made."""
+    args = config["args"]
+    os.chdir(config["folder"])  # Ray starts a worker in a folder of its own
+    join_local_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    config["main"](args)
 
 
 def _main_of_child(main: Main, args: Namespace) -> None:
@@ -297,11 +349,24 @@ def signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    known = multiprocessing.active_children()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        workers = [child for child in multiprocessing.active_children() if child not in known]
+        multiprocessing.util.Finalize(None, _end_workers, args=(workers,), exitpriority=10)
+
+
+def _end_workers(workers: list[Any]) -> None:
+    """At the end of the process: multiprocessing would send SIGTERM, which they do not receive, and
+    wait for them."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler takes it for an accident
+    for worker in workers:
+        with contextlib.suppress(ValueError, OSError):  # it has ended already
+            worker.kill()
 
 
 class ShieldedLoader:

@@ -20,6 +20,7 @@ runs. Arrays only (no pickle); M rows in the dataset's order of tracks, then of 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,17 +202,45 @@ def read_predictions(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an array is missing, or the file holds pickled objects.
+        ValueError: it is no such file, damaged, or of another program; names what is wrong.
     """
-    with np.load(path, allow_pickle=False) as stored:
-        missing = [n for n in (*_COLUMNS, "joint_names", "dataset_name") if n not in stored.files]
-        if missing:
-            raise ValueError(f"{path}: arrays {missing} are missing, it has {stored.files}")
-        arrays = {name: stored[name] for name in stored.files}
+    arrays = _read_arrays(Path(path))
+    missing = [name for name in (*_COLUMNS, "joint_names", "dataset_name") if name not in arrays]
+    if missing:
+        raise ValueError(f"{path}: arrays {missing} are missing, it has {list(arrays)}")
+    rows, joints = arrays["frame_indices"].shape[:1], arrays["joint_names"].shape
+    expected = {name: rows for name in ("video_ids", "track_ids", "frame_indices")}
+    expected |= {"predictions": (*rows, *joints, 3), "ground_truth": (*rows, *joints, 3)}
+    expected |= {"boxes": (*rows, 4), "dataset_name": ()}
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{path}: {name} has the shape {arrays[name].shape}, expected {shape}")
+    for name, kinds in (("predictions", "f"), ("ground_truth", "f"), ("boxes", "fiu")):
+        if arrays[name].dtype.kind not in kinds:
+            raise ValueError(f"{path}: {name} is of type {arrays[name].dtype}, expected numbers")
+    if arrays["frame_indices"].dtype.kind not in "iu":
+        raise ValueError(f"{path}: frame_indices are of type {arrays['frame_indices'].dtype}")
     arrays.setdefault("source_videos", arrays["video_ids"])
     arrays.setdefault("scored_joints", arrays["joint_names"])
     arrays.setdefault("actions", np.full(len(arrays["video_ids"]), ""))
     return arrays
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file of NumPy's; raises ValueError for a damaged one."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        # An archive by its first bytes: NumPy takes others for pickles, or for single arrays.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the check sum of {damaged} is wrong")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # NumPy and zipfile raise some ten kinds on damaged bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: no file of predictions can be read from it: {reason}") from error
 
 
 def scoring_facts(stored: Mapping[str, np.ndarray]) -> dict[str, Any]:

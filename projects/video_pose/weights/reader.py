@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -138,9 +139,12 @@ def _read(path: Path) -> Any:
         if path.suffix == ".pkl":
             kind = "a pickle of plain arrays by name"
             with path.open("rb") as file:
+                _check_memo(file, path.stat().st_size)
                 return _PlainUnpickler(file, encoding="latin1").load()
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, *_UNREADABLE) as error:
+    except PermissionError:
+        raise
+    except (SafetensorError, OSError, *_UNREADABLE) as error:
         _refuse(path, kind, error)
 
 
@@ -221,6 +225,15 @@ def _require_names(path: Path, joints: Any) -> None:
 def _say(value: Any) -> str:
     text = repr(value) if isinstance(value, str | int | float) else type(value).__name__
     return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _check_memo(file: BinaryIO, size: int) -> None:
+    """Refuse a pickle that numbers its parts higher than it has bytes: some bytes would make the
+    unpickler take gigabytes of memory."""
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name.endswith("PUT") and argument is not None and int(argument) > size:
+            raise pickle.UnpicklingError(f"it has a part of number {argument}")
+    file.seek(0)
 
 
 class _PlainUnpickler(pickle.Unpickler):
