@@ -99,11 +99,16 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         folder = tempfile.TemporaryDirectory(prefix="coco_truth_")
         name = f"{self._dataset} (truth {next(_numbers)} of process {comm.get_rank()})"
         path = Path(folder.name) / "truth.json"
-        write_coco_json(path, frames, metadata.thing_classes, metadata.keypoint_names)
+        # Results name categories as the dataset's own file does, where it has one.
+        classes = list(metadata.thing_classes)
+        own_ids = metadata.get("thing_dataset_id_to_contiguous_id")
+        ids = own_ids or {number: number for number in range(len(classes))}
+        write_coco_json(path, frames, classes, metadata.keypoint_names, ids)
         MetadataCatalog.get(name).set(
             json_file=str(path),
-            thing_classes=list(metadata.thing_classes),
+            thing_classes=classes,
             keypoint_names=list(metadata.keypoint_names),
+            thing_dataset_id_to_contiguous_id=dict(ids),
         )
         try:
             return COCOEvaluator(
@@ -365,7 +370,11 @@ def _with_mask(annotation: Record, size: tuple[int, int]) -> Record:
 
 
 def write_coco_json(
-    path: Path, frames: Iterable[Record], classes: Sequence[str], keypoint_names: Sequence[str]
+    path: Path,
+    frames: Iterable[Record],
+    classes: Sequence[str],
+    keypoint_names: Sequence[str],
+    ids: Mapping[int, int] | None = None,
 ) -> None:
     """Write frames (see `video_pose.data.frames`) as COCO's object and keypoint annotations.
 
@@ -375,7 +384,11 @@ def write_coco_json(
     Keypoints become pixel indices (continuous - 0.5), as COCO has them. ``area``, the reference of
     keypoint similarity, is the mask's where there is one, else the box's. An existing file is
     replaced at once or not at all.
+
+    Args:
+        classes: names by class index. ids: id in the file -> class index; None: the index itself.
     """
+    numbers = {index: number for number, index in (ids or {}).items()}
     reader = MaskReader()
     images: list[Record] = []
     annotations: list[Record] = []
@@ -395,14 +408,24 @@ def write_coco_json(
                     "id": len(annotations) + 1,
                     "image_id": frame["image_id"],
                     **coco_annotation(annotation, reader),
+                    "category_id": numbers.get(
+                        annotation["category_id"], annotation["category_id"]
+                    ),
                 }
             )
-    categories: list[Record] = [{"id": i, "name": name} for i, name in enumerate(classes)]
+    categories: list[Record] = [
+        {"id": _numbered(i, numbers), "name": name} for i, name in enumerate(classes)
+    ]
     for category in categories:
         category["keypoints"] = list(keypoint_names)
     content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content))
+
+
+def _numbered(index: int, numbers: Mapping[int, int]) -> int:
+    """The file's id of a class."""
+    return numbers.get(index, index)
 
 
 def coco_annotation(annotation: Record, reader: MaskReader) -> Record:
