@@ -6,6 +6,8 @@ python tools/analyze.py table --dataset sub_jhmdb_split1_test          the basel
 python tools/analyze.py compare output/unipose output/unipose_lstm     paired, with intervals
 python tools/analyze.py models output/unipose_lstm "R-CNN=output/keypoint_rcnn" \\
     --dataset sub_jhmdb_split1_test MODEL.DEVICE cpu
+python tools/analyze.py calibrate output/fit/inference/sub_jhmdb_split1_holdout \\
+    --output my_model/calibration.json
 
 A run is a predictions.npz of an evaluation, a folder that holds one, or an OUTPUT_DIR with one
 evaluated dataset (else --dataset names it). All runs of a table must be of the same frames.
@@ -13,6 +15,8 @@ Intervals are drawn over whole source videos.
 
 table    overall, by joint, action, speed and visibility, the mean-pose baseline before the runs
 compare  differences B - A, each with an interval and a verdict
+calibrate  curves from raw scores to the share of joints within .1 of the box, to lie beside a
+         model; RUN is of clips that the model was not trained on, --check of others
 models   PCK and AP of OUTPUT_DIRs; what has not been evaluated yet is evaluated now, by the
          folder's config.yaml and model_final.pth, R-CNNs on the dataset's frames
 """
@@ -35,6 +39,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.frames import FRAMES_SUFFIX
 from video_pose.evaluation import report
+from video_pose.evaluation.calibration import fit_calibration, reliability
 from video_pose.evaluation.mean_pose import mean_pose_of, place_pose
 from video_pose.evaluation.predictions import (
     find_predictions,
@@ -58,6 +63,8 @@ NOTES = (
     "of its box; quarters of the counted joints."
 )
 
+_WRITES = ("the text to this file", "the calibration to this file")
+
 Stored = dict[str, np.ndarray]
 Results = dict[str, dict[str, float]]
 
@@ -71,14 +78,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     table = commands.add_parser("table", help="PCK of runs side by side")
     compare = commands.add_parser("compare", help="paired differences of two runs")
     models = commands.add_parser("models", help="one row a model, evaluated where needed")
+    calibrate = commands.add_parser("calibrate", help="scores to probabilities")
+    calibrate.add_argument("runs", nargs=1, metavar="RUN")
+    calibrate.add_argument(
+        "--check", type=Path, metavar="RUN", help="clips to measure the error on"
+    )
     table.add_argument("runs", nargs="*", metavar="[NAME=]RUN")
     compare.add_argument("runs", nargs=2, metavar="RUN")
     models.add_argument("runs", nargs="+", metavar="[NAME=]OUTPUT_DIR")
-    for command in (table, compare, models):
+    for command in (table, compare, models, calibrate):
         command.add_argument(
             "--dataset", help="a video dataset (not its frames)", required=command is models
         )
-        command.add_argument("--output", type=Path, help="also write the text to this file")
+        command.add_argument(
+            "--output", type=Path, help=f"also write {_WRITES[command is calibrate]}"
+        )
     for command in (table, compare):
         command.add_argument("--protocols", nargs="+", help="default: the dataset's")
     table.add_argument("--sections", nargs="+", help="of overall, joint, action, speed, visibility")
@@ -352,6 +366,31 @@ def model_results(args: argparse.Namespace) -> list[tuple[str, Results]]:
     return models
 
 
+def calibrate_run(run: Path, check: Path | None, output: Path | None, dataset: str | None) -> str:
+    """Fit a calibration, write it, and say how large the calibration error is.
+
+    Raises:
+        FileNotFoundError, ValueError: as `find_predictions` and `fit_calibration`.
+    """
+    file = find_predictions(run, dataset)
+    stored = read_predictions(file)
+    least = scoring_facts(stored)["pck_min_visibility"]
+    names = [str(name) for name in stored["joint_names"]]
+    source = f"{stored['dataset_name']}, {len(stored['frame_indices'])} frames"
+    calibration = fit_calibration(stored, least, source)
+    if output:
+        calibration.write(output)
+    tested = read_predictions(find_predictions(check, None)) if check else stored
+    raw = tested["predictions"][..., 2]
+    errors = [
+        reliability(scores, tested, least).error for scores in (raw, calibration.apply(raw, names))
+    ]
+    return (
+        f"fitted on {source}; expected calibration error on {tested['dataset_name']}: raw "
+        f"{errors[0]:.3f}, calibrated {errors[1]:.3f}"
+    )
+
+
 def run_command(args: argparse.Namespace) -> str:
     """The text that the command line asks for."""
     if args.command == "models":
@@ -359,6 +398,8 @@ def run_command(args: argparse.Namespace) -> str:
     if args.command == "table":
         runs = load_runs(args.runs, args.dataset)
         return tables(runs, args.protocols, args.sections, args.dataset, not args.no_baseline)
+    if args.command == "calibrate":
+        return calibrate_run(Path(args.runs[0]), args.check, args.output, args.dataset)
     files = [find_predictions(Path(path), args.dataset) for path in args.runs]
     a, b = (read_predictions(file) for file in files)
     text = compare(a, b, args.protocols, args.threshold, args.seed)
@@ -374,7 +415,7 @@ def main(arguments: list[str] | None = None) -> None:
         message = error.args[0] if isinstance(error, KeyError) else error
         sys.exit(f"analyze {args.command}: {message}")
     print(text)
-    if args.output:
+    if args.output and args.command != "calibrate":
         args.output.write_text(text + "\n", encoding="utf-8")
 
 

@@ -330,3 +330,20 @@ def test_results_of_earlier_versions_have_their_baseline(tool) -> None:
     old = {"keypoints_pck_bbox": {**pck(50.0), "floor_PCK@0.2": 70.0}}
     del old["keypoints_pck_bbox"]["baseline_PCK@0.2"]
     assert "70.0" in tool.model_table([("old", old)], "d").splitlines()[-1]
+
+
+def test_a_calibration_is_written_and_measured_on_other_clips(tool, tmp_path, capsys) -> None:
+    files = [_save(tmp_path / f"{name}.npz", 40, frames=40) for name in "ab"]
+    for file in files:  # wrists are right and sure, all others wrong and half as sure
+        stored = dict(np.load(file))
+        wrong = stored["predictions"][..., 0] != 50
+        stored["predictions"][..., 2] = np.where(wrong, 0.4, 0.8)
+        stored |= {"pck_protocols": np.array(["bbox"]), "pck_min_visibility": np.array(1)}
+        np.savez(file, **stored, head_segment=np.array([], str))
+    out = tmp_path / "calibration.json"
+    tool.main(["calibrate", files[0], "--check", files[1], "--output", str(out)])
+    text = capsys.readouterr().out
+    # Two of fifteen are right, by .2 too unsure; thirteen by .4 too sure.
+    assert f"raw {(2 * 0.2 + 13 * 0.4) / 15:.3f}" in text
+    assert float(text.split("calibrated ")[1]) < 0.03
+    assert json.loads(out.read_text())["right_within"] == 0.1

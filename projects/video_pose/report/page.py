@@ -104,7 +104,7 @@ def polyline(
             f'<path d="{"".join(pieces)}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
         parts.append(
-            f'<text x="{plot[0] + 8}" y="{plot[1] + 14 + 14 * number}" fill="{colour}">'
+            f'<text x="{plot[0] + 8}" y="{plot[1] + 14 + 14 * number}" style="fill:{colour}">'
             f"{Markup.escape(name)}</text>"
         )
     return Markup(
