@@ -6,7 +6,7 @@ the last word:
 * **identity**: two people whose poses continue each other's better than their own change places,
   and somebody new whose pose continues that of a person lost a moment ago is that person;
 * **duplicates**: of two people with one pose, or of whom one is a poor pose inside the other's box,
-  the one known for longer stays;
+  the one whose last pose it continues stays;
 * **presence**: a pose of low score is not shown. Somebody new whom poses do not confirm is soon
   looked at no more, somebody known who has had none for long is given up.
 
@@ -40,7 +40,7 @@ POOR = 0.6
 # Mean of OKS and overlap from which somebody new continues a lost person, and by how much two
 # people must fit each other's places better than their own, to change them.
 CONTINUES = 0.35
-SWAP_GAIN = 0.5
+SWAP_GAIN = 0.25
 # Somebody new needs so many times the person threshold.
 CONFIRMING = 1.2
 # Seconds: without a good pose somebody new is looked at for so long, then not for a while.
@@ -257,12 +257,14 @@ class DetectedPeople:
             track.number, track.pose, track.poor_since = -1, None, math.inf
 
     def _drop_twin(self, key: int, other: int) -> None:
-        """``key`` shows whom ``other`` shows. Somebody new is forgotten, and the box goes to a
-        person that had none; somebody known is only hidden."""
+        """``key`` shows whom ``other`` shows. A box that only ``key`` had goes to ``other``.
+        Somebody new is forgotten; somebody known is only hidden."""
         twin, known = self._tracks[key], self._tracks[other]
+        boxless = known.time < self._time <= twin.time
         if twin.number >= 0:
-            return
-        if known.time < self._time <= twin.time:
+            if boxless:
+                self._swap(key, other)
+        elif boxless:
             self._take_over(other, key)
         else:
             twin.refused_until = self._time + TRIAL
@@ -285,15 +287,9 @@ class DetectedPeople:
             return keys
         fit = self._fit(known, boxes, keypoints)
         column = {key: place for place, key in enumerate(known)}
-        lost = [key for key in known if key not in keys and not self._tracks[key].proposed]
         for place, key in enumerate(keys):
-            if key in column or not lost:
-                continue
-            best = max(lost, key=lambda other: fit[place, column[other]])
-            if fit[place, column[best]] >= CONTINUES:
-                self._take_over(best, key)
-                keys[place] = best
-                lost.remove(best)
+            if key not in column:
+                self._recognize(keys, place, known, fit)
         for i in range(len(keys)):
             for j in range(i + 1, len(keys)):
                 a, b = column.get(keys[i]), column.get(keys[j])
@@ -304,6 +300,26 @@ class DetectedPeople:
                     self._swap(keys[i], keys[j])
                     keys[i], keys[j] = keys[j], keys[i]
         return keys
+
+    def _recognize(self, keys: list[int], place: int, known: list[int], fit: np.ndarray) -> None:
+        """Whether somebody new is a person whom no box shows now, lost or followed by poses; then
+        ``keys[place]`` becomes theirs. ``fit``: see `_fit`."""
+        best, found = CONTINUES, None
+        for column, other in enumerate(known):
+            if self._tracks[other].time >= self._time:
+                continue
+            own = fit[keys.index(other), column] if other in keys else 0.0
+            if fit[place, column] >= max(best, own):
+                best, found = fit[place, column], other
+        if found is None:
+            return
+        if found in keys:  # who was followed there is a place of nobody's now
+            rest = keys.index(found)
+            self._swap(found, keys[place])
+            keys[place], keys[rest] = found, keys[place]
+        else:
+            self._take_over(found, keys[place])
+            keys[place] = found
 
     def _fit(self, known: list[int], boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         """(P, tracks): mean of OKS and overlap with where each known track would be by now."""
@@ -332,7 +348,7 @@ class DetectedPeople:
         scores = pose_scores(keypoints)
         same = pairwise_oks(keypoints, keypoints, self._sigmas) >= SAME_POSE
         inside = shares_inside(boxes) >= INSIDE
-        order = sorted(range(len(keys)), key=lambda i: self._seniority(keys[i], scores[i]))
+        order = sorted(range(len(keys)), key=lambda i: self._seniority(keys[i], keypoints[i]))
         kept: list[int] = []
         twins: dict[int, int] = {}
         for i in order:
@@ -345,10 +361,15 @@ class DetectedPeople:
                 kept.append(i)
         return twins
 
-    def _seniority(self, key: int, score: float) -> tuple[bool, float, float]:
-        """Who comes first keeps a pose that several have: the known, then the better pose."""
+    def _seniority(self, key: int, pose: np.ndarray) -> tuple[float, float, float]:
+        """Who comes first keeps a pose that several have: of the known the one whose last pose it
+        continues, of others the better pose, and who was there before."""
         track = self._tracks[key]
-        return track.number < 0, -round(score, 1), track.born
+        last = track.moved_pose(self._time)
+        if last is None:
+            return 0.0, -round(float(pose_scores(pose[None])[0]), 1), track.born
+        continuity = pairwise_oks(pose[None], last[None], self._sigmas)[0, 0]
+        return -1.0, -round(float(continuity), 2), track.born
 
     def tracked(self) -> set[int] | None:
         return set(self._tracks)

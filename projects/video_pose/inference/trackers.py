@@ -13,6 +13,7 @@ Shape letters: D detections, M tracks. Boxes are XYXY, image pixels.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +21,11 @@ from scipy.optimize import linear_sum_assignment
 
 from video_pose.plugins import TRACKERS
 
-# What "auto" means; see docs/MODEL_ZOO.md for the trackers' figures.
-DEFAULT_TRACKER = "iou"
+logger = logging.getLogger(__name__)
+
+# What "auto" means, where the package is installed and where it is not; see docs/MODEL_ZOO.md for
+# the trackers' figures.
+DEFAULT_TRACKER, WITHOUT_PACKAGE = "ocsort", "iou"
 # The velocity of a box is averaged over about two updates.
 _VELOCITY_GAIN = 0.5
 
@@ -40,14 +44,23 @@ def build_tracker(name: str, *, min_score: float, max_missed_seconds: float) -> 
     """The tracker of that name.
 
     Args:
-        name: of `TRACKERS`, or "auto", which is `DEFAULT_TRACKER`.
+        name: of `TRACKERS`, or "auto": `DEFAULT_TRACKER`, or the built-in one where its package is
+            missing, which a line in the log then says.
         min_score: a detection needs it to begin a track; weaker ones only continue one.
         max_missed_seconds: a person who is not found for longer is forgotten.
 
     Raises:
         ValueError: no such tracker, or its package is not installed.
     """
-    make = TRACKERS.get(DEFAULT_TRACKER if name == "auto" else name)
+    if name == "auto":
+        name = DEFAULT_TRACKER
+        if importlib.util.find_spec("trackers") is None:
+            name = WITHOUT_PACKAGE
+            logger.warning(
+                "the package trackers is not installed: the built-in tracker 'iou' gives people "
+                "their numbers (pip install trackers)"
+            )
+    make = TRACKERS.get(name)
     return make(min_score=min_score, max_missed_seconds=max_missed_seconds)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from video_pose.inference.settings import PredictorSettings
 from video_pose.inference.trackers import (
-    DEFAULT_TRACKER,
     IoUTracker,
+    LibraryTracker,
     Tracker,
     build_tracker,
     pairwise_iou,
@@ -93,7 +93,9 @@ def test_a_strong_detection_comes_before_a_weak_double() -> None:
     assert tracker.update(boxes, np.array([0.2, 0.9]), 0.04).tolist() == [-1, 0]
 
 
-def test_an_unknown_tracker_and_an_absent_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_tracker_and_an_absent_package(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(ValueError, match="'deepsort'.*iou.*bytetrack"):
         build_tracker("deepsort", min_score=0.5, max_missed_seconds=1)
     with pytest.raises(ValueError, match="'deepsort'.*iou.*bytetrack"):
@@ -101,10 +103,16 @@ def test_an_unknown_tracker_and_an_absent_package(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="'bytetrack'.*pip install trackers"):
         build_tracker("bytetrack", min_score=0.5, max_missed_seconds=1)
-    chosen = build_tracker("auto", min_score=0.5, max_missed_seconds=1)
-    assert isinstance(
-        chosen, type(build_tracker(DEFAULT_TRACKER, min_score=0.5, max_missed_seconds=1))
-    )
+    assert caplog.text == ""
+    assert isinstance(build_tracker("auto", min_score=0.5, max_missed_seconds=1), IoUTracker)
+    assert "trackers is not installed: the built-in tracker 'iou'" in caplog.text
+
+
+def test_the_default_is_the_packages_where_it_is_installed() -> None:
+    pytest.importorskip("trackers")
+    chosen = build_tracker(PredictorSettings().tracker, min_score=0.5, max_missed_seconds=1)
+    assert isinstance(chosen, LibraryTracker)
+    assert type(chosen._tracker).__name__ == "OCSORTTracker"
 
 
 def test_a_plugins_tracker_is_chosen_by_name() -> None:
