@@ -246,3 +246,13 @@ def test_the_annotation_file(make_track, tmp_path: Path) -> None:
     assert second["area"] == 100.5**2 and "segmentation" not in second
     assert first["keypoints"][:6] == [0, 0, 0, 64.5, 29.5, 2] and first["num_keypoints"] == 6
     assert (first["image_id"], second["id"]) == (4, 2)
+
+
+def test_results_have_the_category_ids_of_the_users_file(make_track, tmp_path: Path) -> None:
+    """Class 0 is category 7 of the user's file."""
+    track = {**make_track("v", "0", 1), "file_names": ["a.png"], "image_ids": np.array([4])}
+    path = tmp_path / "truth.json"
+    write_coco_json(path, tracks_to_frames([track]), ["person"], ["a"] * 7, {7: 0})
+    content = json.loads(path.read_text())
+    assert [category["id"] for category in content["categories"]] == [7]
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [7]
