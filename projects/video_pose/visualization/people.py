@@ -21,8 +21,8 @@ _COLORS = (
     (255, 200, 80), (80, 200, 255), (140, 255, 140), (220, 150, 255), (120, 255, 255),
     (255, 255, 120), (160, 170, 255), (200, 255, 200),
 )  # fmt: skip
-# A face reaches about so far around its joints, in marks' units.
-_HEAD = 14
+# A face reaches about so far around its joints, in marks' units, and by the person's longer side.
+_HEAD, _HEAD_SHARE = 14, 0.12
 _MASK_WEIGHT = 0.45
 _HEAT_WEIGHT = 0.6
 
@@ -136,9 +136,11 @@ def _draw_number(
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, thickness)
     pad = whole_px(2 * unit)
     size = (width + 2 * pad, height + 2 * pad)
+    x0, y0, x1, y1 = _corners(box)
+    margin = min(_HEAD * unit, _HEAD_SHARE * max(x1 - x0, y1 - y0))
     tag = min(
-        _places(_corners(box), size, canvas.shape[:2], taken),
-        key=lambda tag: _hidden(tag, joints, _HEAD * unit, taken),
+        _places((x0, y0, x1, y1), size, canvas.shape[:2], taken),
+        key=lambda tag: _hidden(tag, joints, margin, taken),
     )
     taken.append(tag)
     x, y = tag[:2]
@@ -157,7 +159,12 @@ def _places(
     x0, y0, x1, y1 = box
     width, height = size
     corners = [(x, y) for y in (y0 - height, y1, y0, y1 - height) for x in (x0, x1 - width)]
-    corners += [(tag[2] + 1, y0 - height) for tag in taken]
+    # Beside a tag that has the usual place.
+    corners += [
+        (tag[2] + 1, y0 - height)
+        for tag in taken
+        if tag[0] < x1 and x0 < tag[2] and abs(tag[1] - y0 + height) < height
+    ]
     for x, y in corners:
         x = int(np.clip(x, 0, max(0, picture[1] - width)))
         y = int(np.clip(y, 0, max(0, picture[0] - height)))
