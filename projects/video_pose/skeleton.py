@@ -104,6 +104,16 @@ def canonical_names(names: Sequence[str]) -> list[str]:
     return [f"{side}_{part}" if side else part for side, part in _read_names(names)]
 
 
+def spell_as(names: Sequence[str], like: Sequence[str]) -> list[str]:
+    """``names`` with the spelling of ``like`` for the joints that both have, each once."""
+    own = _own_names(like)
+    spelled = [
+        name if name in like else own.get(canonical, name)
+        for name, canonical in zip(names, canonical_names(names), strict=True)
+    ]
+    return spelled if len(set(spelled)) == len(spelled) else list(names)
+
+
 def find_mirror_pairs(names: Sequence[str]) -> list[Pair]:
     """(left, right) joints that are each other's mirror image by their names, in order."""
     places: dict[str, dict[str, list[str]]] = {}

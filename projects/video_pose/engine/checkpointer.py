@@ -16,6 +16,7 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 from torch import Tensor, nn
 
 from video_pose.files import read_text, replacing_file, write_text
+from video_pose.skeleton import spell_as
 from video_pose.weights.reader import read_weights, require_finite
 
 logger = logging.getLogger(__name__)
@@ -178,6 +179,8 @@ class PoseCheckpointer(DetectionCheckpointer):
                 raise ValueError(f"{key} is of type {value.dtype}, the model's is {own[key].dtype}")
         self._require_background(checkpoint.get("background"))
         joints = checkpoint.get("joints")
+        if joints and hasattr(self.model, "joint_names"):
+            joints = spell_as(joints, self.model.joint_names)
         if joints and joints != getattr(self.model, "joint_names", joints):
             tensors = carry_over_joints(self.model, tensors, joints)
             self.logger.info(
