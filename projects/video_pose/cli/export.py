@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HEATMAP_LIMIT = 1e-3
 JOINT_LIMIT_PX = 0.1
 FRAMES = 50
+CPU = ("MODEL.DEVICE", "cpu")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from video_pose.modeling.backend import TorchBackend
     from video_pose.video_io.writing import check_writable
 
-    cfg = load_cfg(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    cfg = load_cfg(args.config_file, [*args.opts, *CPU])
     if not is_recurrent(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
         raise ValueError(f"{name} has no encode, begin and advance; use Detectron2's own export")
@@ -81,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     crop_size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
     paths = export_model(model, args.output, crop_size=crop_size, file_format=args.format)
     reference = TorchBackend(model)
-    exported = GraphBackend.from_folder(args.output, cfg, trust_programs=True)
+    exact = load_cfg(args.config_file, [*args.opts, *CPU, "TEST.PRECISION", "float32"])
+    exported = GraphBackend.from_folder(args.output, exact, trust_programs=True)
     crops = synthetic_crops(cfg, FRAMES)
     reports = [compare(reference, exported, crops, rows=rows) for rows in (1, 3)]
     write_json(Path(args.output, "parity.json"), reports, indent=2)
