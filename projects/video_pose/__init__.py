@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import multiprocessing
+import os
 import sys
 import warnings
 from importlib.metadata import entry_points
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from video_pose.config import add_video_pose_config
 
 __all__ = ["add_video_pose_config", "load_models", "register"]
+
+# OpenMP's threads wait for each other by spinning, which takes the cores that the others need as
+# soon as another process is busy. It is read once, when PyTorch is imported; a user's value stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Detectron2 and fvcore call torch.jit.script while they are imported, and recent PyTorch warns of
 # each call. Programs import this package before Detectron2.
