@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -110,6 +111,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--table", metavar="KIND", help="long (default): a row a joint; wide: a row a person")
     add("--angles", action="store_true", help="joint angles, segment lengths in the wide table")
+    add("--report", action="store_true", help="also a page about the people, NAME.html")
     add("--overwrite", action="store_true", help="replace results that exist")
     add("--show", action="store_true", help="show the drawn frames in a window; q ends")
     add("--no-video", action="store_true", help="write tables only")
@@ -214,16 +216,19 @@ class Job:
     """One source and the files that it gives.
 
     Attributes:
-        item: the source. video: of the overlay, or None. tables: format -> path.
+        item: the source. video: of the overlay, or None. tables: format -> path. report: the page
+            about it, or None.
     """
 
     item: Input
     video: Path | None
     tables: dict[str, Path]
+    report: Path | None = None
 
     @property
     def paths(self) -> list[Path]:
-        return [*([self.video] if self.video else []), *self.tables.values()]
+        single = [path for path in (self.video, self.report) if path is not None]
+        return [*single, *self.tables.values()]
 
 
 def list_inputs(args: argparse.Namespace) -> list[Input]:
@@ -257,6 +262,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
     if args.output is None:
         if args.format:
             raise ValueError("--format needs --output: without it rows are printed as JSON Lines")
+        if args.report:
+            raise ValueError("--report needs --output: it is a file")
         return [Job(item, None, {}) for item in items]
     is_file = args.output.lower().endswith(VIDEO_ENDING) and not os.path.isdir(args.output)
     if is_file and (len(items) > 1 or args.no_video):
@@ -269,7 +276,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         name = Path(args.output).stem if is_file else item.name
         video = Path(args.output) if is_file else Path(folder, name + VIDEO_ENDING)
         tables = result_paths(formats, folder, name)
-        jobs.append(Job(item, None if args.no_video else video, tables))
+        page = Path(folder, f"{name}.html") if args.report else None
+        jobs.append(Job(item, None if args.no_video else video, tables, page))
     check_outputs([path for job in jobs for path in job.paths], items, args.overwrite)
     return jobs
 
@@ -344,6 +352,7 @@ def predict(
         tuple((line[0], line[1]) for line in predictor.connections),
     )
     tracks: set[int] = set()
+    seen: list[PoseFrame] = []
     before = summary.frames
     with ExitStack() as stack:
         video = None
@@ -368,6 +377,9 @@ def predict(
                 frame = replace(frame, video=job.item.name)
             summary.frames += 1
             tracks |= set(frame.track_ids.tolist())
+            if job.report is not None:
+                # A part of the picture would keep all of it alive.
+                seen.append(replace(frame, image=frame.image[:0].copy(), heatmaps=None, masks=None))
             for writer in writers:
                 writer.write(frame)
             if video is not None or window is not None:
@@ -378,8 +390,28 @@ def predict(
                     break
         if summary.frames == before and any((args.start, args.end)):
             raise ValueError(f"{job.item.name}: no frame between --start and --end")
+    if job.report is not None:
+        report_on(job, seen, source.fps)
     summary.people += len(tracks)
     summary.files += [path for path in job.paths if path.exists()]
+
+
+def report_on(job: Job, frames: Sequence[PoseFrame], fps: float) -> None:
+    """Write the page about one source, once its video and tables are complete."""
+    from video_pose.report.video import write_video_report
+
+    assert job.report is not None
+    write_video_report(
+        job.report,
+        frames,
+        job.item.name,
+        fps=fps,
+        overlay=job.video,
+        tables=list(job.tables.values()),
+        cuts=[frame.index for frame in frames[1:] if frame.starts_shot],
+        notes={"mode": "causal, in one pass"},
+        command="video-pose " + shlex.join(sys.argv[1:]),
+    )
 
 
 def draw(args: argparse.Namespace, predictor: VideoPosePredictor, frame: PoseFrame) -> Any:

@@ -75,6 +75,19 @@ def test_a_folder_and_a_pattern_of_videos(run: Callable, clips: Path, tmp_path: 
     assert status == 0 and len(list((tmp_path / "p").iterdir())) == 2
 
 
+def test_a_page_about_a_video(run: Callable, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    status, _, _ = run(clips / "a.mp4", "--output", out, "--report")
+    assert status == 0 and {p.name for p in out.iterdir()} == {"a.html", "a.jsonl", "a.mp4"}
+    page = (out / "a.html").read_text()
+    assert f"{FRAMES} frames, 0.8 s at 10 frames a second; 1 person." in page
+    assert "data:video/mp4;base64," in page and '<a href="a.jsonl">' in page
+    assert "mode: causal, in one pass." in page and "video-pose" in page
+    status, _, err = run(clips / "a.mp4", "--output", out, "--report")
+    assert status == 1 and "exists" in err
+    assert run(clips / "a.mp4", "--report")[0] == 1
+
+
 def test_a_part_of_a_video_to_a_file_of_that_name(
     run: Callable, clips: Path, tmp_path: Path
 ) -> None:
