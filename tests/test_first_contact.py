@@ -105,7 +105,7 @@ def crossing(stranger: Stranger) -> Path:
 def test_the_command_comes_with_the_wheel(stranger: Stranger) -> None:
     assert "usage: video-pose VERB" in stranger.run(stranger.command, "--help")
     report = stranger.run(stranger.command, "doctor")
-    assert "unipose_lstm_R50_res4 (pose)" in report and "MISSING" not in report
+    assert "unipose_lstm_R50_res4_people (pose)" in report and "MISSING" not in report
     assert len(report.splitlines()) == 10
     assert "no verb 'pose'" in stranger.run(stranger.command, "pose", status=2)
 
