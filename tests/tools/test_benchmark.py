@@ -1,0 +1,71 @@
+"""The benchmark: its arithmetic by hand, its rows on a tiny model; no figure is asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from benchmarking import measuring  # noqa: E402
+from benchmarking.networks import clip_flops  # noqa: E402
+
+CONFIG = str(ROOT / "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml")
+
+
+@pytest.fixture(scope="module")
+def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("tools/benchmark.py")
+
+
+def test_variants_take_turns_in_both_orders() -> None:
+    calls: list[str] = []
+    works = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    costs = measuring.alternate(works, 3)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
+    assert set(costs) == {"a", "b"} and costs["a"].wall >= 0
+    with pytest.raises(ValueError, match="--rounds 0: at least 1"):
+        measuring.alternate(works, 0)
+
+
+def test_shares_by_hand() -> None:
+    """Two threads beside two busy processes on two cores get half; one thread two thirds."""
+    assert measuring.fair_share(2, 2, 2) == 2.0
+    assert measuring.fair_share(1, 2, 2) == 1.5
+    assert measuring.fair_share(2, 2, 4) == 1.0
+    assert measuring.Cost(100.0, 150.0).per(5) == (20.0, 30.0)
+    assert clip_flops({"encode": 10, "begin": 3, "advance": 2}, 5) == 3 + 5 * 12
+
+
+def test_busy_processes_end(tool: ModuleType) -> None:
+    with measuring.busy_processes(1):
+        pass
+    assert measuring.convolution_peak(torch.float32, repetitions=1) > 0
+
+
+def test_rows_of_a_network(tool: ModuleType, tmp_path: Path) -> None:
+    arguments = ["--rows", "network", "training", "--configs", CONFIG, "--backends", "torch"]
+    arguments += ["--precisions", "float32", "--frames", "2", "--rounds", "1", "--threads", "1"]
+    assert tool.main([*arguments, "--output", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    names = [row["row"].split(", ", 1)[1] for row in rows]
+    assert names == ["plain float32", "torch float32", "float32"]
+    assert rows[0]["times"] == 1.0 and rows[1]["ms"] > 0 and rows[1]["of peak"].endswith(" %")
+    assert "| plain" not in tool.as_table([{"row": "x", "ms": 12.345}])
+    assert "12.3" in tool.as_table([{"row": "x", "ms": 12.345}])
+
+
+def test_a_model_without_memory_is_one_line(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rcnn.yaml"
+    path.write_text("VERSION: 2\nMODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n")
+    assert tool.main(["--rows", "network", "--configs", str(path)]) == 1
+    assert "is no recurrent pose model" in capsys.readouterr().err
