@@ -36,7 +36,7 @@ def median_pose(tracks: Iterable[dict], min_visibility: int) -> np.ndarray:
         share = (keypoints[..., :2] - boxes[rows, None, :2]) / sides[rows, None]
         shares.append(np.where(keypoints[..., 2:] >= min_visibility, share, np.nan))
     if not shares:
-        raise ValueError("a constant pose needs at least one track, got none")
+        raise ValueError("the mean pose needs at least one track, got none")
     stacked = np.concatenate(shares)
     pose = np.full(stacked.shape[1:], np.nan)
     seen = ~np.isnan(stacked).all(axis=(0, 2))
@@ -51,7 +51,7 @@ def place_pose(pose: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def training_split(dataset_name: str) -> str:
-    """The registered dataset that a constant pose for ``dataset_name`` is taken from.
+    """The registered dataset that the mean pose for ``dataset_name`` is taken from.
 
     That is the metadata's ``train_dataset`` where there is one, else the registered name with
     "_train" in place of "_test" or "_val", else the dataset itself.
@@ -83,7 +83,7 @@ def mean_pose_of(dataset_name: str, min_visibility: int) -> tuple[np.ndarray, st
         if source == dataset_name:
             raise
         logging.getLogger(__name__).warning(
-            "constant pose: %s cannot be used (%s); taking it from %s itself",
+            "mean pose: %s cannot be used (%s); taking it from %s itself",
             source,
             error,
             dataset_name,

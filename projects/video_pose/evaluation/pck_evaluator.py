@@ -296,7 +296,7 @@ class PCKEvaluator(DatasetEvaluator):
         return motion_metrics(arrays, pairs, self._metadata.pck_min_visibility)
 
     def _baseline(self) -> tuple[dict[str, PCKAccumulator], str]:
-        """Counts of the constant pose in every labelled frame's box, and where it comes from."""
+        """Counts of the mean pose in every labelled frame's box, and where it comes from."""
         if self._baseline_pose is None:
             self._baseline_pose = mean_pose_of(
                 self._dataset_name, self._metadata.pck_min_visibility
