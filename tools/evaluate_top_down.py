@@ -28,14 +28,13 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from video_pose.backends.pose import build_tested
+from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.inference.building import load_cfg, load_model
 from video_pose.inference.people import Person
 from video_pose.inference.pretrained import default_detector, default_model
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.streaming import FrameCropper, center_maps
-from video_pose.modeling.backend import TorchBackend
 from video_pose.modeling.heatmaps import decode_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.skeleton import match_joints
@@ -67,8 +66,8 @@ class TopDown:
             args.config_file, weights = default_model()
             options = ["MODEL.WEIGHTS", weights, *options]
         cfg = load_cfg(args.config_file, options)
-        model = build_tested(cfg, load_model(cfg))
-        self._backend = TorchBackend(cast(VideoPoseNet, model))
+        model = cast(VideoPoseNet, load_model(cfg))
+        self._backend = build_backend(cfg, model)
         self._cropper = FrameCropper(build_pose_mapper(cfg, False))
         self._detector = _load_detector(args)
         self.joint_names = self._backend.joint_names
