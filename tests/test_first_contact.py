@@ -231,17 +231,23 @@ def write_coco(root: Path) -> None:
     (root / "coco.json").write_text(json.dumps(content))
 
 
-def test_a_plain_script_of_detectron2(stranger: Stranger, crossing: Path) -> None:
-    """`<name>_frames` in Detectron2's own mapper, visualizer and trainer; our models by
-    `get_pose_cfg` and `build_model`."""
+def test_a_plain_script_of_detectron2(stranger: Stranger) -> None:
+    """`<name>_frames` in Detectron2's own mapper, visualizer and trainer, where frames are files;
+    our models by `get_pose_cfg` and `build_model`."""
+    code = (
+        "from pathlib import Path\n"
+        "from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset\n"
+        "options = SyntheticOptions(format='jhmdb', videos=2, test_videos=1, frames=(5, 5),\n"
+        "    size=(96, 72), seed=1)\n"
+        "make_dataset(Path('data/synthetic/jhmdb'), options, workers=1)"
+    )
+    stranger.run(stranger.python, "-c", code)
     (stranger.folder / "plain.py").write_text(PLAIN)
-    (train,) = [p for p in crossing.rglob("*.json") if "train" in p.name]
-    text = stranger.run(stranger.python, "plain.py", train.relative_to(stranger.folder))
+    text = stranger.run(stranger.python, "plain.py", DETECTRON2_DATASETS="data")
     assert "plain script: done" in text
 
 
 PLAIN = """
-import sys
 import video_pose  # registers the datasets; before Detectron2
 from detectron2.config import get_cfg
 from detectron2 import model_zoo
@@ -250,18 +256,17 @@ from detectron2.data import build_detection_train_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.modeling import build_model
 from detectron2.utils.visualizer import Visualizer
-from video_pose.data.datasets.coco_video import register_video_keypoints
 from video_pose.engine.defaults import complete_cfg, find_config, get_pose_cfg, merge_config_file
 import cv2, torch
 
-register_video_keypoints("plain", sys.argv[1], "mine")
-records = DatasetCatalog.get("plain_frames")
+NAME = "synthetic_jhmdb_train_frames"
+records = DatasetCatalog.get(NAME)
 cfg = get_cfg()
 cfg.merge_from_file(model_zoo.get_config_file("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml"))
-joints = len(MetadataCatalog.get("plain_frames").keypoint_names)
+joints = len(MetadataCatalog.get(NAME).keypoint_names)
 cfg.merge_from_list([
     "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", joints,
-    "DATASETS.TRAIN", "('plain_frames',)", "DATASETS.TEST", "()", "INPUT.MIN_SIZE_TRAIN", "(64,)",
+    "DATASETS.TRAIN", (NAME,), "DATASETS.TEST", "()", "INPUT.MIN_SIZE_TRAIN", "(64,)",
     "SOLVER.IMS_PER_BATCH", 1, "SOLVER.MAX_ITER", 1, "DATALOADER.NUM_WORKERS", 0,
     "OUTPUT_DIR", "plain_output",
 ])
@@ -270,7 +275,7 @@ os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
 mapped = DatasetMapper(cfg, is_train=True)(records[0])
 assert mapped["image"].dtype == torch.uint8 and len(mapped["instances"]) >= 1
 image = cv2.imread(records[0]["file_name"])[:, :, ::-1]
-picture = Visualizer(image, MetadataCatalog.get("plain_frames"))
+picture = Visualizer(image, MetadataCatalog.get(NAME))
 assert picture.draw_dataset_dict(records[0]).get_image().ndim == 3
 trainer = DefaultTrainer(cfg)
 trainer.resume_or_load(resume=False)
