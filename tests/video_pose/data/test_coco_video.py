@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from video_pose.data.datasets.coco_json import choose_category, joint_set
-from video_pose.data.datasets.coco_video import load_video_keypoints, register_video_keypoints
+from video_pose.data.cropping import fill_boxes
+from video_pose.data.datasets.coco_json import choose_category, joint_set, list_files, read_labels
+from video_pose.data.datasets.coco_video import (
+    load_video_keypoints,
+    name_number,
+    register_video_keypoints,
+)
+from video_pose.data.datasets.label_files import open_labels
+from video_pose.data.frames import tracks_to_frames
 from video_pose.data.json_fields import Field
+from video_pose.data.records import is_person
 from video_pose.skeleton import JointSet
 
 NAMES = ["nose", "left_hand", "right_hand"]
@@ -229,3 +239,298 @@ def test_known_limbs_where_the_category_has_no_skeleton() -> None:
     assert {c[:2] for c in joints.connections} == {
         ("right_hip", "left_hip"), ("right_hip", "right_knee"), ("left_hip", "left_knee"),
     }  # fmt: skip
+
+
+# ---- what strangers' files say: each kind of fault has members here that are read, or refused with
+# ---- file, place and value
+
+
+def _set(*path: Any, value: Any) -> Any:
+    """A change of a content: ``value`` at a path of keys; ... takes the key away."""
+
+    def change(content: dict[str, Any]) -> None:
+        target: Any = content
+        for key in path[:-1]:
+            target = target[key]
+        if value is ...:
+            del target[path[-1]]
+        else:
+            target[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("annotations", 1, "bbox", value=["1", "2", "3", "4"]), r"annotations\[1\].bbox \(id"),
+        (_set("annotations", 1, "bbox", value=[1, 2, 3]), r"bbox .*expected 4 numbers \(x, y, w"),
+        (_set("annotations", 1, "bbox", value={"x": 1}), r"bbox .*expected a list"),
+        (_set("annotations", 0, "keypoints", 3, value="18"), r"\[0\].keypoints .*number"),
+        (_set("annotations", 0, "keypoints", value="18 20 2"), r"keypoints .*expected a list"),
+        (_set("annotations", 0, "keypoints", 2, value=float("nan")), "v 0, 1 or 2"),
+        (_set("annotations", 0, "image_id", value="1"), r"image_id .*whole number, got text '1'"),
+        (_set("annotations", 0, "image_id", value=...), r"annotations\[0\].image_id .*no such key"),
+        (_set("annotations", 0, "track_id", value=1.5), r"track_id .*whole number, got 1.5"),
+        (_set("annotations", 0, "track_id", value=[1]), r"track_id .*got a list"),
+        (_set("annotations", 0, "iscrowd", value="no"), r"iscrowd .*true, false, 0 or 1"),
+        (_set("annotations", 0, "category_id", value="1"), r"category_id .*whole number"),
+        (_set("annotations", value=7), r"annotations: expected a list \[...\], got 7"),
+        (_set("annotations", 0, value=None), r"annotations\[0\]: expected an object"),
+        (_set("images", 0, "id", value="1"), r"images\[0\].id .*whole number, got text"),
+        (_set("images", 0, "height", value="48"), r"images\[0\].height .*whole number"),
+        (_set("images", 0, "width", value=0), r"width .*of at least 1, got 0"),
+        (_set("images", 0, "width", value=65), r"images\[1\] .*height and width .*images\[0\]"),
+        (_set("images", 0, "file_name", value=5), r"file_name .*expected text, got 5"),
+        (_set("images", 0, "video_id", value={}), r"video_id .*got an object"),
+        (_set("images", 0, "frame_id", value="first"), r"images\[0\].frame_id .*digits as text"),
+        (_set("images", 0, "frame_id", value=0.5), r"frame_id .*whole number, got 0.5"),
+        (_set("images", 0, "frame_id", value="1"), r"images\[0\].frame_id .*a number, as images"),
+        (_set("images", 0, "frame_id", value=2), r"images\[1\] .*frame_id.* got 2, as .*images\[0"),
+        (_set("categories", 0, "keypoints", value="nose"), r"categories\[0\].keypoints .*a list"),
+        (_set("categories", value={}), "categories: expected a list"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named(tmp_path: Path, change: Any, words: str) -> None:
+    content = {
+        "images": [_image(1, 1), _image(2, 2)],
+        "annotations": [_annotation(1), _annotation(2)],
+        "categories": [CATEGORY],
+    }
+    content = json.loads(json.dumps(content))
+    change(content)
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"labels.json: .*{words}"):
+        load_video_keypoints(str(path), str(tmp_path), NAMES)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [["0009", "0010", "0011"], ["9", "10", "100"], [3.0, 10.0, 11.0], [-1, 0, 7], ["8", "9", "10"]],
+)
+def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path, frames: list[Any]) -> None:
+    images = [_image(i, frames[i]) for i in (1, 2, 0)]
+    (track,) = _load(tmp_path, images, [_annotation(i) for i in range(3)])
+    assert track["image_ids"].tolist() == [0, 1, 2]
+
+
+def test_frames_without_a_number_go_by_that_in_their_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [_image(i, 0, frame_id=None, file_name=f"v/shot2_{n}.jpg") for i, n in
+              enumerate((10, 9, 100))]  # fmt: skip
+    (track,) = _load(tmp_path, images, [_annotation(0)])
+    assert track["image_ids"].tolist() == [1, 0, 2]
+    assert "3 images without frame_id: ordered by the number in their name" in caplog.text
+    images[0]["file_name"] = "v/first.jpg"
+    with pytest.raises(ValueError, match=r"images\[0\].*own frame_id"):
+        _load(tmp_path, images, [_annotation(0)])
+
+
+def test_stills_that_look_like_a_video_are_said_and_can_be_grouped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [_image(i, 0, video_id=None, frame_id=None, file_name=f"a/f_{i}.jpg") for i in
+              range(8, 12)]  # fmt: skip
+    path = _write(tmp_path, images, [_annotation(i) for i in range(8, 12)])
+    assert len(load_video_keypoints(path, str(tmp_path), NAMES)) == 4
+    assert "named like frames in a row" in caplog.text and "videos='names'" in caplog.text
+    (track,) = load_video_keypoints(path, str(tmp_path), NAMES, videos="names")
+    assert track["video_id"] == "a/f" and track["image_ids"].tolist() == [8, 9, 10, 11]
+    caplog.clear()
+    tracked = [_annotation(i, attributes={"track_id": 4}) for i in range(8, 12)]
+    load_video_keypoints(_write(tmp_path, images, tracked), str(tmp_path), NAMES)
+    assert "people with a track_id on images without video_id" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("clip/a_0012.jpg", ("clip/a_", 12)),
+        ("clip\\0012.PNG", ("clip/", 12)),
+        ("walk_0009_jpg.rf.9f8e7d.jpg", ("walk_", 9)),
+        ("12/7.jpg", ("12/", 7)),
+        ("cam2_take3 (5).jpeg", ("cam2_take3 (", 5)),
+        ("cover.jpg", ("cover", None)),
+    ],
+)
+def test_the_number_in_a_name(name: str, expected: tuple[str, int | None]) -> None:
+    assert name_number(name) == expected
+
+
+@pytest.mark.parametrize("key", ["track_id", "attributes"])
+def test_people_are_told_apart_by_either_track_id(tmp_path: Path, key: str) -> None:
+    def person(track: Any, **changes: Any) -> dict[str, Any]:
+        where = {"track_id": track} if key == "track_id" else {"attributes": {"track_id": track}}
+        return _annotation(1, **where, **changes)
+
+    tracks = _load(tmp_path, [_image(1, 1)], [person(3), person("b", id=5, x=30)])
+    assert [track["track_id"] for track in tracks] == ["3", "b"]
+
+
+def test_attributes_and_fields_that_are_not_read_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = [
+        _annotation(1, attributes={"track_id": 1, "occluded": True}, segmentation=[[1, 2]]),
+        _annotation(2, attributes={"track_id": 1, "occluded": False, "mood": "good"}),
+    ]
+    _load(tmp_path, [_image(1, 1, ignore_regions_x=[[1]]), _image(2, 2)], people)
+    for line in (
+        "2 fields annotations[].attributes.occluded", "1 fields annotations[].attributes.mood",
+        "1 fields annotations[].segmentation", "1 fields images[].ignore_regions_x",
+    ):  # fmt: skip
+        assert f"{line}: not read" in caplog.text
+    assert "track_id: not read" not in caplog.text
+
+
+def _write_categories(tmp_path: Path, categories: list[Any], people: list[Any]) -> str:
+    return _write(tmp_path, [_image(1, 1)], people, categories=categories)
+
+
+def test_people_are_those_of_one_category(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cat = {"id": 2, "name": "cat", "keypoints": ["a", "b", "c"]}
+    people = [_annotation(1), _annotation(1, id=5, category_id=2, x=50)]
+    path = _write_categories(tmp_path, [cat, CATEGORY], people)
+    (track,) = load_video_keypoints(path, str(tmp_path), NAMES)
+    assert track["keypoints"][0, 0].tolist() == [10.5, 20.5, 2]
+    assert "1 annotations of category 2, which is not 'person': left out" in caplog.text
+    # The named one; the one whose joints are given.
+    (track,) = load_video_keypoints(path, str(tmp_path), ["a", "b", "c"], category="cat")
+    assert track["keypoints"][0, 0].tolist() == [50.5, 20.5, 2]
+    (track,) = load_video_keypoints(path, str(tmp_path), ["a", "b", "c"])
+    assert track["keypoints"][0, 0].tolist() == [50.5, 20.5, 2]
+    # Two categories of the same joints are the same people.
+    child = {**CATEGORY, "id": 2, "name": "child"}
+    path = _write_categories(tmp_path, [{**CATEGORY, "name": "adult"}, child], people[1:])
+    assert len(load_video_keypoints(path, str(tmp_path), NAMES)) == 1
+    with pytest.raises(ValueError, match=r"annotations\[0\].category_id .*no such key"):
+        load_video_keypoints(
+            _write_categories(tmp_path, [cat, CATEGORY], [_annotation(1, category_id=None)]),
+            str(tmp_path), NAMES,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match=r"category='<name>'"):
+        _infer([{**cat, "name": "dog"}, {**cat, "keypoints": ["x"]}])
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "lines"),
+    [
+        ([[0, 1], [1, 2]], [("nose", "left_hand"), ("left_hand", "right_hand")]),
+        ([[3, 1]], [("right_hand", "nose")]),
+        ([["nose", "right_hand"], ["nose", "tail"]], [("nose", "right_hand")]),
+        ([[1, 9], [1, 2, 3], "x", [None, 1]], []),
+        ("1-2", []),
+        ([], []),
+    ],
+)
+def test_lines_of_a_skeleton_never_refuse_a_dataset(skeleton: Any, lines: list[Any]) -> None:
+    joints = _infer([{**CATEGORY, "skeleton": skeleton}])
+    assert [line[:2] for line in joints.connections] == lines
+
+
+def test_boxes_and_joints_that_are_none_take_the_joints_extent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = [[0, 0, 0, 0], [5, 5, -3, 4], [1, 2, None, 4], [1e9, 1, 9, 9], [1, 1, 1e9, 9]]
+    images = [_image(i, i) for i in range(6)]
+    people = [_annotation(i, bbox=box) for i, box in enumerate(wrong)]
+    people.append(_annotation(5, keypoints=[1e9, 1, 2, 18, 24, 1, 10, 20, 1]))
+    (track,) = _load(tmp_path, images, people)
+    assert track["boxes"][:5].tolist() == [[9.5, 20, 19.5, 25]] * 5
+    assert track["keypoints"][5].tolist() == [[0, 0, 0], [18.5, 24.5, 1], [10.5, 20.5, 1]]
+    assert "3 boxes without area" in caplog.text and "2 boxes more than 10 times" in caplog.text
+    assert "1 joints more than 10 times" in caplog.text
+    # One rule: the crops of clips and the boxes of frames are the same.
+    filled = fill_boxes(track["boxes"], 48, 64, track["keypoints"])
+    frames = tracks_to_frames([track], 0.0)
+    np.testing.assert_allclose([f["annotations"][0]["bbox"] for f in frames], filled, atol=1e-4)
+    none = {**track, "boxes": np.zeros_like(track["boxes"])}
+    filled = fill_boxes(none["boxes"], 48, 64, none["keypoints"])
+    frames = tracks_to_frames([none], 0.0)
+    np.testing.assert_allclose([f["annotations"][0]["bbox"] for f in frames], filled, atol=1e-4)
+
+
+def test_people_with_a_box_alone_and_crowds_are_kept_in_both_views(tmp_path: Path) -> None:
+    images = [_image(1, 1), _image(2, 2)]
+    people = [
+        _annotation(1, track_id=1),
+        _annotation(2, track_id=1, keypoints=None),  # this person's box, without joints
+        _annotation(1, track_id=2, keypoints=[0] * 9, id=7),  # never with joints
+        _annotation(2, keypoints=[], id=8, bbox=[3, 3, 9, 9]),  # of no track
+        _annotation(2, iscrowd=1, id=9, bbox=[0, 0, 60, 40]),
+    ]
+    tracks = {t["track_id"]: t for t in _load(tmp_path, images, people)}
+    assert sorted(tracks) == ["1", "2", "box_0", "crowd_0"]
+    assert tracks["1"]["labelled"].tolist() == [True, False]
+    assert tracks["1"]["boxed"].tolist() == [True, True]
+    assert tracks["box_0"]["boxes"].tolist() == [[3, 3, 12, 12]]
+    assert [is_person(t) for t in tracks.values()] == [True, False, False, False]
+    first, second = tracks_to_frames(tracks.values(), 0.0)
+    assert [a["iscrowd"] for a in first["annotations"]] == [0, 0]
+    assert sorted(a["iscrowd"] for a in second["annotations"]) == [0, 0, 1]
+    assert first["tracks"] == [("1", 0)] and second["tracks"] == []
+    assert not np.any(first["annotations"][1]["keypoints"])
+
+
+def _two_files(tmp_path: Path, second: dict[str, Any]) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir(exist_ok=True)
+    one = {"images": [_image(1, 1)], "annotations": [_annotation(1)], "categories": [CATEGORY]}
+    (folder / "a.json").write_text(json.dumps(one))
+    (folder / "b.json").write_text(json.dumps({**one, **second}))
+    (folder / "._a.json").write_bytes(b"\x00\x05")  # what another system leaves beside it
+    (folder / "readme.txt").write_text("no labels")
+    return folder
+
+
+def test_a_file_a_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = {"images": [_image(9, 1, video_id="w")], "annotations": [_annotation(9, x=30)]}
+    folder = _two_files(tmp_path, other)
+    for paths in (str(folder), str(folder / "?.json"), [folder / "b.json", folder / "a.json"]):
+        tracks = load_video_keypoints(paths, str(tmp_path), NAMES)
+        assert [t["video_id"] for t in tracks] == ["7", "w"]
+    # Exports that count from 1 in each file, and call every video 7.
+    tracks = load_video_keypoints(str(_two_files(tmp_path, {})), str(tmp_path), NAMES)
+    assert [t["video_id"] for t in tracks] == ["7", "b/7"]
+    assert len({int(t["image_ids"][0]) for t in tracks}) == 2
+    assert "set apart" in caplog.text
+    folder = _two_files(tmp_path, {"categories": [{**CATEGORY, "keypoints": ["a", "b", "c"]}]})
+    with pytest.raises(ValueError, match="b.json: expected the joints of .*a.json"):
+        read_labels([open_labels(p) for p in list_files(str(folder))])
+    for paths in (str(tmp_path / "none*.json"), str(tmp_path / "none"), []):
+        with pytest.raises(FileNotFoundError):
+            load_video_keypoints(paths, str(tmp_path), NAMES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["C:\\data\\v\\1.jpg", "/home/ann/project/v/1.jpg", "v\\1.jpg", "./v/1.jpg", "v/1.JPG"],
+)
+def test_paths_of_another_system_are_found_by_their_end(tmp_path: Path, name: str) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "1.jpg").write_bytes(b"")
+    (track,) = _load(tmp_path, [_image(1, 1, file_name=name)], [_annotation(1)])
+    assert os.path.samefile(track["file_names"][0], tmp_path / "v" / "1.jpg")
+
+
+def test_one_file_for_two_names_is_refused_and_missing_ones_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"")
+    images = [_image(i, i, file_name=f"{folder}/1.jpg") for i, folder in enumerate("ab")]
+    with pytest.raises(ValueError, match="'b/1.jpg' and 'a/1.jpg' both end in"):
+        _load(tmp_path, images, [_annotation(0)])
+    _load(tmp_path, [_image(1, 5)], [_annotation(1)])
+    assert "1 files that do not exist below" in caplog.text and "'v/5.jpg'" in caplog.text
+
+
+def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (30, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image = _image(1, 1, file_name="turned.jpg", height=None, width=None)
+    (track,) = _load(tmp_path, [image], [_annotation(1)])
+    assert (track["height"], track["width"]) == (30, 20)

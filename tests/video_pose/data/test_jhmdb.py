@@ -360,3 +360,32 @@ def test_parts_of_the_real_training_named_clips() -> None:
     assert 0.15 < held / clips < 0.25
     actions = {action for action, _ in select_clips(folder, 1, "holdout")}
     assert len(actions) >= 10
+
+
+# ---- split files that contradict themselves or say nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a.avi 1\nb.avi 2\na.avi 2\n", "line 3: 'a.avi' is marked 2, but 1 in line 1"),
+        ("a.avi 2\na.avi 0\n", "line 2: 'a.avi' is marked 0, but 2 in line 1"),
+        ("", "is empty"),
+        ("a.avi one\n", "line 1: expected"),
+    ],
+)
+def test_split_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "run_test_split1.txt").write_text(text)
+    with pytest.raises(ValueError, match=f"run_test_split1.txt.*{words}"):
+        read_split(str(tmp_path), 1, "train")
+
+
+def test_a_split_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run_test_split1.txt").write_bytes(b"caf\xe9.avi 1\n")
+    with pytest.raises(ValueError, match="run_test_split1.txt is no text in UTF-8"):
+        read_split(str(tmp_path), 1, "train")
+
+
+def test_a_clip_without_a_row_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="joint_positions.mat: field 'pos_img'"):
+        _one(tmp_path, positions=np.zeros((2, 15, 0)))

@@ -176,3 +176,52 @@ def test_the_real_label_files() -> None:
         np.testing.assert_array_equal(labels["1154"].boxes[-1], labels["1154"].boxes[-2])
     if "1516" in labels:
         assert not (labels["1516"].keypoints[..., 2] == 2).any()
+
+
+# ---- labels that are no labels: an error, or counted and said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dimensions": np.array([[np.nan, 480, 3]])}, "'dimensions': expected a height.*nan"),
+        ({"dimensions": np.array([[270, 0, 3]])}, "'dimensions': expected a height.*0.0"),
+        ({"dimensions": np.array([[270.5, 480, 3]])}, "'dimensions': expected a height.*270.5"),
+        ({"frames": 0}, "'x'"),
+    ],
+)
+def test_sizes_and_labels_that_are_none(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=f"0001.mat: field {words}"):
+        parse_penn_label(_write(tmp_path, images=0, **changes))
+
+
+def test_nan_visibility_and_far_values_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    visibility = np.ones((3, 13))
+    visibility[0] = np.nan
+    x = np.tile(10.0 + np.arange(3)[:, None], (1, 13))
+    x[1, 2] = 1e9
+    boxes = np.tile([5.0, 6.0, 50.0, 70.0], (3, 1))
+    boxes[1], boxes[2] = (5, 6, 1e9, 70), (np.nan, 6, 50, 70)
+    _write(tmp_path, visibility=visibility, x=x, bbox=boxes)
+    (track,) = load_penn_action(str(tmp_path), "train")
+    assert track["labelled"].tolist() == [False, True, True]
+    assert not track["keypoints"][1, 2].any() and track["keypoints"][1, 3, 2] == 2
+    assert track["boxes"].tolist() == [[4.5, 5.5, 49.5, 69.5], [0] * 4, [0] * 4]
+    for words in (
+        "13 joints of NaN visibility",
+        "1 joints more than 10",
+        "2 boxes that are no",
+    ):
+        assert words in caplog.text
+
+
+def test_labels_can_be_looked_at_without_frames(tmp_path: Path) -> None:
+    _write(tmp_path, images=0)
+    with pytest.raises(FileNotFoundError):
+        load_penn_action(str(tmp_path), "train")
+    (track,) = load_penn_action(str(tmp_path), "train", require_frames=False)
+    assert track["file_names"][0].endswith("0001/000001.jpg")

@@ -237,7 +237,7 @@ def _warn_of_stills(images: Sequence[Image], people: Sequence[Person]) -> None:
         before, number = name_number(image.file_name or "")
         if number is not None:
             numbers.setdefault(before, set()).add(number)
-    in_rows = sum(n + 1 in found and n + 2 in found for found in numbers.values() for n in found)
+    in_rows = sum(n + 1 in found or n - 1 in found for found in numbers.values() for n in found)
     ids = {image.id for image in stills}
     tracked = sum(person.track is not None and person.image_id in ids for person in people)
     if tracked:

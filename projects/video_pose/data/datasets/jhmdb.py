@@ -106,26 +106,33 @@ def read_split(split_dir: str, split: int, subset: str) -> list[tuple[str, str]]
         path = os.path.join(split_dir, name)
         if not os.path.getsize(path):
             raise ValueError(f"{path} is empty: expected lines '<clip>.avi 1' or '2'.")
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                clip, _, mark = line.strip().rpartition(" ")
-                if not clip or mark not in ("0", "1", "2"):
-                    raise ValueError(
-                        f"{path}, line {number}: expected '<clip>.avi 1' (train) or '2' (test), "
-                        f"got {line.strip()!r}."
-                    )
-                key = match["action"], clip.strip().removesuffix(".avi")
-                known, place = marks.setdefault(key, (int(mark), f"line {number}"))
-                if known != int(mark):
-                    raise ValueError(
-                        f"{path}, line {number}: {clip.strip()!r} is marked {mark}, but {known} in "
-                        f"{place}: a clip is of one part only."
-                    )
+        for number, line in enumerate(_read_lines(path), start=1):
+            if not line.strip():
+                continue
+            clip, _, mark = line.strip().rpartition(" ")
+            if not clip or mark not in ("0", "1", "2"):
+                raise ValueError(
+                    f"{path}, line {number}: expected '<clip>.avi 1' (train) or '2' (test), "
+                    f"got {line.strip()!r}."
+                )
+            key = match["action"], clip.strip().removesuffix(".avi")
+            known, place = marks.setdefault(key, (int(mark), f"line {number}"))
+            if known != int(mark):
+                raise ValueError(
+                    f"{path}, line {number}: {clip.strip()!r} is marked {mark}, but {known} in "
+                    f"{place}: a clip is of one part only."
+                )
     if not found:
         raise missing(os.path.join(split_dir, f"<action>_test_split{split}.txt"), TREE)
     return [key for key, (mark, _) in marks.items() if mark == _SUBSETS[subset]]
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def read_masks(reference: dict[str, str]) -> np.ndarray:
