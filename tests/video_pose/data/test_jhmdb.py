@@ -388,4 +388,4 @@ def test_a_split_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
 
 def test_a_clip_without_a_row_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="joint_positions.mat: field 'pos_img'"):
-        _one(tmp_path, positions=np.zeros((2, 15, 0)))
+        _one(tmp_path, joints=0)
