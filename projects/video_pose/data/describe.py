@@ -85,7 +85,7 @@ def describe_dataset(name: str) -> DatasetDescription:
         joints=_count_joints(found, list(names)),
         pairs=[(left, right) for left, right in metadata.get("keypoint_flip_map", [])],
         mirror_known=bool(metadata.get("mirror_known", "keypoint_flip_map" in metadata.as_dict())),
-        derived=sorted(metadata.get("derived_joints", {})),
+        derived=sorted(set(metadata.get("derived_joints", {})) - set(names)),
         notes=dict(notes),
         tracks=found,
     )
