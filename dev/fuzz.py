@@ -47,7 +47,8 @@ from video_pose.data.mat_file import load_mat
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import load_cfg
 from video_pose.evaluation.predictions import read_predictions
-from video_pose.inference.writers import read_poses
+from video_pose.inference.frames import PoseFrame
+from video_pose.inference.writers import Recording, open_writers, read_poses
 from video_pose.video_io.reading import probe_video
 from video_pose.weights.reader import read_weights
 
@@ -168,10 +169,21 @@ def video_sample(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def table_sample() -> bytes:
-    row = {"video": "a", "frame": 0, "time": 0.0, "track_id": 1, "joint": "head"}
-    rows = [{**row, "frame": n, "x": 1.5, "y": 2.5, "score": 0.5} for n in range(3)]
-    return "".join(json.dumps(one) + "\n" for one in rows).encode()
+def table_sample(folder: Path) -> bytes:
+    frames = [
+        PoseFrame(
+            index=n, time=n / 25, image=np.zeros((9, 9, 3), np.uint8), video="sample",
+            joint_names=("head", "neck"), keypoints=np.full((1, 2, 3), 0.5, np.float32),
+            boxes=np.ones((1, 4), np.float32), scores=np.ones(1, np.float32),
+            track_ids=np.zeros(1, np.int64),
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    (writer,) = open_writers(["jsonl"], folder, Recording("sample", ("head", "neck")))
+    for frame in frames:
+        writer.write(frame)
+    writer.close()
+    return (folder / "sample.jsonl").read_bytes()
 
 
 def all_readers(folder: Path) -> list[Reader]:
@@ -193,7 +205,7 @@ def all_readers(folder: Path) -> list[Reader]:
         Reader("predictions.npz", predictions_sample(), read_predictions),
         Reader("labels.mat", mat_sample(), lambda path: load_mat(str(path))),
         Reader("video.mp4", video_sample(folder), read_video),
-        Reader("poses.jsonl", table_sample(), read_poses, "json lines"),
+        Reader("poses.jsonl", table_sample(folder), read_poses, "json lines"),
     ]
 
 

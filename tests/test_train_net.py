@@ -35,7 +35,7 @@ def start(tiny_cfg, datasets: Path, tmp_path: Path) -> Iterator[Start]:
     It has a session of its own, as a terminal's foreground job has a process group of its own.
 
     Args:
-        by: who starts the processes: "Detectron2", "torchrun", or "none": this one alone.
+        by: who starts the processes: "Detectron2", "torchrun", "ray", or "none": this one alone.
     """
     write_config(tiny_cfg("UniPoseLSTM", *DROPOUT), tmp_path)
     started: list[subprocess.Popen] = []
@@ -45,6 +45,8 @@ def start(tiny_cfg, datasets: Path, tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, *program]
         if by == "Detectron2":
             command += ["--num-gpus", "2", "--dist-url", "auto"]
+        elif by == "ray":
+            command += ["--launcher", "ray", "--num-gpus", "2"]
         elif by == "torchrun":
             elastic = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
             command = [sys.executable, "-m", "torch.distributed.run", *elastic, *program]
@@ -133,7 +135,10 @@ SENDERS = {
 }
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize(
+    "sender",
+    [pytest.param(name, marks=() if "Ctrl-C" in name else pytest.mark.slow) for name in SENDERS],
+)
 def test_an_interrupt_leaves_a_run_that_resumes(start, train_net, tmp_path, sender: str) -> None:
     """It reaches both ranks, their loaders' workers and the parent, or one of them alone."""
     number, target = SENDERS[sender]
@@ -175,6 +180,7 @@ PoseTrainer.run_step = run_step
 """
 
 
+@pytest.mark.slow
 def test_launchers_give_the_same_weights_also_after_a_killed_rank(start, tmp_path: Path) -> None:
     """Detectron2's launch; torchrun, which restarts both ranks after one was killed; and srun, as
     its tasks see it."""
@@ -205,6 +211,19 @@ def test_launchers_give_the_same_weights_also_after_a_killed_rank(start, tmp_pat
     for name in ("torchrun", "slurm"):
         found = torch.load(tmp_path / name / "model_final.pth")["trained_model"]
         assert all(torch.equal(found[key], value) for key, value in expected.items()), name
+
+
+@pytest.mark.slow
+def test_rays_workers_give_the_same_weights(start, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    options = ["SOLVER.MAX_ITER", "3", "DATASETS.TEST", "()", "OUTPUT_DIR"]
+    assert start(*options, str(tmp_path / "detectron2")).wait(timeout=600) == 0
+    ray = start(*options, str(tmp_path / "ray"), by="ray")
+    assert ray.wait(timeout=600) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert "Processes: 2 (Ray)" in (tmp_path / "log").read_text()
+    expected = torch.load(tmp_path / "detectron2" / "model_final.pth")["trained_model"]
+    found = torch.load(tmp_path / "ray" / "model_final.pth")["trained_model"]
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_expected_results_are_checked(train_net, tiny_cfg, datasets, tmp_path: Path) -> None:

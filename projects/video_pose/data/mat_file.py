@@ -7,7 +7,10 @@ arrays ``list[dict]`` and cells ``list`` (column order). Both formats give the s
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +34,62 @@ def load_mat(path: str) -> dict[str, Any]:
             with h5py.File(path, "r") as file:
                 # "#refs#" and "#subsystem#" are MATLAB's stores for what references point to.
                 return {k: _from_hdf5(v, file) for k, v in file.items() if not k.startswith("#")}
+        _check_elements(Path(path).read_bytes())
         content = loadmat(path)
         return {k: _from_v5(v) for k, v in content.items() if not k.startswith("__")}
     # scipy and h5py raise many unrelated types (zlib.error, OSError, TypeError) on damaged files.
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a MATLAB file (v5 or v7.3): {error}") from error
+
+
+# Types of a version 5 file's elements, by MATLAB's "MAT-File Format".
+_ELEMENT_TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, 17, 18}
+_MATRIX, _COMPRESSED = 14, 15
+# The class of matrices that begin otherwise.
+_OPAQUE = 17
+
+
+def _check_elements(data: bytes) -> None:
+    """Walk a version 5 file's elements. SciPy's reader trusts their types, and a damaged one ends
+    the whole process.
+
+    Raises:
+        ValueError: an element is of no type, or longer than what holds it. zlib.error.
+    """
+    if len(data) < 128 or data[126:128] not in (b"IM", b"MI") or data[:4] == b"\0\0\0\0":
+        return  # of an older version, or none: SciPy says so
+    order = "<" if data[126:128] == b"IM" else ">"
+    _walk(memoryview(data)[128:], order, depth=0)
+
+
+def _walk(data: memoryview, order: str, depth: int, is_matrix: bool = False) -> None:
+    """The elements of a file, or the parts of a matrix: its flags, its size, its name, its data."""
+    if depth > 50:
+        raise ValueError("its elements are nested too deeply")
+    place, number, opaque = 0, 0, False
+    while place + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, place)
+        start, end = place + 8, place + 8 + size
+        padding = -size % 8
+        if kind >> 16:  # a small element holds its data beside its type
+            kind, size = kind & 0xFFFF, kind >> 16
+            start, end, padding = place + 4, place + 4 + size, 0
+            place, last = place + 8, place + 8
+        else:
+            place = last = end
+        if kind not in _ELEMENT_TYPES or end > len(data) or (last - start) < size:
+            raise ValueError(f"an element of type {kind} and {size} bytes is damaged")
+        if is_matrix and number == 0:
+            opaque = size == 8 and struct.unpack_from(f"{order}I", data, start)[0] & 0xFF == _OPAQUE
+        if is_matrix and number == 1 and not opaque and (size < 8 or size % 4 or size > 128):
+            raise ValueError(f"a matrix has {size} bytes for its size")
+        number += 1
+        if kind == _COMPRESSED:
+            _walk(memoryview(zlib.decompress(data[start:end])), order, depth + 1)
+            padding = 0
+        elif kind == _MATRIX:
+            _walk(data[start:end], order, depth + 1, is_matrix=True)
+        place += padding
 
 
 def require_array(

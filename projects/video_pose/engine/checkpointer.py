@@ -218,7 +218,7 @@ def local_file(address: str) -> str:
     """The file behind MODEL.WEIGHTS: itself, or what was fetched from an address of the network.
 
     Raises:
-        FileNotFoundError: no such file. OSError: the address cannot be reached; says what to do.
+        FileNotFoundError: no such file, or the address cannot be reached; says what to do.
     """
     if "://" not in address:
         if not os.path.isfile(address):
@@ -231,9 +231,9 @@ def local_file(address: str) -> str:
         return str(PathManager.get_local_path(address))
     except (OSError, RuntimeError) as error:
         url = address.replace("detectron2://", Detectron2Handler.S3_DETECTRON2_PREFIX)
-        raise OSError(
+        raise FileNotFoundError(
             f"MODEL.WEIGHTS {address}: {url} cannot be fetched ({error}); without a network, "
-            "download it elsewhere and set MODEL.WEIGHTS to the file, or to '' for random weights"
+            "download it elsewhere and name the file, or '' for random weights"
         ) from error
 
 

@@ -204,7 +204,8 @@ def _joined(launch: Launch) -> Iterator[None]:
         torch.cuda.set_device(launch.local_rank)
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
-        init_method=launch.address,
+        # torchrun's agent holds the store, and tells tries apart by its environment.
+        init_method="env://" if launch.kind == "torchrun" else launch.address,
         rank=launch.rank,
         world_size=launch.world_size,
     )

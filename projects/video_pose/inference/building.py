@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from urllib.error import URLError
 
 from detectron2 import model_zoo
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
@@ -57,14 +55,7 @@ def load_model(cfg: CfgNode) -> nn.Module:
     elif weights and is_recurrent(cfg):
         load_for_evaluation(model, cfg, resume=False)
     elif weights:
-        own_format = weights.endswith(".safetensors")
-        try:
-            (PoseCheckpointer if own_format else DetectionCheckpointer)(model).load(weights)
-        except URLError as error:
-            raise FileNotFoundError(
-                f"MODEL.WEIGHTS {weights} cannot be fetched ({error.reason}): without a network, "
-                "download it elsewhere and name the file"
-            ) from error
+        PoseCheckpointer(model).load(weights)
     else:
         logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
     return model.eval()

@@ -281,4 +281,10 @@ def read_poses(path: str | Path, kind: str = "") -> list[PoseFrame]:
     read = WRITERS.get(kind).read
     if read is None:
         raise ValueError(f"{path}: {kind} cannot be read back: convert a table or a COCO dataset")
-    return read(Path(path))
+    try:
+        return read(Path(path))
+    except Exception as error:  # whatever the bytes of a stranger's file lead to
+        if str(path) in str(error) and isinstance(error, ValueError | OSError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: no poses can be read from it as {kind}: {reason}") from error
