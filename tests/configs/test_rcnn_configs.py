@@ -94,6 +94,13 @@ def stand_ins(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
             names[f"{kind}_{subset}_frames"] = f"synthetic_jhmdb_{subset}_frames"
         for kind in ("penn_action", "bbc_pose"):
             names[f"{kind}_{subset}_frames"] = f"synthetic_{kind}_{subset}_frames"
+    # Photos that a user registers, whose only class is the person.
+    names |= {
+        "coco_people_train": "synthetic_penn_action_train_frames",
+        "coco_people_val": "synthetic_penn_action_test_frames",
+        "everyday_people_train": "synthetic_bbc_pose_train_frames",
+        "gym_people_train": "synthetic_bbc_pose_test_frames",
+    }
     for name in ("coco_2017_train", "coco_2017_val"):
         names[name] = names[f"keypoints_{name}"] = "tiny_coco"
     yield names
@@ -149,6 +156,9 @@ def test_a_configuration_trains_and_is_evaluated(path, stand_ins, tmp_path) -> N
     wanted = {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"}
     wanted |= {"loss_mask"} if cfg.MODEL.MASK_ON else set()
     wanted |= {"loss_keypoint"} if cfg.MODEL.KEYPOINT_ON else set()
+    if "Cascade" in cfg.MODEL.ROI_HEADS.NAME:
+        boxes = {"loss_cls", "loss_box_reg"}
+        wanted = (wanted - boxes) | {f"{key}_stage{k}" for key in boxes for k in range(3)}
     if cfg.MODEL.RECURRENT_KEYPOINT.TRAIN == "head":
         wanted = {"total_loss"}  # its keypoint loss is the only one
     assert wanted <= set(losses) and all(np.isfinite(value) for value in losses.values())
