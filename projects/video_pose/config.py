@@ -270,7 +270,7 @@ def _add_test_keys(cfg: CN) -> None:
 
     # In the demo and the predictor, people whose pose scores less (mean of the better half of the
     # joints' scores) are not shown, 0 to 1.
-    test.PERSON_THRESHOLD = 0.3
+    test.PERSON_THRESHOLD = 0.2
 
     pck = test.PCK = CN()
     # Whose pose counts for a labelled person, where a detector found several in a frame: "score",
