@@ -21,7 +21,7 @@ class Frame:
     image: np.ndarray  # uint8 (H, W, 3), BGR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PoseFrame:
     """The people on one frame; P is 0 where nobody is found.
 
@@ -59,6 +59,15 @@ class PoseFrame:
     def __len__(self) -> int:
         """Number of people."""
         return len(self.track_ids)
+
+    def __repr__(self) -> str:
+        """One line: where, how large, and who."""
+        height, width = self.image.shape[:2]
+        people = ", ".join(map(str, self.track_ids.tolist())) or "nobody"
+        return (
+            f"PoseFrame({self.video!r}, index={self.index}, time={self.time:.3f}, "
+            f"{width}x{height}, people: {people})"
+        )
 
     def instances(self) -> Instances:
         """The same as Detectron2 has it, with a field ``track_ids`` more."""

@@ -228,3 +228,21 @@ def test_heatmaps_on_request(pose_cfg: MakeCfg, build_backend: MakeBackend, scen
         # The peak is refined by at most half a cell along each axis.
         half_a_cell = np.abs(frame.map_to_image[0][:, :2]).max() / 2
         assert np.abs(joint[:2] - cell).max() <= half_a_cell + 1e-3
+
+
+def test_two_streams_of_one_predictor_do_not_mix(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene
+) -> None:
+    """Read in turn, each gives what it gives alone, and counts its people from 0."""
+    cfg = pose_cfg("unipose_lstm")
+    predictor = StreamingPosePredictor(
+        backend=build_backend(cfg), mapper=build_pose_mapper(cfg, False), people=GivenBoxes
+    )
+    frames = frames_of(scene)[:4]
+    mirrored = [Frame(f.index, f.time, np.ascontiguousarray(f.image[:, ::-1])) for f in frames]
+    alone = [list(predictor(frames)), list(predictor(mirrored))]
+    for pair, *single in zip(zip(predictor(frames), predictor(mirrored)), *alone):
+        for mixed, own in zip(pair, single):
+            np.testing.assert_array_equal(mixed.keypoints, own.keypoints)
+            assert mixed.track_ids.tolist() == [0]
+    assert "\n" not in repr(alone[0][0]) and "people: 0" in repr(alone[0][0])
