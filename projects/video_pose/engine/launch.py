@@ -202,13 +202,20 @@ def _joined(launch: Launch) -> Iterator[None]:
         )
     if on_gpu:
         torch.cuda.set_device(launch.local_rank)
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        # torchrun's agent holds the store, and tells tries apart by its environment.
-        init_method="env://" if launch.kind == "torchrun" else launch.address,
-        rank=launch.rank,
-        world_size=launch.world_size,
-    )
+    backend = "nccl" if on_gpu else "gloo"
+    if launch.kind == "torchrun":
+        # The agent's store outlives a try, and with it the addresses of processes that are gone.
+        store, _, _ = next(distributed.rendezvous("env://"))
+        own = distributed.PrefixStore(
+            f"try {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
+        )
+        distributed.init_process_group(
+            backend, store=own, rank=launch.rank, world_size=launch.world_size
+        )
+    else:
+        distributed.init_process_group(
+            backend, init_method=launch.address, rank=launch.rank, world_size=launch.world_size
+        )
     try:
         join_local_group(launch.local_size)
         yield
