@@ -427,7 +427,7 @@ PENN_ACTION = JointSet(
 # The sides of BBC Pose may be the observer's; no source settles it.
 BBC_POSE = JointSet(names=["head", *_pairs("wrist", "elbow", "shoulder")])
 # JHMDB's "face" is called head: the face's centre, so this head segment is shorter than MPII's. Its
-# neck lies .4 of the way from the shoulders' middle to the face (least squares over the 6,900
+# neck lies .4 of the way from the shoulders' middle to the face (least squares over the 6,784
 # frames of the training clips at hand: .41 along x, .40 along y).
 JHMDB = JointSet(
     names=["neck", "belly", "head", *_pairs("shoulder", "hip", "elbow", "knee", "wrist", "ankle")],

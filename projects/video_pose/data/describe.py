@@ -100,12 +100,13 @@ def count_frames(tracks: Sequence[Track]) -> dict[str, int]:
         frames.update(track["image_ids"].tolist())
         shown = track["labelled"] | track.get("boxed", track["labelled"])
         labelled.update(track["image_ids"][shown].tolist())
-    videos = Counter(track["video_id"] for track in tracks)
-    lengths = [len(track["labelled"]) for track in tracks]
+    videos: dict[str, set[int]] = {}
+    for track in tracks:
+        videos.setdefault(track["video_id"], set()).update(track["image_ids"].tolist())
     areas = np.concatenate([_without_area(track) for track in tracks]) if tracks else np.zeros(0)
     return {
         "videos": len(videos),
-        "of one frame": len({t["video_id"] for t, n in zip(tracks, lengths) if n == 1}),
+        "of one frame": sum(len(ids) == 1 for ids in videos.values()),
         "frames": len(frames),
         "frames without a label": len(frames) - len(labelled),
         "people (tracks)": len(people),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -11,11 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from video_pose.cli import datasets
 from video_pose.data.describe import describe_dataset
 from video_pose.data.register import register_video_tracks
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
@@ -101,6 +104,18 @@ def test_what_was_understood_is_told_and_drawn(plugins: list[str]) -> None:
     assert "mirror pairs: left_shoulder/right_shoulder" in text
     sheet = dataset_sheet(description, count=2, columns=2)
     assert sheet.dtype == np.uint8 and sheet.shape[1] > sheet.shape[0] / 2
+
+
+def test_the_command_shows_a_dataset(
+    plugins: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = argparse.Namespace(words=["show", "my_train"], sheet="sheet.png", count=2)
+    assert datasets.run(args) == 0
+    assert "dataset my_train" in capsys.readouterr().out
+    assert cv2.imread(str(folder / "sheet.png")) is not None
+    for words, error in ((["show"], ValueError), (["show", "nobody"], KeyError)):
+        with pytest.raises(error):
+            datasets.run(argparse.Namespace(words=words, sheet=None, count=2))
 
 
 @pytest.mark.slow
