@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
 from video_pose.data.frame_reader import FrameReader
 from video_pose.data.frames_mapper import (
+    IGNORED,
     FrameMapper,
     MaskReader,
     color_changes,
@@ -254,3 +255,34 @@ def test_run_lengths_give_the_mask_back_and_are_fresh_dicts(frame) -> None:
     assert encode_mask(np.zeros((3, 3), bool)) is None
     with pytest.raises(FileNotFoundError):
         reader.read({**reference, "mat_file": "nowhere.mat"})
+
+
+def test_regions_that_carry_no_loss_reach_the_model_as_such(frame) -> None:
+    """A crowd; a person of whom a crop leaves 2 of 10 columns; the picture, where not everybody has
+    a box. Left out ("drop"), the crowd is background, and the sliver a person."""
+    person, crowd = frame["annotations"][0], {**frame["annotations"][0], "iscrowd": 1}
+    crowd["bbox"] = [22.0, 0.0, 40.0, 30.0]
+    record = {**frame, "annotations": [person, crowd]}
+    kept = make_mapper(masks=False, crowds="ignore")(record)["instances"]
+    assert kept.gt_classes.tolist() == [0, IGNORED]
+    assert kept.gt_boxes.tensor[1].tolist() == [22, 0, 40, 30]
+    assert not kept.gt_keypoints.tensor[1].any()
+    dropped = make_mapper(masks=False)(record)["instances"]
+    assert dropped.gt_classes.tolist() == [0]
+
+    right = [T.CropTransform(18, 0, 22, 30)]
+    cut = make_mapper(right, masks=False, crowds="ignore")(record)["instances"]
+    assert cut.gt_classes.tolist() == [IGNORED, IGNORED]
+    assert make_mapper(right, masks=False)(record)["instances"].gt_classes.tolist() == [0]
+
+    name = "frames_mapper_test_incomplete"
+    MetadataCatalog.get(name).boxes_complete = False
+    try:
+        incomplete = {**frame, "dataset_name": name}
+        whole = make_mapper(masks=False, crowds="ignore")(incomplete)["instances"]
+        assert whole.gt_boxes.tensor[1].tolist() == [0, 0, 40, 30]
+        assert whole.gt_classes.tolist() == [0, IGNORED]
+    finally:
+        MetadataCatalog.remove(name)
+    with pytest.raises(ValueError, match="INPUT.FRAMES.CROWDS 'keep': choose from"):
+        make_mapper(crowds="keep")
