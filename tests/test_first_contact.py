@@ -200,6 +200,8 @@ def test_an_rcnn_of_detectron2s_own_data_is_trained_and_used(stranger: Stranger)
     stranger.run(
         stranger.command, "train", "--config-file", config, "DATASETS.TRAIN", "('dancers',)",
         "DATASETS.TEST", "()", *SHORT, "MODEL.WEIGHTS", "", "MODEL.ROI_HEADS.NUM_CLASSES", "1",
+        # Frozen norms would let an untrained backbone's values grow beyond all bounds.
+        "MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0", "SOLVER.BASE_LR", "0.000001",
         "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "3", "INPUT.MIN_SIZE_TRAIN", "(64,)",
         "OUTPUT_DIR", "rcnn", **plugins,
     )  # fmt: skip
