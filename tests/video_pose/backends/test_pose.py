@@ -113,7 +113,7 @@ class ComingAndGoing(KnownPeople):
 
     independent = False
 
-    def find(self, frame: Frame) -> list[Person]:
+    def propose(self, frame: Frame) -> list[Person]:
         box = np.array([10.0, 10, 90, 110])
         people = [Person(0, box, box), Person(1, box + 40, box + 40)]
         return people if 2 <= frame.index <= 4 else people[:1]
@@ -127,7 +127,7 @@ def test_streaming_by_every_backend(
     results = [
         list(
             StreamingPosePredictor(
-                backend=one, mapper=build_pose_mapper(cfg, False), people=ComingAndGoing()
+                backend=one, mapper=build_pose_mapper(cfg, False), people=ComingAndGoing
             )(pictures)
         )
         for one in (TorchBackend(model), backend)
