@@ -208,7 +208,8 @@ def test_what_a_run_leaves_behind(tiny_cfg, tmp_path: Path) -> None:
     # The figures are the final file's: averaged weights, as another process would load them.
     final = PoseTrainer(tiny_cfg("UniPoseLSTM", "MODEL.WEIGHTS", str(output / "model_final.pth")))
     final.resume_or_load(False)
-    assert final.test() == results
+    # As text: a figure that nothing was measured for is NaN, which equals nothing.
+    assert json.dumps(final.test()) == json.dumps(results)
     assert trainer.model.training
 
 
