@@ -9,7 +9,7 @@ VENV ?= .venv
 PYTHON ?= python3
 TORCH_INDEX_URL ?=
 QUICKSTART_ARGS ?=
-TEST_ARGS ?=
+TEST_ARGS ?= -n auto --dist loadfile
 BENCH_ARGS ?=
 
 PY := $(VENV)/bin/python

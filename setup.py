@@ -108,6 +108,7 @@ setup(
             *EXPORT[:-1],
             f"{EXPORT[-1]}; python_version < '3.15'",
             "pytest>=8",
+            "pytest-xdist",
             "ruff==0.17.6",
             "mypy==2.4.1",
         ],

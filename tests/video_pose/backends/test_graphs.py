@@ -107,7 +107,8 @@ def test_the_folder_says_what_it_is(exported: Path) -> None:
         description["architecture"] == "LSTMPoseMachine" and description["precision"] == "float32"
     )
     assert (description["background"], description["stride"]) == ("last", 8)
-    assert len(description["joints"]) == 13 and description["crop_size"] == [64, 64]
+    # Penn Action's 13 joints and the neck.
+    assert len(description["joints"]) == 14 and description["crop_size"] == [64, 64]
     assert description["state"] == ["heatmaps", "hidden", "cell", "fresh"]
     assert description["returned"] == ["out_heatmaps", "new_hidden", "new_cell", "new_fresh"]
     assert set(description["sha256"]) == {"encode.pt2", "begin.pt2", "advance.pt2"}
