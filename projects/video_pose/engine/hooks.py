@@ -57,8 +57,8 @@ class ResumableCheckpoints(HookBase):
             return
         if self._stopping:
             self._save("model_resume")
-            comm.synchronize()  # the first process that ends may take the others with it
             logger.info("Interrupted after %d iterations; --resume continues from here", done)
+            comm.synchronize()  # the first process that ends may take the others with it
             raise KeyboardInterrupt
         if self._period > 0 and done % self._period == 0:
             self._save(f"model_{self.trainer.iter:07d}")
@@ -73,8 +73,8 @@ class ResumableCheckpoints(HookBase):
         if self.trainer.iter >= self.trainer.max_iter:
             self.trainer.save_final(self._checkpointer)
             if self._stopping:
-                comm.synchronize()
                 logger.info("Interrupted when training was over; --eval-only evaluates the model")
+                comm.synchronize()
                 raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
