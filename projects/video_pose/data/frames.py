@@ -3,7 +3,9 @@
 **Every video dataset ``X`` is also ``X_frames``, stock Detectron2 dicts.** One dict per frame with
 a labelled person, the tracks of a frame merged:
 
-    file_name      str: an image file, or a video file with ``frame_number``, counted from 0
+    file_name      str: an image file; for a frame inside a video, what says so and names the
+                   mapper, so that Detectron2's own, which opens ``file_name``, fails with it
+    video_file     str, and frame_number int, counted from 0: of a frame inside a video
     image_id       int, the catalog's; height, width
     video_id       str; frame_index int: position in the first of its tracks
     tracks         [(track_id, position in that track)] of the persons labelled here
@@ -48,6 +50,9 @@ FRAMES_SUFFIX = "_frames"
 TRACKS_SUFFIX = "_tracks"
 # Facts of the video dataset that do not hold for its frames.
 _NOT_INHERITED = ("name", "json_file", "image_root", "evaluator_type")
+
+# Ends ``file_name`` of a frame that is no file.
+INSIDE_VIDEO = " (a frame inside a video: map it with video_pose.data.frames_mapper.FrameMapper)"
 
 Record = dict[str, Any]
 
@@ -176,7 +181,7 @@ def frame_boxes(track: Record, keypoints: np.ndarray, margin: float) -> np.ndarr
 def _frame(track: Record, index: int, image_id: int) -> Record:
     names = track.get("file_names")
     frame = {
-        "file_name": str(names[index] if names is not None else track["video_file"]),
+        "file_name": "" if names is None else str(names[index]),
         "image_id": image_id,
         "height": int(track["height"]),
         "width": int(track["width"]),
@@ -186,7 +191,9 @@ def _frame(track: Record, index: int, image_id: int) -> Record:
         "annotations": [],
     }
     if names is None:
-        frame["frame_number"] = int(track["frame_numbers"][index])
+        number = int(track["frame_numbers"][index])
+        frame["video_file"], frame["frame_number"] = str(track["video_file"]), number
+        frame["file_name"] = f"{track['video_file']}#{number}{INSIDE_VIDEO}"
     return frame
 
 

@@ -181,7 +181,7 @@ class FrameMapper(DatasetMapper):
             return image
         source: Record = {key: record[key] for key in ("video_id", "height", "width")}
         if "frame_number" in record:
-            source["video_file"] = record["file_name"]
+            source["video_file"] = record.get("video_file", record["file_name"])
             source["frame_numbers"] = [record["frame_number"]]
         else:
             source["file_names"] = [record["file_name"]]
@@ -272,7 +272,7 @@ class FrameMapper(DatasetMapper):
                 "run lengths, and persons without a mask have an empty one, which need 'bitmask'"
             )
         if self._unmasked == "error" and not has_mask.all():
-            place = record["file_name"]
+            place = record.get("video_file", record["file_name"])
             if "video_id" in record:
                 place = f"frame {record['frame_index']} of video {record['video_id']!r} ({place})"
             raise ValueError(

@@ -51,7 +51,8 @@ class FrameRecord(_FrameRecord, total=False):
 
     video_id: str
     frame_index: int  # position in the first of its tracks
-    frame_number: int  # of a video file, counted from 0
+    video_file: str  # of a frame inside a video, with its number there, counted from 0
+    frame_number: int
     tracks: list[tuple[str, int]]  # (track_id, position in that track) of the persons labelled
     dataset_name: str
 

@@ -393,11 +393,12 @@ def write_coco_json(
     images: list[Record] = []
     annotations: list[Record] = []
     for frame in frames:
-        number = f"#{frame['frame_number']}" if "frame_number" in frame else ""
+        name = frame.get("video_file", frame["file_name"])
+        name += f"#{frame['frame_number']}" if "frame_number" in frame else ""
         images.append(
             {
                 "id": frame["image_id"],
-                "file_name": frame["file_name"] + number,
+                "file_name": name,
                 "height": frame["height"],
                 "width": frame["width"],
             }

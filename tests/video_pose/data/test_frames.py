@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 
 import video_pose  # noqa: F401  registers the built-in datasets
 from video_pose.data.datasets.builtin import builtin_splits
@@ -107,7 +107,7 @@ def test_frames_of_a_video_file_carry_their_numbers() -> None:
     del person["file_names"]
     frames = tracks_to_frames([person])
     assert [frame["frame_number"] for frame in frames] == [4, 6, 9]
-    assert {frame["file_name"] for frame in frames} == {"v.avi"}
+    assert {frame["video_file"] for frame in frames} == {"v.avi"}
 
 
 def test_masks_are_references_with_the_frame_of_the_track() -> None:
@@ -171,3 +171,12 @@ def test_a_foreign_dataset_of_that_name_is_not_replaced(video_name) -> None:
     DatasetCatalog.register(video_name + "_frames", list)
     with pytest.raises(ValueError, match="already registered"):
         register_frames(video_name)
+
+
+def test_detectron2s_own_mapper_says_which_one_reads_frames_inside_a_video() -> None:
+    person = track(frames=1, video_file="clip.avi", frame_numbers=np.array([7]))
+    del person["file_names"]
+    (frame,) = tracks_to_frames([person])
+    mapper = DatasetMapper(is_train=False, augmentations=[], image_format="BGR")
+    with pytest.raises(FileNotFoundError, match="clip.avi#7 .*frames_mapper.FrameMapper"):
+        mapper(frame)
