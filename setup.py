@@ -69,7 +69,7 @@ class BuildWithConfigs(build_py):
 
 setup(
     name="video-pose-detectron2",
-    version="0.1.0",
+    version="0.2.0",
     description="Human pose on video with Detectron2: UniPose-LSTM, LSTM Pose Machines, R-CNNs",
     license="Apache-2.0",
     license_files=["LICENSE"],

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PROJECTS = ROOT / "projects"
 FOLDERS = ("projects", "tools", "studies", "demo", "tests", "dev")
 # Parts and files that a UniPose-LSTM on JHMDB does not enter, though they are imported: other
-# programs, other datasets' loaders, the frames view and its detectors, foreign weights.
+# programs, datasets and figures, the frames view and its detectors, foreign weights.
 OFF_THE_WAY = (
     "lstm_pose_machines",
     "unipose_lstm.import_weights",
@@ -29,17 +29,22 @@ OFF_THE_WAY = (
     "video_pose.cli.",
     "video_pose.data.datasets.bbc_pose",
     "video_pose.data.datasets.coco",
-    "video_pose.data.datasets.lsp",
-    "video_pose.data.datasets.mpii",
     "video_pose.data.datasets.penn_action",
+    "video_pose.data.datasets.photos",
+    "video_pose.data.json_fields",
     "video_pose.data.frame_clips",
     "video_pose.data.frames",
     "video_pose.data.mosaic",
     "video_pose.data.synthetic",
+    "video_pose.evaluation.coco",
+    "video_pose.evaluation.motion",
+    "video_pose.evaluation.people",
     "video_pose.inference",
     "video_pose.modeling.ignored_regions",
     "video_pose.modeling.recurrent_keypoint_rcnn",
     "video_pose.modeling.roi_heads",
+    "video_pose.moved",
+    "video_pose.packaged",
     "video_pose.report",
     "video_pose.visualization",
     "video_pose.weights.caffemodel",
