@@ -24,6 +24,9 @@ _COLORS = (
 # A face reaches about so far around its joints, in marks' units, and by the person's longer side.
 _HEAD, _HEAD_SHARE = 14, 0.12
 _MASK_WEIGHT = 0.45
+# Joints of lower scores are not there (cut off, or hidden); Detectron2's visualizer draws from here
+# on, too.
+LEAST_SCORE = 0.05
 _HEAT_WEIGHT = 0.6
 
 
@@ -58,8 +61,8 @@ def draw_people(
 ) -> np.ndarray:
     """The frame with everybody on it; small frames are enlarged by a whole factor.
 
-    Every person has a box and a number in the colour of the identity; joints as in `draw_pose`.
-    Numbers make room for each other and for faces.
+    Every person has a box and a number in the colour of the identity; joints as in `draw_pose`,
+    those from `LEAST_SCORE` on. Numbers make room for each other and for faces.
 
     Args:
         heatmaps: the joints' highest heatmap, where the frame has heatmaps.
@@ -84,7 +87,8 @@ def draw_people(
     for number, box in zip(frame.track_ids.tolist(), frame.boxes):
         _draw_box(canvas, box * factor, _color(number))
     for pose in frame.keypoints:
-        canvas = draw_pose(canvas, pose * (factor, factor, 1), connections)
+        seen = np.where(pose[:, 2:] >= LEAST_SCORE, pose, np.nan)
+        canvas = draw_pose(canvas, seen * (factor, factor, 1), connections)
     taken: list[Tag] = []
     joints = frame.keypoints.reshape(-1, 3)
     joints = joints[np.isfinite(joints).all(axis=1) & (joints[:, 2] > 0), :2] * factor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from video_pose.inference.frames import PoseFrame
-from video_pose.visualization.people import draw_people
+from video_pose.visualization.people import LEAST_SCORE, draw_people
 
 GREY = 60
 GREEN, RED = (0, 255, 0), (0, 0, 255)
@@ -118,3 +118,17 @@ def test_marks_of_small_people_are_smaller() -> None:
     near = draw_people(people((480, 480), [[0.0, 0, 400, 400]], (1.0, 1.0)), [])
     far = draw_people(people((480, 480), [[0.0, 0, 48, 48]], (1.0, 1.0)), [])
     assert 0.08 < amount(far, GREEN) / amount(near, GREEN) < 0.4
+
+
+def test_joints_that_are_not_there_are_not_drawn() -> None:
+    """A joint just above the least score has a ring, one just below it none, nor a line."""
+    line = [(0, 1, (255, 0, 0))]
+    box = [100.0, 100, 400, 400]
+    seen, unseen = (
+        draw_people(people((480, 640), [box], (1.0, LEAST_SCORE + change)), line)
+        for change in (0.01, -0.01)
+    )
+    second = (slice(310, 340), slice(310, 340))  # about (325, 325)
+    assert (seen[second] != GREY).any() and (unseen[second] == GREY).all()
+    between = (slice(240, 260), slice(240, 260))
+    assert (seen[between] != GREY).any() and (unseen[between] == GREY).all()
