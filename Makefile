@@ -1,4 +1,4 @@
-# Every target is a list of plain commands, shown as they run; README explains each of them.
+# Every target is a list of plain commands, shown as they run; docs/INSTALL.md explains those of setup.
 #
 #   VENV             the environment to use. One that exists is used as it is: make setup VENV=$CONDA_PREFIX
 #   PYTHON           the interpreter that creates VENV where it does not exist

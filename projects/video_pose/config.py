@@ -145,9 +145,10 @@ def _add_input_keys(cfg: CN) -> None:
     # Value of pixels outside the image, 0-255.
     inp.PAD_VALUE = 128
 
-    # What the loaders deliver: "clips" of tracks (recurrent models) or single "frames" of the
-    # datasets named <name>_frames, and images of Detectron2's own datasets (R-CNNs). "" follows
-    # from the meta-architecture. With frames, SOLVER.IMS_PER_BATCH counts frames.
+    # What the loaders deliver: "clips" of tracks (recurrent models), single "frames" of the
+    # datasets named <name>_frames, and images of Detectron2's own datasets (R-CNNs), "frame_clips"
+    # of whole frames (RecurrentKeypointRCNN), or a plugin's view. "" follows from the
+    # meta-architecture. With frames, SOLVER.IMS_PER_BATCH counts frames.
     inp.VIEW = ""
     frames = inp.FRAMES = CN()
     # Training takes every n-th labelled frame of a video, >= 1; testing takes all.
@@ -278,8 +279,8 @@ def _add_test_keys(cfg: CN) -> None:
     # detection for one person at most; without any overlap the person is missed). On image
     # datasets, whose pictures show several people, it is always "overlap".
     pck.PERSON = "score"
-    # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "pixels"; () = the
-    # dataset's.
+    # (*) Protocols to report: of "bbox", "torso", "torso_diagonal", "head", "mpii_head", "pixels"
+    # and those of plugins; () = the dataset's.
     pck.PROTOCOLS = ()
     # Write the predictions of each dataset to OUTPUT_DIR/inference/<dataset>/predictions.npz.
     pck.SAVE_PREDICTIONS = True

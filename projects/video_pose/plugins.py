@@ -2,7 +2,7 @@
 
 Importing `video_pose` runs the files that the environment variable VIDEO_POSE_PLUGINS names. Such
 a file may register datasets (`video_pose.data`), backbones and meta-architectures (Detectron2's
-registries), and entries of the registries below. docs/EXTENDING.md shows one of each.
+registries), and entries of the registries below. docs/EXTENDING.md has examples.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ BACKENDS: Registry[Any] = Registry("TEST.BACKEND")
 
 
 def plugin_files() -> list[str]:
-    """The files of VIDEO_POSE_PLUGINS, separated as in PATH; VIDEO_POSE_DATASETS is its old name.
+    """The files of VIDEO_POSE_PLUGINS, else of VIDEO_POSE_DATASETS, separated as in PATH.
 
     Raises:
         FileNotFoundError: one of them does not exist.

@@ -73,9 +73,8 @@ def pose_body(body: Body, angles: Mapping[str, np.ndarray]) -> Posture:
     Args:
         body: the bones.
         angles: channel -> (T,), in degrees; a channel that is absent is 0. Whole body: ``roll`` (in
-        the
-            image, clockwise), ``pitch``, ``yaw`` (0 faces the camera), ``root_x``, ``root_y`` (body
-            heights). Trunk: ``bend`` (forward), ``side``, ``twist``; head: ``nod``, ``turn``.
+            the image, clockwise), ``pitch``, ``yaw`` (0 faces the camera), ``root_x``, ``root_y``
+            (body heights). Trunk: ``bend`` (forward), ``side``, ``twist``; head: ``nod``, ``turn``.
             Limbs, for ``right`` and ``left``: ``<side>_arm_flex`` (forward), ``_arm_out``,
             ``_arm_twist``, ``_elbow``, ``_leg_flex``, ``_leg_out``, ``_leg_twist``, ``_knee``.
     """
