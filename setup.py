@@ -73,7 +73,7 @@ setup(
     description="Human pose on video with Detectron2: UniPose-LSTM, LSTM Pose Machines, R-CNNs",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     package_dir={"": "projects"},
     packages=find_packages("projects"),
     # Models (config, weights, card, exports), templates and the marker of types.

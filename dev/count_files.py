@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROJECTS = ROOT / "projects"
-FOLDERS = ("projects", "tools", "studies", "demo", "tests", "dev")
+FOLDERS = ("projects", "tools", "demo", "tests", "dev")
 # Parts and files that a UniPose-LSTM on JHMDB does not enter, though they are imported: other
 # programs, datasets and figures, the frames view and its detectors, foreign weights.
 OFF_THE_WAY = (

@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from video_pose.video_io.pictures import picture_size
-from video_pose.data.records import Track
-from video_pose.skeleton import BBC_POSE
-from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (
     joint_boxes,
     make_image_ids,
     make_keypoints,
     make_track,
+    missing,
     require_labelled,
+    require_path,
 )
 from video_pose.data.mat_file import load_mat, require_array, require_structs, require_text
+from video_pose.data.records import Track
+from video_pose.skeleton import BBC_POSE
+from video_pose.video_io.pictures import picture_size
 
 TREE = """bbc_pose/
   bbcpose.mat
@@ -61,9 +62,7 @@ def load_bbc_pose(root: str, subset: str, videos: int | None = 20) -> list[Track
     return require_labelled(tracks, f"{path} ({subset})")
 
 
-def _load_video(
-    root: str, video: int, entry: dict[str, Any], prefix: str, where: str
-) -> Track:
+def _load_video(root: str, video: int, entry: dict[str, Any], prefix: str, where: str) -> Track:
     numbers, joints = _read_labels(entry, prefix, where)
     folder = require_path(os.path.join(root, str(video + 1)), TREE)
     names = [name for name in os.listdir(folder) if re.fullmatch(r"\d+\.jpg", name)]

@@ -180,7 +180,9 @@ def choose_category(
             "category='<name>' to choose."
         )
     first = chosen[0]
-    return Category(first.name, names, first.lines, [i for each in chosen for i in each.ids], first.mirror_pairs)
+    return Category(
+        first.name, names, first.lines, [i for each in chosen for i in each.ids], first.mirror_pairs
+    )
 
 
 def _read_category(item: Field) -> Category:

@@ -123,7 +123,9 @@ def register_video_keypoints(
             MetadataCatalog.get(name).set(thing_dataset_id_to_contiguous_id={ids[0]: 0})
         return label_tracks(labels, image_root, names, videos)
 
-    single = {"json_file": os.fspath(json_file)} if isinstance(json_file, (str, os.PathLike)) else {}
+    single = (
+        {"json_file": os.fspath(json_file)} if isinstance(json_file, (str, os.PathLike)) else {}
+    )
     register_video_tracks(name, load, skeleton, image_root=image_root, **single)
 
 
@@ -189,8 +191,8 @@ def _in_order(video: str, images: list[Image]) -> list[Image]:
         numbers = [name_number(image.file_name or "")[1] for image in images]
         if None in numbers:
             raise ValueError(
-                f"{images[numbers.index(None)].where}: every image of video {video!r} needs its own "
-                "frame_id or frame_index, or a number in its file name"
+                f"{images[numbers.index(None)].where}: every image of video {video!r} needs its "
+                "own frame_id or frame_index, or a number in its file name"
             )
         note("images without frame_id: ordered by the number in their name", len(images))
         images = [i._replace(frame=n) for i, n in zip(images, numbers, strict=True)]
@@ -278,9 +280,7 @@ def _frame_source(images: list[Image], folder: ImageFolder) -> Source:
             )
         path = folder.find(video_file)
         numbers = np.array([image.frame for image in images], dtype=np.int64)
-        return Source(
-            {"video_file": path, "frame_numbers": numbers}, size or probe_video(path)[1]
-        )
+        return Source({"video_file": path, "frame_numbers": numbers}, size or probe_video(path)[1])
     lacking = next((image for image in images if image.file_name is None), None)
     if lacking is not None:
         raise ValueError(f"{lacking.where}: an image has no file_name (nor video_file).")

@@ -11,21 +11,29 @@ Several clips may be shots of one source video, whose name begins the clip's nam
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from typing import Any
-import numpy as np
-from video_pose.video_io.pictures import picture_size
-from video_pose.data.records import Track
-from video_pose.skeleton import JHMDB
-from video_pose.data.datasets.tracks import missing, require_path
-from video_pose.data.datasets.tracks import joint_boxes, make_image_ids, make_keypoints, make_track, require_labelled
-from video_pose.data.mat_file import load_mat, require_array
-from video_pose.video_io.reading import probe_video
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from video_pose.data.datasets.tracks import (
+    joint_boxes,
+    make_image_ids,
+    make_keypoints,
+    make_track,
+    missing,
+    require_labelled,
+    require_path,
+)
+from video_pose.data.mat_file import load_mat, require_array
+from video_pose.data.records import Track
+from video_pose.skeleton import JHMDB
+from video_pose.video_io.pictures import picture_size
+from video_pose.video_io.reading import probe_video
 
 TREE = """jhmdb/
   Rename_Images/<action>/<clip>/00001.png   (or ReCompress_Videos/<action>/<clip>.avi)
@@ -243,9 +251,6 @@ def _find_frames(root: str, action: str, clip: str) -> tuple[dict[str, Any], int
         raise missing(f"{folder} (nor {video_file})", TREE)
     count, size = probe_video(video_file)
     return {"video_file": video_file, "frame_numbers": np.arange(count)}, count, size
-
-
-
 
 
 # Hyper-parameters are chosen on a part of the training clips that is held back by whole source

@@ -35,7 +35,7 @@ def open_labels(path: str, file_format: str | None = None) -> Field:
     """The content of an annotation file.
 
     Args:
-        file_format: of `FORMATS`; None goes by the ending, and takes a JSON list for Label Studio's.
+        file_format: of `FORMATS`; None goes by the ending; a JSON list is Label Studio's.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -233,7 +233,7 @@ def _cvat_point(point: Any, path: str) -> tuple[float, float]:
         x, y = (float(value) for value in str(point.get("points")).split(","))
     except ValueError:
         raise ValueError(
-            f"{path}: <points label={point.get('label')!r}>: expected points=\"x,y\", got "
+            f'{path}: <points label={point.get("label")!r}>: expected points="x,y", got '
             f"{point.get('points')!r}"
         ) from None
     return x - 0.5, y - 0.5
@@ -332,9 +332,7 @@ def _add_task(content: Content, task: Field, number: int) -> None:
             )
         person[joint] = point
     name = _task_picture(task)
-    image = content.image(
-        number, file_name=name, width=size and size[0], height=size and size[1]
-    )
+    image = content.image(number, file_name=name, width=size and size[0], height=size and size[1])
     for owner in {**points, **boxes}:
         content.person(image, points.get(owner, {}), box=boxes.get(owner))
 

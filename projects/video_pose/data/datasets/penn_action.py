@@ -13,19 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_pose.data.records import Track
-from video_pose.skeleton import PENN_ACTION
-from video_pose.data.datasets.tracks import missing, require_path
 from video_pose.data.datasets.tracks import (
     make_image_ids,
     make_keypoints,
     make_track,
+    missing,
     note,
     noted,
-    require_size,
     require_labelled,
+    require_path,
+    require_size,
 )
 from video_pose.data.mat_file import load_mat, require_array
+from video_pose.data.records import Track
+from video_pose.skeleton import PENN_ACTION
 
 TREE = """Penn_Action/
   frames/0001/000001.jpg ...

@@ -188,7 +188,9 @@ def _people_of_json(root: str, content: Field, heads: dict[Any, float]) -> list[
             )
         )
     if heads:
-        note("people without a head's size: not in PCKh", sum("head_sizes" not in t for t in tracks))
+        note(
+            "people without a head's size: not in PCKh", sum("head_sizes" not in t for t in tracks)
+        )
     return tracks
 
 

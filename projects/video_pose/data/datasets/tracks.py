@@ -6,18 +6,18 @@ boxes are XYXY through the centres of the extreme pixels.
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
+
 import numpy as np
 
 from video_pose.data.records import Track
-import logging
-import os
-import re
-
 
 # A box made from joints: their extent times this. On JHMDB the puppet mask's box is 1.24 times as
 # wide and 1.20 times as high as the joints' extent (medians, 8,517 frames), and BBC Pose uses 1.25.
@@ -114,7 +114,9 @@ def is_far(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def drop_far_joints(keypoints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(N, K, 3) with the labelled joints that `is_far` as unlabelled, (0, 0, 0); they are noted."""
     far = is_far(keypoints[..., :2], size) & (keypoints[..., 2] > 0)
-    note(f"joints more than {FAR} times as far out as the picture is large: not labelled", far.sum())
+    note(
+        f"joints more than {FAR} times as far out as the picture is large: not labelled", far.sum()
+    )
     return np.where(far[..., None], 0, keypoints)
 
 
@@ -279,8 +281,8 @@ class ImageFolder:
         other = self._found.setdefault(path, name)
         if other != name:
             raise ValueError(
-                f"{name!r} and {other!r} both end in {path}: choose an image_root below which every "
-                "name has a file of its own"
+                f"{name!r} and {other!r} both end in {path}: choose an image_root below which "
+                "every name has a file of its own"
             )
 
     def _look(self, path: str) -> str | None:

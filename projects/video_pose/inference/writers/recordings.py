@@ -380,7 +380,7 @@ class NwbWriter(RecordingWriter):
         self._pynwb, self._pose = _require("pynwb", "nwb"), _require("ndx_pose", "nwb")
 
     def save(self) -> None:
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         name = self.recording.name
         nwb = self._pynwb.NWBFile(f"Poses of {name}", str(uuid.uuid4()), now)
         edges = np.array(self.recording.connections, np.uint8).reshape(-1, 2)
