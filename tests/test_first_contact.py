@@ -112,7 +112,7 @@ def test_the_command_comes_with_the_wheel(stranger: Stranger) -> None:
 
 def test_a_photo_and_a_folder_of_videos(stranger: Stranger) -> None:
     """One of them is broken: the others are done, and it is named."""
-    picture = cv2.imread(str(ROOT / "docs" / "images" / "demo.jpg"))
+    picture = cv2.imread(str(ROOT / "docs" / "images" / "gym.jpg"))
     folder = stranger.folder / "clips"
     folder.mkdir()
     cv2.imwrite(str(stranger.folder / "photo.jpg"), picture)
@@ -128,6 +128,7 @@ def test_a_photo_and_a_folder_of_videos(stranger: Stranger) -> None:
     text = stranger.run(stranger.command, "predict", "photo.jpg", "--output", "photo",
                         "--format", "csv", "--table", "wide")  # fmt: skip
     assert "Warning" not in text and "1 source, 1 frame, " in text.splitlines()[-1]
+    assert ", 0 people" not in text.splitlines()[-1]
     with open(stranger.folder / "photo" / "photo.csv", newline="") as file:
         (frame, *_) = csv.DictReader(file)
     assert frame["frame"] == "0"
