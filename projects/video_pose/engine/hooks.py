@@ -20,6 +20,9 @@ from video_pose.engine.launch import HANGUP, INTERRUPTS, REQUEST
 
 logger = logging.getLogger(__name__)
 
+# Seconds within which a further signal belongs to the interrupt that is being taken.
+SAME_INTERRUPT = 1.0
+
 
 class ResumableCheckpoints(HookBase):
     """Saves ``model_<iteration>`` every ``period`` iterations, ``model_resume`` every ``seconds``,
@@ -27,7 +30,7 @@ class ResumableCheckpoints(HookBase):
 
     An interrupt (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1) is taken at the end of the step under way, so
     that what is saved is the state between two steps; then ``KeyboardInterrupt`` is raised. A
-    second one acts at once, but for SIGUSR1, which only asks.
+    second one, more than a second later, acts at once, but for SIGUSR1, which only asks.
     """
 
     def __init__(self, checkpointer: Any, *, period: int, seconds: float) -> None:
@@ -35,6 +38,7 @@ class ResumableCheckpoints(HookBase):
         self._period = period
         self._seconds = seconds
         self._interrupted = False
+        self._since = 0.0
         self._stopping = False
         self._previous: dict[int, Any] = {}
 
@@ -80,11 +84,15 @@ class ResumableCheckpoints(HookBase):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a loader's worker, which stops when its parent does
             return
-        if self._interrupted and number != REQUEST:
-            raise KeyboardInterrupt
-        if not self._interrupted:
-            logger.info("Interrupt: finishing this step and saving (once more to stop at once)")
-        self._interrupted = True
+        if self._interrupted:
+            # A service manager's signal reaches a process twice: by itself, and handed on.
+            if number != REQUEST and time.monotonic() - self._since > SAME_INTERRUPT:
+                raise KeyboardInterrupt
+            return
+        self._interrupted, self._since = True, time.monotonic()
+        # Past the logger, which the signal may have found at work.
+        if comm.is_main_process():
+            os.write(2, b"Interrupt: finishing this step and saving (once more to stop at once)\n")
 
     def _any_rank_interrupted(self, is_last: bool) -> bool:
         if comm.get_world_size() == 1:
