@@ -350,8 +350,9 @@ def judge(reader: Reader, path: Path, expected: Any, canary: str) -> tuple[str, 
     return answer, text
 
 
-def work(reader: Reader, folder: Path, seed: str, skip: int, seconds: float, out: int) -> None:
-    """In a process of its own: judge files and write one line of JSON for each."""
+def work(reader: Reader, folder: Path, seed: str, numbers: range, seconds: float, out: int) -> None:
+    """In a process of its own: judge the files of these numbers, and write one line of JSON for
+    each."""
     rng = random.Random(seed)
     canary = str(folder / "canary")
     path = folder / reader.name
@@ -359,9 +360,9 @@ def work(reader: Reader, folder: Path, seed: str, skip: int, seconds: float, out
     expected = reader.read(path)
     end = time.monotonic() + seconds
     for number, content in enumerate(mutations(reader, rng, canary)):
-        if time.monotonic() > end:
+        if time.monotonic() > end or number >= numbers.stop:
             return
-        if number < skip:
+        if number < numbers.start:
             continue
         if content == reader.sample:
             continue
@@ -372,9 +373,9 @@ def work(reader: Reader, folder: Path, seed: str, skip: int, seconds: float, out
 
 
 def fuzz(
-    reader: Reader, folder: Path, seed: int, seconds: float, show: bool = False
+    reader: Reader, folder: Path, seed: int, seconds: float, inputs: int, show: bool = False
 ) -> Counter[str]:
-    """Answers of one reader, counted."""
+    """Answers of one reader to at most so many inputs, counted."""
     counts: Counter[str] = Counter()
     end, skip = time.monotonic() + seconds, 0
     while time.monotonic() < end:
@@ -386,7 +387,8 @@ def fuzz(
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, 1)
                 os.dup2(null, 2)
-                work(reader, folder, f"{seed} {reader.name}", skip, end - time.monotonic(), sink)
+                left = range(skip, inputs)
+                work(reader, folder, f"{seed} {reader.name}", left, end - time.monotonic(), sink)
                 os._exit(0)
             os._exit(9)
         os.close(sink)
@@ -418,6 +420,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="in all (60)")
+    parser.add_argument("--inputs", type=int, default=sys.maxsize, help="of each reader, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--readers", nargs="+", help="names of their files; default: all")
     parser.add_argument("--show", action="store_true", help="print what is not clear")
@@ -432,7 +435,7 @@ def main() -> int:
         print("|---|" + "---|" * (len(columns) + 1))
         for reader in readers:
             share = args.seconds / len(readers)
-            counts = fuzz(reader, Path(temporary), args.seed, share, args.show)
+            counts = fuzz(reader, Path(temporary), args.seed, share, args.inputs, args.show)
             total += counts
             cells = [sum(counts.values()), *(counts[name] for name in columns)]
             print(f"| {reader.name} | {' | '.join(map(str, cells))} |", flush=True)

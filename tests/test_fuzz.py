@@ -12,9 +12,12 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_no_reader_breaks_in_a_minute() -> None:
-    """`dev/fuzz.py` judges by itself, and prints what it found."""
-    command = [sys.executable, str(ROOT / "dev" / "fuzz.py"), "--seconds", "60", "--show"]
+def test_no_reader_breaks() -> None:
+    """`dev/fuzz.py` judges by itself, and prints what it found. The number of inputs is fixed, so
+    that a fast machine tries what a slow one does; docs/RELIABILITY.md has what more of them find.
+    """
+    command = [sys.executable, str(ROOT / "dev" / "fuzz.py"), "--show"]
+    command += ["--inputs", "1500", "--seconds", "400"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, errors="replace")
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
