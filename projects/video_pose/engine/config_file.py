@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
 
 from video_pose.files import read_text
+from video_pose.packaged import PREFIX
 
 _BASE = "_BASE_"
 # Aliases (&a, *a) let some lines of YAML stand for any number of values; Detectron2's widest
@@ -50,13 +52,17 @@ def find_config(name: str) -> str:
 
     Args:
         name: ``configs/UniPose-LSTM/x.yaml`` names the package's own wherever there is no such
-            file; ``COCO-Keypoints/x.yaml`` is the zoo's.
+            file; ``COCO-Keypoints/x.yaml`` is the zoo's; ``video-pose://NAME`` is that of a model
+            inside the package.
 
     Raises:
         FileNotFoundError: there is none of that name.
     """
     if os.path.isfile(name):
         return name
+    if name.startswith(PREFIX):
+        file = name if name.endswith(".yaml") else f"{name.rstrip('/')}/config.yaml"
+        return str(PathManager.get_local_path(file))
     package = Path(__file__).resolve().parents[1]
     # A wheel carries the configs in the package; a checkout has them beside its sources.
     for root in (package / "configs", package.parents[1] / "configs"):

@@ -77,3 +77,11 @@ def test_a_name_of_detectron2s_zoo_is_found() -> None:
     cfg = get_pose_cfg()
     merge_config_file(cfg, path)
     assert cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
+
+
+@pytest.mark.parametrize("name", ["unipose_lstm_R50_res4", "unipose_lstm_R50_res4/config.yaml"])
+def test_configs_of_packaged_models_go_by_name(name: str) -> None:
+    found = Path(find_config(f"video-pose://{name}"))
+    assert found.parts[-3:] == ("pretrained", "unipose_lstm_R50_res4", "config.yaml")
+    with pytest.raises(FileNotFoundError, match="the package's models are .*unipose_lstm_R50_res4"):
+        find_config("video-pose://unipose_lstm_R51")
