@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from video_pose.modeling.alignment import box_moves, move_state
 from video_pose.modeling.layers import ConvLSTMCell
 from video_pose.modeling.roi_heads import add_keypoints
-from video_pose.modeling.states import append_rows, select_rows
+from video_pose.modeling.states import append_rows, put_rows, select_rows
 
 TRAINED = ("all", "head")
 # Tracks of different clips of a batch get numbers that are this far apart.
@@ -367,7 +367,7 @@ class RecurrentROIHeads(StandardROIHeads):
             old = select_rows(memory.state, old_rows)
             if self.align:
                 old = move_memory(old, memory.boxes[old_rows], boxes[seen])
-            state = _put_rows(state, seen, old)
+            state = put_rows(state, seen, old)
         logits, state = head.advance(convolved, state)
         found.pred_track_ids = self._store(memory, rows, boxes, state)
         head.decode(logits, [found])
@@ -551,16 +551,6 @@ def _turns(tracks: list[int]) -> list[list[int]]:
             turns.append([])
         turns[turn].append(position)
     return turns
-
-
-def _put_rows(state: KeypointMemory, rows: list[int], values: KeypointMemory) -> KeypointMemory:
-    """``state`` with ``values`` in the given rows."""
-
-    def put(old: Tensor, new: Tensor) -> Tensor:
-        index = torch.tensor(rows, device=old.device)
-        return old.index_copy(0, index, new.to(old.dtype))
-
-    return KeypointMemory(*(put(a, b) for a, b in zip(state, values)))
 
 
 def _frameless(regions: Instances) -> Instances:

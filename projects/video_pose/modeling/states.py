@@ -30,6 +30,16 @@ def append_rows(states: Sequence[State]) -> State:
     return type(states[0])(*(torch.cat(tensors, 0) for tensors in zip(*states, strict=True)))
 
 
+def put_rows(state: State, rows: Sequence[int], values: State) -> State:
+    """A copy of ``state`` with the rows of ``values`` in the given places."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        index = torch.as_tensor(rows, device=old.device, dtype=torch.long)
+        return old.index_copy(0, index, new.to(old.dtype))
+
+    return type(state)(*(put(a, b) for a, b in zip(state, values, strict=True)))
+
+
 def replace_rows(state: State, mask: Tensor, other: State) -> State:
     """``other`` where the row's ``mask`` (R,) is true, else ``state``; gradients flow to both."""
 
