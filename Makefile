@@ -31,7 +31,7 @@ $(PY):
 
 # `A || B`: what imports already is kept, whatever its build. `pip check` informs and does not stop: where the
 # environment sees the packages of PYTHON, it also reports quarrels among those.
-$(STAMP): setup.py projects/video_pose/cli/install_detectron2.py | $(PY)
+$(STAMP): setup.py projects/video_pose/cli/doctor.py | $(PY)
 	$(PY) -m pip install "setuptools>=77.0.3,<81" wheel
 	$(PY) -c "import torch, torchvision" 2>/dev/null || $(PY) -m pip install --force-reinstall $(TORCH_INDEX) "torch>=2.6" torchvision
 	$(PY) -m pip install --editable ".[dev]"

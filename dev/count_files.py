@@ -40,14 +40,12 @@ OFF_THE_WAY = (
     "video_pose.evaluation.motion",
     "video_pose.evaluation.people",
     "video_pose.inference",
-    "video_pose.modeling.ignored_regions",
+    "video_pose.modeling.rcnn_parts",
     "video_pose.modeling.recurrent_keypoint_rcnn",
-    "video_pose.modeling.roi_heads",
     "video_pose.moved",
     "video_pose.packaged",
     "video_pose.report",
     "video_pose.visualization",
-    "video_pose.weights.caffemodel",
     "video_pose.weights.conversion",
 )
 ON_THE_WAY = ("video_pose.cli.train",)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from video_pose.inference import pretrained
+from video_pose import packaged
 from video_pose.inference.video_source import VideoSource
 
 ROOT = Path(__file__).parents[1]
@@ -70,8 +70,8 @@ def test_no_config_and_no_model_in_the_package(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(pretrained, "ROOT", tmp_path)
-    (tmp_path / pretrained.TABLE).write_text('{"pose": "", "detector": ""}')
+    monkeypatch.setattr(packaged, "ROOT", tmp_path)
+    (tmp_path / packaged.TABLE).write_text('{"pose": "", "detector": ""}')
     assert demo.main(["--input", "any.mp4"]) == 1
     assert "error: no pose model ships with this version: name one" in capfd.readouterr().err
 

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.config": set(),
     "video_pose.files": set(),
     "video_pose.moved": set(),
-    "video_pose.packaged": set(),
+    "video_pose.packaged": {"video_pose.files"},
     "video_pose.plugins": set(),
     "video_pose.skeleton": set(),
     "video_pose.heatmap_codec": {"video_pose.config"},

@@ -60,8 +60,8 @@ from video_pose.data.synthetic.scene import render_scene  # noqa: E402
 from video_pose.engine.evaluation import evaluate  # noqa: E402
 from video_pose.files import write_json, write_text  # noqa: E402
 from video_pose.inference import PredictorSettings, VideoPosePredictor  # noqa: E402
-from video_pose.inference.building import is_recurrent, load_cfg, load_model  # noqa: E402
-from video_pose.inference.pretrained import default_model  # noqa: E402
+from video_pose.inference.predictor import is_recurrent, load_cfg, load_model  # noqa: E402
+from video_pose.packaged import default_model  # noqa: E402
 
 ROWS = ("demo", "given-box", "network", "training", "reading", "shared")
 BUSY = 2

@@ -30,13 +30,13 @@ from pycocotools.cocoeval import COCOeval
 
 from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper
-from video_pose.inference.building import load_cfg, load_model
 from video_pose.inference.people import Person
-from video_pose.inference.pretrained import default_detector, default_model
+from video_pose.inference.predictor import load_cfg, load_model
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.streaming import FrameCropper, center_maps
 from video_pose.modeling.heatmaps import decode_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.packaged import default_detector, default_model
 from video_pose.skeleton import match_joints
 
 METRICS = ("AP", "AP50", "AP75")

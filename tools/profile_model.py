@@ -24,7 +24,7 @@ if str(Path(__file__).resolve().parent) not in sys.path:
 
 from benchmarking.networks import random_clip  # noqa: E402
 
-from video_pose.inference.building import load_cfg, load_model  # noqa: E402
+from video_pose.inference.predictor import load_cfg, load_model  # noqa: E402
 from video_pose.modeling.fast_path import fast_path  # noqa: E402
 
 

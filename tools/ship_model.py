@@ -24,9 +24,9 @@ from detectron2.config import CfgNode
 from torch import nn
 
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+from video_pose import packaged
 from video_pose.engine.checkpointer import PoseCheckpointer, misfits
-from video_pose.inference import pretrained
-from video_pose.inference.building import is_recurrent, load_cfg, load_model
+from video_pose.inference.predictor import is_recurrent, load_cfg, load_model
 
 KINDS = ("pose", "detector")
 
@@ -69,13 +69,13 @@ def ship(args: argparse.Namespace) -> Path:
     model = load_model(cfg)
     if args.kind == "detector":
         require_complete(model, cfg.MODEL.WEIGHTS)
-    folder = pretrained.ROOT / args.name
+    folder = packaged.ROOT / args.name
     folder.mkdir(parents=True, exist_ok=True)
     # A good model of that name stays until the new one has been read back.
-    with tempfile.TemporaryDirectory(dir=pretrained.ROOT) as temporary:
-        config, path = Path(temporary) / pretrained.CONFIG, Path(temporary) / pretrained.WEIGHTS
+    with tempfile.TemporaryDirectory(dir=packaged.ROOT) as temporary:
+        config, path = Path(temporary) / packaged.CONFIG, Path(temporary) / packaged.WEIGHTS
         config.write_text(packaged_config(cfg), encoding="utf-8")
-        pretrained.save_weights(model, path)
+        packaged.save_weights(model, path)
         size = path.stat().st_size / 1e6
         if size > args.max_megabytes:
             raise ValueError(f"the weights take {size:.1f} MB, more than {args.max_megabytes:g}")
@@ -83,7 +83,7 @@ def ship(args: argparse.Namespace) -> Path:
         for file in (config, path):
             file.replace(folder / file.name)
     _make_default(args.kind, args.name)
-    return folder / pretrained.WEIGHTS
+    return folder / packaged.WEIGHTS
 
 
 class _Recording(PoseCheckpointer):
@@ -115,7 +115,7 @@ def require_complete(model: nn.Module, weights: str) -> None:
 
 
 def _make_default(kind: str, name: str) -> None:
-    table = pretrained.ROOT / pretrained.TABLE
+    table = packaged.ROOT / packaged.TABLE
     names = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
     names = {**dict.fromkeys(KINDS, ""), **names, kind: name}
     table.write_text(json.dumps(names) + "\n", encoding="utf-8")
@@ -130,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    if not (path.parent / pretrained.CARD).is_file():
-        print(f"write its {pretrained.CARD}: without it the model is not found")
+    if not (path.parent / packaged.CARD).is_file():
+        print(f"write its {packaged.CARD}: without it the model is not found")
     return 0
 
 

@@ -40,7 +40,7 @@ from detectron2.structures import Instances
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.cropping import apply_affine, invert_affine
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
+from video_pose.data.frames import build_frames_test_loader, build_frames_train_loader
 from video_pose.engine.checkpointer import load_model
 from video_pose.engine.defaults import load_cfg
 from video_pose.engine.views import view_of

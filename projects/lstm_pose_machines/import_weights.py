@@ -16,9 +16,8 @@ from torch import Tensor
 
 from lstm_pose_machines.config import add_config
 from video_pose.modeling.layers import GATES
-from video_pose.weights.caffemodel import read_caffemodel
 from video_pose.weights.conversion import Conversion, Importer
-from video_pose.weights.reader import read_state_dict
+from video_pose.weights.reader import read_caffemodel, read_state_dict
 
 # The order of the release's maps; the background's is the last one.
 RELEASE_JOINTS = (

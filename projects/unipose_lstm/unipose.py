@@ -17,7 +17,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
-from video_pose.modeling.fold_norms import convolution_of
+from video_pose.modeling.layers import convolution_of
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 

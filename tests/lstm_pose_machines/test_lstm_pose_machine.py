@@ -10,7 +10,7 @@ from torch import nn
 
 from lstm_pose_machines import LSTMPoseMachine
 from lstm_pose_machines.import_weights import RELEASE_JOINTS
-from video_pose.engine.optimizer import parameter_groups
+from video_pose.engine.trainer import parameter_groups
 
 PAPER = [
     "MODEL.POSE.JOINTS", list(RELEASE_JOINTS), "INPUT.CROP_SIZE", (368, 368),

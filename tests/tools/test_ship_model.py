@@ -13,8 +13,8 @@ import torch
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
-from video_pose.inference import pretrained
-from video_pose.inference.building import load_cfg, load_model
+from video_pose import packaged
+from video_pose.inference.predictor import load_cfg, load_model
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml")
@@ -28,8 +28,8 @@ def tool(
     module = load_script("tools/ship_model.py")
     root = tmp_path / "pretrained"
     root.mkdir()
-    (root / pretrained.TABLE).write_text('{"pose": "", "detector": "somebody"}')
-    monkeypatch.setattr(pretrained, "ROOT", root)
+    (root / packaged.TABLE).write_text('{"pose": "", "detector": "somebody"}')
+    monkeypatch.setattr(packaged, "ROOT", root)
     return module
 
 
@@ -48,11 +48,11 @@ def test_a_packaged_model_is_the_default_and_computes_as_before(
     arguments = ["--name", "tiny", "--config-file", CONFIG, "--as", "pose", *SMALL]
     assert tool.main([*arguments, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", "/home/me/secret"]) == 0
     assert "MODEL_CARD.md" in capsys.readouterr().out
-    (pretrained.ROOT / "tiny" / pretrained.CARD).write_text("# tiny\n")
-    files = pretrained.default_model()
+    (packaged.ROOT / "tiny" / packaged.CARD).write_text("# tiny\n")
+    files = packaged.default_model()
     text = Path(files.config).read_text()
     assert "secret" not in text and weights not in text and "_BASE_" not in text
-    table = json.loads((pretrained.ROOT / pretrained.TABLE).read_text())
+    table = json.loads((packaged.ROOT / packaged.TABLE).read_text())
     assert table == {"pose": "tiny", "detector": "somebody"}
     before = load_model(load_cfg(CONFIG, [*SMALL, "MODEL.WEIGHTS", weights]))
     after = load_model(load_cfg(files.config, ["MODEL.WEIGHTS", files.weights]))
@@ -78,8 +78,8 @@ def test_what_cannot_ship_says_why(
     filled = [part.replace("{weights}", weights) for part in extra]
     assert tool.main(["--name", "tiny", "--config-file", CONFIG, *filled]) == 1
     assert words in capsys.readouterr().err
-    assert json.loads((pretrained.ROOT / pretrained.TABLE).read_text())["pose"] == ""
-    assert not (pretrained.ROOT / "tiny" / pretrained.WEIGHTS).exists()
+    assert json.loads((packaged.ROOT / packaged.TABLE).read_text())["pose"] == ""
+    assert not (packaged.ROOT / "tiny" / packaged.WEIGHTS).exists()
 
 
 @pytest.mark.parametrize("kind", ["pth", "pkl", "safetensors"])

@@ -1,4 +1,4 @@
-"""Import paths of version 0.1 still lead to their names."""
+"""Import paths of earlier versions still lead to their names."""
 
 from __future__ import annotations
 

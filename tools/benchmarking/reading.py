@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from video_pose.data.frame_reader import FrameReader
-from video_pose.data.video_file import VideoFile
+from video_pose.data.frame_reader import FrameReader, VideoFile
 
 from .demo import write_video
 from .measuring import Cost, Work, alternate

@@ -2,7 +2,9 @@
 
 The state is explicit: tensors of fixed names go in and come out, and dimension 0 of every tensor is
 the row, of any number. Images are float32 0-255; normalisation is inside. ``model.json`` says what
-the graphs are of, and holds their hashes: a folder that is not what it says is refused.
+the graphs are of, and holds their hashes: a folder that is not what it says is refused. `compare`
+measures how far the graphs are from the model that they were made from.
+
 Shapes: N images, R rows, C channels, H, W crop px, h, w cells.
 """
 
@@ -14,6 +16,7 @@ import importlib.util
 import io
 import json
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +28,8 @@ from torch import Tensor, nn
 
 from video_pose.files import write_json
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.fold_norms import fold_norms
+from video_pose.modeling.backend import PoseBackend, TorchBackend
+from video_pose.modeling.layers import fold_norms
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 # Format -> ending of its files and the packages that writing it needs.
@@ -303,3 +307,52 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@torch.no_grad()
+def compare(
+    reference: TorchBackend, exported: PoseBackend, crops: Tensor, *, rows: int = 1
+) -> dict[str, float]:
+    """Run both over the same frames, each with a state of its own that rolls on.
+
+    Args:
+        crops: uint8 (T, 3, H, W), shown to every row with another first frame.
+
+    Returns:
+        ``heatmap_max_difference``, ``joint_max_difference_px`` (crop px) of all frames and rows,
+        ``frames``, ``rows``, and milliseconds per frame of each, the first five frames left out.
+    """
+    reference_maps, reference_time = _run(reference, crops, rows)
+    exported_maps, exported_time = _run(exported, crops, rows)
+    codec = reference.codec
+    joints = [codec.decode(maps.flatten(0, 1))[..., :2] for maps in (reference_maps, exported_maps)]
+    return {
+        "frames": len(crops),
+        "rows": rows,
+        "heatmap_max_difference": float((reference_maps - exported_maps).abs().max()),
+        "joint_max_difference_px": float((joints[0] - joints[1]).norm(dim=-1).max()),
+        "reference_ms_per_frame": reference_time,
+        "exported_ms_per_frame": exported_time,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _run(backend: PoseBackend, crops: Tensor, rows: int) -> tuple[Tensor, float]:
+    """Heatmaps (T, R, C, h, w), and milliseconds per frame."""
+    size = (int(crops.shape[-2]), int(crops.shape[-1]))
+    centers = torch.tensor([[size[1] / 2, size[0] / 2]]).expand(rows, 2)
+    maps: list[Tensor] = []
+    state: Any = None
+    times = []
+    for t in range(len(crops)):
+        images = torch.stack([crops[(t + 7 * row) % len(crops)] for row in range(rows)])
+        start = time.perf_counter()
+        prepared, features = backend.encode(images)
+        center_map = backend.center_map(centers, size, training=False)
+        if state is None:
+            state = backend.begin(prepared, features)
+        heatmaps, state = backend.advance(features, center_map, state)
+        times.append(time.perf_counter() - start)
+        maps.append(heatmaps.float())
+    steady = times[5:] or times
+    return torch.stack(maps), 1000 * sum(steady) / len(steady)

@@ -53,9 +53,8 @@ def _list(pattern: str) -> None:
 def _show(name: str, sheet: str | None, count: int) -> None:
     import cv2
 
-    from video_pose.data.describe import describe_dataset
     from video_pose.files import replacing_file
-    from video_pose.visualization.dataset_sheet import dataset_sheet
+    from video_pose.report.dataset import dataset_sheet, describe_dataset
 
     description = describe_dataset(name)
     print("\n".join(description.lines()))

@@ -65,11 +65,10 @@ def run(args: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    from video_pose.backends.graphs import export_model
-    from video_pose.backends.parity import compare
+    from video_pose.backends.graphs import compare, export_model
     from video_pose.backends.pose import GraphBackend
     from video_pose.files import write_json
-    from video_pose.inference.building import is_recurrent, load_cfg, load_model
+    from video_pose.inference.predictor import is_recurrent, load_cfg, load_model
     from video_pose.modeling.backend import TorchBackend
     from video_pose.video_io.writing import check_writable
 
@@ -125,7 +124,7 @@ def _quantize(args: argparse.Namespace, cfg: CfgNode) -> None:
     from video_pose.backends.quantize import calibration_crops, folder_size, quantize_encoder
     from video_pose.engine.evaluation import evaluate
     from video_pose.files import write_json
-    from video_pose.inference.building import load_model
+    from video_pose.inference.predictor import load_model
 
     dataset = calibration_dataset(args, cfg)
     cfg = cfg.clone()

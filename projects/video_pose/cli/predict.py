@@ -339,7 +339,7 @@ def predict(
     from video_pose.inference.selection import keep_wanted
     from video_pose.inference.writers import JsonLinesWriter, Recording, writing_results
     from video_pose.video_io.writing import VideoWriter
-    from video_pose.visualization.window import LiveWindow
+    from video_pose.visualization.overlay import LiveWindow
 
     source = open_part(args, job.item)
     recording = Recording(
@@ -416,7 +416,7 @@ def report_on(job: Job, frames: Sequence[PoseFrame], fps: float) -> None:
 
 def draw(args: argparse.Namespace, predictor: VideoPosePredictor, frame: PoseFrame) -> Any:
     """The frame with the people on it, uint8 (H, W, 3) BGR."""
-    from video_pose.visualization.people import draw_people
+    from video_pose.visualization.overlay import draw_people
 
     return draw_people(
         frame, predictor.connections, heatmaps=args.heatmaps, masks=not args.no_masks
@@ -428,7 +428,7 @@ def run(args: argparse.Namespace) -> int:
     from video_pose.engine.launch import keep_freed_memory
     from video_pose.inference.selection import Moment
     from video_pose.inference.writers import check_formats
-    from video_pose.visualization.window import LiveWindow
+    from video_pose.visualization.overlay import LiveWindow
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     keep_freed_memory()

@@ -32,8 +32,8 @@ from video_pose.data.cropping import (
     jitter_boxes,
     union_box,
 )
-from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.data.frame_reader import FrameReader
+from video_pose.data.records import known_mirror_pairs
 from video_pose.data.transforms import (
     ClipAugmentation,
     ClipDraw,

@@ -20,9 +20,10 @@ from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from video_pose.data.frames import named_frames, numpy_seed
+
 from .build import ResumableTrainingSampler, WholeRunSampler, repeat_factors
 from .clips import sample_clip
-from .frames_build import named_frames, numpy_seed
 from .frames_mapper import FrameMapper
 
 logger = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ Record = dict[str, Any]
 Rle = dict[str, Any]
 UNMASKED = ("error", "keep")
 CROWDS = ("drop", "ignore")
-# The class of a region that is neither people nor background (modeling/ignored_regions.py).
+# The class of a region that is neither people nor background (modeling/rcnn_parts.py).
 IGNORED = -1
 # A person of whom a smaller share of the box remains in the picture is no label.
 LEAST_VISIBLE = 0.25

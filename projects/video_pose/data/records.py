@@ -1,14 +1,33 @@
-"""The dicts that go from loaders to models, by type: what a key holds, and which may lack.
+"""The dicts that go from loaders to models, by type: what a key holds, and which may lack; and what
+`MetadataCatalog` says of a dataset: the facts of its skeleton, and its protocols.
 
 N frames of a track, K joints, T frames of a clip, S test rows, H, W crop px.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypedDict
 
 import numpy as np
+from detectron2.data import MetadataCatalog
 from torch import Tensor
+
+from video_pose.skeleton import JointSet
+
+_TORSO = {"right_shoulder", "left_shoulder", "right_hip", "left_hip"}
+# Protocols of PCK (the first is the default) and the smallest visibility that counts.
+_BOX_FIRST = ["bbox", "torso", "torso_diagonal"]
+PCK_FACTS: dict[str, dict[str, Any]] = {
+    "penn_action": {"pck_protocols": _BOX_FIRST, "pck_min_visibility": 2},
+    "bbc_pose": {"pck_protocols": ["pixels"], "pck_min_visibility": 1},
+    "jhmdb": {"pck_protocols": [*_BOX_FIRST, "head"], "pck_min_visibility": 1},
+    "lspet": {"pck_protocols": ["torso", "torso_diagonal", "head"], "pck_min_visibility": 1},
+    "lsp": {"pck_protocols": ["torso", "torso_diagonal", "head"], "pck_min_visibility": 1},
+    "mpii": {"pck_protocols": ["head", "torso", "torso_diagonal"], "pck_min_visibility": 1},
+    "coco": {"pck_protocols": _BOX_FIRST, "pck_min_visibility": 1},
+    "coco_video": {"pck_protocols": _BOX_FIRST, "pck_min_visibility": 1},
+}
 
 
 class _Track(TypedDict):
@@ -83,3 +102,34 @@ def is_person(track: Track) -> bool:
         return False
     boxed = track.get("boxed")
     return bool(track["labelled"].any()) or boxed is None or not boxed.any()
+
+
+def dataset_metadata(kind: str, joints: JointSet, root_hint: str) -> dict[str, Any]:
+    """The entries of a dataset's `MetadataCatalog`; ``kind`` is a key of `PCK_FACTS`."""
+    facts = dict(PCK_FACTS[kind])
+    if not _TORSO <= set(joints.names):
+        facts["pck_protocols"] = [p for p in facts["pck_protocols"] if not p.startswith("torso")]
+    return {
+        "thing_classes": ["person"],
+        "evaluator_type": "video_pose",
+        "dataset_kind": kind,
+        "root_hint": root_hint,
+        "keypoint_names": list(joints.names),
+        "keypoint_flip_map": list(joints.flip_map),
+        "mirror_known": joints.mirror_known,
+        "keypoint_connection_rules": list(joints.connections),
+        "keypoint_oks_sigmas": list(joints.sigmas),
+        "joint_groups": {group: list(names) for group, names in joints.groups.items()},
+        "derived_joints": {**joints.derived, **joints.equivalents},
+        "head_segment": joints.head_segment,
+        "pck_constant_pose": None,
+        **facts,
+    }
+
+
+def known_mirror_pairs(dataset_names: Iterable[str]) -> tuple[list[tuple[str, str]], bool]:
+    """(left, right) pairs of the datasets' metadata, and whether one says that these are all."""
+    facts = [MetadataCatalog.get(name).as_dict() for name in dataset_names]
+    pairs = [(left, right) for each in facts for left, right in each.get("keypoint_flip_map", [])]
+    declared = any("keypoint_flip_map" in each and each.get("mirror_known", True) for each in facts)
+    return list(dict.fromkeys(pairs)), declared

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.data.datasets.tracks import (
     joint_boxes,
     make_image_ids,
@@ -18,7 +17,7 @@ from video_pose.data.datasets.tracks import (
     require_labelled,
 )
 from video_pose.data.frames import register_frames
-from video_pose.data.records import Track
+from video_pose.data.records import Track, dataset_metadata
 from video_pose.skeleton import JointSet
 
 _NEEDED = ("video_id", "height", "width", "keypoints")

@@ -19,25 +19,24 @@ from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_tested
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY, joints_from_config
-from video_pose.data.datasets.builtin_meta import known_mirror_pairs
 from video_pose.data.frame_clips import (
     build_frame_clips_test_loader,
     build_frame_clips_train_loader,
 )
-from video_pose.data.frames import FRAMES_SUFFIX
-from video_pose.data.frames_build import build_frames_test_loader, build_frames_train_loader
+from video_pose.data.frames import (
+    FRAMES_SUFFIX,
+    build_frames_test_loader,
+    build_frames_train_loader,
+)
+from video_pose.data.records import known_mirror_pairs
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.precision import inference_autocast
+from video_pose.modeling.rcnn_parts import KeypointRCNNWithTTA, prepare_regions
 from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
-from video_pose.modeling.roi_heads import KeypointRCNNWithTTA, prepare_regions
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import VIEWS
 from video_pose.skeleton import infer_sigmas, require_mirror_pairs
-
-# Heads and backbones register when they are imported.
-from video_pose.modeling import backbones, ignored_regions, roi_heads  # noqa: F401  isort: skip
-
 
 Batches = Iterable[list[dict[str, Any]]]
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+from detectron2 import model_zoo
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from torch import nn
 
 from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import GraphBackend, build_backend, is_folder
 from video_pose.data.clip_mapper import build_pose_mapper
+from video_pose.engine import defaults
+from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.views import is_recurrent
-from video_pose.inference.building import load_cfg, load_model
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import Detector, FollowedPerson, GivenBoxes, People
-from video_pose.inference.pretrained import default_detector, default_model
 from video_pose.inference.rcnn import PERSON, PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.smoothing import OneEuroSmoother
@@ -29,6 +33,7 @@ from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.inference.writers.tables import to_dataframe
 from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.packaged import default_detector, default_model, is_pretrained, load_weights
 from video_pose.skeleton import infer_sigmas
 from video_pose.visualization import connection_indices
 from video_pose.visualization.poses import Connection
@@ -298,3 +303,45 @@ def find_connections(cfg: CfgNode, joint_names: Sequence[str]) -> list[Connectio
             if rules:
                 return connection_indices(joint_names, rules)
     return []
+
+
+def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
+    """Read a config for inference on this machine; see `video_pose.engine.defaults.load_cfg`.
+
+    A name in Detectron2's model zoo comes with the zoo's trained weights, where ``options`` name no
+    others: the file itself names those that its training began with.
+    """
+    options = [*zoo_weights(config_file), *options]
+    return defaults.load_cfg(config_file, options, for_inference=True)
+
+
+def zoo_weights(config_file: str) -> list[str]:
+    """MODEL.WEIGHTS and the address of the zoo's trained model; [] for any other config."""
+    if not config_file or os.path.isfile(config_file):
+        return []
+    try:
+        return ["MODEL.WEIGHTS", model_zoo.get_checkpoint_url(config_file)]
+    except RuntimeError:  # not in the zoo, or nobody trained it
+        return []
+
+
+def load_model(cfg: CfgNode) -> nn.Module:
+    """Build the config's model and load MODEL.WEIGHTS; without weights it says so and goes on.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it cannot be fetched.
+        ValueError: the weights do not fit a recurrent model, or one of the package, in every part.
+    """
+    weights = cfg.MODEL.WEIGHTS
+    if weights and "://" not in weights and not os.path.isfile(weights):
+        raise FileNotFoundError(f"MODEL.WEIGHTS not found: {weights}")
+    model = build_model(cfg)
+    if is_pretrained(weights):
+        load_weights(model, weights)
+    elif weights and is_recurrent(cfg):
+        load_for_evaluation(model, cfg, resume=False)
+    elif weights:
+        PoseCheckpointer(model).load(weights)
+    else:
+        logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
+    return model.eval()

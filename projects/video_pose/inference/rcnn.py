@@ -20,8 +20,8 @@ from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.streaming import CutDetector
 from video_pose.modeling.precision import check_precision, inference_autocast
+from video_pose.modeling.rcnn_parts import prepare_regions
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
-from video_pose.modeling.roi_heads import prepare_regions
 
 PERSON = "person"
 

@@ -19,8 +19,13 @@ from PIL import Image
 
 from video_pose.inference.frames import Frame
 from video_pose.inference.inputs import find_files, is_picture, is_video
-from video_pose.inference.read_ahead import Stalled, call_interruptibly, read_ahead
-from video_pose.inference.video_source import DEFAULT_TIMEOUT, VideoSource
+from video_pose.inference.video_source import (
+    DEFAULT_TIMEOUT,
+    Stalled,
+    VideoSource,
+    call_interruptibly,
+    read_ahead,
+)
 from video_pose.video_io.pictures import PICTURE_SUFFIXES, count_pages, from_pillow, read_pages
 
 logger = logging.getLogger(__name__)

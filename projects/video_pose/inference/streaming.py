@@ -23,10 +23,9 @@ from video_pose.data.clip_mapper import PoseClipMapper
 from video_pose.data.cropping import fill_boxes, invert_affine, is_valid_box, union_box
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import People, Person
-from video_pose.modeling.alignment import align_state
 from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.heatmaps import decode_rows, to_instances
-from video_pose.modeling.states import append_rows, select_rows
+from video_pose.modeling.states import align_state, append_rows, select_rows
 
 _THUMBNAIL = (64, 48)  # width, height
 _BINS = 8

@@ -1,18 +1,23 @@
-"""Frames of a video file or stream, in display order, with exact numbers and times."""
+"""Frames of a video file or stream, in display order, with exact numbers and times.
+
+A read that blocks inside FFmpeg or OpenCV answers neither Ctrl-C nor a clock. So slow and silent
+sources are read in a daemon thread, while the caller waits in short steps (`read_ahead`).
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import queue
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import av
 
 from video_pose.inference.frames import Frame
-from video_pose.inference.read_ahead import Stalled, call_interruptibly, read_ahead
-from video_pose.video_io.container_size import missing_bytes, stated_bytes
 from video_pose.video_io.reading import (
     Container,
     Stream,
@@ -20,10 +25,12 @@ from video_pose.video_io.reading import (
     choose_stream,
     expected_frames,
     is_raw,
+    missing_bytes,
     open_video,
     orientation_of,
     pixel_aspect,
     read_index,
+    stated_bytes,
     to_array,
 )
 
@@ -35,6 +42,12 @@ DEFAULT_TIMEOUT = 30.0
 # Words of FFmpeg's decoders about a picture whose references are not there, or were repaired.
 _MADE_UP = ("ref", "poc", "conceal", "damaged", "error at mb", "error while dec")
 _GAP = "Frame num gap"  # H.264's, which FFmpeg tells in a whisper
+
+T = TypeVar("T")
+
+# Items that may wait for the caller. Frames of 8K video have 100 MB.
+_DEPTH = 2
+_STEP_SECONDS = 0.1
 
 
 class VideoSource:
@@ -331,3 +344,73 @@ def _duration(container: Container, stream: Stream) -> float:
         # Audio may be longer than the picture.
         return container.duration / av.time_base if len(container.streams) == 1 else 0.0
     return 0.0
+
+
+class Stalled(ValueError):
+    """A source gave nothing for longer than its time-out."""
+
+
+def call_interruptibly(function: Callable[[], T], timeout: float | None, name: str) -> T:
+    """``function()``, which Ctrl-C ends at once.
+
+    Raises:
+        Stalled: it took longer than ``timeout`` seconds (None: no limit).
+    """
+    return next(read_ahead(lambda: iter([function()]), timeout, name))
+
+
+def read_ahead(start: Callable[[], Iterator[T]], timeout: float | None, name: str) -> Iterator[T]:
+    """The items of ``start()``, made in a thread that is up to three items ahead.
+
+    What the iterator raises is raised here. A caller that stops early ends the thread.
+
+    Raises:
+        Stalled: no item came for ``timeout`` seconds (None: no limit).
+    """
+    items: queue.Queue[tuple[str, Any]] = queue.Queue(_DEPTH)
+    stop = threading.Event()
+    thread = threading.Thread(target=_produce, args=(start, items, stop), daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = _wait(items, timeout, name)
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stop.set()
+        thread.join(_STEP_SECONDS)  # it closes its file, unless it is blocked
+
+
+def _produce(
+    start: Callable[[], Iterator[T]], items: queue.Queue[tuple[str, Any]], stop: threading.Event
+) -> None:
+    def put(kind: str, value: object) -> bool:
+        while not stop.is_set():
+            try:
+                items.put((kind, value), timeout=_STEP_SECONDS)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    try:
+        for item in start():
+            if not put("item", item):
+                return
+    except BaseException as error:  # handed to the caller, whatever it is
+        put("error", error)
+    else:
+        put("end", None)
+
+
+def _wait(items: queue.Queue[tuple[str, Any]], timeout: float | None, name: str) -> tuple[str, Any]:
+    begin = time.monotonic()
+    while True:
+        try:
+            return items.get(timeout=_STEP_SECONDS)
+        except queue.Empty:
+            if timeout is not None and time.monotonic() - begin > timeout:
+                raise Stalled(f"{name}: nothing came for {timeout:g} s (see --timeout)") from None

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.alignment import align_state
 from video_pose.modeling.heatmaps import CenterMap, decode_rows, to_instances
-from video_pose.modeling.states import TrackStates
+from video_pose.modeling.states import TrackStates, align_state
 
 if TYPE_CHECKING:
     from video_pose.modeling.video_pose_net import VideoPoseNet

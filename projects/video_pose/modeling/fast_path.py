@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_pose.modeling.fold_norms import fold_norms
+from video_pose.modeling.layers import fold_norms
 from video_pose.modeling.precision import check_precision
 from video_pose.modeling.video_pose_net import VideoPoseNet
 

@@ -1,21 +1,26 @@
-"""What both papers put behind their encoders: a convolutional LSTM and the heatmaps' convolutions.
+"""Layers that several networks share: a convolutional LSTM, the convolutions of the heatmaps, and
+convolutions that compute the norm behind them.
 
-The LSTM has no peepholes, and its state is an explicit value.
+The LSTM has no peepholes, and its state is an explicit value. A norm whose statistics are fixed is
+a scale and a shift: in training they go into the weights on the way (`join_frozen_norms`), in a
+trained network for good (`fold_norms`).
 
 Shapes: R rows (a person, or a person at one test scale), D hidden channels, h, w cells.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from torch import Tensor, nn
 
-from video_pose.modeling.fold_norms import convolution_of
-
 GATES = ("g", "f", "i", "o")
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
 
 
 class GatedCell(nn.Module):
@@ -265,3 +270,84 @@ class HeatmapHead(nn.Sequential):
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden (R, in_channels, h, w) -> heatmaps (R, out_channels, h, w)."""
         return super().forward(hidden)
+
+
+class FrozenNormConv2d(Conv2d):
+    """Detectron2's ``Conv2d`` whose frozen norm scales the weights instead of the maps.
+
+    scale (W x) + shift = (scale W) x + shift: the maps are written once instead of three times. The
+    weights, and what a checkpoint calls them, are those of ``Conv2d``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) -> (N, O, H', W')."""
+        norm = self.norm
+        assert isinstance(norm, FrozenBatchNorm2d), norm
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        x = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+        return x if self.activation is None else self.activation(x)
+
+
+def join_frozen_norms(model: nn.Module) -> None:
+    """Let all convolutions of ``model`` that a frozen norm follows compute both at once, in place.
+
+    Parameters, buffers and their names stay as they are.
+    """
+    for module in model.modules():
+        norm = getattr(module, "norm", None)
+        if type(module) is Conv2d and isinstance(norm, FrozenBatchNorm2d) and module.bias is None:
+            module.__class__ = FrozenNormConv2d
+
+
+def fold_norms(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in evaluation mode whose batch norms are part of the convolutions.
+
+    Covers Detectron2's ``Conv2d`` with a ``norm``, and a convolution directly before a norm in an
+    ``nn.Sequential``. Norms of other kinds and in other places stay as they are.
+    """
+    folded = copy.deepcopy(model).eval()
+    for module in folded.modules():
+        norm = getattr(module, "norm", None)
+        if isinstance(module, nn.Conv2d) and isinstance(norm, _NORMS):
+            _fold(module, norm)
+            module.norm = None
+            if isinstance(module, FrozenNormConv2d):
+                module.__class__ = Conv2d
+        if isinstance(module, nn.Sequential):
+            for i, (first, second) in enumerate(zip(list(module), list(module)[1:])):
+                plain = isinstance(first, nn.Conv2d) and getattr(first, "norm", None) is None
+                if plain and getattr(first, "activation", None) is None:
+                    if isinstance(second, _NORMS):
+                        _fold(first, second)
+                        module[i + 1] = nn.Identity()
+    return folded
+
+
+def convolution_of(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """The size-preserving convolution with this weight (O, I, k, k) and bias (O,) or none."""
+    out_channels, in_channels, kernel = weight.shape[:3]
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        padding=kernel // 2,
+        bias=bias is not None,
+        device=weight.device,
+    )
+    conv.weight.data = weight
+    if bias is not None:
+        conv.bias.data = bias
+    return conv
+
+
+@torch.no_grad()
+def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
+    """y = scale (W x + b - mean) + shift, with scale = weight / sqrt(var + eps)."""
+    scale = (norm.running_var + norm.eps).rsqrt()
+    shift = torch.zeros_like(scale)
+    if norm.weight is not None:
+        scale, shift = scale * norm.weight, shift + norm.bias
+    bias = torch.zeros_like(scale) if conv.bias is None else conv.bias
+    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
+    conv.bias = nn.Parameter((bias - norm.running_mean) * scale + shift)

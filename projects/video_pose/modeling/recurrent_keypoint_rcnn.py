@@ -2,7 +2,7 @@
 
 Stock Detectron2 finds the people: backbone, proposals and box head, one pass a frame for
 everybody. The keypoint head takes the RoIAlign features of a person and the state of that person's
-track, moved from the last region's grid into this one's (`alignment.py`). As the other recurrent
+track, moved from the last region's grid into this one's (`states.py`). As the other recurrent
 models it is
 
     encode(images (N, 3, H, W))                 -> features             a frame, for all people
@@ -40,10 +40,9 @@ from detectron2.structures import Boxes, Instances, Keypoints, pairwise_iou
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from video_pose.modeling.alignment import box_moves, move_state
 from video_pose.modeling.layers import ConvLSTMCell
-from video_pose.modeling.roi_heads import add_keypoints
-from video_pose.modeling.states import append_rows, put_rows, select_rows
+from video_pose.modeling.rcnn_parts import add_keypoints
+from video_pose.modeling.states import append_rows, box_moves, move_state, put_rows, select_rows
 
 TRAINED = ("all", "head")
 # Tracks of different clips of a batch get numbers that are this far apart.

@@ -20,7 +20,6 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.alignment import align_state
 from video_pose.modeling.backend import TorchBackend, infer_chunk
 from video_pose.modeling.heatmaps import (
     CenterMap,
@@ -28,7 +27,7 @@ from video_pose.modeling.heatmaps import (
     move_outside_away,
 )
 from video_pose.modeling.precision import check_precision, inference_autocast, inference_dtype
-from video_pose.modeling.states import TrackStates
+from video_pose.modeling.states import TrackStates, align_state
 from video_pose.skeleton import find_mirror_pairs, flip_permutation
 
 
@@ -50,7 +49,7 @@ class VideoPoseNet(nn.Module):
         draw_outside: whether joints outside image or crop keep the visible part of their Gaussian.
         freeze_encoder: keep the encoder as loaded, its norms in evaluation mode.
         reset_every: drop the state every n frames at inference; 0 never does.
-        align_state: move a row's state with its crop (`alignment.py`) before each step.
+        align_state: move a row's state with its crop (`states.py`) before each step.
         precision: of inference: "float32", "bfloat16", "float16" or "auto" (see precision.py).
     """
 

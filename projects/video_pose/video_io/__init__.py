@@ -1,2 +1,2 @@
-"""Videos and pictures as files: `reading` (what a video's packets say), `pictures` (modes, pages,
-orientation), `writing` (videos) and `container_size` (whether a file was cut off)."""
+"""Videos and pictures as files: `reading` (what a video's packets and container say), `pictures`
+(modes, pages, orientation) and `writing` (videos)."""

@@ -14,8 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from unipose_lstm.unipose import NoMemory
-from video_pose.backends.graphs import FORMATS, export_model, read_description
-from video_pose.backends.parity import compare
+from video_pose.backends.graphs import FORMATS, compare, export_model, read_description
 from video_pose.backends.pose import GraphBackend
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.modeling.backend import PoseBackend, TorchBackend

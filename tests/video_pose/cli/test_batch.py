@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from video_pose.cli import batch, workers
+from video_pose.cli import batch
 from video_pose.cli.main import main
 from video_pose.video_io.writing import VideoWriter
 
@@ -43,12 +43,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
 
     def run(args, jobs):
-        predictor = workers.build_predictor(args)
+        predictor = batch.build_predictor(args)
         for job in jobs:
             done.append(job.item.name)
             yield batch.do_job(args, predictor, job)
 
-    monkeypatch.setattr(workers, "run_on_processes", run)
+    monkeypatch.setattr(batch, "run_on_processes", run)
     return done
 
 
@@ -153,9 +153,9 @@ def _die(args: object, predictor: object, job) -> dict:
 
 
 def _work_that_dies(args, connection) -> None:
-    workers.build_predictor = lambda args: None  # type: ignore[assignment]
-    workers.do_job = _die  # type: ignore[assignment]
-    workers._work(args, connection)
+    batch.build_predictor = lambda args: None  # type: ignore[assignment]
+    batch.do_job = _die  # type: ignore[assignment]
+    batch._work(args, connection)
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_a_process_that_dies_costs_one_video(
 ) -> None:
     """Real processes, whose second video is their end."""
     sys.path.insert(0, str(Path(__file__).parent))
-    monkeypatch.setattr(workers, "_work", _spawnable())
+    monkeypatch.setattr(batch, "_work", _spawnable())
     assert main(["batch", str(videos), "--output", str(tmp_path / "o"), "--workers", "2",
                  *CHOICES]) == 1  # fmt: skip
     found = {name: (r["status"], r["reason"]) for name, r in records(tmp_path / "o").items()}

@@ -14,13 +14,13 @@ from types import ModuleType
 
 import pytest
 
-from video_pose.cli import install_detectron2
+from video_pose.cli import doctor
 from video_pose.cli.main import main
 
 
 @pytest.fixture
 def installer() -> ModuleType:
-    return install_detectron2
+    return doctor
 
 
 @pytest.fixture

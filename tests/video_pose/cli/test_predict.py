@@ -16,7 +16,7 @@ from video_pose.cli import predict
 from video_pose.cli.main import main
 from video_pose.inference.inputs import find_inputs
 from video_pose.video_io.writing import VideoWriter
-from video_pose.visualization import window
+from video_pose.visualization import overlay
 
 ROOT = Path(__file__).parents[3]
 CONFIG = str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
@@ -198,7 +198,7 @@ def test_a_window_ends_with_q(
     """The window shows three frames; then the user presses q."""
     shown: list[tuple[int, ...]] = []
     keys = iter([255, 255, ord("q")])
-    monkeypatch.setattr(window, "_why_no_window", lambda: "")
+    monkeypatch.setattr(overlay, "_why_no_window", lambda: "")
     for name in ("namedWindow", "destroyWindow", "resizeWindow"):
         monkeypatch.setattr(cv2, name, lambda *rest: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))

@@ -19,11 +19,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from video_pose.cli import datasets
-from video_pose.data.describe import describe_dataset
 from video_pose.data.register import register_video_tracks
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.views import view_of
-from video_pose.visualization.dataset_sheet import dataset_sheet
+from video_pose.report.dataset import dataset_sheet, describe_dataset
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "CUSTOM_DATA.md").read_text(encoding="utf-8")

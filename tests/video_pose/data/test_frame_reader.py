@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from video_pose.data.frame_reader import FrameReader
-from video_pose.data.video_file import VideoFile
+from video_pose.data.frame_reader import FrameReader, VideoFile
 
 FRAMES = 40
 SIZE = (64, 128)  # height, width

@@ -8,11 +8,11 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from video_pose.data.frames import register_frames
-from video_pose.data.frames_build import (
+from video_pose.data.frames import (
     build_frames_test_loader,
     build_frames_train_loader,
     get_training_frames,
+    register_frames,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from detectron2.config import CfgNode
 
-import video_pose.modeling.backbones  # noqa: F401  registers the backbone
+import video_pose.modeling.layers  # noqa: F401  registers the backbone
 from video_pose.engine.defaults import get_pose_cfg
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from video_pose.engine.config_file import find_config, merge_config_file
-from video_pose.engine.defaults import get_pose_cfg
+from video_pose.engine.defaults import find_config, get_pose_cfg, merge_config_file
 
 
 def write(folder: Path, content: str | bytes, name: str = "c.yaml") -> str:

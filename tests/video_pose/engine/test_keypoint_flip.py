@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from video_pose.modeling.roi_heads import KeypointRCNNWithTTA
+from video_pose.modeling.rcnn_parts import KeypointRCNNWithTTA
 
 SWAP = [0, 2, 1]
 

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from video_pose.engine.defaults import get_pose_cfg
-from video_pose.engine.optimizer import build_optimizer, parameter_groups
+from video_pose.engine.trainer import build_optimizer, parameter_groups
 
 
 class Net(nn.Module):

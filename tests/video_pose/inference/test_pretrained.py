@@ -14,52 +14,53 @@ from detectron2.config import CfgNode
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from video_pose import packaged
 from video_pose.data.synthetic.scene import render_scene
-from video_pose.inference import VideoPosePredictor, building, pretrained
-from video_pose.inference.building import load_cfg, load_model
-from video_pose.inference.predictor import choose_detector
+from video_pose.inference import VideoPosePredictor
+from video_pose.inference import predictor as building
+from video_pose.inference.predictor import choose_detector, load_cfg, load_model
 from video_pose.inference.settings import PredictorSettings
 from video_pose.modeling.backend import TorchBackend
 from video_pose.video_io.writing import VideoWriter
 
 MakeCfg = Callable[..., CfgNode]
 MakeBackend = Callable[[CfgNode], TorchBackend]
-OWN_ROOT = pretrained.ROOT
-OWN_NAMES = sorted(path.parent.name for path in OWN_ROOT.glob(f"*/{pretrained.CONFIG}"))
+OWN_ROOT = packaged.ROOT
+OWN_NAMES = sorted(path.parent.name for path in OWN_ROOT.glob(f"*/{packaged.CONFIG}"))
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package's folder of models, as it is where none ships."""
-    monkeypatch.setattr(pretrained, "ROOT", tmp_path)
-    (tmp_path / pretrained.TABLE).write_text('{"pose": "", "detector": ""}')
+    monkeypatch.setattr(packaged, "ROOT", tmp_path)
+    (tmp_path / packaged.TABLE).write_text('{"pose": "", "detector": ""}')
     return tmp_path
 
 
 @pytest.fixture
 def tiny(
     root: Path, pose_cfg: MakeCfg, build_backend: MakeBackend
-) -> tuple[pretrained.PretrainedModel, nn.Module]:
+) -> tuple[packaged.PretrainedModel, nn.Module]:
     """A model of random weights in that folder, named in the table, and the model itself."""
     cfg = pose_cfg("unipose_lstm", "INPUT.CROP_SIZE", (64, 64))
     model = build_backend(cfg).model
     folder = root / "tiny"
     folder.mkdir()
-    (folder / pretrained.CONFIG).write_text(cfg.dump())
-    (folder / pretrained.CARD).write_text("# tiny\n")
-    pretrained.save_weights(model, folder / pretrained.WEIGHTS)
-    (root / pretrained.TABLE).write_text(json.dumps({"pose": "tiny", "detector": ""}))
-    return pretrained.default_model(), model
+    (folder / packaged.CONFIG).write_text(cfg.dump())
+    (folder / packaged.CARD).write_text("# tiny\n")
+    packaged.save_weights(model, folder / packaged.WEIGHTS)
+    (root / packaged.TABLE).write_text(json.dumps({"pose": "tiny", "detector": ""}))
+    return packaged.default_model(), model
 
 
 def test_without_a_model_the_message_says_what_to_name(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no pose model ships .* --config-file"):
         VideoPosePredictor.from_config()
-    assert pretrained.default_detector() is None
+    assert packaged.default_detector() is None
 
 
 def test_weights_come_back_as_float32(
-    tiny: tuple[pretrained.PretrainedModel, nn.Module],
+    tiny: tuple[packaged.PretrainedModel, nn.Module],
 ) -> None:
     """Half precision on disk: 11 bits, a relative error below 2^-11; norms exactly."""
     files, model = tiny
@@ -82,7 +83,7 @@ def test_weights_come_back_as_float32(
 
 
 def test_the_default_model_needs_no_arguments(
-    tiny: tuple[pretrained.PretrainedModel, nn.Module],
+    tiny: tuple[packaged.PretrainedModel, nn.Module],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -116,7 +117,7 @@ NAME = "decoder.predict.weight"
     ],
 )
 def test_what_does_not_fit_is_refused(
-    tiny: tuple[pretrained.PretrainedModel, nn.Module], key: str, value: object, message: str
+    tiny: tuple[packaged.PretrainedModel, nn.Module], key: str, value: object, message: str
 ) -> None:
     files, model = tiny
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -132,18 +133,18 @@ def test_what_does_not_fit_is_refused(
     meaning = {"joints": ",".join(model.joint_names), "background": "first"}
     save_file(tensors, files.weights, metadata=meaning)
     with pytest.raises(ValueError, match=message):
-        pretrained.load_weights(model, files.weights)
+        packaged.load_weights(model, files.weights)
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
 
 
 def test_other_joints_and_other_files_are_refused(
-    tiny: tuple[pretrained.PretrainedModel, nn.Module], tmp_path: Path
+    tiny: tuple[packaged.PretrainedModel, nn.Module], tmp_path: Path
 ) -> None:
     files, model = tiny
     tensors = load_file(files.weights)
     save_file(tensors, files.weights, metadata={"joints": "neck,belly", "background": "first"})
     with pytest.raises(ValueError, match="its joints are 'neck,belly', the config's"):
-        pretrained.load_weights(model, files.weights)
+        packaged.load_weights(model, files.weights)
     torch.save(model.state_dict(), files.weights)  # a pickle under the right name
     with pytest.raises(ValueError, match="is no safetensors file"):
         load_model(load_cfg(files.config, ["MODEL.WEIGHTS", files.weights]))
@@ -154,20 +155,20 @@ def test_values_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     layer = nn.Conv2d(1, 1, 1)
     nn.init.constant_(layer.weight, 65505.0 * 2)
     with pytest.raises(ValueError, match="weight: a value is not finite as torch.float16"):
-        pretrained.save_weights(layer, tmp_path / pretrained.WEIGHTS)
+        packaged.save_weights(layer, tmp_path / packaged.WEIGHTS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_incomplete_models_and_damaged_tables(
-    tiny: tuple[pretrained.PretrainedModel, nn.Module], root: Path
+    tiny: tuple[packaged.PretrainedModel, nn.Module], root: Path
 ) -> None:
-    (root / "tiny" / pretrained.CARD).unlink()
+    (root / "tiny" / packaged.CARD).unlink()
     with pytest.raises(FileNotFoundError, match="'tiny' lacks MODEL_CARD.md"):
-        pretrained.default_model()
+        packaged.default_model()
     for text in ("{", "[]", '{"detector": ""}', '{"pose": "../tiny"}', '{"pose": 3}'):
-        (root / pretrained.TABLE).write_text(text)
+        (root / packaged.TABLE).write_text(text)
         with pytest.raises(ValueError, match="models.json"):
-            pretrained.default_model()
+            packaged.default_model()
 
 
 def test_when_the_packages_detector_serves(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,12 +179,12 @@ def test_when_the_packages_detector_serves(root: Path, caplog: pytest.LogCapture
     with pytest.raises(ValueError, match="needs a detector: name its config, as none ships"):
         choose_detector(PredictorSettings(region="detector"), "box")
     (root / "d").mkdir()
-    for name in (pretrained.CONFIG, pretrained.WEIGHTS, pretrained.CARD):
+    for name in (packaged.CONFIG, packaged.WEIGHTS, packaged.CARD):
         (root / "d" / name).touch()
-    (root / pretrained.TABLE).write_text('{"pose": "", "detector": "d"}')
+    (root / packaged.TABLE).write_text('{"pose": "", "detector": "d"}')
     chosen = choose_detector(nothing, "box")
-    assert (chosen.where, chosen.detector) == ("detector", str(root / "d" / pretrained.CONFIG))
-    weights = ("MODEL.WEIGHTS", str(root / "d" / pretrained.WEIGHTS))
+    assert (chosen.where, chosen.detector) == ("detector", str(root / "d" / packaged.CONFIG))
+    weights = ("MODEL.WEIGHTS", str(root / "d" / packaged.WEIGHTS))
     # The user's options come last and win.
     assert chosen.detector_options == (*weights, "MODEL.DEVICE", "cpu")
     assert choose_detector(PredictorSettings(region="detector"), "frame").detector
@@ -200,7 +201,7 @@ def test_when_the_packages_detector_serves(root: Path, caplog: pytest.LogCapture
 @pytest.mark.parametrize("name", OWN_NAMES)
 def test_models_that_ship_are_whole(name: str) -> None:
     """Every folder loads by itself: no _BASE_ outside the package, weights that fit."""
-    files = pretrained._files(name)
+    files = packaged._files(name)
     assert "_BASE_" not in yaml.safe_load(Path(files.config).read_text())
     cfg = building.load_cfg(files.config, ["MODEL.WEIGHTS", files.weights])
     assert building.load_model(cfg).training is False
@@ -208,7 +209,7 @@ def test_models_that_ship_are_whole(name: str) -> None:
 
 def test_the_package_takes_its_models_along() -> None:
     """The table is where an installed package looks, and setup.py packs table and folders."""
-    names = json.loads((OWN_ROOT / pretrained.TABLE).read_text())
+    names = json.loads((OWN_ROOT / packaged.TABLE).read_text())
     assert set(names) == {"pose", "detector"} and set(names.values()) - {""} <= set(OWN_NAMES)
     setup = (Path(__file__).parents[3] / "setup.py").read_text()
     assert '("json", "yaml", "safetensors", "md")' in setup

@@ -16,10 +16,10 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from video_pose.inference import building
-from video_pose.inference.building import load_cfg
+from video_pose.inference import predictor as building
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
+from video_pose.inference.predictor import load_cfg
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN

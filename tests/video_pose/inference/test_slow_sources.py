@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from video_pose.inference.read_ahead import Stalled, call_interruptibly, read_ahead
 from video_pose.inference.sources import CameraSource, open_source
-from video_pose.inference.video_source import VideoSource
+from video_pose.inference.video_source import Stalled, VideoSource, call_interruptibly, read_ahead
 
 WriteNumbers = Callable[..., str]
 

@@ -16,8 +16,7 @@ import av
 import numpy as np
 import pytest
 
-from video_pose.data.frame_reader import FrameReader
-from video_pose.data.video_file import VideoFile
+from video_pose.data.frame_reader import FrameReader, VideoFile
 from video_pose.inference.video_source import VideoSource
 from video_pose.video_io.reading import choose_stream, probe_video
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from video_pose.heatmap_codec import HeatmapCodec
-from video_pose.modeling.alignment import align_state, box_moves, crop_moves, is_still, move_maps
 from video_pose.modeling.backend import TorchBackend, run_chunk
+from video_pose.modeling.states import align_state, box_moves, crop_moves, is_still, move_maps
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 IDENTITY = torch.eye(2, 3)[None]

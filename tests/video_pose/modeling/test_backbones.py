@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 
-from video_pose.modeling.backbones import FrozenNormConv2d, join_frozen_norms
-from video_pose.modeling.fold_norms import fold_norms
+from video_pose.modeling.layers import FrozenNormConv2d, fold_norms, join_frozen_norms
 
 
 def make_net() -> nn.Sequential:

@@ -7,7 +7,7 @@ import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
-from video_pose.modeling.fold_norms import fold_norms
+from video_pose.modeling.layers import fold_norms
 
 
 def test_folding_by_hand() -> None:

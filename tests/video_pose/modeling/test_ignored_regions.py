@@ -11,7 +11,7 @@ from detectron2.modeling.roi_heads import build_roi_heads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from video_pose.modeling.ignored_regions import IGNORED, split_ignored, undecided
+from video_pose.modeling.rcnn_parts import IGNORED, split_ignored, undecided
 
 SIZE = (64, 64)
 

@@ -13,8 +13,8 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-import video_pose.modeling.backbones  # noqa: F401  registers the backbone
-from video_pose.modeling.roi_heads import PartlyLabelledMaskHead, prepare_regions
+import video_pose.modeling.layers  # noqa: F401  registers the backbone
+from video_pose.modeling.rcnn_parts import PartlyLabelledMaskHead, prepare_regions
 
 
 def make_head(kind=PartlyLabelledMaskHead):

@@ -9,7 +9,7 @@ from detectron2.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleH
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.keypoints import heatmaps_to_keypoints
 
-from video_pose.modeling.roi_heads import SubpixelKeypointHead, decode_logits, mirror_maps
+from video_pose.modeling.rcnn_parts import SubpixelKeypointHead, decode_logits, mirror_maps
 
 SIDE = 56
 

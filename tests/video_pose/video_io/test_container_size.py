@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from video_pose.video_io.container_size import missing_bytes
+from video_pose.video_io.reading import missing_bytes
 
 # Boxes of 16, 8 and 24 bytes, the last with a size of 8 bytes: 48 bytes.
 BOXES = (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from video_pose.inference.frames import PoseFrame
-from video_pose.visualization.people import LEAST_SCORE, draw_people
+from video_pose.visualization.overlay import LEAST_SCORE, draw_people
 
 GREY = 60
 GREEN, RED = (0, 255, 0), (0, 0, 255)

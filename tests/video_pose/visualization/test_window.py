@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from video_pose.visualization import window
-from video_pose.visualization.window import LiveWindow
+from video_pose.visualization import overlay
+from video_pose.visualization.overlay import LiveWindow
 
 
 def test_without_a_display_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(window.sys, "platform", "linux")
+    monkeypatch.setattr(overlay.sys, "platform", "linux")
     with pytest.raises(ValueError, match="^--show needs a display: neither DISPLAY nor"):
         LiveWindow("video")
 
@@ -20,7 +20,7 @@ def test_a_display_that_is_not_there_does_not_end_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Qt aborts on it: only the trial may die."""
-    monkeypatch.setattr(window.sys, "platform", "linux")
+    monkeypatch.setattr(overlay.sys, "platform", "linux")
     monkeypatch.setenv("DISPLAY", ":987")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(ValueError, match="needs a display: .*(cannot be opened|headless)"):
@@ -29,7 +29,7 @@ def test_a_display_that_is_not_there_does_not_end_the_process(
 
 def test_frames_are_shown_until_the_user_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     keys, shown = [-1, ord("q"), -1], []
-    monkeypatch.setattr(window, "_why_no_window", lambda: "")
+    monkeypatch.setattr(overlay, "_why_no_window", lambda: "")
     for name in ("namedWindow", "resizeWindow", "destroyWindow"):
         monkeypatch.setattr(cv2, name, lambda *args: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append((title, image.shape)))

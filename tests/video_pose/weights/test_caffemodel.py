@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.weights.caffemodel import read_caffemodel
+from video_pose.weights.reader import read_caffemodel
 
 WEIGHT = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) / 7
 BIAS = np.array([-1.5, 2.25], np.float32)

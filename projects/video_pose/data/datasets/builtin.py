@@ -10,14 +10,13 @@ from typing import NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.data.datasets.bbc_pose import load_bbc_pose
-from video_pose.data.datasets.builtin_meta import dataset_metadata
 from video_pose.data.datasets.coco_video import load_video_keypoints
 from video_pose.data.datasets.jhmdb import load_jhmdb
 from video_pose.data.datasets.penn_action import load_penn_action
 from video_pose.data.datasets.photos import load_lsp, load_lspet, load_mpii
 from video_pose.data.datasets.tracks import datasets_root, require_path
 from video_pose.data.frames import register_frames
-from video_pose.data.records import Track
+from video_pose.data.records import Track, dataset_metadata
 from video_pose.skeleton import COCO_PERSON, JOINT_SETS
 
 COCO_TREE = """coco/

@@ -1,4 +1,5 @@
-"""Region heads of Detectron2: autocast, partial labels, sub-cell joints, test-time flips.
+"""Parts of R-CNNs that Detectron2 lacks: autocast, partial labels, regions to ignore, sub-cell
+joints, test-time flips, a pyramid without res5.
 
 * `prepare_regions`: what the stock heads need to train under autocast and in channels-last layout.
 * `PartlyLabelledMaskHead`: Mask R-CNN's head for data in which some persons have no mask.
@@ -9,8 +10,18 @@
   models with a keypoint head. Its box and mask steps are used as they are; a person's keypoint maps
   are averaged over the augmented images, mirrored ones turned back with left and right joints
   swapped, and decoded by the model's own head.
+* `IgnoringRPN`, `IgnoringROIHeads`, `IgnoringCascadeROIHeads`: pictures with regions that are
+  neither people nor background: a crowd that nobody drew boxes in, a person cut down to a sliver,
+  or the whole picture where not everybody has a box. Detectron2 leaves crowds out of training, so
+  that it takes the people in them for background. Here the mapper hands such a region on as an
+  instance of class `IGNORED`, and an anchor or proposal that would be background is neither right
+  nor wrong if at least `COVERED` of it lies in such regions (as COCO's evaluation treats
+  detections), and not `OWNED` of it lies in one labelled person: a head or a torso alone remains a
+  wrong box.
+* `build_short_resnet_fpn_backbone`: a feature pyramid on a ResNet that ends before res5.
 
-Shape letters: R regions, P persons, K joints, S cells along a side of a map.
+Shape letters: R regions, P persons, K joints, S cells along a side of a map, A anchors or
+proposals, G labelled people.
 """
 
 from __future__ import annotations
@@ -19,23 +30,40 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import DatasetMapperTTA, GeneralizedRCNN, GeneralizedRCNNWithTTA
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    DatasetMapperTTA,
+    GeneralizedRCNN,
+    GeneralizedRCNNWithTTA,
+)
+from detectron2.modeling.backbone import FPN, build_resnet_backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
     ROI_KEYPOINT_HEAD_REGISTRY,
     ROI_MASK_HEAD_REGISTRY,
     BaseKeypointRCNNHead,
+    CascadeROIHeads,
     KRCNNConvDeconvUpsampleHead,
     MaskRCNNConvUpsampleHead,
+    StandardROIHeads,
 )
 from detectron2.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from fvcore.transforms import HFlipTransform
 from torch import Tensor, nn
 
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.skeleton import flip_permutation
+
+IGNORED = -1
+COVERED = 0.5
+OWNED = 0.7
 
 
 def prepare_regions(model: nn.Module) -> None:
@@ -234,3 +262,108 @@ def decode(model: GeneralizedRCNN, logits: Tensor, instances: Instances) -> None
         add_keypoints(logits, [instances])
     else:
         keypoint_rcnn_inference(logits, [instances])
+
+
+def split_ignored(targets: list[Instances]) -> tuple[list[Instances], list[Boxes]]:
+    """Labelled people and ignored regions of each image, by ``gt_classes``."""
+    people = [item[item.gt_classes != IGNORED] for item in targets]
+    regions = [item.gt_boxes[item.gt_classes == IGNORED] for item in targets]
+    return people, regions
+
+
+def undecided(boxes: Boxes, people: Boxes, regions: Boxes) -> Tensor:
+    """Which of A boxes are neither people nor background, if no person claims them: bool (A,)."""
+    if len(regions) == 0:
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    covered = pairwise_ioa(regions, boxes).amax(dim=0) >= COVERED
+    if len(people):
+        covered &= pairwise_ioa(people, boxes).amax(dim=0) < OWNED
+    return covered
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class IgnoringRPN(RPN):
+    """Detectron2's RPN; anchors in ignored regions carry no loss."""
+
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """As the stock method: labels in {-1, 0, 1} (A,) and matched boxes (A, 4), each image."""
+        every = Boxes.cat(anchors)
+        people, regions = split_ignored(gt_instances)
+        labels, matched = [], []
+        for persons, ignored in zip(people, regions):
+            boxes = persons.gt_boxes
+            indices, label = self.anchor_matcher(pairwise_iou(boxes, every))
+            label[(label == 0) & undecided(every, boxes, ignored)] = -1
+            if self.anchor_boundary_thresh >= 0:
+                label[~every.inside_box(persons.image_size, self.anchor_boundary_thresh)] = -1
+            labels.append(self._subsample_labels(label))
+            matched.append(boxes[indices].tensor if len(boxes) else torch.zeros_like(every.tensor))
+        return labels, matched
+
+
+def drop_undecided(
+    proposals: list[Instances], targets: list[Instances], matcher: Matcher
+) -> tuple[list[Instances], list[Instances]]:
+    """Proposals that a person matches or that are background for sure, and the labelled people."""
+    people, regions = split_ignored(targets)
+    kept = []
+    for item, persons, ignored in zip(proposals, people, regions):
+        boxes = item.proposal_boxes
+        _, label = matcher(pairwise_iou(persons.gt_boxes, boxes))
+        kept.append(item[(label == 1) | ~undecided(boxes, persons.gt_boxes, ignored)])
+    return kept, people
+
+
+@ROI_HEADS_REGISTRY.register()
+class IgnoringROIHeads(StandardROIHeads):
+    """Detectron2's ``StandardROIHeads``; proposals in ignored regions carry no loss."""
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """As the stock method; what would be background in an ignored region is not drawn from."""
+        kept, people = drop_undecided(proposals, targets, self.proposal_matcher)
+        return super().label_and_sample_proposals(kept, people)
+
+
+@ROI_HEADS_REGISTRY.register()
+class IgnoringCascadeROIHeads(CascadeROIHeads):
+    """Detectron2's ``CascadeROIHeads``; proposals in ignored regions carry no loss, in no stage."""
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """As `IgnoringROIHeads` has it."""
+        kept, people = drop_undecided(proposals, targets, self.proposal_matcher)
+        return super().label_and_sample_proposals(kept, people)
+
+    @torch.no_grad()
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        kept, people = drop_undecided(proposals, targets, self.proposal_matchers[stage])
+        return super()._match_and_label_boxes(kept, stage, people)
+
+
+@BACKBONE_REGISTRY.register()
+def build_short_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """As Detectron2's ``build_resnet_fpn_backbone``, for any last stage of MODEL.FPN.IN_FEATURES.
+
+    With res2, res3, res4 it gives p2 to p4, and p5, which is p4 thinned by two. Detectron2's thins
+    the level p5, that is, wants res5.
+    """
+    bottom_up = build_resnet_backbone(cfg, input_shape)
+    in_features = cfg.MODEL.FPN.IN_FEATURES
+    top = LastLevelMaxPool()
+    top.in_feature = in_features[-1].replace("res", "p")
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=in_features,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=top,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
