@@ -1,17 +1,29 @@
-"""The frames view of hand-made tracks."""
+"""The frames view of hand-made tracks, the persons of Detectron2's image dicts as tracks of one
+frame, and order, repetition and resumption of the frames' loaders.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.structures import BoxMode
 
 import video_pose  # noqa: F401  registers the built-in datasets
 from video_pose.data.datasets.builtin import builtin_splits
 from video_pose.data.frames import (
+    build_frames_test_loader,
+    build_frames_train_loader,
+    get_training_frames,
+    images_to_tracks,
     keypoints_in_image,
     load_frames,
     register_frames,
+    register_tracks,
     thin_frames,
     tracks_to_frames,
 )
@@ -180,3 +192,160 @@ def test_detectron2s_own_mapper_says_which_one_reads_frames_inside_a_video() -> 
     mapper = DatasetMapper(is_train=False, augmentations=[], image_format="BGR")
     with pytest.raises(FileNotFoundError, match="clip.avi#7 .*frames_mapper.FrameMapper"):
         mapper(frame)
+
+
+def annotation(keypoints=(5.5, 6.5, 2, 9.5, 8.5, 1), **changes) -> dict:
+    return {
+        "bbox": [1, 2, 30, 40],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": 0,
+        "keypoints": list(keypoints),
+        **changes,
+    }
+
+
+def image(*annotations: dict) -> dict:
+    size = {"height": 80, "width": 100}
+    return {"file_name": "a.jpg", "image_id": 7, "annotations": list(annotations), **size}
+
+
+def test_a_person_is_a_track_of_one_frame() -> None:
+    crowd, unlabelled = annotation(iscrowd=1), annotation([0] * 6)
+    boxed = {key: value for key, value in annotation().items() if key != "keypoints"}
+    tracks = images_to_tracks([image(crowd, annotation(), unlabelled, boxed, annotation())], 2, "d")
+    assert [(t["video_id"], t["track_id"]) for t in tracks] == [("7", "1"), ("7", "4")]
+    track = tracks[0]
+    assert track["file_names"] == ["a.jpg"] and track["image_ids"].tolist() == [7]
+    assert track["boxes"].tolist() == [[1, 2, 31, 42]]
+    # Detectron2 has made the points continuous already.
+    assert track["keypoints"].tolist() == [[[5.5, 6.5, 2], [9.5, 8.5, 1]]]
+    assert images_to_tracks([image()], 2, "d") == []
+
+
+def test_another_number_of_joints_names_the_image() -> None:
+    with pytest.raises(ValueError, match=r"d: a person in a.jpg has 6 numbers.*expected 3 x"):
+        images_to_tracks([image(annotation())], 3, "d")
+
+
+@pytest.fixture
+def user() -> Iterator[str]:
+    names = ["image_tracks", "image_tracks_tracks"]
+    yield names[0]
+    for name in names:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+def test_registration_keeps_pairs_and_widths_and_may_be_repeated(user) -> None:
+    def fail() -> list:
+        raise AssertionError("the dataset was read")
+
+    DatasetCatalog.register(user, fail)
+    MetadataCatalog.get(user).set(keypoint_flip_map=[("lw", "rw")], keypoint_oks_sigmas=[0.1, 0.2])
+    for _ in range(2):
+        name = register_tracks(user, ["lw", "rw"])
+    facts = MetadataCatalog.get(name)
+    assert name == "image_tracks_tracks" and facts.keypoint_names == ["lw", "rw"]
+    assert facts.keypoint_flip_map == [("lw", "rw")] and facts.keypoint_oks_sigmas == [0.1, 0.2]
+    assert facts.pck_protocols == ["bbox"]  # neither shoulders nor hips
+
+
+def test_joints_without_mirror_pairs_are_no_error(user) -> None:
+    DatasetCatalog.register(user, list)
+    facts = MetadataCatalog.get(register_tracks(user, ["left_wrist", "nose"]))
+    assert facts.keypoint_flip_map == []
+
+
+def test_a_foreign_dataset_of_tracks_is_not_replaced(user) -> None:
+    DatasetCatalog.register(user + "_tracks", list)
+    with pytest.raises(ValueError, match="already registered"):
+        register_tracks(user, ["a"])
+
+
+@pytest.fixture
+def frames_cfg(cfg, register, make_track):
+    """Two videos of 6 frames, (80, 100) px; every training frame is mirrored or not by chance."""
+    name = register([make_track("a"), {**make_track("b"), "image_ids": range(2000, 2006)}])
+    MetadataCatalog.get(name).set(thing_classes=["person"])
+    frames_name = register_frames(name)
+    cfg.DATASETS.TRAIN = (frames_name,)
+    cfg.DATASETS.TEST = (frames_name,)
+    cfg.MODEL.KEYPOINT_ON = True
+    cfg.MODEL.POSE.JOINTS = ["head", "right_hand", "left_hand"]
+    cfg.MODEL.POSE.FLIP_MAP = [["left_hand", "right_hand"]]
+    cfg.INPUT.MIN_SIZE_TRAIN = (40, 80)
+    cfg.INPUT.MIN_SIZE_TEST = 80
+    yield cfg
+    DatasetCatalog.remove(frames_name)
+    MetadataCatalog.remove(frames_name)
+
+
+def take(cfg, count, start=0):
+    loader = build_frames_train_loader(cfg, start)
+    return list(itertools.islice(loader, count))
+
+
+def same(left, right) -> bool:
+    return all(
+        a["image_id"] == b["image_id"] and torch.equal(a["image"], b["image"])
+        for x, y in zip(left, right, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_a_resumed_loader_goes_on_with_the_same_images(frames_cfg) -> None:
+    batches = take(frames_cfg, 9)
+    assert same(take(frames_cfg, 4, start=5), batches[5:])
+    assert not same(take(frames_cfg, 4), batches[5:])
+    sizes = {frame["image"].shape[-1] for batch in batches for frame in batch}
+    assert sizes == {50, 100}  # sizes are drawn
+
+
+def test_workers_do_not_change_the_images(frames_cfg) -> None:
+    alone = take(frames_cfg, 3)
+    frames_cfg.DATALOADER.NUM_WORKERS = 2
+    assert same(take(frames_cfg, 3), alone)
+
+
+def test_an_epoch_has_every_frame_once_and_the_stride_thins_it(frames_cfg) -> None:
+    ids = [frame["image_id"] for batch in take(frames_cfg, 6) for frame in batch]
+    assert sorted(ids) == [*range(1000, 1006), *range(2000, 2006)]
+    frames_cfg.INPUT.FRAMES.STRIDE = 4
+    kept = [frame["image_id"] for frame in get_training_frames(frames_cfg)]
+    assert kept == [1000, 1004, 2000, 2004]
+
+
+def test_aspect_ratio_groups(frames_cfg) -> None:
+    frames_cfg.DATALOADER.ASPECT_RATIO_GROUPING = True
+    assert all(len(batch) == 2 for batch in take(frames_cfg, 3))
+
+
+def test_weights_of_datasets(frames_cfg) -> None:
+    frames_cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
+    frames_cfg.DATASETS.TRAIN_REPEAT_FACTOR = [[frames_cfg.DATASETS.TRAIN[0], 2.0]]
+    ids = [frame["image_id"] for batch in take(frames_cfg, 12) for frame in batch]
+    assert {ids.count(i) for i in set(ids)} == {2}
+
+
+def test_the_test_loader_has_all_frames_in_order_and_no_annotations(frames_cfg) -> None:
+    frames_cfg.INPUT.FRAMES.STRIDE = 3
+    loader = build_frames_test_loader(frames_cfg, frames_cfg.DATASETS.TEST[0])
+    frames = [frame for batch in loader for frame in batch]
+    assert [f["image_id"] for f in frames] == [*range(1000, 1006), *range(2000, 2006)]
+    assert frames[0]["image"].shape == (3, 80, 100)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DATASETS.TRAIN", (), "DATASETS.TRAIN is empty"),
+        ("SOLVER.IMS_PER_BATCH", 0, "IMS_PER_BATCH is 0 frames"),
+        ("MODEL.LOAD_PROPOSALS", True, "LOAD_PROPOSALS"),
+        ("DATALOADER.SAMPLER_TRAIN", "Other", "SAMPLER_TRAIN is 'Other'"),
+    ],
+)
+def test_what_cannot_work_is_refused(frames_cfg, key, value, message) -> None:
+    frames_cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=message):
+        build_frames_train_loader(frames_cfg)

@@ -16,10 +16,9 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from video_pose.inference import predictor as building
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
-from video_pose.inference.predictor import load_cfg
+from video_pose.inference.predictor import load_cfg, load_model
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
@@ -194,10 +193,10 @@ def test_a_zoo_config_comes_with_the_zoos_trained_weights(monkeypatch: pytest.Mo
         raise URLError("no network")
 
     monkeypatch.setattr(PathManager, "get_local_path", refuse)
-    monkeypatch.setattr(building, "build_model", lambda cfg: Scripted())
+    monkeypatch.setattr("video_pose.inference.predictor.build_model", lambda cfg: Scripted())
     cfg = load_cfg("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
     with pytest.raises(FileNotFoundError, match="cannot be fetched .*no network.*name the file"):
-        building.load_model(cfg)
+        load_model(cfg)
     assert asked == [cfg.MODEL.WEIGHTS]
 
 

@@ -1,13 +1,25 @@
-"""The LSTM cells against their equations gate by gate; sizes and order of the heatmaps' head."""
+"""The LSTM cells against their equations gate by gate; sizes and order of the heatmaps' head; norms
+within convolutions.
+"""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 
-from video_pose.modeling.layers import ConvLSTMCell, FirstFrameCell, HeatmapHead
+from video_pose.modeling.layers import (
+    ConvLSTMCell,
+    FirstFrameCell,
+    FrozenNormConv2d,
+    HeatmapHead,
+    fold_norms,
+    join_frozen_norms,
+)
 
 ROWS, INPUT, HIDDEN, SIZE = 3, 4, 5, (6, 7)
 GATE_BIAS = {"g": 0.0, "f": 1.0, "i": 1.4, "o": 0.2}
@@ -191,3 +203,80 @@ def test_wrong_sizes_are_refused(wrong: dict) -> None:
     key, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{key} {value}"):
         HeatmapHead(3, 5, **wrong)
+
+
+def test_folding_by_hand() -> None:
+    """Weight 2, mean 3, variance 4, gamma 6, beta 5: y = 6 (2 x - 3) / 2 + 5 = 6 x - 4."""
+    conv = Conv2d(1, 1, 1, bias=False, norm=nn.BatchNorm2d(1, eps=0.0))
+    conv.weight.data.fill_(2)
+    conv.norm.running_mean.fill_(3)
+    conv.norm.running_var.fill_(4)
+    conv.norm.weight.data.fill_(6)
+    conv.norm.bias.data.fill_(5)
+    folded = fold_norms(conv)
+    assert folded.weight.item() == pytest.approx(6) and folded.bias.item() == pytest.approx(-4)
+    assert folded.norm is None and conv.norm is not None and conv.weight.item() == 2
+
+
+def test_folding_of_sequences_and_frozen_norms() -> None:
+    torch.manual_seed(0)
+    frozen = Conv2d(3, 4, 3, norm=FrozenBatchNorm2d(4), activation=nn.ReLU())
+    frozen.norm.running_mean.normal_()
+    frozen.norm.weight.normal_()
+    # The last norm follows an activation and must stay.
+    model = nn.Sequential(
+        frozen, nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.BatchNorm2d(5)
+    )
+    model[2].running_mean.normal_()
+    model[2].running_var.uniform_(0.5, 2)
+    model.eval()
+    folded = fold_norms(model)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(folded(x), model(x), atol=1e-5, rtol=1e-5)
+    kinds = [type(module).__name__ for module in folded.modules()]
+    assert kinds.count("BatchNorm2d") == 1 and "FrozenBatchNorm2d" not in kinds
+
+
+def make_net() -> nn.Sequential:
+    """A strided convolution with frozen norm and ReLU, one with a norm that is trained, and a bare
+    one."""
+    torch.manual_seed(0)
+    norm = FrozenBatchNorm2d(4)
+    for name in ("weight", "bias", "running_mean"):
+        getattr(norm, name).copy_(torch.randn(4))
+    norm.running_var.copy_(torch.rand(4) + 0.5)
+    return nn.Sequential(
+        Conv2d(3, 4, 3, stride=2, padding=1, bias=False, norm=norm, activation=F.relu),
+        Conv2d(4, 4, 1, bias=False, norm=nn.BatchNorm2d(4)),
+        Conv2d(4, 2, 1),
+    )
+
+
+def gradients(net: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    out = net(images)
+    out.square().sum().backward()
+    return out, {name: p.grad for name, p in net.named_parameters()}
+
+
+def test_maps_gradients_and_names_stay() -> None:
+    apart, images = make_net(), torch.randn(2, 3, 9, 9)
+    joined = copy.deepcopy(apart)
+    join_frozen_norms(joined)
+    assert [type(module) for module in joined] == [FrozenNormConv2d, Conv2d, Conv2d]
+    expected, expected_gradients = gradients(apart, images)
+    got, got_gradients = gradients(joined, images)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(got_gradients, expected_gradients)
+    assert list(joined.state_dict()) == list(apart.state_dict())
+    apart[0].norm.bias.add_(1)  # what a checkpoint brings counts
+    joined.load_state_dict(apart.state_dict())
+    torch.testing.assert_close(joined(images), apart(images))
+
+
+def test_folding_for_inference_takes_joined_ones_too() -> None:
+    net, images = make_net(), torch.randn(2, 3, 9, 9)
+    join_frozen_norms(net)
+    expected = net.eval()(images)
+    folded = fold_norms(net)
+    assert folded[0].norm is None and type(folded[0]) is Conv2d
+    torch.testing.assert_close(folded(images), expected)

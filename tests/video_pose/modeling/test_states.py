@@ -1,13 +1,27 @@
-"""Recurrent states: rows appended, selected, replaced; kept per track, gaps refused."""
+"""Rows of states, states of tracks between chunks, and states that follow their region."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-from video_pose.modeling.states import TrackStates, append_rows, replace_rows, select_rows
+from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.backend import TorchBackend, run_chunk
+from video_pose.modeling.states import (
+    TrackStates,
+    align_state,
+    append_rows,
+    box_moves,
+    crop_moves,
+    is_still,
+    move_maps,
+    replace_rows,
+    select_rows,
+)
+from video_pose.modeling.video_pose_net import VideoPoseNet
 
 
 class TwoTensors(NamedTuple):
@@ -119,3 +133,153 @@ def test_starting_again_forgets_the_old_run() -> None:
     assert states.resume(chunk(0, 4, first=True)) == (0, None)
     states.clear()
     assert len(states) == 0
+
+
+IDENTITY = torch.eye(2, 3)[None]
+
+
+def test_a_crop_moved_by_two_cells_moves_the_maps_by_two_cells() -> None:
+    """Stride 8, image scale 1: the new crop begins 16 px right of and 8 px below the old one."""
+    old, new = IDENTITY.clone(), IDENTITY.clone()
+    new[0, :, 2] = torch.tensor([16.0, 8.0])
+    moves = crop_moves(old, new, stride=8, offset=3.5)
+    torch.testing.assert_close(moves, torch.tensor([[[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]]]))
+    maps = torch.arange(20.0).view(1, 1, 4, 5)
+    moved = move_maps(maps, moves, empty=-1.0)
+    # The new cell (row 0, column 0) is the old (1, 2); two columns and a row are new to the crop.
+    expected = torch.full((4, 5), -1.0)
+    expected[:3, :3] = maps[0, 0, 1:, 2:]
+    torch.testing.assert_close(moved[0, 0], expected)
+
+
+def test_a_crop_of_twice_the_extent_halves_the_distances() -> None:
+    """Crop px are 2 image px in the new crop: its cell i is centred on (8 i + 4) 2 image px,
+    which is the old cell 2 i + .5."""
+    new = IDENTITY * torch.tensor([2.0, 2.0, 1.0])
+    moves = crop_moves(IDENTITY, new, stride=8, offset=3.5)
+    torch.testing.assert_close(moves, torch.tensor([[[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]]]))
+    maps = torch.tensor([[0.0, 4.0, 8.0, 12.0]]).repeat(4, 1)[None, None]
+    # Between old columns 0 and 1: 2; between 2 and 3: 10; beyond: empty.
+    moved = move_maps(maps, moves, empty=0.0)
+    torch.testing.assert_close(moved[0, 0, 0], torch.tensor([2.0, 10.0, 0.0, 0.0]))
+
+
+def test_a_turned_crop_turns_the_maps() -> None:
+    """The new crop's x runs along the image's y: a quarter turn about the centre of a 4x4 grid."""
+    moves = torch.tensor([[[0.0, 1.0, 0.0], [-1.0, 0.0, 3.0]]])
+    maps = torch.arange(16.0).view(1, 1, 4, 4)
+    torch.testing.assert_close(move_maps(maps, moves)[0, 0], torch.rot90(maps[0, 0], -1))
+
+
+def test_a_box_moved_by_a_cell() -> None:
+    """A box of 28 px on a grid of 14: 2 px a cell; the new box begins 2 px right, 4 px above."""
+    old = torch.tensor([[10.0, 10.0, 38.0, 38.0]])
+    new = old + torch.tensor([[2.0, -4.0, 2.0, -4.0]])
+    expected = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, -2.0]]])
+    torch.testing.assert_close(box_moves(old, new, 14), expected)
+
+
+def test_a_grown_box() -> None:
+    """From 10 px to 20 px about one corner, on two cells: centres 5 and 15 px against 2.5 and 7.5,
+    the old indices .5 and 2.5."""
+    moves = box_moves(
+        torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 20.0, 20.0]]), 2
+    )
+    cells = moves[0, 0, 0] * torch.tensor([0.0, 1.0]) + moves[0, 0, 2]
+    torch.testing.assert_close(cells, torch.tensor([0.5, 2.5]))
+
+
+def test_rows_move_apart_and_channels_are_filled_apart() -> None:
+    maps = torch.ones(2, 2, 3, 3)
+    moves = IDENTITY.repeat(2, 1, 1)
+    moves[1, 0, 2] = 1.0
+    moved = move_maps(maps, moves, empty=torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(moved[0], maps[0])
+    assert moved[1, 0, :, 2].eq(0).all() and moved[1, 0, :, :2].eq(1).all()
+    assert moved[1, 1].eq(1).all()
+
+
+def test_identity_gives_the_same_values_and_gradients_flow() -> None:
+    maps = torch.rand(2, 3, 5, 4, requires_grad=True)
+    moved = move_maps(maps, IDENTITY.repeat(2, 1, 1))
+    torch.testing.assert_close(moved, maps)
+    moved.sum().backward()
+    torch.testing.assert_close(maps.grad, torch.ones_like(maps))
+
+
+def test_half_precision_is_kept() -> None:
+    assert move_maps(torch.rand(1, 1, 3, 3).bfloat16(), IDENTITY).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("shift", "still"), [(0.0, True), (0.5, False)])
+def test_stillness(shift: float, still: bool) -> None:
+    moves = IDENTITY.clone()
+    moves[0, 1, 2] = shift
+    assert is_still(moves) is still
+
+
+class Memory(NamedTuple):
+    heatmaps: torch.Tensor
+    cell: torch.Tensor
+    fresh: torch.Tensor
+
+
+def test_a_state_is_filled_with_what_an_empty_one_holds() -> None:
+    """A crop a cell further right: the new column is background, and no cell's memory."""
+    codec = HeatmapCodec(stride=8, background="last")
+    old, new = IDENTITY.clone(), IDENTITY.clone()
+    new[0, 0, 2] = 8.0
+    state = Memory(torch.full((1, 3, 2, 2), 0.5), torch.ones(1, 4, 2, 2), torch.ones(1, 1, 1, 1))
+    moved = align_state(state, old, new, codec)
+    assert moved.heatmaps[0, :, :, 1].tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert moved.heatmaps[0, :, :, 0].eq(0.5).all()
+    assert moved.cell[0, :, :, 1].eq(0).all() and moved.cell[0, :, :, 0].eq(1).all()
+    assert moved.fresh is state.fresh
+    assert align_state(state, old, old, codec) is state
+
+
+def test_a_scanned_clip_moves_its_state_with_its_crops(
+    toy_net: type[VideoPoseNet], clip: Callable[..., dict[str, Any]]
+) -> None:
+    """The toy's maps are half the last ones plus what the frame gives: with the second crop two
+    cells further down, half the moved ones, filled with 0: its state has no ``heatmaps``."""
+    item = clip(2)
+    images, centers = item["image"][None], item["center"][None]
+    crops = item["crop_to_image"].clone()[None]
+    crops[0, 1, 1, 2] += 16.0
+    still, moving = toy_net(), toy_net(align_state=True)
+    with torch.no_grad():
+        before = still.eval().scan(images, centers, crops).heatmaps
+        after = moving.eval().scan(images, centers, crops).heatmaps
+    torch.testing.assert_close(after[:, 0], before[:, 0])
+    first = before[0, 0]
+    expected = torch.zeros_like(first)
+    expected[:, :6] = first[:, 2:]
+    torch.testing.assert_close(after[0, 1] - before[0, 1], 0.5 * (expected - first))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_chunks_move_their_state_as_a_whole_clip_does(
+    toy_net: type[VideoPoseNet], clip: Callable[..., dict[str, Any]], length: int
+) -> None:
+    item = clip(5) | {"video_id": "v", "track_id": "0", "frame_indices": torch.arange(5)}
+    crops = item["crop_to_image"].clone()
+    crops[:, :, 2] += torch.tensor([[0.0, 0], [8, 0], [3, -5], [3, -5], [-20, 9]])
+    net = toy_net(align_state=True).eval()
+    with torch.no_grad():
+        whole = net.scan(item["image"][None], item["center"][None], crops[None]).heatmaps
+        still = net.scan(item["image"][None], item["center"][None], crops[:1].repeat(5, 1, 1)[None])
+        found = []
+        for start in range(0, 5, length):
+            part = slice(start, start + length)
+            chunk = item | {
+                "frame_indices": item["frame_indices"][part],
+                "is_first": start == 0,
+                "is_last": start + length >= 5,
+            }
+            images, centers = item["image"][None, part], item["center"][None, part]
+            found.append(
+                run_chunk(TorchBackend(net), net._states, chunk, images, centers, crops[None, part])
+            )
+    torch.testing.assert_close(torch.cat(found, 1), whole)
+    assert (still.heatmaps - whole).abs().max() > 0.1

@@ -17,7 +17,6 @@ from torch import nn
 from video_pose import packaged
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import VideoPosePredictor
-from video_pose.inference import predictor as building
 from video_pose.inference.predictor import choose_detector, load_cfg, load_model
 from video_pose.inference.settings import PredictorSettings
 from video_pose.modeling.backend import TorchBackend
@@ -203,8 +202,8 @@ def test_models_that_ship_are_whole(name: str) -> None:
     """Every folder loads by itself: no _BASE_ outside the package, weights that fit."""
     files = packaged._files(name)
     assert "_BASE_" not in yaml.safe_load(Path(files.config).read_text())
-    cfg = building.load_cfg(files.config, ["MODEL.WEIGHTS", files.weights])
-    assert building.load_model(cfg).training is False
+    cfg = load_cfg(files.config, ["MODEL.WEIGHTS", files.weights])
+    assert load_model(cfg).training is False
 
 
 def test_the_package_takes_its_models_along() -> None:

@@ -1,0 +1,311 @@
+"""Parts of R-CNNs: masks of some persons only, float32 pooling, a pyramid without res5, sub-cell
+joints, and regions that are neither people nor background.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator import build_proposal_generator
+from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead, build_roi_heads
+from detectron2.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures.keypoints import heatmaps_to_keypoints
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+import video_pose.modeling.layers  # noqa: F401  registers the backbone
+from video_pose.modeling.rcnn_parts import (
+    IGNORED,
+    PartlyLabelledMaskHead,
+    SubpixelKeypointHead,
+    decode_logits,
+    mirror_maps,
+    prepare_regions,
+    split_ignored,
+    undecided,
+)
+
+
+def make_head(kind=PartlyLabelledMaskHead):
+    torch.manual_seed(0)
+    shape = ShapeSpec(channels=4, height=14, width=14)
+    return kind(shape, num_classes=1, conv_dims=[8, 8])
+
+
+def proposals(has_mask: list[bool] | None, count: int | None = None) -> Instances:
+    count = len(has_mask) if has_mask is not None else count
+    masks = torch.zeros(count, 40, 40, dtype=torch.bool)
+    masks[:, 10:20, 10:30] = True
+    out = Instances((40, 40))
+    out.proposal_boxes = Boxes(torch.tensor([[5.0, 5, 35, 35]]).repeat(count, 1))
+    out.gt_classes = torch.zeros(count, dtype=torch.int64)
+    out.gt_masks = BitMasks(masks)
+    if has_mask is not None:
+        out.gt_has_mask = torch.tensor(has_mask, dtype=torch.bool)
+    return out
+
+
+def loss(head, features, instances) -> torch.Tensor:
+    with EventStorage():
+        return head.train()(features, instances)["loss_mask"]
+
+
+def test_regions_without_a_mask_carry_no_loss() -> None:
+    torch.manual_seed(1)
+    head, features = make_head(), torch.randn(4, 4, 14, 14)
+    mixed = loss(head, features, [proposals([True, False]), proposals([False, True])])
+    alone = loss(head, features[[0, 3]], [proposals([True]), proposals([True])])
+    assert mixed.item() == pytest.approx(alone.item(), rel=1e-5)
+    # Instances of stock datasets have no such field: all count, as in the stock head.
+    stock = make_head(MaskRCNNConvUpsampleHead)
+    stock.load_state_dict(head.state_dict())
+    plain = [proposals(None, 2), proposals(None, 2)]
+    assert loss(head, features, plain).item() == pytest.approx(loss(stock, features, plain).item())
+
+
+def test_no_mask_at_all_gives_zero_with_gradients() -> None:
+    head, features = make_head(), torch.randn(2, 4, 14, 14)
+    value = loss(head, features, [proposals([False, False])])
+    value.backward()
+    assert value.item() == 0
+    assert all(parameter.grad is not None for parameter in head.parameters())
+    empty = Instances((40, 40), proposal_boxes=Boxes(torch.zeros(0, 4)))
+    assert loss(head, features[:0], [empty]).item() == 0
+
+
+def test_pooling_under_autocast_keeps_the_boxes_exact() -> None:
+    """At x = 300 bfloat16 knows every second pixel only."""
+    features = (torch.arange(320) >= 302).float().repeat(4, 1)[None, None]
+    pooler = ROIPooler(1, [1.0], 0, "ROIAlignV2")
+    boxes = [Boxes(torch.tensor([[301.0, 0, 304, 4]]))]
+
+    def pool() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return pooler([features.bfloat16()], boxes)
+
+    rounded = pool().item()
+    prepare_regions(nn.Sequential(pooler))
+    prepare_regions(nn.Sequential(pooler))  # a second hook would do no harm, but is not wanted
+    out = pool()
+    assert out.dtype == torch.float32 and out.item() == pytest.approx(2 / 3)
+    assert abs(rounded - 2 / 3) > 0.1  # columns 300 to 303
+    assert len(pooler._forward_pre_hooks) == 1
+
+
+def test_a_pyramid_on_res4() -> None:
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME = "build_short_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4"]
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 8
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 32
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    backbone = build_backbone(cfg)
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert {name: tuple(m.shape) for name, m in maps.items()} == {
+        "p2": (1, 16, 16, 24),
+        "p3": (1, 16, 8, 12),
+        "p4": (1, 16, 4, 6),
+        "p5": (1, 16, 2, 3),
+    }
+    assert not any("res5" in name for name, _ in backbone.named_parameters())
+
+
+SIDE = 56
+
+
+def render(points: torch.Tensor, side: int = SIDE, sharpness: float = 0.5) -> torch.Tensor:
+    """Logits (R, K, side, side) of Gaussians with peaks at (R, K, 2), in cells from the corner."""
+    centers = torch.arange(side) + 0.5
+    x = (points[..., 0, None] - centers) ** 2
+    y = (points[..., 1, None] - centers) ** 2
+    return -sharpness * (x[..., None, :] + y[..., :, None])
+
+
+def test_quantisation_error_goes_down() -> None:
+    """Boxes of 112 x 84 px: stock gives whole pixels (up to .5 px off), ours is exact here."""
+    torch.manual_seed(0)
+    points = 3 + 50 * torch.rand(20, 3, 2)
+    boxes = torch.tensor([[10.0, 20, 122, 104]]).repeat(20, 1)
+    truth = boxes[:, None, :2] + points * torch.tensor([112 / SIDE, 84 / SIDE])
+    logits = render(points)
+    ours = (decode_logits(logits, boxes)[..., :2] - truth).abs()
+    stock = (heatmaps_to_keypoints(logits, boxes)[..., :2] - truth).abs()
+    assert stock.mean() > 0.2 and stock.max() > 0.45
+    assert ours.max() < 1e-2
+    # No bias, either.
+    bias = (decode_logits(logits, boxes)[..., :2] - truth).mean()
+    assert bias.abs() < 1e-3
+
+
+def test_maps_enlarged_by_two_as_the_head_does() -> None:
+    """The head's last layer doubles 28 x 28 cells bilinearly."""
+    torch.manual_seed(1)
+    points = 3 + 22 * torch.rand(30, 2, 2)
+    logits = torch.nn.functional.interpolate(
+        render(points, 28), scale_factor=2.0, mode="bilinear", align_corners=False
+    )
+    boxes = torch.tensor([[0.0, 0, 280, 280]]).repeat(30, 1)
+    ours = (decode_logits(logits, boxes)[..., :2] - points * 10).abs()
+    stock = (heatmaps_to_keypoints(logits, boxes)[..., :2] - points * 10).abs()
+    assert ours.max() < 0.5 < stock.max()  # a cell of the 56 x 56 map is 5 px
+    assert ours.mean() < 0.1 * stock.mean()
+
+
+@pytest.mark.parametrize(
+    ("peak", "found"),
+    [
+        ((0.3, 30.2), (0.3, 30.2)),  # in the first column
+        ((55.9, 0.1), (55.9, 0.1)),  # in a corner
+        ((-4.0, 20.4), (0.0, 20.4)),  # outside: the box's edge
+    ],
+)
+def test_peaks_on_the_edge_of_the_box(peak, found) -> None:
+    boxes = torch.tensor([[100.0, 50, 156, 106]])
+    out = decode_logits(render(torch.tensor([[peak]])), boxes)[0, 0]
+    assert out[:2].tolist() == pytest.approx([100 + found[0], 50 + found[1]], abs=0.05)
+
+
+def test_flat_maps_and_scores() -> None:
+    maps = torch.zeros(1, 2, SIDE, SIDE)
+    maps[0, 1, 7, 9] = 100.0
+    out = decode_logits(maps, torch.tensor([[0.0, 0, 56, 56]]))
+    assert torch.isfinite(out).all()
+    assert out[0, 0, 2] == pytest.approx(1 / SIDE**2) and out[0, 1, 2] == pytest.approx(1)
+    assert out[0, 1, :2].tolist() == pytest.approx([9.5, 7.5])
+    assert decode_logits(maps[:0], torch.zeros(0, 4)).shape == (0, 2, 3)
+
+
+def head(kind):
+    torch.manual_seed(0)
+    shape = ShapeSpec(channels=8, height=14, width=14)
+    return kind(shape, num_keypoints=3, conv_dims=[8], loss_normalizer="visible")
+
+
+def test_the_head_is_the_stock_one_with_other_decoding() -> None:
+    ours, stock = head(SubpixelKeypointHead).eval(), head(KRCNNConvDeconvUpsampleHead).eval()
+    stock.load_state_dict(ours.state_dict())
+    features = torch.randn(5, 8, 14, 14)
+
+    def people(count: int) -> Instances:
+        boxes = torch.tensor([[5.0, 5, 90, 120]]).repeat(count, 1)
+        return Instances((200, 200), pred_boxes=Boxes(boxes))
+
+    with torch.no_grad():
+        found = ours(features, [people(2), people(0), people(3)])
+        expected = stock(features, [people(2), people(0), people(3)])
+    assert [len(item.pred_keypoints) for item in found] == [2, 0, 3]
+    for mine, theirs in zip(found, expected):
+        assert torch.allclose(mine.pred_keypoint_heatmaps, theirs.pred_keypoint_heatmaps)
+        distance = (mine.pred_keypoints - theirs.pred_keypoints)[..., :2].norm(dim=-1)
+        # A cell is 1.5 x 2 px; noise may have two maxima that are nearly equal.
+        assert distance.numel() == 0 or distance.median() < 3
+
+
+def test_mirrored_maps_are_turned_back_with_sides_swapped() -> None:
+    """Joints head, left, right at known cells; the mirror image shows them at 56 - x, swapped."""
+    points = torch.tensor([[[20.3, 5.1], [10.2, 30.4], [40.7, 31.9]]])
+    mirrored = points.clone()
+    mirrored[..., 0] = SIDE - mirrored[..., 0]
+    mirrored = mirrored[:, [0, 2, 1]]
+    back = mirror_maps(render(mirrored), [0, 2, 1])
+    assert torch.allclose(back, render(points), atol=1e-3)
+
+
+SIZE = (64, 64)
+
+
+def targets(boxes: list[list[float]], classes: list[int]) -> Instances:
+    out = Instances(SIZE)
+    out.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    out.gt_classes = torch.tensor(classes)
+    return out
+
+
+def test_what_lies_in_a_region_is_undecided_and_a_part_of_a_person_is_not() -> None:
+    """Region: the left half. Person: its upper quarter of 32 x 16."""
+    regions, people = (
+        Boxes(torch.tensor([[0, 0, 32, 64.0]])),
+        Boxes(torch.tensor([[0, 0, 32, 16.0]])),
+    )
+    boxes = Boxes(
+        torch.tensor(
+            [
+                [0, 20, 20, 60.0],  # inside
+                [22, 20, 42, 60.0],  # half inside: 10 of 20 columns
+                [23, 20, 43, 60.0],  # less than half
+                [2, 2, 14, 14.0],  # inside the person: a part of somebody, hence wrong
+                [0, 8, 32, 24.0],  # half in the person, all in the region
+            ]
+        )
+    )
+    assert undecided(boxes, people, regions).tolist() == [True, True, False, False, True]
+    none = Boxes(torch.zeros(0, 4))
+    assert undecided(boxes, people, none).tolist() == [False] * 5
+    assert undecided(boxes, none, regions)[3].item()
+
+
+def make_rpn(name: str) -> torch.nn.Module:
+    cfg = get_cfg()
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME = name
+    cfg.MODEL.RPN.IN_FEATURES = ["p3"]
+    cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 10_000
+    cfg.MODEL.RPN.POSITIVE_FRACTION = 0.01
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16]]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
+    return build_proposal_generator(cfg, {"p3": ShapeSpec(channels=4, stride=8)})
+
+
+def test_anchors_in_a_region_carry_no_loss() -> None:
+    """Anchors of 16 px about every multiple of 8: those about x, y < 32 lie at least half inside
+    the region of the corner (32 x 32), but for the ones at the picture's upper left edge."""
+    rpn = make_rpn("IgnoringRPN")
+    anchors = rpn.anchor_generator([torch.zeros(1, 4, 8, 8)])
+    truth = targets([[40, 40, 56, 56], [0, 0, 32, 32]], [0, IGNORED])
+    labels, _ = rpn.label_and_sample_anchors(anchors, [truth])
+    grid = labels[0].reshape(8, 8)
+    assert (grid[1:4, 1:4] == -1).all() and grid[0, 0] == 0
+    assert (grid[:5, 5:] == 0).all() and (grid == 1).sum() == 1
+    without, _ = make_rpn("RPN").label_and_sample_anchors(anchors, [truth[:1]])
+    assert (without[0].reshape(8, 8)[1:4, 1:4] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["IgnoringROIHeads", "IgnoringCascadeROIHeads"])
+def test_proposals_in_a_region_carry_no_loss_in_any_stage(name: str) -> None:
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.NAME = name
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p3"]
+    cfg.MODEL.ROI_HEADS.PROPOSAL_APPEND_GT = False
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 8
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE = "ROIAlignV2"
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 2
+    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
+    heads = build_roi_heads(cfg, {"p3": ShapeSpec(channels=4, stride=8)})
+    truth = targets([[40, 40, 56, 56], [0, 0, 32, 32]], [0, IGNORED])
+    proposals = Instances(SIZE)
+    places = [[41, 41, 56, 56.0], [2, 2, 20, 20.0], [0, 40, 20, 60.0]]
+    proposals.proposal_boxes = Boxes(torch.tensor(places))
+    proposals.objectness_logits = torch.zeros(3)
+    with EventStorage():
+        (sampled,) = heads.label_and_sample_proposals([proposals], [truth])
+        rows = dict(zip(sampled.proposal_boxes.tensor[:, 0].tolist(), sampled.gt_classes.tolist()))
+        assert rows == {41: 0, 0: 1}
+        if name == "IgnoringCascadeROIHeads":
+            again = Instances(SIZE, proposal_boxes=proposals.proposal_boxes)
+            (later,) = heads._match_and_label_boxes([again], 1, [truth])
+            assert later.proposal_boxes.tensor.tolist() == [places[0], places[2]]
+        losses = heads(None, {"p3": torch.rand(1, 4, 8, 8)}, [proposals], [truth])[1]
+    assert losses and all(torch.isfinite(value) for value in losses.values())
+
+
+def test_people_and_regions_are_told_apart() -> None:
+    people, regions = split_ignored([targets([[0, 0, 4, 4], [1, 1, 9, 9]], [IGNORED, 0])])
+    assert people[0].gt_boxes.tensor.tolist() == [[1, 1, 9, 9]]
+    assert regions[0].tensor.tolist() == [[0, 0, 4, 4]]
