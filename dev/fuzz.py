@@ -32,7 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import h5py
 import numpy as np
+import scipy.sparse
 import torch
 from safetensors.torch import save
 
@@ -93,9 +95,9 @@ def tensors() -> dict[str, torch.Tensor]:
     return {"a.weight": torch.rand(4, 3, generator=generator), "a.bias": torch.ones(4)}
 
 
-def saved(content: Any) -> bytes:
+def saved(content: Any, archive: bool = True) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer, _use_new_zipfile_serialization=archive)
     return buffer.getvalue()
 
 
@@ -150,9 +152,31 @@ def predictions_sample() -> bytes:
     return buffer.getvalue()
 
 
-def mat_sample() -> bytes:
+def mat_sample(**options: Any) -> bytes:
     buffer = io.BytesIO()
-    savemat(buffer, {"x": np.ones((2, 3)), "name": "clip", "visibility": np.eye(3)})
+    content = {"x": np.ones((2, 3)), "name": "clip", "visibility": np.eye(3)}
+    if not options:
+        people = np.zeros((1, 2), dtype=[("name", "O"), ("joints", "O")])
+        people[0, 0], people[0, 1] = ("a", np.ones((1, 2))), ("b", np.array(["x", "y"], object))
+        content["people"] = people
+        content["sparse"] = scipy.sparse.csc_array(np.eye(3))
+    savemat(buffer, content, **options)
+    return buffer.getvalue()
+
+
+def hdf5_sample() -> bytes:
+    """As MATLAB's ``save -v7.3``: its header before the file, references between its parts."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=512) as file:
+        file.create_dataset("x", data=np.ones((3, 2))).attrs["MATLAB_class"] = np.bytes_("double")
+        letters = file.create_dataset("name", data=np.array([[99], [108]], np.uint16))
+        letters.attrs["MATLAB_class"] = np.bytes_("char")
+        cell = np.array([[file["x"].ref], [letters.ref]], h5py.ref_dtype)
+        file.create_dataset("cell", data=cell).attrs["MATLAB_class"] = np.bytes_("cell")
+        file.create_dataset("packed", data=np.eye(9), compression="gzip")
+        struct = file.create_group("one")
+        struct.attrs["MATLAB_class"] = np.bytes_("struct")
+        struct.create_dataset("y", data=np.ones((1, 1)))
     return buffer.getvalue()
 
 
@@ -195,15 +219,23 @@ def all_readers(folder: Path) -> list[Reader]:
     def weights(path: Path) -> str:
         return digest(read_weights(path))
 
+    def matlab(path: Path) -> dict[str, Any]:
+        return load_mat(str(path))
+
     return [
         Reader("weights.pth", saved(model), weights, has_sums=True),
+        Reader("legacy.pth", saved(model, archive=False), weights),
         Reader("weights.pkl", pickle.dumps(zoo, protocol=2), weights),
+        Reader("tensors.pkl", pickle.dumps(model), weights),
         Reader("weights.safetensors", save(tensors(), {"joints": "a,b"}), weights),
         Reader("last_checkpoint", b"model_final.pth", resume),
         Reader("config.yaml", config, lambda path: load_cfg(str(path), complete=False), "yaml"),
         Reader("annotations.json", coco_sample(), read_coco_video, "json"),
         Reader("predictions.npz", predictions_sample(), read_predictions),
-        Reader("labels.mat", mat_sample(), lambda path: load_mat(str(path))),
+        Reader("labels.mat", mat_sample(), matlab),
+        Reader("packed.mat", mat_sample(do_compression=True), matlab),
+        Reader("old.mat", mat_sample(format="4"), matlab),
+        Reader("hdf5.mat", hdf5_sample(), matlab),
         Reader("video.mp4", video_sample(folder), read_video),
         Reader("poses.jsonl", table_sample(folder), read_poses, "json lines"),
     ]

@@ -6,6 +6,8 @@ arrays ``list[dict]`` and cells ``list`` (column order). Both formats give the s
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import struct
 import zlib
@@ -34,62 +36,181 @@ def load_mat(path: str) -> dict[str, Any]:
             with h5py.File(path, "r") as file:
                 # "#refs#" and "#subsystem#" are MATLAB's stores for what references point to.
                 return {k: _from_hdf5(v, file) for k, v in file.items() if not k.startswith("#")}
-        _check_elements(Path(path).read_bytes())
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(_checked_v5(Path(path).read_bytes())))
         return {k: _from_v5(v) for k, v in content.items() if not k.startswith("__")}
     # scipy and h5py raise many unrelated types (zlib.error, OSError, TypeError) on damaged files.
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a MATLAB file (v5 or v7.3): {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} cannot be read as a MATLAB file (v5 or v7.3): {reason}"
+        ) from error
 
 
-# Types of a version 5 file's elements, by MATLAB's "MAT-File Format".
-_ELEMENT_TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, 17, 18}
-_MATRIX, _COMPRESSED = 14, 15
-# The class of matrices that begin otherwise.
-_OPAQUE = 17
+# Types of MATLAB's "MAT-File Format", version 5: of numbers, with their bytes, and of others.
+_NUMBERS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
+_TEXTS = (16, 17, 18)
+_SMALL_INTEGERS, _INT32, _UINT32, _MATRIX, _COMPRESSED = (1, 2), 5, 6, 14, 15
+# Classes of matrices. What is above them are numbers.
+_CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE = 1, 2, 3, 4, 5
+_FUNCTION, _OPAQUE = 16, 17
+_COMPLEX = 1 << 11
+# A file's content may be so large when it is inflated: annotations of people are megabytes.
+_MOST_BYTES = 1 << 30
+_DEEPEST = 50
+_MOST_SPACES = 1 << 16
 
 
-def _check_elements(data: bytes) -> None:
-    """Walk a version 5 file's elements. SciPy's reader trusts their types, and a damaged one ends
-    the whole process.
+def _checked_v5(data: bytes) -> bytes:
+    """A version 5 file with its compressed elements inflated. SciPy's reader trusts types, sizes
+    and counts, and a wrong one ends the whole process.
 
     Raises:
-        ValueError: an element is of no type, or longer than what holds it. zlib.error.
+        ValueError: an element is of a wrong type, or has more or less than it says. zlib.error.
     """
-    if len(data) < 128 or data[126:128] not in (b"IM", b"MI") or data[:4] == b"\0\0\0\0":
-        return  # of an older version, or none: SciPy says so
+    from scipy.io.matlab import matfile_version
+
+    if matfile_version(io.BytesIO(data))[0] != 1:
+        return data  # of an older version, or none: SciPy says so
     order = "<" if data[126:128] == b"IM" else ">"
-    _walk(memoryview(data)[128:], order, depth=0)
-
-
-def _walk(data: memoryview, order: str, depth: int, is_matrix: bool = False) -> None:
-    """The elements of a file, or the parts of a matrix: its flags, its size, its name, its data."""
-    if depth > 50:
-        raise ValueError("its elements are nested too deeply")
-    place, number, opaque = 0, 0, False
-    while place + 8 <= len(data):
-        kind, size = struct.unpack_from(f"{order}II", data, place)
-        start, end = place + 8, place + 8 + size
-        padding = -size % 8
-        if kind >> 16:  # a small element holds its data beside its type
-            kind, size = kind & 0xFFFF, kind >> 16
-            start, end, padding = place + 4, place + 4 + size, 0
-            place, last = place + 8, place + 8
-        else:
-            place = last = end
-        if kind not in _ELEMENT_TYPES or end > len(data) or (last - start) < size:
-            raise ValueError(f"an element of type {kind} and {size} bytes is damaged")
-        if is_matrix and number == 0:
-            opaque = size == 8 and struct.unpack_from(f"{order}I", data, start)[0] & 0xFF == _OPAQUE
-        if is_matrix and number == 1 and not opaque and (size < 8 or size % 4 or size > 128):
-            raise ValueError(f"a matrix has {size} bytes for its size")
-        number += 1
+    out, left, place = [data[:128]], _MOST_BYTES, 128
+    while place < len(data):
+        kind, size = struct.unpack(f"{order}II", data[place : place + 8].ljust(8, b"\0"))
+        element = data[place : place + 8 + size]
+        if len(element) < 8 + size:
+            raise ValueError(f"an element of {size} bytes ends too early")
+        place += 8 + size
         if kind == _COMPRESSED:
-            _walk(memoryview(zlib.decompress(data[start:end])), order, depth + 1)
-            padding = 0
-        elif kind == _MATRIX:
-            _walk(data[start:end], order, depth + 1, is_matrix=True)
-        place += padding
+            element = _inflated(element[8:], left)
+        left -= len(element)
+        _Elements(memoryview(element), order).matrix(0)
+        out.append(element)
+    return b"".join(out)
+
+
+def _inflated(data: bytes, most: int) -> bytes:
+    inflater = zlib.decompressobj()
+    out = inflater.decompress(data, max(1, most))
+    if not inflater.eof:
+        raise ValueError(f"it ends too early, or has more than {_MOST_BYTES >> 20} MB inflated")
+    return out
+
+
+class _Elements:
+    """Walks along elements, and holds each against what must be there."""
+
+    def __init__(self, data: memoryview, order: str) -> None:
+        self.data, self.order, self.place = data, order, 0
+
+    def take(self) -> tuple[int, memoryview]:
+        """(type, content) of the next element."""
+        if self.place + 8 > len(self.data):
+            raise ValueError("an element is missing")
+        kind, size = struct.unpack_from(f"{self.order}II", self.data, self.place)
+        start = self.place + 8
+        if kind >> 16:  # a small element holds its data beside its type
+            kind, size, start = kind & 0xFFFF, kind >> 16, self.place + 4
+            after = self.place + 8
+        else:
+            # What is padded is the place of the next one, which none need be at the end.
+            after = start + size + (0 if kind == _MATRIX else -size % 8)
+        if start + size > min(after, len(self.data)):
+            raise ValueError(f"an element of type {kind} and {size} bytes ends too early")
+        self.place = after
+        return kind, self.data[start : start + size]
+
+    def integers(self, kinds: Sequence[int] = (_INT32, _UINT32)) -> tuple[int, ...]:
+        """An element of whole numbers of 32 bits."""
+        kind, content = self.take()
+        if kind not in kinds or len(content) % 4:
+            raise ValueError(f"an element of type {kind} and {len(content)} bytes is no integers")
+        return struct.unpack(f"{self.order}{len(content) // 4}i", content)
+
+    def bytes(self) -> int:
+        """The length of an element of bytes, as names are."""
+        kind, content = self.take()
+        if kind not in (*_SMALL_INTEGERS, 16):
+            raise ValueError(f"an element of type {kind} is no name")
+        return len(content)
+
+    def numbers(self, count: int, as_bytes: bool = False) -> None:
+        """An element of so many numbers; of sparse truth values a byte each, whatever its type."""
+        kind, content = self.take()
+        fits = kind in _NUMBERS and len(content) == count * _NUMBERS[kind]
+        if not fits and not (as_bytes and kind in _NUMBERS and len(content) == count):
+            raise ValueError(f"{len(content)} bytes of type {kind} are not {count} numbers")
+
+    def matrix(self, depth: int) -> None:
+        """A matrix with all that is in it."""
+        kind, content = self.take()
+        if kind != _MATRIX or depth > _DEEPEST:
+            raise ValueError(f"an element of type {kind} at depth {depth} where a matrix was due")
+        if not content:  # MATLAB's way to write an empty one
+            return
+        inside = _Elements(content, self.order)
+        flags = inside.integers()
+        if len(flags) != 2:
+            raise ValueError(f"a matrix has {len(flags)} flags")
+        inside._parts(flags[0] & 0xFF, bool(flags[0] & _COMPLEX), depth)
+        if depth and inside.place < len(content):
+            raise ValueError(f"a matrix of {inside.place} bytes has {len(content)}")
+
+    def _parts(self, kind: int, is_complex: bool, depth: int) -> None:
+        """What follows a matrix's flags."""
+        if kind == _OPAQUE:
+            for _ in range(3):
+                self.bytes()
+            return self.matrix(depth + 1)
+        sides = self.integers()
+        if not 2 <= len(sides) <= 32 or min(sides) < 0:
+            raise ValueError(f"a matrix has the size {sides}")
+        count = math.prod(sides)
+        self.bytes()  # its name
+        if kind == _FUNCTION:
+            return self.matrix(depth + 1)
+        if kind == _CELL:
+            return self._matrices(count, depth)
+        if kind in (_STRUCT, _OBJECT):
+            return self._struct(kind, count, depth)
+        if kind == _SPARSE:
+            return self._sparse(sides, is_complex)
+        if kind == _CHAR:
+            return self._letters(count)
+        if not 6 <= kind <= 15:
+            raise ValueError(f"a matrix is of class {kind}")
+        for _ in range(1 + is_complex):
+            self.numbers(count)
+
+    def _letters(self, count: int) -> None:
+        """SciPy holds their number against the size, but for a text without any."""
+        kind, content = self.take()
+        known = kind in _TEXTS or kind in (*_SMALL_INTEGERS, 4)
+        if not known or (not content and count > _MOST_SPACES):
+            raise ValueError(f"{len(content)} bytes of type {kind} are not {count} letters")
+
+    def _matrices(self, count: int, depth: int) -> None:
+        if 8 * count > len(self.data):
+            raise ValueError(f"a matrix of {count} parts has {len(self.data)} bytes")
+        for _ in range(count):
+            self.matrix(depth + 1)
+
+    def _struct(self, kind: int, count: int, depth: int) -> None:
+        if kind == _OBJECT:
+            self.bytes()  # its class's name
+        length = self.integers()
+        names = self.bytes()
+        if len(length) != 1 or length[0] < 1 or names % length[0]:
+            raise ValueError(f"a struct has {names} bytes for names of {length}")
+        self._matrices(count * (names // length[0]), depth)
+
+    def _sparse(self, sides: tuple[int, ...], is_complex: bool) -> None:
+        """Compressed columns: rows of its values, and where each column begins among them."""
+        rows, columns = self.integers(), self.integers()
+        fits = len(sides) == 2 and len(columns) == sides[1] + 1 and columns[0] == 0
+        fits = fits and all(a <= b for a, b in zip(columns, columns[1:]))
+        if not fits or columns[-1] > len(rows) or not all(0 <= row < sides[0] for row in rows):
+            raise ValueError("a sparse matrix's rows and columns do not fit")
+        for _ in range(1 + is_complex):
+            self.numbers(columns[-1], as_bytes=True)
 
 
 def require_array(

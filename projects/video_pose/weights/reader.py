@@ -19,9 +19,10 @@ import io
 import math
 import pickle
 import pickletools
+import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -163,15 +164,12 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             kind = "a safetensors file"
             return _read_safetensors(path)
-        if start == _ZIP:
-            _check_sums(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
-        if path.suffix == ".pkl":
-            kind = "a pickle of plain arrays by name"
-            with path.open("rb") as file:
-                _check_memo(file, path.stat().st_size)
+        with path.open("rb") as file:
+            if path.suffix == ".pkl" and start != _ZIP:
+                kind = "a pickle of plain arrays by name"
+                _check_memo(file)
                 return _PlainUnpickler(file, encoding="latin1").load()
-        return torch.load(path, map_location="cpu", weights_only=True)
+            return _load_torch(file)
     except PermissionError:
         raise
     except (SafetensorError, OSError, *_UNREADABLE) as error:
@@ -202,12 +200,90 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_sums(path: Path) -> None:
-    """PyTorch reads its archives without a look at the check sums that they hold."""
-    with zipfile.ZipFile(path) as archive:
+def _load_torch(file: BinaryIO) -> Any:
+    """What ``torch.save`` wrote, in either of its layouts, held against itself first."""
+    is_archive = file.read(len(_ZIP)) == _ZIP
+    file.seek(0)
+    (_check_archive if is_archive else _check_legacy)(file)
+    file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """PyTorch reads archives without a look at their check sums, and a tensor that is longer than
+    its record to the end, whatever lies behind it in memory."""
+    with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"the check sum of {damaged} is wrong: bytes of it were changed")
+        if damaged is not None:
+            raise ValueError(f"the check sum of {damaged} is wrong: bytes of it were changed")
+        sizes = {item.filename: item.file_size for item in archive.infolist()}
+        if len({name.lower() for name in sizes}) < len(archive.infolist()):
+            raise ValueError("it holds two parts of one name")
+        folder = next(iter(sizes)).split("/")[0]
+        storages = _storages(io.BytesIO(archive.read(f"{folder}/data.pkl")))
+    for key, length in storages.items():
+        if sizes.get(f"{folder}/data/{key}") != length:
+            found = sizes.get(f"{folder}/data/{key}")
+            raise ValueError(f"its part data/{key} should have {length} bytes, and has {found}")
+
+
+def _check_legacy(file: BinaryIO) -> None:
+    """PyTorch's layout before 1.6: a number, a version, its sizes, the content, the list of the
+    storages that follow. One that does not follow would stay what the memory held."""
+    for _ in range(3):
+        _storages(file)
+    storages = _storages(file)
+    listed = _Storages(file).load()
+    if not isinstance(listed, list) or sorted(storages) != sorted(map(str, listed)):
+        raise ValueError("the list of its parts is not the one that its content names")
+
+
+def _storages(file: BinaryIO) -> dict[str, int]:
+    """The bytes of each storage that the pickle at this place of ``file`` asks for, by its key."""
+    _check_memo(file)
+    reader = _Storages(file)
+    reader.load()
+    return reader.sizes
+
+
+# PyTorch's names of memory for numbers of a type.
+_STORAGES = {
+    "UntypedStorage": torch.uint8, "ByteStorage": torch.uint8, "CharStorage": torch.int8,
+    "ShortStorage": torch.int16, "IntStorage": torch.int32, "LongStorage": torch.int64,
+    "HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
+    "BFloat16Storage": torch.bfloat16, "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.qint8, "QUInt8Storage": torch.quint8, "QInt32Storage": torch.qint32,
+}  # fmt: skip
+
+
+class _Storages(pickle.Unpickler):
+    """Walks through a pickle of ``torch.save`` for the storages in it, and makes nothing else."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file, encoding="latin1")
+        self.sizes: dict[str, int] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("torch") and name in _STORAGES:
+            return _STORAGES[name]
+        return OrderedDict if name == "OrderedDict" else _Nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, dtype, key, _, count = pid[:5]
+        size = count * dtype.itemsize
+        if kind != "storage" or self.sizes.setdefault(str(key), size) != size:
+            raise pickle.UnpicklingError(f"its part {key} has {size} bytes, or others")
+        return _Nothing()
+
+
+class _Nothing:
+    """Takes the place of every object in a pickle, and whatever is done to it."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    __call__ = __setstate__ = __setitem__ = append = extend = __init__
 
 
 def _caffe2_layout(content: dict[str, Any]) -> dict[str, Any]:
@@ -257,13 +333,16 @@ def _say(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _check_memo(file: BinaryIO, size: int) -> None:
-    """Refuse a pickle that numbers its parts higher than it has bytes: some bytes would make the
-    unpickler take gigabytes of memory."""
+def _check_memo(file: BinaryIO) -> None:
+    """Refuse a pickle that numbers its parts higher than the file has bytes: some bytes would make
+    the unpickler take gigabytes of memory. Stays where the pickle begins."""
+    place = file.tell()
+    size = file.seek(0, io.SEEK_END)
+    file.seek(place)
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name.endswith("PUT") and argument is not None and int(argument) > size:
             raise pickle.UnpicklingError(f"it has a part of number {argument}")
-    file.seek(0)
+    file.seek(place)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -286,28 +365,101 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
+def _no_bytes() -> bytes:
+    """How older protocols spell them."""
+    return b""
+
+
 def _load_from_bytes(data: bytes) -> Any:
     """PyTorch's own unpickles whatever the bytes hold."""
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return _load_torch(io.BytesIO(data))
 
 
-_reconstruct: Callable[..., Any] = np.array(0).__reduce__()[0]
-_scalar: Callable[..., Any] = np.float64(0).__reduce__()[0]
-_frombuffer: Callable[..., Any] = np.zeros(1).__reduce_ex__(5)[0]
+class _DType:
+    """A type of NumPy's, by its name and byte order: its own takes any state, and a damaged one
+    ends the process."""
+
+    def __init__(self, name: str, align: Any = False, copy: Any = True) -> None:
+        self.name = name if isinstance(name, str) else name.decode("latin1")
+        self.order = "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
+        if order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError(f"it has numbers in the byte order {order!r}")
+        self.order = order
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of numbers or of text that this stands for."""
+        if not re.fullmatch(r"[fiub]\d{1,2}|[SU]\d{1,7}", self.name):
+            raise pickle.UnpicklingError(f"it has an array of type {self.name!r}, no plain numbers")
+        return np.dtype(self.name).newbyteorder(self.order)
+
+
+class _Array(np.ndarray):
+    """An array whose state is looked at before NumPy takes it."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        shape, kind, is_fortran, data = state[-4:]
+        if isinstance(kind, _DType) and kind.name.startswith("O"):
+            # Of objects, which are not read: who wants the array says what it is called.
+            super().__setstate__((1, (0,), np.dtype("O"), False, []))
+            return
+        super().__setstate__((1, *_array_state(shape, kind, data, bool(is_fortran))))
+
+
+def _array_state(
+    shape: Any, kind: Any, data: Any, is_fortran: bool
+) -> tuple[tuple[int, ...], np.dtype[Any], bool, bytes]:
+    """The state of an array of plain numbers or text, as NumPy wants it.
+
+    Raises:
+        pickle.UnpicklingError: of another type, or its bytes are not as many as its shape needs.
+    """
+    if not isinstance(kind, _DType) or not isinstance(shape, tuple) or len(shape) > 32:
+        raise pickle.UnpicklingError("it has an array without a type or a shape")
+    content = data.encode("latin1") if isinstance(data, str) else data
+    dtype = kind.dtype
+    sizes = [side for side in shape if type(side) is int and side >= 0]
+    if len(sizes) < len(shape) or not isinstance(content, bytes | bytearray):
+        raise pickle.UnpicklingError(f"it has an array of shape {shape} without its bytes")
+    if math.prod(sizes) * dtype.itemsize != len(content):
+        raise pickle.UnpicklingError(
+            f"it has an array of shape {shape} and type {dtype}, and {len(content)} bytes of it"
+        )
+    return shape, dtype, is_fortran, bytes(content)
+
+
+def _reconstruct(kind: Any, shape: Any, letter: Any) -> _Array:
+    """An empty array, whose state comes next. NumPy's makes one of any size, unfilled."""
+    return np.ndarray.__new__(_Array, (0,), "b")
+
+
+def _frombuffer(data: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
+    """An array as pickles of protocol 5 hold it."""
+    shape, dtype, is_fortran, content = _array_state(shape, kind, data, order == "F")
+    flat = np.frombuffer(content, dtype)
+    return flat.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _scalar(kind: Any, data: Any = b"") -> Any:
+    return _frombuffer(data, kind, (), "C")[()]
+
+
 _PLAIN: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "dtype"): _DType,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): _load_from_bytes,
 }
-for _name in ("Float16", "Float32", "Float64", "Int8", "Int32", "Int64", "UInt8", "Bool"):
-    _PLAIN["numpy.dtypes", f"{_name}DType"] = getattr(np.dtypes, f"{_name}DType")
 
 
 def read_caffemodel(path: str | Path) -> dict[str, list[np.ndarray]]:

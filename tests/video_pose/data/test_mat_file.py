@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from video_pose.data import mat_file
 from video_pose.data.mat_file import (
     load_mat,
     require_array,
@@ -169,3 +172,99 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.mat").write_bytes((tmp_path / "whole.mat").read_bytes()[:300])
     with pytest.raises(ValueError, match="cut.mat"):
         load_mat(str(tmp_path / "cut.mat"))
+
+
+def _element(kind: int, content: bytes) -> bytes:
+    """An element of a version 5 file, padded to 8 bytes."""
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+def _numbers(*, flags: int = 6, sides: tuple[int, ...] = (1, 2), kind: int = 9, count: int = 2,
+             name: int = 1) -> bytes:  # fmt: skip
+    """A matrix of doubles (class 6; their type is 9), with one thing changed."""
+    parts = [
+        _element(6, struct.pack("<II", flags, 0)),
+        _element(5, struct.pack(f"<{len(sides)}i", *sides)),
+        _element(name, b"x"),
+        _element(kind, np.arange(count, dtype=np.float64).tobytes()),
+    ]
+    return _element(14, b"".join(parts))
+
+
+def _write(path: Path, *elements: bytes) -> str:
+    header = b"MATLAB 5.0 MAT-file".ljust(124, b" ") + struct.pack("<H", 0x0100) + b"IM"
+    path.write_bytes(header + b"".join(elements))
+    return str(path)
+
+
+def _packed(content: bytes) -> bytes:
+    packed = zlib.compress(content)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def test_elements_by_hand(tmp_path: Path) -> None:
+    """What the damaged files below differ from, plain and compressed."""
+    for number, element in enumerate((_numbers(), _packed(_numbers()))):
+        path = _write(tmp_path / f"{number}.mat", element)
+        np.testing.assert_array_equal(load_mat(path)["x"], [[0, 1]])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": 60}, "16 bytes of type 60 are not 2 numbers"),
+        ({"kind": 8, "count": 0, "sides": (0, 0)}, "0 bytes of type 8"),
+        ({"sides": (2, 2)}, "16 bytes of type 9 are not 4 numbers"),
+        ({"sides": (2**30, 2**30)}, "numbers"),
+        ({"sides": (-1, -2)}, "size"),
+        ({"sides": (2,)}, "size"),
+        ({"sides": (1,) * 33 + (2,)}, "size"),
+        ({"flags": 40}, "class 40"),
+        ({"flags": 1}, "14|matrix"),
+        ({"flags": 2}, "no integers|struct"),
+        ({"flags": 5}, "no integers|sparse"),
+        ({"flags": 6 | 1 << 11}, "an element is missing"),
+        ({"name": 9}, "no name"),
+    ],
+)
+def test_damaged_elements_are_refused(
+    tmp_path: Path, change: dict[str, Any], message: str, compressed: bool
+) -> None:
+    """SciPy trusts types and counts; some of these end its process."""
+    element = _numbers(**change)
+    path = _write(tmp_path / "a.mat", _packed(element) if compressed else element)
+    with pytest.raises(ValueError, match=rf"a\.mat cannot be read as .*({message})"):
+        load_mat(path)
+
+
+def test_a_sparse_matrix_is_held_against_its_size(tmp_path: Path) -> None:
+    """Two values in a 3 x 2 matrix: rows 0 and 2, a column each."""
+
+    def sparse(rows: list[int], columns: list[int], values: int = 2) -> bytes:
+        parts = [
+            _element(6, struct.pack("<II", 5, 2)),
+            _element(5, struct.pack("<2i", 3, 2)),
+            _element(1, b"x"),
+            _element(5, struct.pack(f"<{len(rows)}i", *rows)),
+            _element(5, struct.pack(f"<{len(columns)}i", *columns)),
+            _element(9, np.ones(values).tobytes()),
+        ]
+        return _element(14, b"".join(parts))
+
+    good = load_mat(_write(tmp_path / "good.mat", sparse([0, 2], [0, 1, 2])))
+    assert good["x"].toarray().tolist() == [[1, 0], [0, 0], [0, 1]]
+    for number, bad in enumerate((
+        sparse([0, 3], [0, 1, 2]), sparse([0, -1], [0, 1, 2]), sparse([0, 2], [0, 2, 1]),
+        sparse([0, 2], [0, 1, 9]), sparse([0, 2], [0, 1]), sparse([0, 2], [0, 1, 2], values=1),
+    )):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{number}.mat"):
+            load_mat(_write(tmp_path / f"{number}.mat", bad))
+
+
+def test_a_file_that_inflates_without_end_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(mat_file, "_MOST_BYTES", 1 << 20)
+    many = {"sides": (1, 1 << 18), "count": 1 << 18}  # 2 MB of numbers
+    path = _write(tmp_path / "a.mat", _packed(_numbers(**many)))
+    with pytest.raises(ValueError, match=r"a\.mat .*more than 1 MB inflated"):
+        load_mat(path)

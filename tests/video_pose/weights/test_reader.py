@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,3 +254,101 @@ def test_a_layer_occurs_once(tmp_path, caffe_bytes):
 def test_a_missing_caffe_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.caffemodel"):
         read_caffemodel(tmp_path / "none.caffemodel")
+
+
+def test_a_tensor_longer_than_its_record_is_refused(tmp_path: Path) -> None:
+    """PyTorch would fill it with what lies behind the record in memory."""
+    torch.save({"model": {"a": torch.zeros(4)}}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
+        for name, content in parts.items():
+            # Check sums and the pickle are right; of four numbers, 16 bytes, three are there.
+            archive.writestr(name, content[:12] if name.endswith("data/0") else content)
+    with pytest.raises(ValueError, match=r"b\.pth: .*data/0 should have 16 bytes, and has 12"):
+        read_weights(tmp_path / "b.pth")
+
+
+def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(4)}}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth", "a") as archive, pytest.warns(UserWarning):
+        archive.writestr(next(n for n in archive.namelist() if n.endswith("/data/0")), bytes(16))
+    with pytest.raises(ValueError, match=r"a\.pth: .*two parts of one name"):
+        read_weights(tmp_path / "a.pth")
+
+
+class _AnyObject(pickle.Unpickler):
+    """Reads past the pickle of PyTorch's tensors."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return lambda *args: {}
+
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+def test_the_old_layout_lists_what_it_holds(tmp_path: Path) -> None:
+    content = {"model": {"a": torch.arange(3.0), "b": torch.ones(2)}}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    assert read_weights(tmp_path / "a.pth")["model"]["a"].tolist() == [0, 1, 2]
+    data = (tmp_path / "a.pth").read_bytes()
+    with open(tmp_path / "a.pth", "rb") as file:
+        for _ in range(3):
+            pickle.load(file)
+        _AnyObject(file).load()
+        start = file.tell()
+        keys = pickle.load(file)
+        rest = file.read()
+    assert len(keys) == 2
+    (tmp_path / "b.pth").write_bytes(data[:start] + pickle.dumps(keys[:1], 2) + rest)
+    with pytest.raises(ValueError, match=r"b\.pth: .*list of its parts"):
+        read_weights(tmp_path / "b.pth")
+
+
+def _pickle_of(dtype: str, shape: str, data: str) -> bytes:
+    """A model of one array, whose state is as given, as a pickle of protocol 0 spells it."""
+    array = (
+        "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+        f"(I1\n{shape}cnumpy\ndtype\n(S'{dtype}'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\n"
+        f"S'{data}'\ntb"
+    )
+    return f"(dS'__author__'\nS'x'\nsS'model'\n(dS'a'\n{array}ss.".encode()
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (("f4", "(I3\nt", "abcdefgh"), "8 bytes of it"),
+        (("f4", "(I-2\nt", "abcdefgh"), "shape"),
+        (("f4", "(I4611686018427387904\nI4\nt", ""), "0 bytes of it"),
+        (("V8", "(I1\nt", "abcdefgh"), "'V8', no plain numbers"),
+        (("M8[s]", "(I1\nt", "abcdefgh"), "no plain numbers"),
+        (("f4", "I2\n", "abcdefgh"), "without a type or a shape"),
+    ],
+)
+def test_an_array_of_another_size_than_its_bytes_is_refused(
+    tmp_path: Path, state: tuple[str, str, str], message: str
+) -> None:
+    (tmp_path / "good.pkl").write_bytes(_pickle_of("f4", "(I2\nt", "abcdefgh"))
+    assert read_weights(tmp_path / "good.pkl")["model"]["a"].shape == (2,)
+    (tmp_path / "bad.pkl").write_bytes(_pickle_of(*state))
+    with pytest.raises(ValueError, match=rf"bad\.pkl: .*{message}"):
+        read_weights(tmp_path / "bad.pkl")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_of_every_kind_and_protocol(tmp_path: Path, protocol: int) -> None:
+    model = {
+        "rows": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "swapped": np.arange(3, dtype=">i8"),
+        "number": np.float32(3),
+        "none": np.zeros((0, 3), np.float16),
+        "point": np.array(True),
+    }
+    content = pickle.dumps({"model": model, "__author__": "x"}, protocol)
+    (tmp_path / "a.pkl").write_bytes(content)
+    found = read_weights(tmp_path / "a.pkl")["model"]
+    for name, value in model.items():
+        assert found[name].shape == value.shape, name
+        np.testing.assert_array_equal(found[name].numpy(), value)
