@@ -210,5 +210,5 @@ def test_the_package_takes_its_models_along() -> None:
     """The table is where an installed package looks, and setup.py packs table and folders."""
     names = json.loads((OWN_ROOT / packaged.TABLE).read_text())
     assert set(names) == {"pose", "detector"} and set(names.values()) - {""} <= set(OWN_NAMES)
-    setup = (Path(__file__).parents[3] / "setup.py").read_text()
+    setup = (Path(__file__).parents[2] / "setup.py").read_text()
     assert '("json", "yaml", "safetensors", "md")' in setup

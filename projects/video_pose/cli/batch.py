@@ -277,8 +277,7 @@ def do_job(args: argparse.Namespace, predictor: Any, job: Job) -> dict[str, Any]
     problems: list[str] = []
     reason = ""
     try:
-        predict(args, predictor, job, summary, whole=True)
-        problems = list(predictor.problems)
+        problems = predict(args, predictor, job, summary, whole=True)
     except (*USER_ERRORS, RuntimeError, MemoryError) as error:
         reason = f"{type(error).__name__}: {error_text(error)}"
     return record_of(job, reason, time.monotonic() - start, summary, problems)

@@ -327,8 +327,8 @@ def predict(
     job: Job,
     summary: Summary,
     whole: bool = False,
-) -> None:
-    """Predict, draw and write one source, frame by frame.
+) -> list[str]:
+    """Predict, draw and write one source, frame by frame; returns what was wrong with its data.
 
     What was written stays if it fails, unless it takes the place of an earlier result, or ``whole``
     says that results appear only when they are complete.
@@ -367,8 +367,9 @@ def predict(
             writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]
         writers += stack.enter_context(writing_results(job.tables, recording, beside=beside))
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
+        poses = predictor(source)
         results = tqdm(
-            predictor(source), desc=job.item.name, total=source.num_frames, unit="frame",
+            poses, desc=job.item.name, total=source.num_frames, unit="frame",
             disable=True if whole else None,
         )  # fmt: skip
         for frame in results:
@@ -394,6 +395,7 @@ def predict(
         report_on(job, seen, source.fps)
     summary.people += len(tracks)
     summary.files += [path for path in job.paths if path.exists()]
+    return poses.problems
 
 
 def report_on(job: Job, frames: Sequence[PoseFrame], fps: float) -> None:
@@ -458,8 +460,7 @@ def run_jobs(
     for job in jobs:
         try:
             summary.sources += 1
-            predict(args, predictor, job, summary)
-            yield from predictor.problems
+            yield from predict(args, predictor, job, summary)
         except USER_ERRORS as error:
             summary.failed += 1
             report_error(error)

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from fvcore.transforms.transform import Transform
+from torch import Tensor
 
 from video_pose.data.datasets.tracks import joint_boxes
+
+Boxes = TypeVar("Boxes", np.ndarray, Tensor)
 
 REGIONS = ("box", "frame")
 REGION_PERS = ("frame", "clip")
@@ -128,10 +131,10 @@ def half_body_boxes(
     return boxes
 
 
-def jitter_boxes(boxes: np.ndarray, jitter: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Boxes (T, 4) with edges moved by shares of their sides, (4,) or (T, 4), below a half."""
-    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    return boxes + sides * np.asarray(jitter)
+def jitter_boxes(boxes: Boxes, jitter: Sequence[float] | Boxes) -> Boxes:
+    """Boxes (T, 4), an array or a tensor, with edges moved by shares of their sides, (4,) or
+    (T, 4), below a half."""
+    return boxes + (boxes[:, [2, 3, 2, 3]] - boxes[:, [0, 1, 0, 1]]) * jitter
 
 
 def union_box(boxes: np.ndarray) -> np.ndarray:

@@ -44,13 +44,22 @@ Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
 
 
 class Poses(Iterator[PoseFrame]):
-    """The poses of one source, as they are found: an iterator, to be used once."""
+    """The poses of one source, as they are found: an iterator, to be used once.
 
-    def __init__(self, frames: Iterator[PoseFrame]) -> None:
-        self._frames = frames
+    Attributes:
+        problems: what was wrong with the source, one line each, once all frames are used up.
+    """
+
+    def __init__(self, frames: Iterator[PoseFrame], source: FrameSource) -> None:
+        self._frames, self._source = frames, source
+        self.problems: list[str] = []
 
     def __next__(self) -> PoseFrame:
-        return next(self._frames)
+        try:
+            return next(self._frames)
+        except StopIteration:
+            self.problems = list(self._source.problems)
+            raise
 
     def to_dataframe(self, table: str = "wide", angles: bool = False) -> Any:
         """Find the rest and give it as a pandas DataFrame; see `writers.tables.to_dataframe`."""
@@ -68,7 +77,8 @@ class VideoPosePredictor:
 
     Attributes:
         joint_names: of the poses. connections: lines between joints, for drawing.
-        problems: what was wrong with the last source, one line each, once its frames are used up.
+        problems: those of the source that ended last; several that are read side by side have
+            each their own in `Poses.problems`.
     """
 
     def __init__(
@@ -132,7 +142,8 @@ class VideoPosePredictor:
         Raises:
             FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
         """
-        return Poses(self._run(open_source(source, fps)))
+        opened = open_source(source, fps)
+        return Poses(self._run(opened), opened)
 
     def _run(self, source: FrameSource) -> Iterator[PoseFrame]:
         self.problems = []

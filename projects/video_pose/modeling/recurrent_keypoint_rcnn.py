@@ -40,6 +40,7 @@ from detectron2.structures import Boxes, Instances, Keypoints, pairwise_iou
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from video_pose.data.cropping import jitter_boxes
 from video_pose.modeling.layers import ConvLSTMCell
 from video_pose.modeling.rcnn_parts import add_keypoints
 from video_pose.modeling.states import append_rows, box_moves, move_state, put_rows, select_rows
@@ -528,12 +529,9 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
 
 def jittered(boxes: Tensor, amount: float) -> Tensor:
     """Boxes (R, 4) XYXY whose centres and sides change at random, by normal shares of the sides."""
-    size = boxes[:, 2:] - boxes[:, :2]
-    center = (boxes[:, 2:] + boxes[:, :2]) / 2
     noise = torch.randn((len(boxes), 4)).to(boxes) * amount
-    center = center + noise[:, :2] * size
-    size = size * noise[:, 2:].exp()
-    return torch.cat([center - size / 2, center + size / 2], dim=1)
+    shift, growth = noise[:, :2], noise[:, 2:].exp() - 1
+    return jitter_boxes(boxes, torch.cat([shift - growth / 2, shift + growth / 2], dim=1))
 
 
 def _turns(tracks: list[int]) -> list[list[int]]:

@@ -53,15 +53,6 @@ def put_rows(state: State, rows: Sequence[int], values: State) -> State:
     return type(state)(*(put(a, b) for a, b in zip(state, values, strict=True)))
 
 
-def replace_rows(state: State, mask: Tensor, other: State) -> State:
-    """``other`` where the row's ``mask`` (R,) is true, else ``state``; gradients flow to both."""
-
-    def choose(old: Tensor, new: Tensor) -> Tensor:
-        return torch.where(mask.view(-1, *[1] * (old.dim() - 1)), new, old)
-
-    return type(state)(*(choose(a, b) for a, b in zip(state, other, strict=True)))
-
-
 class TrackStates:
     """The state, the position and the next frame of every track that is under way."""
 

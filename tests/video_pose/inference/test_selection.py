@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from video_pose.inference.frames import Frame
+from video_pose.inference.predictor import VideoPosePredictor
 from video_pose.inference.selection import Excerpt, Moment, keep_wanted
 from video_pose.inference.video_source import VideoSource
 from video_pose.inference.writers.tables import stored_frame
@@ -103,3 +104,11 @@ def test_doubtful_joints_and_people() -> None:
     assert math.isnan(found.keypoints[0, 1, 0]) and found.keypoints[0, 1, 2] == pytest.approx(0.7)
     assert np.isfinite(frame.keypoints).all()  # the frame itself is left alone
     assert keep_wanted(frame) is frame
+
+
+def test_sources_read_side_by_side_have_problems_of_their_own() -> None:
+    predictor = VideoPosePredictor(lambda frames, name: iter(frames), ["nose"])
+    damaged, part = predictor(Source()), predictor(Excerpt(Source(), end=Moment(frames=4)))
+    assert [next(poses).index for poses in (damaged, part)] == [0, 0]
+    assert len(list(damaged)) == 9 and len(list(part)) == 3
+    assert (damaged.problems, part.problems) == (["damaged"], [])

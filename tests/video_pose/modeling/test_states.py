@@ -18,7 +18,6 @@ from video_pose.modeling.states import (
     crop_moves,
     is_still,
     move_maps,
-    replace_rows,
     select_rows,
 )
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -61,17 +60,6 @@ def test_select_copies() -> None:
     state = rows(1, 2)
     select_rows(state, [0]).maps.fill_(9)
     assert values(state) == [1, 2]
-
-
-def test_replace_takes_the_marked_rows_of_the_other() -> None:
-    old, new = rows(1, 2, 3), rows(7, 8, 9)
-    old.maps.requires_grad_()
-    new.maps.requires_grad_()
-    mixed = replace_rows(old, torch.tensor([False, True, False]), new)
-    assert values(mixed) == [1, 8, 3]
-    mixed.maps.sum().backward()
-    assert old.maps.grad[:, 0, 0, 0].tolist() == [1, 0, 1]
-    assert new.maps.grad[:, 0, 0, 0].tolist() == [0, 1, 0]
 
 
 def test_nothing_to_append() -> None:
