@@ -2,7 +2,7 @@
 """Measure speed: the demo as it runs by default, networks by every backend, training, shared cores.
 
 python tools/benchmark.py
-python tools/benchmark.py --rows network --configs configs/UniPose-LSTM/X.yaml --precisions bfloat16
+python tools/benchmark.py --rows network --config-file configs/X.yaml --precisions bfloat16
 python tools/benchmark.py --rows network --accuracy sub_jhmdb_split1_test --output out/
 
 Rows, of which --rows chooses:
@@ -29,14 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
-from tabulate import tabulate
-
-if str(Path(__file__).resolve().parent) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from benchmarking.demo import measure_demo  # noqa: E402
-from benchmarking.measuring import (  # noqa: E402
+from benchmarking.demo import measure_demo
+from benchmarking.measuring import (
     Cost,
     Work,
     alternate,
@@ -44,7 +38,7 @@ from benchmarking.measuring import (  # noqa: E402
     convolution_peak,
     fair_share,
 )
-from benchmarking.networks import (  # noqa: E402
+from benchmarking.networks import (
     PLAIN,
     clip_flops,
     clip_works,
@@ -52,16 +46,18 @@ from benchmarking.networks import (  # noqa: E402
     training_step,
     with_options,
 )
-from benchmarking.reading import measure_reading  # noqa: E402
+from benchmarking.reading import measure_reading
+from detectron2.config import CfgNode
+from tabulate import tabulate
 
-from video_pose.backends.pose import AUTO_ON_CPU  # noqa: E402
-from video_pose.backends.runtimes import is_installed  # noqa: E402
-from video_pose.data.synthetic.scene import render_scene  # noqa: E402
-from video_pose.engine.evaluation import evaluate  # noqa: E402
-from video_pose.files import write_json, write_text  # noqa: E402
-from video_pose.inference import PredictorSettings, VideoPosePredictor  # noqa: E402
-from video_pose.inference.predictor import is_recurrent, load_cfg, load_model  # noqa: E402
-from video_pose.packaged import default_model  # noqa: E402
+from video_pose.backends.pose import AUTO_ON_CPU
+from video_pose.backends.runtimes import is_installed
+from video_pose.data.synthetic.scene import render_scene
+from video_pose.engine.evaluation import evaluate
+from video_pose.files import write_json, write_text
+from video_pose.inference import PredictorSettings, VideoPosePredictor
+from video_pose.inference.predictor import is_recurrent, load_cfg, load_model
+from video_pose.packaged import default_model
 
 ROWS = ("demo", "given-box", "network", "training", "reading", "shared")
 BUSY = 2
@@ -76,7 +72,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="NAME", help=", ".join(ROWS))
-    add("--configs", nargs="+", default=[], metavar="FILE", help="default: the packaged model")
+    add(
+        "--config-file", "--configs", dest="configs", nargs="+", default=[], metavar="FILE",
+        help="one or several; default: the packaged model",
+    )  # fmt: skip
     add("--backends", nargs="+", default=[], metavar="NAME", help="default: all that are installed")
     add("--precisions", nargs="+", default=["float32", "bfloat16"], metavar="NAME")
     add("--frames", type=int, default=5, help="of a clip (default 5)")

@@ -13,19 +13,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
+from benchmarking.networks import random_clip
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
-if str(Path(__file__).resolve().parent) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from benchmarking.networks import random_clip  # noqa: E402
-
-from video_pose.inference.predictor import load_cfg, load_model  # noqa: E402
-from video_pose.modeling.fast_path import fast_path  # noqa: E402
+from video_pose.inference.predictor import load_cfg, load_model
+from video_pose.modeling.fast_path import fast_path
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--clip-length", type=int, default=5, help="frames of the clip (default 5)")
     add("--passes", type=int, default=3, help="profiled ones, after two others (default 3)")
     add("--rows", type=int, default=8, help="operators to show (default 8)")
-    add("--opts", nargs="*", default=[], metavar="KEY VALUE", help="configuration keys and values")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys and values")
     return parser.parse_args(argv)
 
 

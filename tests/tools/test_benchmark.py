@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from benchmarking import measuring
+from benchmarking.networks import clip_flops
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from benchmarking import measuring  # noqa: E402
-from benchmarking.networks import clip_flops  # noqa: E402
-
 CONFIG = str(ROOT / "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml")
 
 
@@ -51,7 +47,7 @@ def test_busy_processes_end(tool: ModuleType) -> None:
 
 
 def test_rows_of_a_network(tool: ModuleType, tmp_path: Path) -> None:
-    arguments = ["--rows", "network", "training", "--configs", CONFIG, "--backends", "torch"]
+    arguments = ["--rows", "network", "training", "--config-file", CONFIG, "--backends", "torch"]
     arguments += ["--precisions", "float32", "--frames", "2", "--rounds", "1", "--threads", "1"]
     assert tool.main([*arguments, "--output", str(tmp_path)]) == 0
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
+import evaluate_top_down as tool
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
 from video_pose.skeleton import COCO_PERSON
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import evaluate_top_down as tool
 
 
 @pytest.fixture

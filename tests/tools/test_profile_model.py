@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml")
-SMALL = ["--clip-length", "2", "--passes", "1", "--opts", "INPUT.CROP_SIZE", "(64, 64)"]
+SMALL = ["--clip-length", "2", "--passes", "1", "INPUT.CROP_SIZE", "(64, 64)"]
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def test_a_process_that_dies_costs_one_video(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real processes, whose second video is their end."""
-    sys.path.insert(0, str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setattr(batch, "_work", _spawnable())
     assert main(["batch", str(videos), "--output", str(tmp_path / "o"), "--workers", "2",
                  *CHOICES]) == 1  # fmt: skip

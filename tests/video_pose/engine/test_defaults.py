@@ -211,6 +211,7 @@ def test_the_packages_models_load_with_their_values(name: str) -> None:
         (["TEST.PCK.PERSON", "best"], "TEST.PCK.PERSON is 'best'"),
         (["TEST.EVALUATORS", ("pck", "ap")], "TEST.EVALUATORS 'ap': choose from .*'pck'"),
         (["MODEL.PIXEL_STD", [1.0, 0.0, 1.0]], "MODEL.PIXEL_STD is .*: must be numbers other"),
+        (["TEST.PERSON_THRESHOLD", 2.0], "TEST.PERSON_THRESHOLD is 2.0: must be 0 to 1"),
         (["MODEL.POSE.FLIP_MAP", [["left_wrist", "rite"]]], "FLIP_MAP names .*'rite'"),
         (["INPUT.SCALE_MODE", "relative"], "INPUT.SCALE_MODE 'relative': choose from"),
         (["TEST.PRECISION"], "options .*TEST.PRECISION.*: expected KEY VALUE pairs"),
