@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,6 +36,8 @@ from typing import Any
 import av
 import h5py
 import numpy as np
+import onnx
+import openvino
 import scipy.sparse
 import torch
 from safetensors.torch import save
@@ -41,14 +45,19 @@ from safetensors.torch import save
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
 
 # isort: split
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from scipy.io import savemat
 
+from video_pose.backends.graphs import NAMES, VERSION, describe_model, write_description
+from video_pose.backends.pose import GraphBackend
+from video_pose.backends.runtimes import load_graph
 from video_pose.data.datasets.coco_video import register_video_keypoints
 from video_pose.data.mat_file import load_mat
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import load_cfg
 from video_pose.evaluation.predictions import read_predictions
+from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers import Recording, open_writers, read_poses
 from video_pose.video_io.reading import probe_video
@@ -210,6 +219,48 @@ def table_sample(folder: Path) -> bytes:
     return (folder / "sample.jsonl").read_bytes()
 
 
+def description_sample(folder: Path) -> bytes:
+    """``model.json`` of an exported model whose graphs, all the same, give back what they take;
+    the last is there in OpenVINO's format as well."""
+    number = onnx.TensorProto.FLOAT
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(name, number, [None, 2])] for name in ("in0", "out")
+    )
+    node = onnx.helper.make_node("Identity", ["in0"], ["out"])
+    graph = onnx.helper.make_graph([node], "graph", inputs, outputs)
+    opset = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    (folder / "export").mkdir()
+    for name in NAMES:
+        onnx.save(model, folder / "export" / f"{name}.onnx")
+    openvino.save_model(openvino.convert_model(folder / "export/encode.onnx"), folder / "graph.xml")
+    cfg = export_cfg()
+    codec = HeatmapCodec.from_config(cfg)
+    write_description(
+        folder / "export",
+        {
+            "version": VERSION, "format": "onnx", "precision": "float32", "state": ["fresh"],
+            "returned": ["new_fresh"],
+            **describe_model(
+                cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.POSE.JOINTS, codec, cfg.INPUT.CROP_SIZE
+            ),
+        },
+    )  # fmt: skip
+    return (folder / "export" / "model.json").read_bytes()
+
+
+@functools.cache
+def export_cfg() -> CfgNode:
+    """Of the model that the exported folder says it is of."""
+    return load_cfg("", ["MODEL.META_ARCHITECTURE", "UniPose"], complete=False)
+
+
+def read_export(path: Path) -> str:
+    """The folder of graphs whose ``model.json`` this file takes the place of."""
+    shutil.copy(path, path.parent / "export" / path.name)
+    return GraphBackend.from_folder(path.parent / "export", export_cfg()).describe()
+
+
 def all_readers(folder: Path) -> list[Reader]:
     model = {"model": tensors(), "iteration": 3}
     arrays = {name: value.numpy() for name, value in tensors().items()}
@@ -226,7 +277,7 @@ def all_readers(folder: Path) -> list[Reader]:
         Reader("weights.pth", saved(model), weights, has_sums=True),
         Reader("legacy.pth", saved(model, archive=False), weights),
         Reader("weights.pkl", pickle.dumps(zoo, protocol=2), weights),
-        Reader("tensors.pkl", pickle.dumps(model), weights),
+        Reader("tensors.pkl", pickle.dumps({"model": tensors(), "__author__": "x"}), weights),
         Reader("weights.safetensors", save(tensors(), {"joints": "a,b"}), weights),
         Reader("last_checkpoint", b"model_final.pth", resume),
         Reader("config.yaml", config, lambda path: load_cfg(str(path), complete=False), "yaml"),
@@ -238,6 +289,9 @@ def all_readers(folder: Path) -> list[Reader]:
         Reader("hdf5.mat", hdf5_sample(), matlab),
         Reader("video.mp4", video_sample(folder), read_video),
         Reader("poses.jsonl", table_sample(folder), read_poses, "json lines"),
+        Reader("model.json", description_sample(folder), read_export, "json"),
+        Reader("graph.onnx", (folder / "export" / "encode.onnx").read_bytes(), load_graph),
+        Reader("graph.xml", (folder / "graph.xml").read_bytes(), load_graph),
     ]
 
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Change one operator, constant or condition at a time, and see whether the tests notice.
 
-    python dev/mutation.py --lines            # once: which test executes which line (minutes)
     python dev/mutation.py --mutants 100      # a sample; what was tried is not tried again
     python dev/mutation.py --show             # the changes that no test noticed
+    python dev/mutation.py --lines            # first, for a large sample: which test runs a line
 
 cosmic-ray (``pip install cosmic-ray coverage``) makes the changes, in a copy of the tracked files.
-Each is run against the tests that execute its line, those of one file first; a line that no test
-executes counts as not noticed. Annotations, which nobody evaluates, are left alone. Everything is
-kept in ``--folder``, so that a run that was ended goes on.
+Each is run against the tests that execute its line, where those were recorded (minutes), else
+against the test files that import the module, its own first. Annotations, which nobody evaluates,
+are left alone. Everything is kept in ``--folder``, so that a run that was ended goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("modeling", "evaluation", "data", "inference", "engine")
 # A mutant's tests: at most so many, and so many seconds of a quiet machine. Both only lower the
 # score.
-MOST_TESTS, MOST_SECONDS = 80, 60.0
+MOST_TESTS, MOST_SECONDS, MOST_FILES = 80, 60.0, 4
 # Seconds a mutant may take; an endless loop counts as noticed.
 TIMEOUT = 300
 
@@ -77,15 +77,15 @@ class _Contexts:
 def record_lines(tree: Path, folder: Path, tests: Sequence[str]) -> None:
     """Run each of the ``tests`` folders or files once, and keep what it executes."""
     for name in tests:
-        data = folder / f"lines.{name.replace('/', '.')}"
-        if data.with_suffix(".json").exists():
+        data = folder / f"lines.{name.replace('/', '.')}.json"
+        if data.exists():
             continue
         if not (pid := os.fork()):
             with contextlib.suppress(BaseException):
                 _record(tree, data, name)
             os._exit(0)
         os.waitpid(pid, 0)
-        if data.with_suffix(".json").exists():
+        if data.exists():
             print(f"{name}: recorded", flush=True)
         else:
             print(f"{name}: failed", file=sys.stderr)
@@ -108,13 +108,14 @@ def _record(tree: Path, data: Path, name: str) -> None:
         relative = os.path.relpath(file, tree)
         lines[relative] = found.contexts_by_lineno(file)
     content = {"seconds": contexts.seconds, "lines": lines}
-    data.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
+    data.write_text(json.dumps(content), encoding="utf-8")
 
 
 class Lines:
     """The tests that execute a line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tree: Path) -> None:
+        self.tree = tree
         self.seconds: dict[str, float] = {}
         self.tests: dict[tuple[str, int], set[str]] = defaultdict(set)
         self.of_file: dict[str, Counter[str]] = defaultdict(Counter)
@@ -130,8 +131,10 @@ class Lines:
     def choose(self, file: str, lines: range) -> list[str]:
         """Tests to run for a change within these lines. What runs on import has none of its own:
         then those that execute most of the file."""
-        own = set().union(*(self.tests[file, line] for line in lines))
         number = self.of_file[file]
+        if not number:
+            return importing(self.tree, file)
+        own = set().union(*(self.tests[file, line] for line in lines))
         ordered = sorted(own or number, key=lambda name: (-number[name], name))
         chosen: list[str] = []
         spent = 0.0
@@ -140,6 +143,18 @@ class Lines:
                 chosen.append(name)
                 spent += self.seconds.get(name, 1)
         return chosen or ordered[:1]
+
+
+def importing(tree: Path, file: str) -> list[str]:
+    """Test files that import a module, the one of its name first."""
+    module = ".".join(Path(file).with_suffix("").parts[1:]).removesuffix(".__init__")
+    found = []
+    for path in tree.glob("tests/**/test_*.py"):
+        number = path.read_text(encoding="utf-8").count(module)
+        own = path.stem == f"test_{module.split('.')[-1]}"
+        if number or own:
+            found.append((not own, -number, str(path.relative_to(tree))))
+    return [name for *_, name in sorted(found)[:MOST_FILES]]
 
 
 # ---- changes
@@ -297,7 +312,7 @@ def main() -> int:
     log = args.folder / f"answers.{args.seed}.jsonl"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     tried = {(one["file"], one["operator"], one["occurrence"]) for one in results}
-    lines = Lines(args.folder)
+    lines = Lines(args.folder, tree)
     wanted = sample(mutants(tree, args.packages), args.mutants, args.seed) if args.mutants else []
     for one in wanted:
         if (one["file"], one["operator"], one["occurrence"]) in tried:

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import json
 import logging
 import time
 import warnings
@@ -26,6 +25,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from video_pose.data.json_fields import Field, load_json
 from video_pose.files import write_json
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.backend import PoseBackend, TorchBackend
@@ -162,18 +162,34 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no exported model in {folder}: {DESCRIPTION} is missing")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version, hashes = description.get("version"), description.get("sha256", {})
+        content = load_json(str(path))
+        version = content.need("version").integer()
         if version != VERSION:
-            raise ValueError(f"version {version}, expected {VERSION}")
-        if description.get("format") not in FORMATS:
-            raise ValueError(f"format {description.get('format')!r}, expected one of {[*FORMATS]}")
-        for name, expected in hashes.items():
-            if file_hash(Path(folder) / Path(name).name) != expected:
-                raise ValueError(f"{name} has changed since it was written")
-    except (ValueError, AttributeError, TypeError, OSError) as error:
-        raise ValueError(f"{path}: {error}; export the model again") from error
-    return description
+            raise ValueError(f"{path}: version {version}, expected {VERSION}")
+        if content.need("format").text() not in FORMATS:
+            raise content.need("format").error(f"one of {', '.join(FORMATS)}")
+        _check_hashes(Path(folder), content.need("sha256"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{error}; export the model again") from error
+    return content.content()
+
+
+def _check_hashes(folder: Path, hashes: Field) -> None:
+    """Raise ValueError unless ``hashes`` has all graphs of ``folder``, and they are what it says.
+
+    A graph that it does not have would be run unseen.
+    """
+    listed = hashes.content()
+    endings = {f".{ending}" for ending, _ in FORMATS.values()} | {".bin"}
+    graphs = {path.name for path in folder.iterdir() if path.suffix in endings}
+    if not graphs <= set(listed):
+        raise hashes.error(f"also the files {sorted(graphs - set(listed))}")
+    for name in listed:
+        expected = hashes.need(name).text()
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{folder / DESCRIPTION}: the file {name} is missing in {folder}")
+        if file_hash(folder / name) != expected:
+            raise ValueError(f"{folder / DESCRIPTION}: {name} has changed since it was written")
 
 
 def check_description(folder: str | Path, description: dict[str, Any], cfg: CfgNode) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from video_pose.backends.cache import cached, graph_key
 from video_pose.backends.graphs import (
+    DESCRIPTION,
     FORMATS,
     NAMES,
     check_description,
@@ -30,6 +31,7 @@ from video_pose.backends.graphs import (
     require_packages,
 )
 from video_pose.backends.runtimes import LoadedGraph, engine_precision, is_installed, load_graph
+from video_pose.data.json_fields import Field
 from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, even_parts
 from video_pose.modeling.fast_path import fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -90,6 +92,8 @@ class GraphBackend:
         """
         description = read_description(folder)
         check_description(folder, description, cfg)
+        content = Field(description, str(Path(folder) / DESCRIPTION))
+        fields, returned = _state_fields(content)
         kind = description["format"]
         precision = engine_precision(kind, cfg.TEST.PRECISION)
         graphs = {
@@ -100,12 +104,12 @@ class GraphBackend:
             )
             for name in NAMES
         }
-        made = description["precision"]
+        made = content.need("precision").text()
         shown = precision if made == "float32" else f"{made} and {precision}"
         return cls(
             graphs,
-            fields=description["state"],
-            returned=description["returned"],
+            fields=fields,
+            returned=returned,
             cfg=cfg,
             name=f"{_ENGINES[kind]} on the CPU, {shown}",
         )
@@ -133,6 +137,22 @@ class GraphBackend:
 
     def describe(self) -> str:
         return self._name
+
+
+def _state_fields(description: Field) -> tuple[list[str], list[str]]:
+    """The state's names, and the outputs that become them.
+
+    Raises:
+        ValueError: they do not fit each other; names the file.
+    """
+    state, returned = description.need("state"), description.need("returned")
+    fields, outputs = state.texts(), returned.texts()
+    if len(set(fields)) < len(fields) or not all(name.isidentifier() for name in fields):
+        raise state.error("names, no two of which are the same")
+    known = [("out_heatmaps", f"new_{name}") for name in fields]
+    if len(outputs) != len(fields) or not all(a in b for a, b in zip(outputs, known)):
+        raise returned.error(f"an output for each of the state's {fields}")
+    return fields, outputs
 
 
 _ENGINES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime", "pt2": "torch.export"}

@@ -22,6 +22,10 @@ from video_pose.modeling.precision import has_bfloat16, inference_dtype
 logger = logging.getLogger(__name__)
 LoadedGraph = Callable[[dict[str, Tensor]], list[Tensor]]
 _CPU = torch.device("cpu")
+# A graph that runs for so long has a loop without an end.
+RUN_SECONDS = 300.0
+# What such a loop is called in OpenVINO's graphs.
+_LOOPS = {"Loop", "TensorIterator"}
 
 
 def is_installed(engine: str) -> bool:
@@ -67,20 +71,36 @@ def load_graph(path: Path, precision: str = "float32", *, trust_programs: bool =
     """
     try:
         if path.suffix == ".xml":
-            return _load_openvino(path, precision)
+            return _naming(path, _load_openvino(path, precision))
         if path.suffix == ".onnx":
-            return _load_onnx(path)
+            return _naming(path, _load_onnx(path))
         if not trust_programs:
             raise ValueError(
                 "PyTorch runs code that is in such a file: export as openvino or onnx, or say that "
                 "you trust it (--trust-programs)"
             )
-        return _load_program(path)
+        return _naming(path, _load_program(path))
     except ImportError as error:
         raise ValueError(f"{path.name} needs the package {error.name}: pip install it") from error
-    except (ValueError, OSError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ValueError(f"{path}: {reason}") from error
+    except Exception as error:  # engines raise types of their own on damaged files
+        raise ValueError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an engine says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+
+
+def _naming(path: Path, run: LoadedGraph) -> LoadedGraph:
+    """``run``, whose errors (of inputs of another shape, as another model has) name the file."""
+
+    def named(inputs: dict[str, Tensor]) -> list[Tensor]:
+        try:
+            return run(inputs)
+        except Exception as error:
+            raise ValueError(f"{path} does not run: {_reason(error)}") from error
+
+    return named
 
 
 @functools.cache
@@ -93,7 +113,11 @@ def openvino_core() -> Any:
 
 def _load_openvino(path: Path, precision: str) -> LoadedGraph:
     core = openvino_core()
-    compiled = core.compile_model(core.read_model(path), "CPU", openvino_options(precision))
+    model = core.read_model(path)
+    loops = {op.get_type_name() for op in model.get_ops()} & _LOOPS
+    if loops:
+        raise ValueError(f"it has a {min(loops)}, which no exporter of this project writes")
+    compiled = core.compile_model(model, "CPU", openvino_options(precision))
     # Requests are not for two threads at once, as two streams of one predictor may be.
     own = threading.local()
     count = len(compiled.outputs)
@@ -123,6 +147,7 @@ def _load_onnx(path: Path) -> LoadedGraph:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what is wrong is said by the error
     # The graphs take turns with each other and with PyTorch: threads that wait by spinning hold
     # the cores that the next one, or another process, needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -132,7 +157,19 @@ def _load_onnx(path: Path) -> LoadedGraph:
 
     def run(inputs: dict[str, Tensor]) -> list[Tensor]:
         arrays = {name: inputs[name].contiguous().numpy() for name in names}
-        return [torch.from_numpy(array) for array in session.run(None, arrays)]
+        watched = onnxruntime.RunOptions()
+        watched.log_severity_level = 4
+        timer = threading.Timer(RUN_SECONDS, lambda: setattr(watched, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            return [torch.from_numpy(array) for array in session.run(None, arrays, watched)]
+        except Exception as error:
+            if watched.terminate:
+                raise ValueError(f"it was ended after {RUN_SECONDS:g} s") from error
+            raise
+        finally:
+            timer.cancel()
 
     return run
 

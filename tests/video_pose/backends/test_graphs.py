@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from unipose_lstm.unipose import NoMemory
+from video_pose.backends import runtimes
 from video_pose.backends.graphs import FORMATS, compare, export_model, read_description
 from video_pose.backends.pose import GraphBackend
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
@@ -152,8 +153,104 @@ def test_a_changed_file_is_refused(pose_cfg: MakeCfg, exported: Path, tmp_path: 
         ("[]", ""),
     ):
         (folder / "model.json").write_text(text)
-        with pytest.raises(ValueError, match=f"model.json: .*{reason}.*export the model again"):
+        with pytest.raises(ValueError, match=f"model.json.*: .*{reason}.*export the model again"):
             read_description(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "sha256",
+            {},
+            r"sha256: expected also the files \['advance.pt2', 'begin.pt2', 'encode.pt2'",
+        ),
+        ("sha256", None, "sha256: expected a value, got null"),
+        ("sha256", {"encode.pt2": 1}, "sha256: expected also the files"),
+        ("format", "pt3", "format: expected one of openvino, onnx, pt2, got .*'pt3'"),
+        ("state", "ab", r"state: expected a list"),
+        ("state", ["a", "a"], "state: expected names, no two of which are the same"),
+        ("returned", ["out_heatmaps"], "returned: expected an output for each of"),
+        ("precision", None, "precision: expected a value, got null"),
+        ("joints", ["shuffled"], "joints is .*, the config has"),
+    ],
+)
+def test_a_description_is_read_field_by_field(
+    pose_cfg: MakeCfg, exported: Path, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    shutil.copytree(exported, tmp_path / "changed")
+    path = tmp_path / "changed" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=f"model.json.*{message}"):
+        GraphBackend.from_folder(path.parent, pose_cfg("lstm_pm", *OPTIONS), trust_programs=True)
+
+
+def test_a_file_that_the_description_names_must_be_there(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "cut")
+    (tmp_path / "cut" / "begin.pt2").unlink()
+    with pytest.raises(ValueError, match="model.json: the file begin.pt2 is missing"):
+        read_description(tmp_path / "cut")
+
+
+def _write_onnx(path: Path, *, endless: bool = False) -> None:
+    """A graph that gives its input (N, 2) back, or one that adds 1 to it for ever."""
+    onnx = pytest.importorskip("onnx")
+    number, make = onnx.TensorProto.FLOAT, onnx.helper
+    truth, whole = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
+    inside = make.make_graph(
+        [make.make_node("Identity", ["go"], ["on"]), make.make_node("Add", ["x", "one"], ["y"])],
+        "inside",
+        [make.make_tensor_value_info("i", whole, []), make.make_tensor_value_info("go", truth, []),
+         make.make_tensor_value_info("x", number, None)],
+        [make.make_tensor_value_info("on", truth, []),
+         make.make_tensor_value_info("y", number, None)],
+        [make.make_tensor("one", number, [], [1.0])],
+    )  # fmt: skip
+    loop = make.make_node("Loop", ["", "true", "in0"], ["out"], body=inside)
+    node = loop if endless else make.make_node("Identity", ["in0"], ["out"])
+    graph = make.make_graph(
+        [node],
+        "graph",
+        [make.make_tensor_value_info("in0", number, [None, 2])],
+        [make.make_tensor_value_info("out", number, None)],
+        [make.make_tensor("true", truth, [], [1])],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+
+
+def test_a_graph_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    _write_onnx(tmp_path / "good.onnx")
+    graph = runtimes.load_graph(tmp_path / "good.onnx")
+    assert graph({"in0": torch.ones(1, 2)})[0].tolist() == [[1, 1]]
+    _write_onnx(tmp_path / "endless.onnx", endless=True)
+    monkeypatch.setattr(runtimes, "RUN_SECONDS", 0.3)
+    graph = runtimes.load_graph(tmp_path / "endless.onnx")
+    with pytest.raises(ValueError, match="endless.onnx does not run: it was ended after 0.3 s"):
+        graph({"in0": torch.ones(1, 2)})
+
+
+def test_openvinos_graphs_with_loops_are_refused(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    _write_onnx(tmp_path / "endless.onnx", endless=True)
+    openvino.save_model(openvino.convert_model(tmp_path / "endless.onnx"), tmp_path / "a.xml")
+    with pytest.raises(ValueError, match="a.xml: it has a Loop"):
+        runtimes.load_graph(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+def test_a_graph_of_other_shapes_names_its_file(tmp_path: Path, file_format: str) -> None:
+    """As one of another model's, put into a folder with its hash."""
+    path = tmp_path / "graph.onnx"
+    _write_onnx(path)
+    if file_format == "openvino":
+        openvino = pytest.importorskip("openvino")
+        openvino.save_model(openvino.convert_model(path), path.with_suffix(".xml"))
+        path = path.with_suffix(".xml")
+    graph = runtimes.load_graph(path)
+    with pytest.raises(ValueError, match=f"{path.name} does not run: "):
+        graph({"in0": torch.ones(1, 3)})
 
 
 @torch.no_grad()

@@ -214,6 +214,17 @@ def test_failed_registration_leaves_no_trace(tmp_path: Path, name: str) -> None:
     assert name not in DatasetCatalog.list() and name not in MetadataCatalog.list()
 
 
+def test_a_picture_whose_size_is_needed_is_named_with_its_place(tmp_path: Path, name: str) -> None:
+    image = {"id": 7, "file_name": "gone.jpg", "video_id": "a", "frame_id": 0}
+    person = {"id": 1, "image_id": 7, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 1]}
+    category = {**CATEGORY, "keypoints": ["nose", "neck"]}
+    content = {"images": [image], "annotations": [person], "categories": [category]}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    register_video_keypoints(name, str(tmp_path / "labels.json"), str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"labels.json: images\[0\] .*gone.jpg"):
+        DatasetCatalog.get(name)
+
+
 def _infer(categories: list[Any]) -> JointSet:
     content = {"images": [], "categories": categories}
     return joint_set(choose_category(Field(content, "labels.json")))
@@ -225,6 +236,7 @@ def _infer(categories: list[Any]) -> JointSet:
         ([{"name": "person"}], "expected one list of joint names.*person"),
         ([CATEGORY, {**CATEGORY, "keypoints": ["nose"]}], "expected one list"),
         ([{**CATEGORY, "keypoints": ["nose", 3]}], r"categories\[0\].keypoints.*a list of texts"),
+        ([{**CATEGORY, "keypoints": ["nose", "nose"]}], "Joint names repeat"),
         ([{**CATEGORY, "name": 7}], r"categories\[0\].name \(id 1\): expected text, got 7"),
     ],
 )

@@ -61,6 +61,7 @@ class Category(NamedTuple):
     lines: list[tuple[str, str]]
     ids: list[int]
     mirror_pairs: list[tuple[str, str]]
+    file: str
 
 
 @dataclass
@@ -180,9 +181,7 @@ def choose_category(
             "category='<name>' to choose."
         )
     first = chosen[0]
-    return Category(
-        first.name, names, first.lines, [i for each in chosen for i in each.ids], first.mirror_pairs
-    )
+    return first._replace(joints=names, ids=[i for each in chosen for i in each.ids])
 
 
 def _read_category(item: Field) -> Category:
@@ -196,6 +195,7 @@ def _read_category(item: Field) -> Category:
         _read_lines(item, names),
         ids,
         _read_pairs(item),
+        item.file,
     )
 
 
@@ -233,15 +233,22 @@ def _read_lines(item: Field, names: list[str]) -> list[tuple[str, str]]:
 
 
 def joint_set(category: Category) -> JointSet:
-    """The skeleton of a category; what it does not say follows from the names."""
+    """The skeleton of a category; what it does not say follows from the names.
+
+    Raises:
+        ValueError: names repeat, or pairs and lines do not fit them; names the file.
+    """
     segment = ("head_top", "head_bottom")
     known: dict[str, Any] = {"flip_map": category.mirror_pairs} if category.mirror_pairs else {}
-    return JointSet(
-        names=category.joints,
-        **known,
-        connections=connect(category.joints, category.lines) if category.lines else [],
-        head_segment=segment if set(segment) <= set(category.joints) else None,
-    )
+    try:
+        return JointSet(
+            names=category.joints,
+            **known,
+            connections=connect(category.joints, category.lines) if category.lines else [],
+            head_segment=segment if set(segment) <= set(category.joints) else None,
+        )
+    except ValueError as error:
+        raise ValueError(f"{category.file}: {error}") from error
 
 
 # ---- images

@@ -32,9 +32,10 @@ N frames of a track, K joints.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -280,12 +281,25 @@ def _frame_source(images: list[Image], folder: ImageFolder) -> Source:
             )
         path = folder.find(video_file)
         numbers = np.array([image.frame for image in images], dtype=np.int64)
-        return Source({"video_file": path, "frame_numbers": numbers}, size or probe_video(path)[1])
+        with _naming(images[0]):
+            return Source(
+                {"video_file": path, "frame_numbers": numbers}, size or probe_video(path)[1]
+            )
     lacking = next((image for image in images if image.file_name is None), None)
     if lacking is not None:
         raise ValueError(f"{lacking.where}: an image has no file_name (nor video_file).")
     files = [folder.find(image.file_name or "") for image in images]
-    return Source({"file_names": files}, size or picture_size(files[0]))
+    with _naming(images[0]):
+        return Source({"file_names": files}, size or picture_size(files[0]))
+
+
+@contextlib.contextmanager
+def _naming(image: Image) -> Iterator[None]:
+    """Say where in the labels a file is named that cannot be read."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"{image.where}: its size is not given, and {error}") from error
 
 
 # ---- tracks
