@@ -181,8 +181,7 @@ def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
                 write_graph(graph, folder / f"{part.name}.{ending}", what=type(model).__name__)
             except ValueError as error:
                 refused[part.name] = str(error)
-        description = {"version": VERSION, "format": name, "refused": refused}
-        write_description(folder, description)
+        write_description(folder, {"version": VERSION, "format": name, "refused": refused})
 
     used = []
     precision = engine_precision(name, cfg.TEST.get("PRECISION", "float32"))

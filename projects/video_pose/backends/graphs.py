@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import torch
 from detectron2.config import CfgNode
@@ -44,6 +44,35 @@ DESCRIPTION = "model.json"
 VERSION = 2
 _OPSET = 18
 ROWS = torch.export.Dim("rows", min=1, max=4096)
+
+
+class ModelFacts(TypedDict):
+    """What has to agree between a folder and the pipeline that runs it."""
+
+    architecture: str
+    joints: list[str]
+    background: str
+    stride: int
+    encode_offset: float
+    decode_offset: float
+    crop_size: list[int]
+
+
+class Description(TypedDict):
+    """``model.json`` of any folder of graphs."""
+
+    version: int
+    format: str  # of FORMATS
+    sha256: NotRequired[dict[str, str]]  # of every other file
+    refused: NotRequired[dict[str, str]]  # parts of a detector that are no graph -> why
+
+
+class PoseDescription(Description, ModelFacts):
+    """``model.json`` of a pose network."""
+
+    precision: str  # of the encoder's weights
+    state: list[str]  # names of the state's tensors
+    returned: list[str]  # those that ``begin`` gives
 
 
 class Graph(NamedTuple):
@@ -118,7 +147,7 @@ def export_model(
         path = folder / f"{graph.name}.{FORMATS[file_format][0]}"
         write_graph(graph, path, what=type(model).__name__)
         paths.append(path)
-    description = {
+    description: PoseDescription = {
         "version": VERSION,
         "format": file_format,
         "precision": "float32",
@@ -132,7 +161,7 @@ def export_model(
 
 def describe_model(
     architecture: str, joints: Sequence[str], codec: HeatmapCodec, crop_size: Sequence[int]
-) -> dict[str, Any]:
+) -> ModelFacts:
     """What has to agree between a folder and the pipeline that runs it."""
     return {
         "architecture": architecture,
@@ -145,14 +174,14 @@ def describe_model(
     }
 
 
-def write_description(folder: Path, description: dict[str, Any]) -> None:
+def write_description(folder: Path, description: Description) -> None:
     """Write ``model.json``, with the hashes of all other files in ``folder``."""
     files = [path for path in sorted(folder.iterdir()) if path.name != DESCRIPTION]
     hashes = {path.name: file_hash(path) for path in files if path.is_file()}
     write_json(folder / DESCRIPTION, description | {"sha256": hashes}, indent=2)
 
 
-def read_description(folder: str | Path) -> dict[str, Any]:
+def read_description(folder: str | Path) -> Description:
     """``model.json`` of a folder whose files are what it says.
 
     Raises:
@@ -192,7 +221,7 @@ def _check_hashes(folder: Path, hashes: Field) -> None:
             raise ValueError(f"{folder / DESCRIPTION}: {name} has changed since it was written")
 
 
-def check_description(folder: str | Path, description: dict[str, Any], cfg: CfgNode) -> None:
+def check_description(folder: str | Path, description: PoseDescription, cfg: CfgNode) -> None:
     """Raise ValueError where a folder is of another model, codec or crop than ``cfg`` describes."""
     own = describe_model(
         cfg.MODEL.META_ARCHITECTURE,

@@ -14,7 +14,7 @@ import logging
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
@@ -25,6 +25,7 @@ from video_pose.backends.graphs import (
     DESCRIPTION,
     FORMATS,
     NAMES,
+    PoseDescription,
     check_description,
     export_model,
     read_description,
@@ -90,7 +91,7 @@ class GraphBackend:
             FileNotFoundError: no such export.
             ValueError: it is damaged, of another model, codec or crop, or needs a package.
         """
-        description = read_description(folder)
+        description = cast(PoseDescription, read_description(folder))
         check_description(folder, description, cfg)
         content = Field(description, str(Path(folder) / DESCRIPTION))
         fields, returned = _state_fields(content)

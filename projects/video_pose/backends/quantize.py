@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from video_pose.backends.graphs import (
     DESCRIPTION,
+    PoseDescription,
     quiet,
     read_description,
     write_description,
@@ -53,7 +54,7 @@ def quantize_encoder(folder: str | Path, crops: Iterable[Tensor]) -> int:
         ValueError: another format, no crops, or the package nncf is missing.
     """
     folder = Path(folder)
-    description = read_description(folder)
+    description = cast(PoseDescription, read_description(folder))
     if description["format"] != "openvino":
         raise ValueError(f"{folder}: int8 is made of format openvino, not {description['format']}")
     examples = [crop.numpy() for crop in crops]

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from video_pose.cli.main import USER_ERRORS, error_text
 from video_pose.cli.predict import (
@@ -47,6 +47,20 @@ ENGINES = ("local", "ray")
 # Arguments that change how a run is made, and not what it gives.
 _FREE = {"inputs", "output", "workers", "shard", "engine", "retry_failed", "device", "timeout"}
 _STOP_SECONDS = 5.0
+
+
+class Record(TypedDict):
+    """A line of the manifest: what became of a video."""
+
+    input: str  # see `identity`
+    name: str
+    status: str  # DONE or FAILED
+    reason: str  # why it failed; "" where it did not
+    problems: list[str]  # what was wrong with its data
+    seconds: float
+    frames: int
+    people: int
+    files: list[str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +263,7 @@ class Manifest:
         status = self._known.get(identity(item))
         return status is None or (status == FAILED and retry_failed)
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Record) -> None:
         """Append a record; it is on the disk when this returns."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
@@ -259,7 +273,7 @@ class Manifest:
         self._file.close()
 
 
-def run_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+def run_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record]:
     """The record of every job, as they end."""
     if not jobs:
         return
@@ -269,7 +283,7 @@ def run_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[dict[str
         yield from run_on_processes(args, jobs)
 
 
-def do_job(args: argparse.Namespace, predictor: Any, job: Job) -> dict[str, Any]:
+def do_job(args: argparse.Namespace, predictor: Any, job: Job) -> Record:
     """Do one video; returns its record."""
     from video_pose.cli.predict import predict
 
@@ -289,7 +303,7 @@ def record_of(
     seconds: float,
     summary: Summary | None = None,
     problems: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Record:
     """A line of the manifest; without a ``reason`` the video is done."""
     return {
         "input": identity(job.item),
@@ -304,7 +318,7 @@ def record_of(
     }
 
 
-def _progress(record: dict[str, Any], counts: dict[str, int], total: int, start: float) -> str:
+def _progress(record: Record, counts: dict[str, int], total: int, start: float) -> str:
     done = counts[DONE] + counts[FAILED]
     left = (time.monotonic() - start) / done * (total - done)
     text = record["reason"] or f"{record['frames']} frames, {record['people']} people"
@@ -367,7 +381,7 @@ class _Worker:
             self.process.kill()
 
 
-def run_on_processes(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+def run_on_processes(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record]:
     """The record of every job, as they end. A process that dies costs the video that it did.
 
     Raises:
@@ -402,7 +416,7 @@ def run_on_processes(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[
 
 def _take_over(
     args: argparse.Namespace, dead: _Worker, waiting: list[Job], workers: list[_Worker]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     """Record the video of a process that died, and start another one for what is left."""
     dead.process.join(_STOP_SECONDS)
     code = dead.process.exitcode
@@ -415,7 +429,7 @@ def _take_over(
         workers.append(_Worker(args))
 
 
-def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record]:
     """The record of every job, as they end, by Ray Data: an actor a worker, on any machine of the
     cluster; videos and OUT must have the same paths on all of them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper, joint_table
 from video_pose.data.clips import Chunk, cut_run, warmup_runs, whole_run
-from video_pose.data.records import is_person
+from video_pose.data.records import ClipRecord, FrameRecord, Track, is_person
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +146,12 @@ class _Inline:
         return torch.from_numpy, (self.array,)
 
 
-def collate(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def collate(batch: list[ClipRecord]) -> list[ClipRecord]:
     """The batch as it is; where a worker sends it, its small tensors are sent by value."""
     if get_worker_info() is None:
         return batch
-    return [{key: _prepare(value) for key, value in item.items()} for item in batch]
+    sent = [{key: _prepare(value) for key, value in item.items()} for item in batch]
+    return cast(list[ClipRecord], sent)
 
 
 def _prepare(value: Any) -> Any:
@@ -167,7 +168,7 @@ class ClipDataset(Dataset):
     same clips.
     """
 
-    def __init__(self, tracks: list[dict[str, Any]], mapper: PoseClipMapper, seed: int) -> None:
+    def __init__(self, tracks: list[Track], mapper: PoseClipMapper, seed: int) -> None:
         self._tracks = DatasetFromList(tracks, copy=False)
         self._mapper = mapper
         self._seed = seed
@@ -175,11 +176,12 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self._tracks)
 
-    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, item: tuple[int, int]) -> ClipRecord:
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
         clip_seed = int(sequence.generate_state(1, np.uint64)[0])
-        return self._mapper({**self._tracks[index], "clip_seed": clip_seed})
+        track: Track = self._tracks[index]
+        return self._mapper({**track, "clip_seed": clip_seed})
 
 
 class ChunkDataset(Dataset):
@@ -187,7 +189,7 @@ class ChunkDataset(Dataset):
 
     def __init__(
         self,
-        tracks: list[dict[str, Any]],
+        tracks: list[Track],
         chunks: list[tuple[int, Chunk]],
         mapper: PoseClipMapper,
     ) -> None:
@@ -199,9 +201,10 @@ class ChunkDataset(Dataset):
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        track, chunk = self._chunks[index]
-        return self._mapper({**self._tracks[track], "chunk": chunk})
+    def __getitem__(self, index: int) -> ClipRecord:
+        number, chunk = self._chunks[index]
+        track: Track = self._tracks[number]
+        return self._mapper({**track, "chunk": chunk})
 
 
 def build_pose_train_loader(
@@ -273,13 +276,13 @@ def build_pose_test_loader(
     return _loader(cfg, ChunkDataset(tracks, chunks, mapper), batch_size=1, sampler=sampler)
 
 
-def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> list[dict[str, Any]]:
+def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> list[Track]:
     """The tracks of all datasets that have a frame to learn from, each with its ``dataset_name``.
 
     Raises:
         ValueError: a dataset has no usable frame.
     """
-    tracks: list[dict[str, Any]] = []
+    tracks: list[Track] = []
     for name in dataset_names:
         found = _named_tracks(name)
         usable = [track for track in found if mapper.usable_frames(track).any()]
@@ -294,13 +297,13 @@ def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> lis
     return tracks
 
 
-def _named_tracks(dataset_name: str) -> list[dict[str, Any]]:
+def _named_tracks(dataset_name: str) -> list[Track]:
     """The people of whom joints can be asked, not those with boxes alone, nor crowds."""
-    tracks = DatasetCatalog.get(dataset_name)
+    tracks: list[Track] = DatasetCatalog.get(dataset_name)
     return [{**track, "dataset_name": dataset_name} for track in tracks if is_person(track)]
 
 
-def _cfg_for_test(cfg: CfgNode, tracks: list[dict[str, Any]]) -> CfgNode:
+def _cfg_for_test(cfg: CfgNode, tracks: list[Track]) -> CfgNode:
     """``cfg`` without a cache of frames where every video has one track: a test reads each of its
     frames once, and memory would grow with the video for nothing."""
     videos = [track["video_id"] for track in tracks]
@@ -312,13 +315,13 @@ def _cfg_for_test(cfg: CfgNode, tracks: list[dict[str, Any]]) -> CfgNode:
     return cfg
 
 
-def _runs(track: dict[str, Any], warmup: int) -> list[tuple[int, int]]:
+def _runs(track: Track, warmup: int) -> list[tuple[int, int]]:
     if warmup < 0:
         return whole_run(len(track["keypoints"]))
     return warmup_runs(np.asarray(track["labelled"]), warmup)
 
 
-def repeat_factors(cfg: CfgNode, items: list[dict[str, Any]]) -> list[float] | None:
+def repeat_factors(cfg: CfgNode, items: Sequence[Track | FrameRecord]) -> list[float] | None:
     """How often each item comes in an epoch, by its ``dataset_name``; None: once each.
 
     Raises:

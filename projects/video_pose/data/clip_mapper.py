@@ -33,7 +33,7 @@ from video_pose.data.cropping import (
     union_box,
 )
 from video_pose.data.frame_reader import FrameReader
-from video_pose.data.records import known_mirror_pairs
+from video_pose.data.records import ClipRecord, ClipRequest, Track, known_mirror_pairs
 from video_pose.data.transforms import (
     ClipAugmentation,
     ClipDraw,
@@ -307,7 +307,7 @@ class PoseClipMapper:
             kwargs["clip_length"], kwargs["clip_stride"] = inp.CLIP.LENGTH, inp.CLIP.STRIDE
         return kwargs
 
-    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, dataset_dict: ClipRequest) -> ClipRecord:
         """
         Args:
             dataset_dict: a catalog dict; may hold ``dataset_name`` (needed where several datasets
@@ -318,12 +318,12 @@ class PoseClipMapper:
             raise ValueError(f"video {dataset_dict['video_id']!r} has no frames")
         return self._train_clip(dataset_dict) if self.is_train else self._test_chunk(dataset_dict)
 
-    def usable_frames(self, dataset_dict: dict[str, Any]) -> np.ndarray:
+    def usable_frames(self, dataset_dict: Track) -> np.ndarray:
         """bool (N,): frames with at least one label of the model's joints."""
         keypoints = self._joint_map(dataset_dict).apply(dataset_dict["keypoints"])
         return np.asarray(dataset_dict["labelled"]) & (keypoints[..., 2] > 0).any(axis=1)
 
-    def _train_clip(self, track: dict[str, Any]) -> dict[str, Any]:
+    def _train_clip(self, track: ClipRequest) -> ClipRecord:
         rng = _clip_rng(track)
         clip = sample_clip(
             len(track["keypoints"]),
@@ -345,18 +345,18 @@ class PoseClipMapper:
         if draw.flip and self.flip_order is not None:
             keypoints = keypoints[:, self.flip_order]
         out = _carried(track, clip.frames, clip.is_padding)
-        out.update({key: value[0] for key, value in crops.items()})
+        out.update(_only_row(crops))
         out["keypoints"] = torch.from_numpy(keypoints.astype(np.float32))
         return out
 
-    def _absent(self, track: dict[str, Any], keypoints: np.ndarray) -> np.ndarray:
+    def _absent(self, track: Track, keypoints: np.ndarray) -> np.ndarray:
         """bool (T, K): joints of labelled people that are known not to be seen."""
         absent = np.zeros(keypoints.shape[:2], dtype=bool)
         rows = self.absent.get(track.get("dataset_name", ""), [])
         absent[:, rows] = keypoints[:, rows, 2] <= 0
         return absent & (keypoints[..., 2] > 0).any(axis=1, keepdims=True)
 
-    def _test_chunk(self, track: dict[str, Any]) -> dict[str, Any]:
+    def _test_chunk(self, track: ClipRequest) -> ClipRecord:
         total = len(track["keypoints"])
         chunk: Chunk = track.get("chunk") or Chunk(0, total, 0, total)
         frames = np.arange(chunk.start, chunk.stop)
@@ -364,19 +364,19 @@ class PoseClipMapper:
         crops, _ = self._crops(track, frames, run, self.test_draws)
         out = _carried(track, frames, np.zeros(len(frames), dtype=bool))
         if len(self.test_draws) == 1 and not self.test_draws[0].flip:
-            crops = {key: value[0] for key, value in crops.items()}
+            crops = _only_row(crops)
         else:
             out["flipped"] = torch.tensor([draw.flip for draw in self.test_draws])
         return {**out, **crops, "is_first": chunk.is_first, "is_last": chunk.is_last}
 
     def _crops(
         self,
-        track: dict[str, Any],
+        track: Track,
         frames: np.ndarray,
         run: np.ndarray,
         draws: list[ClipDraw],
         joints: np.ndarray | None = None,
-    ) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+    ) -> tuple[ClipRecord, np.ndarray]:
         """Crop ``frames`` once per draw.
 
         Args:
@@ -404,7 +404,7 @@ class PoseClipMapper:
         for row, draw in zip(crops.pictures, draws, strict=True):
             self._paint(row, draw)
         to_image = invert_affine(crops.image_to_crop)
-        out = {
+        out: ClipRecord = {
             "image": torch.from_numpy(crops.pictures),
             "crop_to_image": torch.from_numpy(to_image.astype(np.float32)),
             "center": torch.from_numpy(crops.centers.astype(np.float32)),
@@ -424,7 +424,7 @@ class PoseClipMapper:
                     crop = transform.apply_image(crop)
                 cv2.split(crop, list(planes))
 
-    def _joint_map(self, track: dict[str, Any]) -> JointMap:
+    def _joint_map(self, track: Track) -> JointMap:
         name = track.get("dataset_name")
         if name is None and len(self.joint_maps) == 1:
             return next(iter(self.joint_maps.values()))
@@ -433,17 +433,32 @@ class PoseClipMapper:
         return self.joint_maps[name]
 
 
-def _clip_rng(track: dict[str, Any]) -> np.random.Generator:
+def _clip_rng(track: ClipRequest) -> np.random.Generator:
     seed = track.get("clip_seed")
     return np.random.default_rng(np.random.randint(2**31, size=4) if seed is None else seed)
 
 
-def _carried(track: dict[str, Any], frames: np.ndarray, is_padding: np.ndarray) -> dict[str, Any]:
-    keys = ("video_id", "track_id", "height", "width", "dataset_name")
-    return {key: track[key] for key in keys if key in track} | {
+def _carried(track: Track, frames: np.ndarray, is_padding: np.ndarray) -> ClipRecord:
+    out: ClipRecord = {
+        "video_id": track["video_id"],
+        "track_id": track["track_id"],
+        "height": track["height"],
+        "width": track["width"],
         "is_padding": torch.from_numpy(is_padding),
         "frame_indices": torch.from_numpy(frames.astype(np.int64)),
         "image_ids": torch.from_numpy(np.asarray(track["image_ids"])[frames].astype(np.int64)),
+    }
+    if "dataset_name" in track:
+        out["dataset_name"] = track["dataset_name"]
+    return out
+
+
+def _only_row(crops: ClipRecord) -> ClipRecord:
+    """Crops of one draw without the axis of draws."""
+    return {
+        "image": crops["image"][0],
+        "crop_to_image": crops["crop_to_image"][0],
+        "center": crops["center"][0],
     }
 
 

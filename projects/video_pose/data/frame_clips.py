@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -21,17 +21,17 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from video_pose.data.frames import named_frames, numpy_seed
+from video_pose.data.records import Annotation, FrameClip, FrameRecord
 
 from .build import ResumableTrainingSampler, WholeRunSampler, repeat_factors
 from .clips import sample_clip
 from .frames_mapper import FrameMapper
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
-Record = dict[str, Any]
 
-
-def frames_by_video(frames: Iterable[Record]) -> list[list[Record]]:
+def frames_by_video(frames: Iterable[FrameRecord]) -> list[list[FrameRecord]]:
     """Frames of each video in order of time; a frame without a video is one by itself.
 
     The frames are copies whose ``frame_index`` is the place in that order, and whose ``video_id``
@@ -40,7 +40,7 @@ def frames_by_video(frames: Iterable[Record]) -> list[list[Record]]:
     Raises:
         ValueError: the tracks of a video contradict one another about the order of its frames.
     """
-    videos: dict[str, list[Record]] = {}
+    videos: dict[str, list[FrameRecord]] = {}
     for frame in frames:
         video = frame.get("video_id", f"image {frame['image_id']}")
         videos.setdefault(video, []).append(frame)
@@ -53,7 +53,7 @@ def frames_by_video(frames: Iterable[Record]) -> list[list[Record]]:
     ]
 
 
-def _in_order(frames: list[Record], video: str) -> list[Record]:
+def _in_order(frames: list[FrameRecord], video: str) -> list[FrameRecord]:
     """Frames of one video sorted by their tracks, each of which is in order of time.
 
     A frame of the view knows its place in each of its tracks alone; frames that no track compares
@@ -98,7 +98,7 @@ class FrameClipDataset(Dataset):
 
     def __init__(
         self,
-        videos: list[list[Record]],
+        videos: list[list[FrameRecord]],
         mapper: FrameMapper,
         *,
         seed: int,
@@ -114,7 +114,7 @@ class FrameClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def __getitem__(self, item: tuple[int, int]) -> Record:
+    def __getitem__(self, item: tuple[int, int]) -> FrameClip:
         index, position = item
         video = self._videos[index]
         sequence = np.random.SeedSequence([self._seed, position])
@@ -134,12 +134,12 @@ class FrameClipDataset(Dataset):
         return {"frames": mapped}
 
 
-def _numbered(frame: Record, numbers: dict[str, int]) -> Record:
+def _numbered(frame: FrameRecord, numbers: dict[str, int]) -> FrameRecord:
     """A frame whose annotations carry ``track_number``; ``numbers`` grows by new tracks.
 
     Persons of an image dataset have no track: each is one.
     """
-    annotations = []
+    annotations: list[Annotation] = []
     for place, annotation in enumerate(frame.get("annotations", [])):
         track = str(annotation.get("track_id", f"person {place}"))
         number = numbers.setdefault(track, len(numbers))
@@ -167,7 +167,7 @@ def build_frame_clips_train_loader(
         )
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
-    videos: list[list[Record]] = []
+    videos: list[list[FrameRecord]] = []
     for name in cfg.DATASETS.TRAIN:
         found = frames_by_video(named_frames(name, filter_empty=False, min_keypoints=0))
         usable = [video for video in found if any(frame.get("annotations") for frame in video)]
@@ -217,5 +217,5 @@ def build_frame_clips_test_loader(
     )
 
 
-def _as_list(batch: list[Record]) -> list[Record]:
+def _as_list(batch: list[Item]) -> list[Item]:
     return batch

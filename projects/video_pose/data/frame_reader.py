@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 
+from video_pose.data.records import FrameSource
 from video_pose.video_io.pictures import read_picture
 from video_pose.video_io.reading import (
     PIXEL_FORMATS,
@@ -69,7 +70,7 @@ class FrameReader:
         self.__dict__.update(state)
         self._reset()
 
-    def read(self, track: dict[str, Any], indices: Sequence[int]) -> list[np.ndarray]:
+    def read(self, track: FrameSource, indices: Sequence[int]) -> list[np.ndarray]:
         """Decode frames of one track.
 
         Args:

@@ -60,7 +60,14 @@ from video_pose.data.build import ResumableTrainingSampler, repeat_factors
 from video_pose.data.datasets.tracks import joint_boxes, make_keypoints, make_track
 from video_pose.data.frames_mapper import FrameMapper
 from video_pose.data.mosaic import Mosaic
-from video_pose.data.records import Track, dataset_metadata
+from video_pose.data.records import (
+    Annotation,
+    FrameRecord,
+    MappedFrame,
+    MosaicFrame,
+    Track,
+    dataset_metadata,
+)
 from video_pose.skeleton import JointSet
 
 FRAMES_SUFFIX = "_frames"
@@ -70,8 +77,6 @@ _NOT_INHERITED = ("name", "json_file", "image_root", "evaluator_type")
 
 # Ends ``file_name`` of a frame that is no file.
 INSIDE_VIDEO = " (a frame inside a video: map it with video_pose.data.frames_mapper.FrameMapper)"
-
-Record = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -115,13 +120,13 @@ def free_view_name(view_name: str, key: str, name: str) -> None:
         MetadataCatalog.remove(view_name)
 
 
-def load_frames(video_dataset: str) -> list[Record]:
+def load_frames(video_dataset: str) -> list[FrameRecord]:
     """Frame dicts of a registered video dataset, in the order of its tracks."""
     margin = MetadataCatalog.get(video_dataset).get("box_margin", 0.5)
     return tracks_to_frames(DatasetCatalog.get(video_dataset), margin)
 
 
-def tracks_to_frames(tracks: Iterable[Record], box_margin: float = 0.5) -> list[Record]:
+def tracks_to_frames(tracks: Iterable[Track], box_margin: float = 0.5) -> list[FrameRecord]:
     """Frame dicts of catalog tracks; frames of equal ``image_id`` are one.
 
     Args:
@@ -130,7 +135,7 @@ def tracks_to_frames(tracks: Iterable[Record], box_margin: float = 0.5) -> list[
     Raises:
         ValueError: two tracks of one frame disagree on its video.
     """
-    frames: dict[int, Record] = {}
+    frames: dict[int, FrameRecord] = {}
     for track in tracks:
         keypoints = keypoints_in_image(track["keypoints"], track["height"], track["width"])
         boxes = frame_boxes(track, keypoints, box_margin)
@@ -150,7 +155,7 @@ def tracks_to_frames(tracks: Iterable[Record], box_margin: float = 0.5) -> list[
     return list(frames.values())
 
 
-def thin_frames(frames: Iterable[Record], stride: int) -> list[Record]:
+def thin_frames(frames: Iterable[FrameRecord], stride: int) -> list[FrameRecord]:
     """Every ``stride``-th frame of each video, its first one included; stills all stay.
 
     Raises:
@@ -176,7 +181,7 @@ def keypoints_in_image(keypoints: np.ndarray, height: int, width: int) -> np.nda
     return np.where(inside[..., None], keypoints, 0).astype(np.float32)
 
 
-def frame_boxes(track: Record, keypoints: np.ndarray, margin: float) -> np.ndarray:
+def frame_boxes(track: Track, keypoints: np.ndarray, margin: float) -> np.ndarray:
     """Boxes (N, 4) within the image by the module's rules; NaN where a person has none.
 
     Args:
@@ -197,9 +202,9 @@ def frame_boxes(track: Record, keypoints: np.ndarray, margin: float) -> np.ndarr
     return np.where((usable | extent_usable)[:, None], boxes, np.nan)
 
 
-def _frame(track: Record, index: int, image_id: int) -> Record:
+def _frame(track: Track, index: int, image_id: int) -> FrameRecord:
     names = track.get("file_names")
-    frame = {
+    frame: FrameRecord = {
         "file_name": "" if names is None else str(names[index]),
         "image_id": image_id,
         "height": int(track["height"]),
@@ -216,8 +221,8 @@ def _frame(track: Record, index: int, image_id: int) -> Record:
     return frame
 
 
-def _annotation(track: Record, index: int, box: np.ndarray, keypoints: np.ndarray) -> Record:
-    annotation = {
+def _annotation(track: Track, index: int, box: np.ndarray, keypoints: np.ndarray) -> Annotation:
+    annotation: Annotation = {
         "bbox": box.tolist(),
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": 0,
@@ -246,7 +251,7 @@ def register_tracks(name: str, joints: Sequence[str]) -> str:
     tracks_name = name + TRACKS_SUFFIX
     free_view_name(tracks_name, "image_dataset", name)
     given = MetadataCatalog.get(name)
-    known: Record = {"sigmas": list(given.get("keypoint_oks_sigmas", []))}
+    known: dict[str, Any] = {"sigmas": list(given.get("keypoint_oks_sigmas", []))}
     if "keypoint_flip_map" in given.as_dict():
         known["flip_map"] = [(left, right) for left, right in given.keypoint_flip_map]
     skeleton = JointSet(list(joints), **known)
@@ -258,7 +263,7 @@ def register_tracks(name: str, joints: Sequence[str]) -> str:
     return tracks_name
 
 
-def images_to_tracks(images: Iterable[Record], joints: int, name: str) -> list[Track]:
+def images_to_tracks(images: Iterable[FrameRecord], joints: int, name: str) -> list[Track]:
     """Tracks of Detectron2's image dicts.
 
     Args:
@@ -282,7 +287,7 @@ def images_to_tracks(images: Iterable[Record], joints: int, name: str) -> list[T
     return [track for track in tracks if track["labelled"].any()]
 
 
-def _track(image: Record, number: int, annotation: Record, points: np.ndarray) -> Track:
+def _track(image: FrameRecord, number: int, annotation: Annotation, points: np.ndarray) -> Track:
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     return make_track(
         video_id=str(image["image_id"]),
@@ -303,7 +308,11 @@ class FrameDataset(Dataset):
     """
 
     def __init__(
-        self, frames: list[Record], mapper: FrameMapper, seed: int, mosaic: Mosaic | None = None
+        self,
+        frames: list[FrameRecord],
+        mapper: FrameMapper,
+        seed: int,
+        mosaic: Mosaic | None = None,
     ) -> None:
         self._frames = DatasetFromList(frames, copy=False)
         self._mapper = mapper
@@ -313,7 +322,7 @@ class FrameDataset(Dataset):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __getitem__(self, item: tuple[int, int]) -> Record:
+    def __getitem__(self, item: tuple[int, int]) -> MappedFrame | MosaicFrame:
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
         with numpy_seed(int(sequence.generate_state(1)[0])):
@@ -387,7 +396,7 @@ def build_frames_test_loader(
     )
 
 
-def get_training_frames(cfg: CfgNode) -> list[Record]:
+def get_training_frames(cfg: CfgNode) -> list[FrameRecord]:
     """The frames of ``DATASETS.TRAIN``, thinned by ``INPUT.FRAMES.STRIDE``, with ``dataset_name``.
 
     Frames without a usable annotation are left out as Detectron2 does
@@ -403,7 +412,7 @@ def get_training_frames(cfg: CfgNode) -> list[Record]:
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError("MODEL.LOAD_PROPOSALS: pre-computed proposals are not supported here")
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
-    frames: list[Record] = []
+    frames: list[FrameRecord] = []
     for name in names:
         found = named_frames(name, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, keypoints)
         kept = thin_frames(found, cfg.INPUT.FRAMES.STRIDE)
@@ -413,9 +422,9 @@ def get_training_frames(cfg: CfgNode) -> list[Record]:
     return frames
 
 
-def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[Record]:
+def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[FrameRecord]:
     """Detectron2's dicts of a dataset, each with ``dataset_name``."""
-    frames = get_detection_dataset_dicts(
+    frames: list[FrameRecord] = get_detection_dataset_dicts(
         name, filter_empty=filter_empty, min_keypoints=min_keypoints, check_consistency=False
     )
     return [{**frame, "dataset_name": name} for frame in frames]

@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,10 +33,16 @@ from pycocotools import mask as coco_mask
 
 from video_pose.data.datasets.jhmdb import read_masks
 from video_pose.data.frame_reader import FrameReader
+from video_pose.data.records import (
+    Annotation,
+    FrameRecord,
+    FrameSource,
+    MappedFrame,
+    MaskReference,
+)
 from video_pose.skeleton import JointMap, flip_permutation, match_joints
 from video_pose.video_io.pictures import is_plain, read_picture
 
-Record = dict[str, Any]
 Rle = dict[str, Any]
 UNMASKED = ("error", "keep")
 CROWDS = ("drop", "ignore")
@@ -59,7 +65,7 @@ class MaskReader:
         self._keep = keep
         self._clips: OrderedDict[tuple[str, str], list[Rle | None]] = OrderedDict()
 
-    def read(self, reference: dict[str, Any]) -> Rle | None:
+    def read(self, reference: MaskReference) -> Rle | None:
         """The mask of one frame as compressed RLE (``counts`` bytes), a fresh dict.
 
         Args:
@@ -124,7 +130,7 @@ class FrameMapper(DatasetMapper):
         self._masks = MaskReader()
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> Record:
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         # Detectron2's would want one skeleton for all datasets, to take the mirror pairs from.
         stock = cfg.clone()
         stock.defrost()
@@ -145,14 +151,14 @@ class FrameMapper(DatasetMapper):
                 kwargs["joint_maps"] = joint_maps(list(cfg.DATASETS.TRAIN), joints)
         return kwargs
 
-    def __call__(self, dataset_dict: Record) -> Record:
+    def __call__(self, dataset_dict: FrameRecord) -> MappedFrame:
         """Map one frame.
 
         Raises:
             FileNotFoundError, ValueError: the frame or its mask cannot be read, or a person has no
                 mask and ``unmasked`` is "error".
         """
-        record = copy.copy(dataset_dict)
+        record = cast(MappedFrame, copy.copy(dataset_dict))
         complete = True
         if "annotations" in record:
             joint_map = self._joint_maps.get(record.get("dataset_name", ""))
@@ -173,13 +179,17 @@ class FrameMapper(DatasetMapper):
             record["instances"] = self._instances(record, annotations, transforms, image.shape[:2])
         return record
 
-    def _read(self, record: Record) -> np.ndarray:
+    def _read(self, record: FrameRecord) -> np.ndarray:
         if "video_id" not in record:
             told = (record["height"], record["width"]) if "height" in record else None
             image = read_picture(record["file_name"], self.image_format, told)
             d2.check_image_size(record, image)
             return image
-        source: Record = {key: record[key] for key in ("video_id", "height", "width")}
+        source: FrameSource = {
+            "video_id": record["video_id"],
+            "height": record["height"],
+            "width": record["width"],
+        }
         if "frame_number" in record:
             source["video_file"] = record.get("video_file", record["file_name"])
             source["frame_numbers"] = [record["frame_number"]]
@@ -189,8 +199,8 @@ class FrameMapper(DatasetMapper):
 
     def _instances(
         self,
-        record: Record,
-        annotations: list[Record],
+        record: FrameRecord,
+        annotations: list[Annotation],
         transforms: T.TransformList,
         image_shape: tuple[int, int],
     ) -> Any:
@@ -237,11 +247,11 @@ class FrameMapper(DatasetMapper):
 
     def _with_ignored(
         self,
-        record: Record,
-        annotations: list[Record],
+        record: FrameRecord,
+        annotations: list[Annotation],
         transforms: T.TransformList,
         image_shape: tuple[int, int],
-    ) -> list[Record]:
+    ) -> list[Annotation]:
         """Annotations without crowds, or with all ignored regions as such; see the module."""
         if not self._ignore:
             return [item for item in annotations if not item.get("iscrowd")]
@@ -258,14 +268,14 @@ class FrameMapper(DatasetMapper):
             out.append(self._ignored_region(whole, BoxMode.XYXY_ABS))
         return out
 
-    def _ignored_region(self, box: Sequence[float], mode: BoxMode) -> Record:
+    def _ignored_region(self, box: Sequence[float], mode: BoxMode) -> Annotation:
         """An annotation of class `IGNORED`, without a mask, its joints unlabelled."""
-        region: Record = {"bbox": list(box), "bbox_mode": mode, "category_id": IGNORED}
+        region: Annotation = {"bbox": list(box), "bbox_mode": mode, "category_id": IGNORED}
         if self.use_keypoint:
             region["keypoints"] = [0.0] * (3 * len(self.keypoint_hflip_indices))
         return region
 
-    def _check_masks(self, record: Record, has_mask: torch.Tensor) -> None:
+    def _check_masks(self, record: FrameRecord, has_mask: torch.Tensor) -> None:
         if self.instance_mask_format != "bitmask":
             raise ValueError(
                 f"INPUT.MASK_FORMAT is {self.instance_mask_format!r}: video frames have masks as "
@@ -281,7 +291,7 @@ class FrameMapper(DatasetMapper):
                 "leaves such persons out, or MODEL.MASK_ON to False"
             )
 
-    def _to_model_joints(self, annotation: Record, joint_map: JointMap | None) -> Record:
+    def _to_model_joints(self, annotation: Annotation, joint_map: JointMap | None) -> Annotation:
         """A copy of an annotation, with its keypoints in the model's joints."""
         annotation = copy.copy(annotation)
         points = annotation.get("keypoints")
@@ -294,7 +304,7 @@ class FrameMapper(DatasetMapper):
 
 
 def visible_share(
-    annotation: Record, transforms: T.TransformList, image_shape: tuple[int, int]
+    annotation: Annotation, transforms: T.TransformList, image_shape: tuple[int, int]
 ) -> float:
     """Which part of an annotation's box lies inside the transformed image, 0-1, by area."""
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)

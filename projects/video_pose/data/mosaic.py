@@ -9,7 +9,6 @@ H W canvas, h w a mapped frame, P persons, K joints.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from torch import Tensor
 
 from .frames_mapper import IGNORED, LEAST_VISIBLE
+from .records import MappedFrame, MosaicFrame
 
-Record = dict[str, Any]
 # Where the four meet, as a share of the canvas.
 CENTRE = (0.3, 0.7)
 # A frame is enlarged to cover its quarter, and by a random factor up to this.
@@ -57,7 +56,7 @@ class Mosaic:
             return np.random.randint(count, size=3).tolist()
         return np.searchsorted(self._sums, np.random.rand(3), side="right").tolist()
 
-    def __call__(self, frames: Sequence[Record]) -> Record:
+    def __call__(self, frames: Sequence[MappedFrame]) -> MosaicFrame:
         """One frame of four mapped ones, top left, top right, bottom left, bottom right.
 
         Returns:
@@ -87,7 +86,7 @@ class Mosaic:
         }
 
 
-def _place(frame: Record, corner: tuple[int, int, int, int], canvas: Tensor) -> Instances:
+def _place(frame: MappedFrame, corner: tuple[int, int, int, int], canvas: Tensor) -> Instances:
     """Draw a frame into its quarter (x0, y0, x1, y1) of ``canvas``; its persons on the canvas."""
     if "instances" not in frame:
         raise ValueError(f"{frame['file_name']}: a mosaic needs frames with annotations")

@@ -7,12 +7,14 @@ N frames of a track, K joints, T frames of a clip, S test rows, H, W crop px.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
 from torch import Tensor
 
+from video_pose.data.clips import Chunk
 from video_pose.skeleton import JointSet
 
 _TORSO = {"right_shoulder", "left_shoulder", "right_hip", "left_hip"}
@@ -30,50 +32,104 @@ PCK_FACTS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Track(TypedDict):
+class FrameSource(TypedDict):
+    """Where the frames of a video are: ``file_names``, or ``video_file`` with ``frame_numbers``."""
+
     video_id: str
-    track_id: str  # "0" where a video has one person
     height: int
     width: int
+    file_names: NotRequired[list[str]]
+    video_file: NotRequired[str]
+    frame_numbers: NotRequired[np.ndarray]  # int64 (N,), decoded frames counted from 0
+
+
+class Track(FrameSource):
+    """The catalog's dict of one person in one video."""
+
+    track_id: str  # "0" where a video has one person
     keypoints: np.ndarray  # float32 (N, K, 3): x, y in continuous px, v 0, 1 or 2
     boxes: np.ndarray  # float32 (N, 4) XYXY, continuous px; zeros: none
     labelled: np.ndarray  # bool (N,): at least one joint has v > 0
     image_ids: np.ndarray  # int64 (N,), unique per video and frame of the dataset
+    # bool (N,): the box is a label, with or without joints; absent: as labelled
+    boxed: NotRequired[np.ndarray]
+    # a region that holds people nobody told apart: neither person nor background
+    crowd: NotRequired[bool]
+    # float32 (N,) px: the head's length by which PCKh is measured; 0: none
+    head_sizes: NotRequired[np.ndarray]
+    action: NotRequired[str]
+    source_video: NotRequired[str]  # that the video is a shot of
+    masks: NotRequired[MaskReference]
+    dataset_name: NotRequired[str]
 
 
-class Track(_Track, total=False):
-    """The catalog's dict of one person in one video. It has ``file_names``, or ``video_file`` with
-    ``frame_numbers``."""
+class ClipRequest(Track):
+    """What the loaders hand to the clip mapper: a track, and which part of it."""
 
-    file_names: list[str]
-    video_file: str
-    frame_numbers: np.ndarray  # int64 (N,), decoded frames counted from 0
-    boxed: np.ndarray  # bool (N,): the box is a label, with or without joints; absent: as labelled
-    crowd: bool  # a region that holds people nobody told apart: neither person nor background
-    head_sizes: np.ndarray  # float32 (N,) px: the head's length by which PCKh is measured; 0: none
-    action: str
-    source_video: str  # that the video is a shot of
-    masks: dict[str, Any]  # a reference, see `frames_mapper.MaskReader`
-    dataset_name: str
+    clip_seed: NotRequired[int]  # training: of the clip's draw
+    chunk: NotRequired[Chunk]  # testing; absent: the whole track
 
 
-class _FrameRecord(TypedDict):
+class MaskReference(TypedDict):
+    """Masks of a track in a file of JHMDB's kind, see `frames_mapper.MaskReader`."""
+
+    mat_file: str
+    field: str
+    index: NotRequired[int]  # of one frame
+
+
+class Annotation(TypedDict):
+    """A person of a frame, as Detectron2 has it."""
+
+    bbox: list[float]
+    bbox_mode: Any  # detectron2.structures.BoxMode
+    category_id: int
+    iscrowd: NotRequired[int]
+    keypoints: NotRequired[list[float]]  # x, y, v of each joint, continuous px
+    track_id: NotRequired[str]
+    track_number: NotRequired[int]  # of the person, the same in all frames of a clip
+    segmentation_ref: NotRequired[MaskReference]
+    segmentation: NotRequired[Any]  # run lengths, polygons or an array
+
+
+class FrameRecord(TypedDict):
+    """One image as stock Detectron2 models take it; from ``video_id`` on, keys of video frames."""
+
     file_name: str
     image_id: int
     height: int
     width: int
-    annotations: list[dict[str, Any]]
+    annotations: NotRequired[list[Annotation]]
+    dataset_name: NotRequired[str]
+    video_id: NotRequired[str]
+    frame_index: NotRequired[int]  # position in the first of its tracks
+    video_file: NotRequired[str]  # of a frame inside a video, with its number there, from 0
+    frame_number: NotRequired[int]
+    # (track_id, position in that track) of the persons labelled
+    tracks: NotRequired[list[tuple[str, int]]]
 
 
-class FrameRecord(_FrameRecord, total=False):
-    """One image as stock Detectron2 models take it; the optional keys are those of video frames."""
+class MappedFrame(FrameRecord):
+    """What `FrameMapper` makes of one."""
 
-    video_id: str
-    frame_index: int  # position in the first of its tracks
-    video_file: str  # of a frame inside a video, with its number there, counted from 0
-    frame_number: int
-    tracks: list[tuple[str, int]]  # (track_id, position in that track) of the persons labelled
-    dataset_name: str
+    image: NotRequired[Tensor]  # uint8 (C, H, W)
+    instances: NotRequired[Instances]  # in training
+
+
+class MosaicFrame(TypedDict):
+    """Four of these as one, see `mosaic.Mosaic`."""
+
+    image: Tensor  # uint8 (C, H, W)
+    instances: Instances
+    height: int
+    width: int
+    mosaic_of: list[str]  # their ``file_name``
+
+
+class FrameClip(TypedDict):
+    """Frames of one video under one draw; their ``instances`` have ``gt_tracks``."""
+
+    frames: list[MappedFrame]
 
 
 class ClipRecord(TypedDict, total=False):
@@ -94,6 +150,18 @@ class ClipRecord(TypedDict, total=False):
     dataset_name: str
     is_first: bool
     is_last: bool
+
+
+class ClipPrediction(TypedDict):
+    """What a clip model gives for a clip."""
+
+    instances: list[Instances]  # one of each frame
+
+
+class FramePrediction(TypedDict):
+    """What a model of frames gives for a frame."""
+
+    instances: Instances
 
 
 def is_person(track: Track) -> bool:

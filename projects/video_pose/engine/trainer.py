@@ -10,6 +10,7 @@ import logging
 import random
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ class PoseTrainer(TrainerBase):
             cfg.SEED = self.seed
             loader = view_of(cfg).build_train_loader(cfg, self.start_iter)
             with signals_held():
-                self._batches = iter(loader)
+                self._batches: Iterator[Any] = iter(loader)
             super().train(self.start_iter, self.max_iter)
         return self.test() if self.cfg.DATASETS.TEST else {}
 

@@ -7,7 +7,7 @@ A view is chosen by INPUT.VIEW, or follows from the meta-architecture. Another o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from detectron2.config import CfgNode
@@ -28,7 +28,13 @@ from video_pose.data.frames import (
     build_frames_test_loader,
     build_frames_train_loader,
 )
-from video_pose.data.records import known_mirror_pairs
+from video_pose.data.records import (
+    ClipRecord,
+    FrameClip,
+    FramePrediction,
+    MappedFrame,
+    known_mirror_pairs,
+)
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.precision import inference_autocast
@@ -38,7 +44,9 @@ from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import VIEWS
 from video_pose.skeleton import infer_sigmas, require_mirror_pairs
 
-Batches = Iterable[list[dict[str, Any]]]
+Batches: TypeAlias = (
+    Iterable[list[ClipRecord]] | Iterable[list[MappedFrame]] | Iterable[list[FrameClip]]
+)
 
 
 class View:
@@ -301,7 +309,7 @@ class FrameModel(nn.Module):
         prepare_regions(model)
         self.train(model.training)
 
-    def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def forward(self, batch: list[MappedFrame]) -> list[FramePrediction]:
         """As the model's: one ``{"instances": Instances}`` an image."""
         with inference_autocast(self._precision, self._device):
             return self.model(batch)

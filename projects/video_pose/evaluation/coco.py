@@ -18,7 +18,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,14 @@ from pycocotools.coco import COCO
 
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.frames_mapper import MaskReader
+from video_pose.data.records import (
+    Annotation,
+    ClipPrediction,
+    ClipRecord,
+    FramePrediction,
+    FrameRecord,
+    MappedFrame,
+)
 from video_pose.files import write_text
 from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints
 
@@ -93,7 +101,11 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         self._inner = complete_truth(inner, metadata.keypoint_names, self._map)
 
     def _build(
-        self, frames: list[dict], metadata: Metadata, output_dir: str | None, distributed: bool
+        self,
+        frames: list[FrameRecord],
+        metadata: Metadata,
+        output_dir: str | None,
+        distributed: bool,
     ) -> COCOEvaluator:
         """Detectron2's evaluator of a name of its own, since it pins what it reads to the name."""
         folder = tempfile.TemporaryDirectory(prefix="coco_truth_")
@@ -127,7 +139,11 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         for inner in self._inner:
             inner.reset()
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+    def process(
+        self,
+        inputs: list[MappedFrame] | list[ClipRecord],
+        outputs: list[FramePrediction] | list[ClipPrediction],
+    ) -> None:
         """Take a batch of frames (``image_id``), or of clips (``video_id``, ``track_id``,
         ``frame_indices`` (T,) and ``is_padding`` (T,)) with a list of T `Instances` each.
 
@@ -139,17 +155,20 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         for given, output in zip(inputs, outputs):
             found = output["instances"]
             if isinstance(found, Instances):
-                if given["image_id"] not in self._images:
-                    raise KeyError(f"{self._dataset} has no labelled image {given['image_id']}")
-                pairs = iter([(given["image_id"], found)])
+                image = cast(MappedFrame, given)["image_id"]
+                if image not in self._images:
+                    raise KeyError(f"{self._dataset} has no labelled image {image}")
+                pairs = iter([(image, found)])
             else:
-                pairs = self._flatten(given, found)
+                pairs = self._flatten(cast(ClipRecord, given), found)
             for image_id, instances in pairs:
                 copied = copy_for_coco(instances, self._tasks, self._map)
                 for inner in self._inner:
                     inner.process([{"image_id": image_id}], [{"instances": copied}])
 
-    def _flatten(self, clip: dict, found: Sequence[Instances]) -> Iterator[tuple[int, Instances]]:
+    def _flatten(
+        self, clip: ClipRecord, found: Sequence[Instances]
+    ) -> Iterator[tuple[int, Instances]]:
         indices = np.asarray(clip["frame_indices"]).tolist()
         padding = np.asarray(clip.get("is_padding", np.zeros(len(indices))), bool)
         for index, instances, skip in zip(indices, found, padding):
@@ -267,7 +286,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         for inner in self._inner:
             inner.reset()
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+    def process(self, inputs: list[MappedFrame], outputs: list[FramePrediction]) -> None:
         """Take a batch of images with ``image_id`` and their `Instances`; copies are handed on."""
         copies = [
             {"instances": copy_for_coco(output["instances"], self._tasks, self._map)}
@@ -371,7 +390,7 @@ def _with_mask(annotation: Record, size: tuple[int, int]) -> Record:
 
 def write_coco_json(
     path: Path,
-    frames: Iterable[Record],
+    frames: Iterable[FrameRecord],
     classes: Sequence[str],
     keypoint_names: Sequence[str],
     ids: Mapping[int, int] | None = None,
@@ -429,7 +448,7 @@ def _numbered(index: int, numbers: Mapping[int, int]) -> int:
     return numbers.get(index, index)
 
 
-def coco_annotation(annotation: Record, reader: MaskReader) -> Record:
+def coco_annotation(annotation: Annotation, reader: MaskReader) -> Record:
     """COCO's fields of one person, but for the ids."""
     x1, y1, x2, y2 = annotation["bbox"]
     out: Record = {

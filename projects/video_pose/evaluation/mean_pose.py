@@ -13,10 +13,12 @@ from collections.abc import Iterable
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from video_pose.data.records import Track
+
 _EVALUATED_SUFFIXES = ("_test", "_val")
 
 
-def median_pose(tracks: Iterable[dict], min_visibility: int) -> np.ndarray:
+def median_pose(tracks: Iterable[Track], min_visibility: int) -> np.ndarray:
     """Median position of every joint in the person's box.
 
     Args:

@@ -18,6 +18,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
+from video_pose.data.records import ClipPrediction, ClipRecord, FramePrediction, MappedFrame
 from video_pose.evaluation.mean_pose import mean_pose_of, place_pose
 from video_pose.evaluation.motion import motion_metrics
 from video_pose.evaluation.pck import PCKAccumulator
@@ -96,7 +97,7 @@ class PCKEvaluator(DatasetEvaluator):
         """Forget all predictions."""
         self._predictions: dict[TrackKey, TrackPredictions] = {}
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+    def process(self, inputs: list[ClipRecord], outputs: list[ClipPrediction]) -> None:
         """Take a batch of clips.
 
         Args:
@@ -115,7 +116,7 @@ class PCKEvaluator(DatasetEvaluator):
         for clip, output in zip(inputs, outputs):
             self._process_clip(clip, output["instances"])
 
-    def _process_clip(self, clip: dict, instances: Sequence[Instances]) -> None:
+    def _process_clip(self, clip: ClipRecord, instances: Sequence[Instances]) -> None:
         key = str(clip["video_id"]), str(clip["track_id"])
         if key not in self._truth:
             raise KeyError(
@@ -403,30 +404,32 @@ class FramePCKEvaluator(DatasetEvaluator):
         """Forget all predictions."""
         self._inner.reset()
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+    def process(self, inputs: list[MappedFrame], outputs: list[FramePrediction]) -> None:
         """Take a batch of frames: dicts with ``video_id`` and ``tracks``, and their `Instances`."""
         for frame, output in zip(inputs, outputs):
-            found = output["instances"]
-            for (track, index), row in zip(frame["tracks"], self._rows(frame, found)):
-                clip = {
-                    "video_id": frame["video_id"],
-                    "track_id": track,
-                    "frame_indices": np.array([index]),
-                }
-                # An index tensor copies: nothing that is stored shares memory with the model's.
-                rows = torch.tensor([] if row is None else [row], dtype=torch.int64)
-                person = found[rows.to(found.pred_boxes.device)] if len(found) else found
-                self._inner.process([clip], [{"instances": [person]}])
+            self._take(frame["video_id"], frame["tracks"], output["instances"])
 
-    def _rows(self, frame: dict, found: Instances) -> Sequence[int | None]:
-        persons = len(frame["tracks"])
+    def _take(self, video: str, tracks: Sequence[tuple[str, int]], found: Instances) -> None:
+        """What was found on one frame, for the people who are labelled there."""
+        for (track, index), row in zip(tracks, self._rows(video, tracks, found)):
+            clip: ClipRecord = {
+                "video_id": video,
+                "track_id": track,
+                "frame_indices": torch.tensor([index]),
+            }
+            # An index tensor copies: nothing that is stored shares memory with the model's.
+            rows = torch.tensor([] if row is None else [row], dtype=torch.int64)
+            person = found[rows.to(found.pred_boxes.device)] if len(found) else found
+            self._inner.process([clip], [{"instances": [person]}])
+
+    def _rows(
+        self, video: str, tracks: Sequence[tuple[str, int]], found: Instances
+    ) -> Sequence[int | None]:
         if len(found) == 0:
-            return [None] * persons
+            return [None] * len(tracks)
         if self._person == "score":
-            return [int(found.scores.argmax())] * persons
-        boxes = [
-            self._truth[frame["video_id"], track].boxes[index] for track, index in frame["tracks"]
-        ]
+            return [int(found.scores.argmax())] * len(tracks)
+        boxes = [self._truth[video, track].boxes[index] for track, index in tracks]
         return assign_by_overlap(found.pred_boxes.tensor.detach().cpu(), np.stack(boxes))
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
@@ -450,11 +453,11 @@ class ImagePCKEvaluator(FramePCKEvaluator):
         for video, track in self._truth:
             self._persons.setdefault(video, []).append((track, 0))
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+    def process(self, inputs: list[MappedFrame], outputs: list[FramePrediction]) -> None:
         """Take a batch of images with ``image_id``, and their `Instances`."""
-        videos = [str(image["image_id"]) for image in inputs]
-        frames = [{"video_id": v, "tracks": self._persons.get(v, [])} for v in videos]
-        super().process(frames, outputs)
+        for image, output in zip(inputs, outputs):
+            video = str(image["image_id"])
+            self._take(video, self._persons.get(video, []), output["instances"])
 
 
 def assign_by_overlap(predicted: torch.Tensor, truth: np.ndarray) -> list[int | None]:

@@ -25,6 +25,7 @@ from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
 from video_pose.data.frames import tracks_to_frames
+from video_pose.data.records import FramePrediction, MappedFrame, Track
 from video_pose.evaluation.pck import (
     PCKAccumulator,
     get_protocol,
@@ -401,7 +402,7 @@ class PeopleEvaluator(DatasetEvaluator):
         """Forget all predictions."""
         self._found: dict[int, PredictedPeople] = {}
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+    def process(self, inputs: list[MappedFrame], outputs: list[FramePrediction]) -> None:
         """Take a batch. Raises KeyError for an image that the dataset does not have."""
         for frame, output in zip(inputs, outputs):
             image = int(frame["image_id"])
@@ -464,7 +465,7 @@ def joint_facts(metadata: Any) -> JointFacts:
 
 
 def catalog_truth(
-    dataset: str, tracks: Sequence[dict], box_margin: float
+    dataset: str, tracks: Sequence[Track], box_margin: float
 ) -> dict[int, tuple[tuple[str, int], LabelledPeople]]:
     """The labelled frames by image id, each with its key (video, image id).
 

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from video_pose.data.records import Track
 from video_pose.files import replacing_file
 
 FILE = "predictions.npz"
@@ -52,7 +53,7 @@ class TrackTruth:
     head_sizes: np.ndarray | None = None
 
 
-def index_tracks(dataset_name: str, tracks: Iterable[dict]) -> dict[TrackKey, TrackTruth]:
+def index_tracks(dataset_name: str, tracks: Iterable[Track]) -> dict[TrackKey, TrackTruth]:
     """Ground truth by (video_id, track_id), as copies.
 
     Raises:

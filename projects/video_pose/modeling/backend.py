@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from video_pose.data.records import ClipPrediction, ClipRecord
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import CenterMap, decode_rows, to_instances
 from video_pose.modeling.states import TrackStates, align_state
@@ -116,7 +117,7 @@ class ClipInference(nn.Module):
         return self.backend.device
 
     @torch.no_grad()
-    def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def forward(self, batch: list[ClipRecord]) -> list[ClipPrediction]:
         """``{"instances": [Instances] * T}`` per clip; the mapper's docstring lists its keys."""
         return [infer_chunk(self.backend, self._states, clip) for clip in batch]
 
@@ -126,7 +127,7 @@ def even_parts(images: Tensor) -> tuple[Tensor, ...]:
     return images.tensor_split(max(1, math.ceil(len(images) / IMAGES_AT_ONCE)))
 
 
-def infer_chunk(backend: PoseBackend, states: TrackStates, clip: dict[str, Any]) -> dict[str, Any]:
+def infer_chunk(backend: PoseBackend, states: TrackStates, clip: ClipRecord) -> ClipPrediction:
     """Advance one track by one chunk: ``{"instances": [Instances] * T}``.
 
     Args:
@@ -154,7 +155,7 @@ def infer_chunk(backend: PoseBackend, states: TrackStates, clip: dict[str, Any])
 def run_chunk(
     backend: PoseBackend,
     states: TrackStates,
-    clip: dict[str, Any],
+    clip: ClipRecord,
     images: Tensor,
     centers: Tensor,
     crop_to_image: Tensor | None = None,

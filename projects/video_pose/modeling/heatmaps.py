@@ -7,14 +7,13 @@ image px, the mirroring of a mirrored row included.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from video_pose.data.records import ClipRecord
 from video_pose.heatmap_codec import HeatmapCodec
 
 
@@ -229,7 +228,7 @@ def to_instances(poses: Tensor, image_size: tuple[int, int]) -> list[Instances]:
 
 
 def move_outside_away(
-    keypoints: Tensor, batch: list[dict[str, Any]], crop_size: tuple[int, int]
+    keypoints: Tensor, batch: list[ClipRecord], crop_size: tuple[int, int]
 ) -> Tensor:
     """Joints outside crop or image put where their Gaussian leaves an empty map.
 

@@ -58,6 +58,7 @@ from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from fvcore.transforms import HFlipTransform
 from torch import Tensor, nn
 
+from video_pose.data.records import MappedFrame
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.skeleton import flip_permutation
 
@@ -216,7 +217,7 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
         pairs = [tuple(pair) for pair in cfg.MODEL.POSE.FLIP_MAP]
         self._swap = flip_permutation(list(cfg.MODEL.POSE.JOINTS), pairs)
 
-    def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
+    def _inference_one_image(self, input: MappedFrame) -> dict[str, Instances]:
         size = input["height"], input["width"]
         # The mapper copies its input once an image: only what it needs.
         images, transforms = self._get_augmented_inputs(

@@ -19,7 +19,7 @@ RoIAlign's grid (14), m = 4 s along a side of the logits.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from video_pose.data.cropping import jitter_boxes
+from video_pose.data.records import FrameClip, FramePrediction, MappedFrame
 from video_pose.modeling.layers import ConvLSTMCell
 from video_pose.modeling.rcnn_parts import add_keypoints
 from video_pose.modeling.states import append_rows, box_moves, move_state, put_rows, select_rows
@@ -455,7 +456,7 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
             self.roi_heads.keypoint_head.train(mode).requires_grad_(True)
         return self
 
-    def forward(self, batch: list[dict[str, Any]]) -> Any:
+    def forward(self, batch: list[FrameClip] | list[MappedFrame]) -> Any:
         """Losses by name of a batch of clips; at inference ``{"instances": Instances}`` a frame.
 
         Args:
@@ -464,10 +465,11 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
                 the order of their videos; one without ``video_id`` is a video of its own.
         """
         if self.training:
-            return self._losses(batch)
-        return [self.step(frame, self._memory_of(frame)) for frame in batch]
+            return self._losses(cast(list[FrameClip], batch))
+        frames = cast(list[MappedFrame], batch)
+        return [self.step(frame, self._memory_of(frame)) for frame in frames]
 
-    def _losses(self, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _losses(self, clips: list[FrameClip]) -> dict[str, Tensor]:
         frames, targets = [], []
         for number, clip in enumerate(clips):
             for frame in clip["frames"]:
@@ -492,7 +494,7 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
         return self.backbone(images)
 
     @torch.no_grad()
-    def step(self, frame: dict[str, Any], memory: PeopleMemory) -> dict[str, Any]:
+    def step(self, frame: MappedFrame, memory: PeopleMemory) -> FramePrediction:
         """One frame of a stream, whose ``memory`` is brought forward: ``{"instances": Instances}``.
 
         Args:
@@ -505,7 +507,7 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
         found = self.roi_heads.remember(features, found, memory)
         return self._postprocess([found], [frame], images.image_sizes)[0]
 
-    def _memory_of(self, frame: dict[str, Any]) -> PeopleMemory:
+    def _memory_of(self, frame: MappedFrame) -> PeopleMemory:
         """The memory of a frame's video.
 
         Raises:

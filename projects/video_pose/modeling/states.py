@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from video_pose.data.records import ClipRecord
 from video_pose.heatmap_codec import HeatmapCodec
 
 State = TypeVar("State", bound=tuple)
@@ -66,7 +67,7 @@ class TrackStates:
     def __len__(self) -> int:
         return len(self._tracks)
 
-    def resume(self, clip: dict[str, Any]) -> tuple[int, Any]:
+    def resume(self, clip: ClipRecord) -> tuple[int, Any]:
         """Frames already run and the state for a chunk; (0, None) for a track's first chunk.
 
         Args:
@@ -87,7 +88,7 @@ class TrackStates:
             )
         return position, state
 
-    def store(self, clip: dict[str, Any], position: int, state: Any) -> None:
+    def store(self, clip: ClipRecord, position: int, state: Any) -> None:
         """Keep ``state`` after a chunk that ends ``position`` frames into its track, or drop it."""
         if clip["is_last"]:
             self._tracks.pop(_key(clip), None)
@@ -96,7 +97,7 @@ class TrackStates:
             self._tracks[_key(clip)] = (following, position, state)
 
 
-def _key(clip: dict[str, Any]) -> tuple[str, str]:
+def _key(clip: ClipRecord) -> tuple[str, str]:
     return clip["video_id"], clip["track_id"]
 
 

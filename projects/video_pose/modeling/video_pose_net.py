@@ -19,6 +19,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
+from video_pose.data.records import ClipRecord
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.backend import TorchBackend, infer_chunk
 from video_pose.modeling.heatmaps import (
@@ -169,7 +170,7 @@ class VideoPoseNet(nn.Module):
         pictures = images.to(self.device).float(memory_format=self.layout)
         return (pictures - self.pixel_mean) / self.pixel_std
 
-    def forward(self, batch: list[dict[str, Any]]) -> Any:
+    def forward(self, batch: list[ClipRecord]) -> Any:
         """Losses by name in training; at inference ``{"instances": [Instances] * T}`` per clip.
 
         The mapper's docstring lists the keys of ``batch``. At inference the chunks of a track
@@ -232,7 +233,7 @@ class VideoPoseNet(nn.Module):
         height, width = crop_size
         return self.center_map(centers.to(self.device), (height, width), training=self.training)
 
-    def _losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _losses(self, batch: list[ClipRecord]) -> dict[str, Tensor]:
         images = torch.stack([clip["image"] for clip in batch])
         centers = torch.stack([clip["center"] for clip in batch])
         crop_to_image = torch.stack([clip["crop_to_image"] for clip in batch])
@@ -250,7 +251,7 @@ class VideoPoseNet(nn.Module):
         return self.loss_weight * heatmap_loss(maps, target, weight, self.loss_reduction)
 
     def _targets(
-        self, batch: list[dict[str, Any]], crop_size: tuple[int, int], map_size: tuple[int, int]
+        self, batch: list[ClipRecord], crop_size: tuple[int, int], map_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """Targets (B, T, C, h, w) and weights (B, T, C), padding frames weighted 0."""
         keypoints = torch.stack([clip["keypoints"] for clip in batch]).to(self.device)
@@ -263,7 +264,7 @@ class VideoPoseNet(nn.Module):
         return maps.view(clips, frames, *maps.shape[1:]), weights
 
     @torch.no_grad()
-    def _log_error(self, heatmaps: Tensor, batch: list[dict[str, Any]]) -> None:
+    def _log_error(self, heatmaps: Tensor, batch: list[ClipRecord]) -> None:
         """Every 20 iterations: mean distance of the last frames' peaks from the joints, crop px."""
         storage = get_event_storage()
         if storage.iter % 20:

@@ -193,7 +193,7 @@ def _draw_frame(
     track, index = people[0]
     title = f"{track['video_id']} {index}"
     try:
-        picture = reader.read(track, [index])[0].copy()  # type: ignore[arg-type]
+        picture = reader.read(track, [index])[0].copy()
     except (OSError, ValueError):
         size = min(track["height"], 4096), min(track["width"], 4096)
         picture = np.full((*size, 3), _NO_PICTURE, np.uint8)

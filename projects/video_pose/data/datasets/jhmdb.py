@@ -30,7 +30,7 @@ from video_pose.data.datasets.tracks import (
     require_path,
 )
 from video_pose.data.mat_file import load_mat, require_array
-from video_pose.data.records import Track
+from video_pose.data.records import MaskReference, Track
 from video_pose.skeleton import JHMDB
 from video_pose.video_io.pictures import picture_size
 from video_pose.video_io.reading import probe_video
@@ -143,7 +143,7 @@ def _read_lines(path: str) -> list[str]:
         raise ValueError(f"{path} is no text in UTF-8: {error}") from error
 
 
-def read_masks(reference: dict[str, str]) -> np.ndarray:
+def read_masks(reference: MaskReference) -> np.ndarray:
     """Load a track's ``masks``: (N', h, w) bool, where N' may be less than the track's N frames.
 
     Raises:
