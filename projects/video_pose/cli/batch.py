@@ -8,19 +8,22 @@
 OUT/FORMAT/NAME.FORMAT is the table of a video (Parquet unless --format says otherwise), and appears
 when it is complete: pandas.read_parquet("OUT/parquet") reads them all. OUT/manifest*.jsonl has a
 line for every video: done or failed, the reason, seconds, frames and people. A second run passes
-over what is in the manifest. Each process holds a model and does one video after another. A video
-that fails, even one that ends its process, never stops the others.
+over what is in the manifest, and goes on inside the videos that were under way (OUT/resume holds
+what was done of them). Each process holds a model and does one video after another. A video that
+fails, even one that ends its process, never stops the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -36,16 +39,19 @@ from video_pose.cli.predict import (
     add_model_arguments,
     add_part_arguments,
     build_predictor,
+    checkpoint_interval,
+    remove_partial,
 )
 
 if TYPE_CHECKING:
     from video_pose.inference.inputs import Input
 
-SETTINGS = "settings.json"
+SETTINGS, RESUME = "settings.json", "resume"
 DONE, FAILED = "done", "failed"
 ENGINES = ("local", "ray")
 # Arguments that change how a run is made, and not what it gives.
 _FREE = {"inputs", "output", "workers", "shard", "engine", "retry_failed", "device", "timeout"}
+_FREE |= {"checkpoint_every", "resume"}
 _STOP_SECONDS = 5.0
 
 
@@ -78,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--video", action="store_true", help="write the overlay videos as well")
     add_model_arguments(parser)
     add_part_arguments(parser)
-    parser.set_defaults(show=False, heatmaps=False, no_masks=False)
+    parser.set_defaults(show=False, heatmaps=False, no_masks=False, resume=True)
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values; comes last")
 
 
@@ -92,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from video_pose.video_io.writing import check_writable
 
     check_formats(args.format)
+    checkpoint_interval(args)
     Recording("", table=args.table, angles=args.angles)
     shard, shards = parse_shard(args.shard)
     if args.workers < 1:
@@ -115,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
             counts["frames"] += record["frames"]
             print(_progress(record, counts, len(jobs), start), file=sys.stderr)
     seconds = time.monotonic() - start
+    with contextlib.suppress(OSError):  # it holds what failed videos have, or is not there
+        Path(args.output, RESUME).rmdir()
     print(
         f"{len(mine)} videos: {counts[DONE]} done, {counts[FAILED]} failed, "
         f"{len(mine) - len(jobs)} passed over; {counts['frames']} frames in {seconds:.1f} s "
@@ -187,23 +196,8 @@ def plan(args: argparse.Namespace, item: Input) -> Job:
     video = Path(args.output, "video", item.name + VIDEO_ENDING) if args.video else None
     if video is not None:
         video.parent.mkdir(exist_ok=True)
-    return Job(item, video, tables)
-
-
-def remove_partial(job: Job) -> None:
-    """Take away what a killed run left of this video."""
-    import shutil
-
-    for path in job.paths:
-        for left in (*path.parent.glob(f".partial-*-{_escaped(path.name)}*"),
-                     *path.parent.glob(f".{_escaped(path.name)}.*.tmp")):  # fmt: skip
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
-
-
-def _escaped(name: str) -> str:
-    import glob
-
-    return glob.escape(name)
+    kept = Path(args.output, RESUME, item.name) if item.files else None
+    return Job(item, video, tables, checkpoint=kept)
 
 
 def keep_settings(args: argparse.Namespace) -> None:
@@ -314,6 +308,7 @@ def record_of(
         "seconds": round(seconds, 3),
         "frames": summary.frames if summary and not reason else 0,
         "people": summary.people if summary and not reason else 0,
+        "resumed": summary.resumed if summary and not reason else 0,
         "files": [] if reason else [str(path) for path in job.paths],
     }
 
@@ -344,6 +339,7 @@ def _prepare(args: argparse.Namespace) -> Any:
 def _work(args: argparse.Namespace, connection: Connection) -> None:
     """Do the jobs that come until None does, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         predictor = _prepare(args)
         connection.send(None)
@@ -355,6 +351,14 @@ def _work(args: argparse.Namespace, connection: Connection) -> None:
             connection.send(do_job(args, predictor, job))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed ends nobody: the next run would meet its workers at their videos."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 class _Worker:
@@ -431,29 +435,61 @@ def _take_over(
 
 def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record]:
     """The record of every job, as they end, by Ray Data: an actor a worker, on any machine of the
-    cluster; videos and OUT must have the same paths on all of them.
+    cluster; videos and OUT must have the same paths on all of them. An actor that dies costs the
+    video that it did.
 
     Raises:
-        ValueError: the package ``ray`` is not installed.
+        ValueError: the package ``ray`` is not installed, or a worker cannot build the model.
     """
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise ValueError('--engine ray needs: pip install "video-pose-detectron2[ray]"') from error
-
-    class RayWorker:
-        def __init__(self) -> None:
-            import video_pose
-
-            video_pose.register()
-            self.predictor = _prepare(args)
-
-        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-            return {"record": do_job(args, self.predictor, jobs[int(row["item"])])}
-
-    data = ray.data.from_items(list(range(len(jobs))), override_num_blocks=len(jobs))
-    worker: Any = RayWorker
-    done = data.map(worker, concurrency=min(args.workers, len(jobs)))
+    if not ray.is_initialized():
+        kept = {name: os.environ[name] for name in _RAY_VARIABLES if name in os.environ}
+        ray.init(runtime_env={"env_vars": kept}, log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # a block is a video
+    numbers = [{"item": number} for number in range(len(jobs))]
+    count = min(args.workers, len(jobs))
+    done = ray.data.from_items(numbers, override_num_blocks=len(jobs)).map(
+        _RayWorker,  # type: ignore[arg-type]
+        fn_constructor_args=(args, list(jobs)),
+        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
+        max_restarts=-1,
+        max_task_retries=0,
+    )
+    missing = dict(enumerate(jobs))
     for row in done.iter_rows():
-        yield row["record"]
+        if row["error"]:
+            raise ValueError(row["error"])
+        missing.pop(int(row["item"]))
+        yield json.loads(row["record"])
+    for job in missing.values():
+        yield record_of(job, "its process, an actor of Ray's, ended", 0.0)
+
+
+# What workers on other machines need to know.
+_RAY_VARIABLES = ("PYTHONPATH", "OMP_NUM_THREADS", "VIDEO_POSE_PLUGINS", "VIDEO_POSE_CACHE")
+
+
+class _RayWorker:
+    """An actor of Ray Data's: a row in, a row out."""
+
+    def __init__(self, args: argparse.Namespace, jobs: list[Job]) -> None:
+        import video_pose
+
+        video_pose.register()
+        self._args, self._jobs, self._error = args, jobs, ""
+        try:
+            self._predictor = _prepare(args)
+        except USER_ERRORS as error:  # Ray would build it again and again
+            self._error = error_text(error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._error:
+            return {**row, "record": "", "error": self._error}
+        record = do_job(self._args, self._predictor, self._jobs[int(row["item"])])
+        return {**row, "record": json.dumps(record), "error": ""}

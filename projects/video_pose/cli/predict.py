@@ -8,7 +8,8 @@
 
 Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format. Without
 --output, the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite.
-The exit status is 0 only if all inputs could be read to their end.
+A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done, and is gone
+when NAME is. The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,14 @@ from video_pose.cli.main import USER_ERRORS, report_error
 if TYPE_CHECKING:
     from video_pose.inference import PoseFrame, VideoPosePredictor
     from video_pose.inference.inputs import Input
+    from video_pose.inference.resume import Checkpoint
+    from video_pose.inference.selection import Moment
     from video_pose.inference.sources import FrameSource
-    from video_pose.inference.writers import PoseWriter
+    from video_pose.inference.writers import PoseWriter, Recording
+    from video_pose.video_io.writing import VideoWriter
 
 VIDEO_ENDING = ".mp4"
+RESUME_ENDING = ".resume"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +102,10 @@ def add_part_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=float, help="of image sequences (default 25)")
     add("--timeout", type=float, metavar="S", help="of cameras and streams that give nothing")
     add("--reconnect", type=int, default=0, metavar="N", help="times to a stream")
+    add(
+        "--checkpoint-every", default="60", metavar="T",
+        help="to go on from after a kill: seconds (default 60), or frames: 500f",
+    )  # fmt: skip
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +122,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     add("--angles", action="store_true", help="joint angles, segment lengths in the wide table")
     add("--report", action="store_true", help="also a page about the people, NAME.html")
     add("--overwrite", action="store_true", help="replace results that exist")
+    add("--resume", action="store_true", help="go on where a run was cut off; skip what is done")
     add("--show", action="store_true", help="show the drawn frames in a window; q ends")
     add("--no-video", action="store_true", help="write tables only")
     add("--heatmaps", action="store_true", help="draw heatmaps")
@@ -186,6 +196,7 @@ class Summary:
     Attributes:
         sources, frames, people: counts; people by number, in each source anew.
         files: that were written. failed: inputs, or parts of them, that were not read.
+        resumed: frames that a run before this one had done.
     """
 
     sources: int = 0
@@ -193,13 +204,15 @@ class Summary:
     people: int = 0
     files: list[Path] = field(default_factory=list)
     failed: int = 0
+    resumed: int = 0
     start: float = field(default_factory=time.monotonic)
 
     def line(self, place: str) -> str:
         """One line for the user."""
         seconds = time.monotonic() - self.start
-        rate = f" ({self.frames / seconds:.1f} frames/s)" if self.frames else ""
-        parts = [_count(self.sources, "source"), _count(self.frames, "frame")]
+        rate = f" ({(self.frames - self.resumed) / seconds:.1f} frames/s)" if self.frames else ""
+        before = f" ({self.resumed} done before)" if self.resumed else ""
+        parts = [_count(self.sources, "source"), _count(self.frames, "frame") + before]
         parts += [_count(self.people, "person", "people"), f"{seconds:.1f} s{rate}"]
         where = f"{_count(len(self.files), 'file')} in {place}" if self.files else "no file written"
         where = str(self.files[0]) if len(self.files) == 1 else where
@@ -217,13 +230,19 @@ class Job:
 
     Attributes:
         item: the source. video: of the overlay, or None. tables: format -> path. report: the page
-            about it, or None.
+            about it, or None. checkpoint: the folder that a run cut off is gone on from, or None.
     """
 
     item: Input
     video: Path | None
     tables: dict[str, Path]
     report: Path | None = None
+    checkpoint: Path | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run of it was cut off."""
+        return self.checkpoint is not None and self.checkpoint.exists()
 
     @property
     def paths(self) -> list[Path]:
@@ -254,7 +273,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
     """Which files each source gives, before the first is opened.
 
     Raises:
-        ValueError: a file would replace an input, or one that exists without --overwrite.
+        ValueError: a file would replace an input, or one that exists without --overwrite; or
+            --resume is asked for where nothing can be gone on with.
     """
     from video_pose.inference.writers import result_paths
     from video_pose.video_io.writing import check_writable
@@ -264,6 +284,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
             raise ValueError("--format needs --output: without it rows are printed as JSON Lines")
         if args.report:
             raise ValueError("--report needs --output: it is a file")
+        if args.resume:
+            raise ValueError("--resume needs --output: what was done is kept there")
         return [Job(item, None, {}) for item in items]
     is_file = args.output.lower().endswith(VIDEO_ENDING) and not os.path.isdir(args.output)
     if is_file and (len(items) > 1 or args.no_video):
@@ -277,9 +299,33 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         video = Path(args.output) if is_file else Path(folder, name + VIDEO_ENDING)
         tables = result_paths(formats, folder, name)
         page = Path(folder, f"{name}.html") if args.report else None
-        jobs.append(Job(item, None if args.no_video else video, tables, page))
-    check_outputs([path for job in jobs for path in job.paths], items, args.overwrite)
+        # Cameras and streams give other frames the next time.
+        kept = Path(folder, name + RESUME_ENDING) if item.files else None
+        jobs.append(Job(item, None if args.no_video else video, tables, page, kept))
+    if args.resume:
+        jobs = [job for job in jobs if job.is_begun or not all(map(os.path.exists, job.paths))]
+    begun = [job for job in jobs if args.resume and job.is_begun]
+    others = [job for job in jobs if job not in begun]
+    check_outputs([path for job in begun for path in job.paths], items, True)
+    try:
+        check_outputs([path for job in others for path in job.paths], items, args.overwrite)
+    except ValueError as error:
+        if any(job.is_begun for job in others):
+            raise ValueError(f"{error}; --resume goes on where a run was cut off") from error
+        raise
     return jobs
+
+
+def remove_partial(job: Job) -> None:
+    """Take away what a killed run left of a source beside its files."""
+    import glob
+    import shutil
+
+    for path in job.paths:
+        name = glob.escape(path.name)
+        for pattern in (f".partial-*-{name}*", f".{name}.*.tmp", f"{name}.parts"):
+            for left in path.parent.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
 
 
 def check_outputs(paths: Sequence[Path], items: Sequence[Input], overwrite: bool) -> None:
@@ -335,13 +381,14 @@ def predict(
     """
     from tqdm import tqdm
 
-    from video_pose.files import replacing
     from video_pose.inference.selection import keep_wanted
-    from video_pose.inference.writers import JsonLinesWriter, Recording, writing_results
-    from video_pose.video_io.writing import VideoWriter
+    from video_pose.inference.writers import Recording
     from video_pose.visualization.overlay import LiveWindow
 
     source = open_part(args, job.item)
+    begun = args.resume and job.is_begun
+    checkpoint = open_checkpoint(args, predictor, job)
+    resumed = 0 if checkpoint is None else checkpoint.count
     recording = Recording(
         job.item.name,
         predictor.joint_names,
@@ -354,20 +401,12 @@ def predict(
     tracks: set[int] = set()
     seen: list[PoseFrame] = []
     before = summary.frames
+    beside = whole or any(path.exists() for path in job.paths)
     with ExitStack() as stack:
-        video = None
-        beside = whole or any(path.exists() for path in job.paths)
-        if job.video is not None:
-            path = stack.enter_context(replacing(job.video)) if beside else job.video
-            sound = recording.path or None
-            video = VideoWriter(path, source.fps, audio=sound, name=str(job.video))
-            stack.enter_context(video)
-        writers: list[PoseWriter] = []
-        if args.output is None and not args.show:
-            writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]
-        writers += stack.enter_context(writing_results(job.tables, recording, beside=beside))
+        stack.enter_context(kept(checkpoint, beside and not begun))
+        video, writers = open_outputs(args, job, recording, stack, beside)
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
-        poses = predictor(source)
+        poses = predictor(source, checkpoint=None if args.heatmaps else checkpoint)
         results = tqdm(
             poses, desc=job.item.name, total=source.num_frames, unit="frame",
             disable=True if whole else None,
@@ -394,8 +433,86 @@ def predict(
     if job.report is not None:
         report_on(job, seen, source.fps)
     summary.people += len(tracks)
+    summary.resumed += resumed
     summary.files += [path for path in job.paths if path.exists()]
+    if checkpoint is not None:
+        checkpoint.remove()
     return poses.problems
+
+
+def open_outputs(
+    args: argparse.Namespace, job: Job, recording: Recording, stack: ExitStack, beside: bool
+) -> tuple[VideoWriter | None, list[PoseWriter]]:
+    """The overlay's writer, where one is wanted, and those of the poses; ``stack`` closes them.
+
+    Args:
+        beside: write beside the files, and move there at the end.
+    """
+    from video_pose.files import replacing
+    from video_pose.inference.writers import JsonLinesWriter, writing_results
+    from video_pose.video_io.writing import VideoWriter
+
+    video = None
+    if job.video is not None:
+        path = stack.enter_context(replacing(job.video)) if beside else job.video
+        sound = recording.path or None
+        video = VideoWriter(path, recording.fps, audio=sound, name=str(job.video))
+        stack.enter_context(video)
+    writers: list[PoseWriter] = []
+    if args.output is None and not args.show:
+        writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]
+    writers += stack.enter_context(writing_results(job.tables, recording, beside=beside))
+    return video, writers
+
+
+def open_checkpoint(
+    args: argparse.Namespace, predictor: VideoPosePredictor, job: Job
+) -> Checkpoint | None:
+    """The checkpoint of a source, begun anew unless --resume; None where it can have none.
+
+    Raises:
+        ValueError: it is of another model, other choices or another file.
+    """
+    import shutil
+
+    if job.checkpoint is None:
+        return None
+    if not args.resume:
+        shutil.rmtree(job.checkpoint, ignore_errors=True)
+    every = checkpoint_interval(args)
+    checkpoint = predictor.checkpoint(
+        job.checkpoint,
+        job.item.files,
+        f"{args.start} to {args.end}, step {args.step}, {args.fps} frames/s",
+        seconds=every.seconds or 0.0,
+        frames=every.frames or 0,
+        pictures=job.video is not None or args.show,
+    )
+    if args.resume:
+        remove_partial(job)
+    return checkpoint
+
+
+@contextmanager
+def kept(checkpoint: Checkpoint | None, no_trace: bool) -> Iterator[None]:
+    """After an error in the block, a checkpoint stays where it holds frames, or where it alone says
+    that results are not whole. ``no_trace``: the block leaves no results then."""
+    try:
+        yield
+    except BaseException:
+        if checkpoint is not None and no_trace and checkpoint.count == 0:
+            checkpoint.remove()
+        raise
+
+
+def checkpoint_interval(args: argparse.Namespace) -> Moment:
+    """What --checkpoint-every says. Raises ValueError if it is no time, nor a number of frames."""
+    from video_pose.inference.selection import Moment
+
+    every = Moment.parse(args.checkpoint_every)
+    if every.frames == 0:
+        raise ValueError("--checkpoint-every 0f: expected 1f or more")
+    return every
 
 
 def report_on(job: Job, frames: Sequence[PoseFrame], fps: float) -> None:
@@ -437,11 +554,20 @@ def run(args: argparse.Namespace) -> int:
     check_formats(args.format or [])
     for text in filter(None, (args.start, args.end, args.step)):
         Moment.parse(text)
+    checkpoint_interval(args)
+    if args.resume and (args.overwrite or args.heatmaps):
+        other = "--overwrite" if args.overwrite else "--heatmaps, which no checkpoint keeps"
+        raise ValueError(f"--resume does not go with {other}: leave one of them out")
     if args.angles and args.table == "long":
         raise ValueError("--angles are columns of the wide table: --table wide")
     if args.show:
         LiveWindow("video-pose").close()  # where there is no display, say so first
-    jobs = plan_jobs(args, list_inputs(args))
+    items = list_inputs(args)
+    jobs = plan_jobs(args, items)
+    if len(jobs) < len(items):
+        print(f"{_count(len(items) - len(jobs), 'source')} done before")
+    if not jobs:
+        return 0
     predictor = build_predictor(args)
     summary = Summary()
     try:

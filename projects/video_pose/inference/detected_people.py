@@ -25,7 +25,7 @@ import numpy as np
 
 from video_pose.data.cropping import is_valid_box
 from video_pose.inference.frames import Frame
-from video_pose.inference.people import Detector, Person, Verdict, pose_extent
+from video_pose.inference.people import Detections, Detector, Person, Verdict, pose_extent
 from video_pose.inference.trackers import Tracker, pairwise_iou
 
 # A joint of a lower score says nothing about who somebody is.
@@ -146,12 +146,17 @@ class DetectedPeople:
         self._max_people = max_people
         self._tracks: dict[int, _Track] = {}
         self._due, self._time = 0, 0.0
+        self.found: Detections | None = None
         self._next_track = self._next_number = 0
 
     def propose(self, frame: Frame) -> list[Person]:
-        self._time = frame.time
-        if frame.index >= self._due:
-            boxes, scores = self._detector(frame.image)
+        found = self._detector(frame.image) if frame.index >= self._due else None
+        return self.recall(frame, found)
+
+    def recall(self, frame: Frame, found: Detections | None) -> list[Person]:
+        self._time, self.found = frame.time, found
+        if found is not None:
+            boxes, scores = found
             keys = self.assign(boxes, scores, frame.time)
             self._bridge()
             awaited = ((keys < 0) & (np.asarray(scores) >= self._sure_score)).any()

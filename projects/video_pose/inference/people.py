@@ -15,8 +15,10 @@ import numpy as np
 from video_pose.data.cropping import fill_boxes, is_valid_box, union_box
 from video_pose.inference.frames import Frame
 
-# Detected boxes (D, 4) and scores (D,) of the people in a picture (H, W, 3).
-Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Detected boxes (D, 4) and scores (D,).
+Detections = tuple[np.ndarray, np.ndarray]
+# Of the people in a picture (H, W, 3).
+Detector = Callable[[np.ndarray], Detections]
 
 
 class Person(NamedTuple):
@@ -40,12 +42,17 @@ class People(Protocol):
     Attributes:
         independent: whether ``propose`` does without earlier poses, so that frames can be encoded
             together.
+        found: what a detector found on the frame proposed for last; None where none ran.
     """
 
     independent: bool
+    found: Detections | None
 
     def propose(self, frame: Frame) -> list[Person]:
         """The people to be looked for on ``frame``."""
+
+    def recall(self, frame: Frame, found: Detections | None) -> list[Person]:
+        """As `propose`, with what the detector ``found`` when the frame was proposed for before."""
 
     def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
         """Take in the poses (P, K, 3) found for them."""
@@ -59,6 +66,14 @@ class People(Protocol):
 
 class KnownPeople:
     """The rest of a policy that neither poses nor shots tell anything; ``propose`` is its own."""
+
+    found: Detections | None = None
+
+    def propose(self, frame: Frame) -> list[Person]:
+        raise NotImplementedError
+
+    def recall(self, frame: Frame, found: Detections | None) -> list[Person]:
+        return self.propose(frame)
 
     def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
         ids = np.array([person.track_id for person in people], np.int64)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
+import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -22,9 +24,15 @@ from video_pose.engine import defaults
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.views import is_recurrent
 from video_pose.inference.detected_people import DetectedPeople
-from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.frames import PoseFrame
 from video_pose.inference.people import Detector, FollowedPerson, GivenBoxes, People
 from video_pose.inference.rcnn import PERSON, PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.resume import (
+    DEFAULT_SECONDS,
+    Checkpoint,
+    describe_files,
+    describe_text,
+)
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
@@ -40,7 +48,8 @@ from video_pose.visualization.poses import Connection
 
 logger = logging.getLogger(__name__)
 
-Stream = Callable[[Iterable[Frame], str], Iterator[PoseFrame]]
+# Of frames, the video's name and, where there is one, a checkpoint.
+Stream = Callable[..., Iterator[PoseFrame]]
 
 
 class Poses(Iterator[PoseFrame]):
@@ -87,8 +96,10 @@ class VideoPosePredictor:
         joint_names: Sequence[str],
         connections: Sequence[Connection] = (),
         smoother: OneEuroSmoother | None = None,
+        about: Callable[[], dict[str, str]] = dict,
     ) -> None:
-        self._stream = stream
+        """``about``: what results depend on, by name, for `checkpoint`."""
+        self._stream, self._about = stream, about
         self._smoother = smoother
         self.joint_names = tuple(joint_names)
         self.connections = list(connections)
@@ -126,9 +137,15 @@ class VideoPosePredictor:
         smoother = OneEuroSmoother() if settings.smooth else None
         make = _recurrent_stream if is_recurrent(cfg) else _rcnn_stream
         stream, names = make(cfg, settings, config_file)
-        return cls(stream, names, find_connections(cfg, names), smoother)
+        about = partial(_describe, cfg, settings)
+        return cls(stream, names, find_connections(cfg, names), smoother, about)
 
-    def __call__(self, source: SourceSpec | FrameSource, fps: float | None = None) -> Poses:
+    def __call__(
+        self,
+        source: SourceSpec | FrameSource,
+        fps: float | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Poses:
         """A result for every frame of ``source``, in order, also where nobody is found.
 
         What a source is remembered by is its own: several may be read side by side, and each
@@ -138,18 +155,68 @@ class VideoPosePredictor:
             source: what `open_source` takes (a video file or URL, a folder, a glob pattern, image
                 files, arrays, a camera's number), or what it returns.
             fps: of images.
+            checkpoint: of `checkpoint`. The frames that it holds come again, as they were; the
+                others bring it forward.
 
         Raises:
             FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
         """
         opened = open_source(source, fps)
-        return Poses(self._run(opened), opened)
+        return Poses(self._run(opened, checkpoint), opened)
 
-    def _run(self, source: FrameSource) -> Iterator[PoseFrame]:
+    def checkpoint(
+        self,
+        folder: str | Path,
+        files: Sequence[str | Path],
+        part: str = "",
+        *,
+        seconds: float = DEFAULT_SECONDS,
+        frames: int = 0,
+        pictures: bool = True,
+    ) -> Checkpoint:
+        """What a run over a source is gone on from, should it be cut off; see `resume.Checkpoint`.
+
+        ::
+
+            checkpoint = predictor.checkpoint("video.resume", ["video.mp4"])
+            for frame in predictor("video.mp4", checkpoint=checkpoint):
+                ...
+            checkpoint.remove()
+
+        Args:
+            folder: begun where there is none. files: that the source reads.
+            part: which part of them, in words of the caller's.
+            seconds, frames, pictures: see `resume.Checkpoint`.
+
+        Raises:
+            ValueError: the folder is another model's, other files' or another part's.
+        """
+        about = {**self._about(), "input": describe_files(files), "part of it": part}
+        return Checkpoint(folder, about, seconds=seconds, frames=frames, pictures=pictures)
+
+    def _run(self, source: FrameSource, checkpoint: Checkpoint | None) -> Iterator[PoseFrame]:
         self.problems = []
-        results = self._stream(source, source.name)
+        if checkpoint is None:
+            results = self._stream(source, source.name)
+        else:
+            results = self._stream(checkpoint.frames(source), source.name, checkpoint)
         yield from results if self._smoother is None else self._smoother(results)
         self.problems = list(source.problems)
+
+
+def _describe(cfg: CfgNode, settings: PredictorSettings) -> dict[str, str]:
+    """What a stream's results depend on. Smoothing is done anew, and encoding together changes
+    nothing."""
+    named = [cfg.MODEL.WEIGHTS, *settings.detector_options]
+    files = [name for name in named if isinstance(name, str) and os.path.isfile(name)]
+    if is_folder(settings.backend):
+        files += sorted(str(path) for path in Path(settings.backend).iterdir() if path.is_file())
+    plain = replace(settings, smooth=False, heatmaps=False, batch_frames=1)
+    return {
+        "model": describe_text(cfg.dump(), describe_files(files)),
+        "choice of people": describe_text(plain),
+        "version of PyTorch": torch.__version__,
+    }
 
 
 def _recurrent_stream(

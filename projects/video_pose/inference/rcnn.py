@@ -6,22 +6,29 @@ Shape letters: P persons, K joints, H W image size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import detectron2.data.transforms as T
 import numpy as np
+import pycocotools.mask as coco_mask
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, Instances
-from torch import nn
+from torch import Tensor, nn
 
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.resume import Checkpoint, Past
 from video_pose.inference.streaming import CutDetector
 from video_pose.modeling.precision import check_precision, inference_autocast
 from video_pose.modeling.rcnn_parts import prepare_regions
-from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
+from video_pose.modeling.recurrent_keypoint_rcnn import (
+    KeypointMemory,
+    PeopleMemory,
+    RecurrentKeypointRCNN,
+)
 
 PERSON = "person"
 
@@ -147,69 +154,142 @@ class StreamingRCNNPredictor:
         """``people``, ``cuts``: make what one stream needs; the detector of ``people`` is idle."""
         self._rcnn, self._people, self._cuts = rcnn, people, cuts
 
-    def __call__(self, frames: Iterable[Frame], video: str = "video") -> Iterator[PoseFrame]:
-        """Yield a result for every frame, in order, also where nobody is found."""
+    def __call__(
+        self, frames: Iterable[Frame], video: str = "video", checkpoint: Checkpoint | None = None
+    ) -> Iterator[PoseFrame]:
+        """Yield a result for every frame, in order, also where nobody is found.
+
+        Args:
+            checkpoint: as of `StreamingPosePredictor`.
+        """
         people = self._people()
         cuts = None if self._cuts is None else self._cuts()
-        memory, starts_shot = self._rcnn.new_memory(), True
-        for frame in frames:
-            if cuts is not None and cuts(frame.image):
+        memory, starts_shot, frame = self._rcnn.new_memory(), True, None
+        iterator = iter(frames)
+        for past, frame in zip(() if checkpoint is None else checkpoint.past(), iterator):
+            if past.cut:
+                people.reset()
+            yield self._result(people, frame, video, starts_shot or past.cut, _unpacked(past))
+            starts_shot = False
+        if frame is not None and cuts is not None:
+            cuts(frame.image)
+        if checkpoint is not None and memory is not None:
+            _restore(memory, checkpoint)
+        for frame in iterator:
+            cut = cuts is not None and bool(cuts(frame.image))
+            if cut:
                 people.reset()
                 if memory is not None:
                     memory.forget()
-                starts_shot = True
-            yield self._result(people, frame, video, starts_shot, memory)
+            found = self._find(frame.image, memory)
+            if checkpoint is not None:
+                height, width = frame.image.shape[:2]
+                past = Past(frame.index, frame.time, (height, width), cut, _packed(found))
+                checkpoint.add(past, frame.image)
+            result = self._result(people, frame, video, starts_shot or cut, found)
+            if checkpoint is not None and checkpoint.is_due():
+                checkpoint.save(*_stored(memory))
+            yield result
             starts_shot = False
 
-    def _result(
-        self,
-        people: DetectedPeople,
-        frame: Frame,
-        video: str,
-        starts_shot: bool,
-        memory: PeopleMemory | None,
-    ) -> PoseFrame:
-        found = self._rcnn.instances(frame.image, memory)
+    def _find(self, image: np.ndarray, memory: PeopleMemory | None) -> _Found:
+        found = self._rcnn.instances(image, memory)
         boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
         keypoints = np.zeros((len(found), len(self._rcnn.joint_names), 3), np.float32)
         if found.has("pred_keypoints"):
             keypoints = found.pred_keypoints.numpy().astype(np.float32)
             # Detectron2 divides by the sum over the small map: a peak between cells may exceed 1.
             keypoints[..., 2] = keypoints[..., 2].clip(0, 1)
-        if found.has("pred_track_ids"):
-            numbers = found.pred_track_ids.numpy()
-        else:
-            numbers = self._identify(people, boxes, scores, keypoints, frame.time)
+        numbers = found.pred_track_ids.numpy() if found.has("pred_track_ids") else None
+        masks = found.pred_masks.numpy() if found.has("pred_masks") else None
+        return _Found(boxes, scores, keypoints, numbers, masks)
+
+    def _result(
+        self, people: DetectedPeople, frame: Frame, video: str, starts_shot: bool, found: _Found
+    ) -> PoseFrame:
+        numbers = found.numbers
+        if numbers is None:
+            numbers = self._identify(people, found, frame.time)
         kept = np.flatnonzero(numbers >= 0)
-        masks = found.pred_masks.numpy()[kept] if found.has("pred_masks") else None
         return PoseFrame(
             index=frame.index,
             time=frame.time,
             image=frame.image,
             video=video,
             joint_names=self._rcnn.joint_names,
-            keypoints=keypoints[kept],
-            boxes=boxes[kept].astype(np.float32),
-            scores=scores[kept].astype(np.float32),
+            keypoints=found.keypoints[kept],
+            boxes=found.boxes[kept].astype(np.float32),
+            scores=found.scores[kept].astype(np.float32),
             track_ids=numbers[kept],
-            masks=masks,
+            masks=None if found.masks is None else found.masks[kept],
             starts_shot=starts_shot,
         )
 
     @staticmethod
-    def _identify(
-        people: DetectedPeople,
-        boxes: np.ndarray,
-        scores: np.ndarray,
-        keypoints: np.ndarray,
-        time: float,
-    ) -> np.ndarray:
+    def _identify(people: DetectedPeople, found: _Found, time: float) -> np.ndarray:
         """Numbers (P,), -1 for those who are not shown."""
-        keys = people.assign(boxes, scores, time)
+        keys = people.assign(found.boxes, found.scores, time)
         numbers = np.full(len(keys), -1, np.int64)
         kept = np.flatnonzero(keys >= 0)
-        numbers[kept] = people.judge(keys[kept].tolist(), keypoints[kept]).numbers
+        numbers[kept] = people.judge(keys[kept].tolist(), found.keypoints[kept]).numbers
         return numbers
+
+
+class _Found(NamedTuple):
+    """What the network said about P people."""
+
+    boxes: np.ndarray  # (P, 4)
+    scores: np.ndarray  # (P,)
+    keypoints: np.ndarray  # float32 (P, K, 3)
+    numbers: np.ndarray | None  # int64 (P,), of a model that remembers people
+    masks: np.ndarray | None  # bool (P, H, W)
+
+
+def _packed(found: _Found) -> dict[str, np.ndarray]:
+    """Arrays for a checkpoint; masks are run lengths of COCO, one behind the other."""
+    arrays = {"boxes": found.boxes, "scores": found.scores, "keypoints": found.keypoints}
+    if found.numbers is not None:
+        arrays["numbers"] = found.numbers
+    if found.masks is not None:
+        masks = [np.asfortranarray(mask, np.uint8) for mask in found.masks]
+        runs = [coco_mask.encode(mask)["counts"] for mask in masks]
+        arrays["mask_bytes"] = np.array([len(run) for run in runs], np.int64)
+        arrays["masks"] = np.frombuffer(b"".join(runs), np.uint8)
+    return arrays
+
+
+def _unpacked(past: Past) -> _Found:
+    given = past.arrays
+    masks = None
+    if "masks" in given:
+        ends = np.cumsum(given["mask_bytes"])[:-1]
+        runs = np.split(given["masks"], ends) if len(given["mask_bytes"]) else []
+        size = list(past.size)
+        decoded = [coco_mask.decode({"size": size, "counts": run.tobytes()}) for run in runs]
+        masks = np.array(decoded, bool).reshape(-1, *size)
+    return _Found(given["boxes"], given["scores"], given["keypoints"], given.get("numbers"), masks)
+
+
+def _stored(memory: PeopleMemory | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A memory as tensors and JSON."""
+    if memory is None:
+        return {}, {}
+    tensors = {} if memory.state is None else memory.state._asdict()
+    if memory.boxes is not None:
+        tensors["boxes"] = memory.boxes
+    names = ("ids", "missed", "next_id", "frame")
+    return tensors, {name: getattr(memory, name) for name in names}
+
+
+def _restore(memory: PeopleMemory, checkpoint: Checkpoint) -> None:
+    stored = checkpoint.state()
+    if stored is None:
+        return
+    tensors, rest = stored
+    for name, value in rest.items():
+        setattr(memory, name, value)
+    memory.boxes = tensors.pop("boxes", None)
+    memory.state = KeypointMemory(**tensors) if tensors else None
 
 
 def _metadata(cfg: CfgNode) -> Metadata:

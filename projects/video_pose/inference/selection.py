@@ -86,9 +86,22 @@ class Excerpt:
 
     def __iter__(self) -> Iterator[Frame]:
         """Afterwards ``problems`` are the source's: what comes after ``end`` was not met."""
-        due = self._start or Moment(frames=0)
+        return self._part(self._from_start(), self._start or Moment(frames=0))
+
+    @property
+    def sound(self) -> bool:
+        """As of `VideoSource`."""
+        return isinstance(self._source, VideoSource) and self._source.sound
+
+    def resume_at(self, index: int) -> Iterator[Frame]:
+        """As of `VideoSource`; ``index`` is one of the part's own."""
+        assert isinstance(self._source, VideoSource)
+        frames = self._source.resume_at(index, self._first() or 0)
+        return self._part(frames, Moment(frames=index))
+
+    def _part(self, frames: Iterator[Frame], due: Moment) -> Iterator[Frame]:
         try:
-            for frame in self._from_start():
+            for frame in frames:
                 if self._end is not None and self._end.is_reached(frame):
                     return
                 if due.is_reached(frame):
@@ -98,13 +111,18 @@ class Excerpt:
             self.problems = list(self._source.problems)
 
     def _from_start(self) -> Iterator[Frame]:
-        if self._start is not None and isinstance(self._source, VideoSource):
-            first = self._start.frames
-            if first is None:
-                first = self._source.number_at(cast(float, self._start.seconds))
-            if first is not None:
-                return self._source.frames_from(first)
+        first = self._first()
+        if first is not None and isinstance(self._source, VideoSource):
+            return self._source.frames_from(first)
         return iter(self._source)
+
+    def _first(self) -> int | None:
+        """The frame of a video where reading begins; None where it is the first that comes."""
+        if self._start is None or not isinstance(self._source, VideoSource):
+            return None
+        if self._start.frames is not None:
+            return self._start.frames
+        return self._source.number_at(cast(float, self._start.seconds))
 
     def _after(self, frame: Frame) -> Moment:
         step = self._step or Moment(frames=1)

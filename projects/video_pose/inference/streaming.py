@@ -22,7 +22,8 @@ from torch import Tensor
 from video_pose.data.clip_mapper import PoseClipMapper
 from video_pose.data.cropping import fill_boxes, invert_affine, is_valid_box, union_box
 from video_pose.inference.frames import Frame, PoseFrame
-from video_pose.inference.people import People, Person
+from video_pose.inference.people import Detections, People, Person, Verdict
+from video_pose.inference.resume import Checkpoint, Past
 from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.heatmaps import decode_rows, to_instances
 from video_pose.modeling.states import align_state, append_rows, select_rows
@@ -157,6 +158,38 @@ class PersonRows:
         moved = {name: self._states.pop(track) for track, name in zip(tracks, names)}
         self._states.update(moved)
 
+    def stored(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everybody's rows by the state's fields, and ``place``; whose they are, and their ages."""
+        tracks = list(self._states)
+        about = {"tracks": tracks, "ages": [self._states[track][0] for track in tracks]}
+        if not tracks:
+            return {}, about
+        rows = append_rows([self._states[track][1] for track in tracks])
+        places = torch.stack([self._states[track][2] for track in tracks])
+        return {**{f"state.{i}": part for i, part in enumerate(rows)}, "place": places}, about
+
+    def restore(self, tensors: dict[str, Tensor], about: dict[str, Any], form: Any) -> None:
+        """The inverse of `stored`.
+
+        Args:
+            form: some state of the model.
+
+        Raises:
+            ValueError: the tensors are no states of such a form.
+        """
+        self.clear()
+        if not about["tracks"]:
+            return
+        names = [f"state.{i}" for i in range(len(form))]
+        parts = [tensors[name] for name in names if name in tensors]
+        if [(x.shape[1:], x.dtype) for x in parts] != [(x.shape[1:], x.dtype) for x in form]:
+            raise ValueError("a checkpoint's states are not this model's: delete it to begin anew")
+        states = type(form)(*(part.to(like.device) for part, like in zip(parts, form)))
+        count = len(states[0]) // len(about["tracks"])
+        for i, (track, age) in enumerate(zip(about["tracks"], about["ages"], strict=True)):
+            part = select_rows(states, range(i * count, (i + 1) * count))
+            self._states[track] = (age, part, tensors["place"][i])
+
     def step(
         self,
         tracks: Sequence[int],
@@ -219,9 +252,19 @@ def center_maps(backend: PoseBackend, centers: Tensor, crop_size: tuple[int, int
 
 class _Prepared(NamedTuple):
     frame: Frame
+    cut: bool
     starts_shot: bool
     people: list[Person]
     crops: PersonCrops | None  # None where there is nobody
+    found: Detections | None  # by a detector, where one ran
+
+
+class _Poses(NamedTuple):
+    """What the network said about P people."""
+
+    keypoints: np.ndarray  # float32 (P, K, 3)
+    boxes: np.ndarray  # float32 (P, 4)
+    scores: np.ndarray  # float32 (P,)
 
 
 class StreamingPosePredictor:
@@ -261,16 +304,31 @@ class StreamingPosePredictor:
         self.batch_frames = batch_frames
         self.keep_heatmaps = keep_heatmaps
 
-    def __call__(self, frames: Iterable[Frame], video: str = "video") -> Iterator[PoseFrame]:
-        """Yield a result for every frame, in order, also where nobody is found."""
-        return _PoseStream(self, video).run(frames)
+    def __call__(
+        self, frames: Iterable[Frame], video: str = "video", checkpoint: Checkpoint | None = None
+    ) -> Iterator[PoseFrame]:
+        """Yield a result for every frame, in order, also where nobody is found.
+
+        Args:
+            checkpoint: of these frames. What it holds is not computed again; from then on it is
+                brought forward. ``frames`` are `Checkpoint.frames`.
+
+        Raises:
+            ValueError: heatmaps are wanted with a checkpoint, which keeps none.
+        """
+        if checkpoint is not None and self.keep_heatmaps:
+            raise ValueError("a checkpoint keeps no heatmaps: leave one of the two out")
+        return _PoseStream(self, video, checkpoint).run(frames)
 
 
 class _PoseStream:
     """One run of a `StreamingPosePredictor`, with all that it remembers."""
 
-    def __init__(self, predictor: StreamingPosePredictor, video: str) -> None:
+    def __init__(
+        self, predictor: StreamingPosePredictor, video: str, checkpoint: Checkpoint | None
+    ) -> None:
         self.backend = predictor.backend
+        self._checkpoint = checkpoint
         self.people = predictor.people()
         self._video = video
         self._cropper = predictor.cropper
@@ -282,8 +340,44 @@ class _PoseStream:
 
     def run(self, frames: Iterable[Frame]) -> Iterator[PoseFrame]:
         iterator = iter(frames)
+        checkpoint = self._checkpoint
+        if checkpoint is not None:
+            yield from self._replay(checkpoint, iterator)
         while batch := list(islice(iterator, self._batch_frames)):
-            yield from self._run(batch)
+            results = self._run(batch)
+            if checkpoint is not None and checkpoint.is_due():
+                checkpoint.save(*self._rows.stored())
+            yield from results
+
+    def _replay(self, checkpoint: Checkpoint, frames: Iterator[Frame]) -> Iterator[PoseFrame]:
+        """The frames that were done before, without a network; afterwards all is as it was then."""
+        frame = None
+        for past, frame in zip(checkpoint.past(), frames):
+            if past.cut:
+                self.people.reset()
+            starts_shot, self._is_new = past.cut or self._is_new, False
+            given = past.arrays
+            found = (given["boxes"], given["scores"]) if "boxes" in given else None
+            people = self.people.recall(frame, found)
+            poses = None
+            if "keypoints" in given:
+                poses = _Poses(given["keypoints"], given["pose_boxes"], given["pose_scores"])
+            if len(people) != (0 if poses is None else len(poses.keypoints)):
+                raise ValueError(f"{checkpoint.folder} does not fit: delete it to begin anew")
+            item = _Prepared(frame, past.cut, starts_shot, people, None, found)
+            yield self._result(item, poses, {})[0]
+        if frame is not None and self._cuts is not None:
+            self._cuts(frame.image)
+        state = checkpoint.state()
+        if state is not None:
+            self._rows.restore(*state, self._form() if state[1]["tracks"] else ())
+
+    @torch.no_grad()
+    def _form(self) -> Any:
+        """A state of the network, of a blank crop."""
+        blank = torch.zeros(1, 3, *self._cropper.crop_size, dtype=torch.uint8)
+        with self.backend.autocast():
+            return self.backend.begin(*self.backend.encode(blank))
 
     @torch.no_grad()
     def _run(self, frames: list[Frame]) -> list[PoseFrame]:
@@ -297,14 +391,15 @@ class _PoseStream:
             ]
 
     def _prepare(self, frame: Frame) -> _Prepared:
-        is_cut = self._cuts is not None and self._cuts(frame.image)
+        is_cut = self._cuts is not None and bool(self._cuts(frame.image))
         starts_shot, self._is_new = is_cut or self._is_new, False
         if is_cut:
             # States are dropped only when this frame's turn comes: earlier ones of the batch wait.
             self.people.reset()
         people = self.people.propose(frame)
         crops = self._cropper(frame.image, people) if people else None
-        return _Prepared(frame, starts_shot, people, crops)
+        found = self.people.found if self._checkpoint is not None else None
+        return _Prepared(frame, is_cut, starts_shot, people, crops, found)
 
     def _encode(self, crops: list[PersonCrops]) -> list[tuple[Tensor, Tensor]]:
         """Images as ``begin`` wants them and features, each (S, P, ...), of every frame."""
@@ -324,40 +419,74 @@ class _PoseStream:
         if tracked is not None:
             self._rows.keep(tracked)
         if encoded is None or item.crops is None:
-            return self._result(item, None)
+            self._record(item, None)
+            return self._result(item, None, {})[0]
         centers = center_maps(self.backend, item.crops.centers, self._cropper.crop_size)
         tracks = [person.track_id for person in item.people]
-        return self._result(
-            item, self._rows.step(tracks, *encoded, centers, item.crops.crop_to_image)
+        heatmaps = self._rows.step(tracks, *encoded, centers, item.crops.crop_to_image)
+        poses = self._decode(item.frame, item.crops, heatmaps)
+        self._record(item, poses)
+        maps: dict[str, np.ndarray] = {}
+        if self._keep_heatmaps:
+            maps["heatmaps"] = self.backend.codec.joint_maps(heatmaps[0]).cpu().numpy()
+            maps["map_to_image"] = self._map_to_image(item.crops)
+        result, verdict = self._result(item, poses, maps)
+        if verdict is not None:
+            self._rows.rename(tracks, verdict.track_ids.tolist())
+        return result
+
+    def _decode(self, frame: Frame, crops: PersonCrops, heatmaps: Tensor) -> _Poses:
+        """``heatmaps``: (S, P, C, h, w)."""
+        size = (frame.image.shape[0], frame.image.shape[1])
+        poses = decode_rows(
+            heatmaps,
+            crops.crop_to_image.to(heatmaps.device),
+            codec=self.backend.codec,
+            swap=self.backend.flip_channels,
+            flipped=crops.flipped,
+            image_size=size,
+        )
+        found = to_instances(poses, size)
+        return _Poses(
+            poses.cpu().numpy(),
+            torch.cat([person.pred_boxes.tensor for person in found]).numpy(),
+            torch.cat([person.scores for person in found]).numpy(),
         )
 
-    def _result(self, item: _Prepared, heatmaps: Tensor | None) -> PoseFrame:
-        """``heatmaps``: (S, P, C, h, w), None where there is nobody."""
+    def _record(self, item: _Prepared, poses: _Poses | None) -> None:
+        if self._checkpoint is None:
+            return
+        arrays: dict[str, np.ndarray] = {}
+        if item.found is not None:
+            arrays |= {"boxes": np.asarray(item.found[0]), "scores": np.asarray(item.found[1])}
+        if poses is not None:
+            arrays |= {"keypoints": poses.keypoints, "pose_boxes": poses.boxes}
+            arrays["pose_scores"] = poses.scores
+        frame = item.frame
+        size = (frame.image.shape[0], frame.image.shape[1])
+        past = Past(frame.index, frame.time, size, item.cut, arrays)
+        self._checkpoint.add(past, frame.image)
+
+    def _result(
+        self, item: _Prepared, poses: _Poses | None, maps: dict[str, np.ndarray]
+    ) -> tuple[PoseFrame, Verdict | None]:
+        """What is shown of the poses, and what the policy said of them; None where is nobody.
+
+        Args:
+            maps: heatmaps and where they are, of all people.
+        """
         frame, names = item.frame, tuple(self.backend.joint_names)
         keypoints = np.zeros((0, len(names), 3), np.float32)
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         numbers = np.zeros(0, np.int64)
-        extra: dict[str, np.ndarray] = {}
-        if heatmaps is not None and item.crops is not None:
-            size = (frame.image.shape[0], frame.image.shape[1])
-            poses = decode_rows(
-                heatmaps,
-                item.crops.crop_to_image.to(heatmaps.device),
-                codec=self.backend.codec,
-                swap=self.backend.flip_channels,
-                flipped=item.crops.flipped,
-                image_size=size,
-            )
-            found = to_instances(poses, size)
-            every = poses.cpu().numpy()
-            numbers, shown = self._judge(item.people, every)
-            keypoints, numbers = every[shown], numbers[shown]
-            boxes = torch.cat([person.pred_boxes.tensor for person in found]).numpy()[shown]
-            scores = torch.cat([person.scores for person in found]).numpy()[shown]
-            if self._keep_heatmaps:
-                maps = self.backend.codec.joint_maps(heatmaps[0]).cpu().numpy()[shown]
-                extra = {"heatmaps": maps, "map_to_image": self._map_to_image(item.crops)[shown]}
-        return PoseFrame(
+        verdict: Verdict | None = None
+        if poses is not None:
+            verdict = self.people.update(item.people, poses.keypoints)
+            shown = np.flatnonzero(verdict.numbers >= 0)
+            numbers = verdict.numbers[shown]
+            keypoints, boxes, scores = (part[shown] for part in poses)
+            maps = {name: part[shown] for name, part in maps.items()}
+        result = PoseFrame(
             index=frame.index,
             time=frame.time,
             image=frame.image,
@@ -368,14 +497,9 @@ class _PoseStream:
             scores=scores,
             track_ids=numbers,
             starts_shot=item.starts_shot,
-            **extra,
+            **maps,
         )
-
-    def _judge(self, people: list[Person], keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers (P,) by the policy, and the places of those who are shown."""
-        verdict = self.people.update(people, keypoints)
-        self._rows.rename([person.track_id for person in people], verdict.track_ids.tolist())
-        return verdict.numbers, np.flatnonzero(verdict.numbers >= 0)
+        return result, verdict
 
     def _map_to_image(self, crops: PersonCrops) -> np.ndarray:
         """(P, 2, 3): cell indices of the first row's maps to image pixels."""

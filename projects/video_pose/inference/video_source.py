@@ -95,6 +95,7 @@ class VideoSource:
         self._fps, self._timeout = fps, timeout
         self._reconnect = 0 if self._is_file else reconnect
         self._index: VideoIndex | None = None
+        self._sound = True
         self._listed = self._expected = 0
         call_interruptibly(self._inspect, timeout if not self._is_file else None, path)
         self.num_frames: int | None = None
@@ -166,18 +167,33 @@ class VideoSource:
         stamp = math.ceil((seconds - 1e-6) / self._time_base) + int(self._index.stamps[0])
         return int(self._index.stamps.searchsorted(stamp))
 
-    def frames_from(self, first: int) -> Iterator[Frame]:
-        """As iteration, from frame ``first`` on, beginning at the key frame before it."""
+    @property
+    def sound(self) -> bool:
+        """Whether all frames so far were whole and none was missing, and places are known."""
+        return self._sound and self._index is not None and self._index.stamps is not None
+
+    def resume_at(self, index: int, since: int = 0) -> Iterator[Frame]:
+        """The rest of a reading from frame ``since`` on that was `sound` up to frame ``index``."""
+        return self.frames_from(index, since)
+
+    def frames_from(self, first: int, since: int | None = None) -> Iterator[Frame]:
+        """As iteration, from frame ``first`` on, beginning at the key frame before it.
+
+        Args:
+            since: count the frames from this one up to ``first`` among those that were read.
+        """
         self.problems = []
+        since = first if since is None else since
         try:
             timeout = None if self._is_file else self._timeout
-            yield from read_ahead(lambda: self._read(first), timeout, self.path)
+            yield from read_ahead(lambda: self._read(first, since), timeout, self.path)
         except Stalled as error:
             self.problems.append(str(error))
 
-    def _read(self, first: int) -> Iterator[Frame]:
+    def _read(self, first: int, since: int) -> Iterator[Frame]:
         """Frames of one connection after another."""
         count, last, attempts = 0, -math.inf, 0
+        self._sound = True
         while True:
             decoder = _Decoder()
             later = 0.0
@@ -187,6 +203,8 @@ class VideoSource:
                         if attempts and frame.time + later <= last:
                             later = last + 1 / self.fps - frame.time  # its clock began anew
                         last = frame.time + later
+                        hurt = decoder.lost or decoder.made_up or attempts
+                        self._sound &= not hurt and frame.index == first + count
                         yield Frame(frame.index, last, frame.image)
                         count += 1
             except ValueError as error:
@@ -201,7 +219,7 @@ class VideoSource:
                 self.path, decoder.broken or "the stream ended", attempts, self._reconnect,
             )  # fmt: skip
             time.sleep(min(2.0 ** (attempts - 1) / 2, 10.0))
-        self._report(count, first, decoder)
+        self._report(count + first - since, since, decoder)
 
     def _frames(
         self, container: Container, decoder: _Decoder, first: int, count: int

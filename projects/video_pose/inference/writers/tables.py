@@ -31,6 +31,8 @@ NOBODY = -1
 TABLES = ("long", "wide")
 # What was written longer ago than this survives a kill.
 FLUSH_SECONDS = 0.5
+# Of a Parquet file, in rows.
+ROW_GROUP = 1 << 16
 
 Row = tuple[Any, ...]
 
@@ -220,6 +222,7 @@ class ParquetWriter:
             raise ValueError("the format parquet needs the package pyarrow") from error
         self._parquet: Any = pyarrow.parquet
         self._table: Any = pyarrow.Table
+        self._concat: Any = pyarrow.concat_tables
         self._recording, self._columns = recording, table_columns(recording)
         kinds = {"video": pyarrow.string(), "joint": pyarrow.string()}
         kinds |= {"frame": pyarrow.int64(), "track": pyarrow.int64()}
@@ -256,12 +259,24 @@ class ParquetWriter:
         parts = sorted(self._parts.glob("*.parquet"))
         partial = self._path.with_name(f".partial-{self._path.name}")
         with self._parquet.ParquetWriter(partial, self._schema) as writer:
-            for part in parts:
-                writer.write_table(self._parquet.read_table(part, partitioning=None))
+            for group in self._row_groups(parts):
+                writer.write_table(group)
         partial.replace(self._path)
         for part in parts:
             part.unlink()
         self._parts.rmdir()
+
+    def _row_groups(self, parts: Sequence[Path]) -> Iterator[Any]:
+        """All rows in tables of ROW_GROUP. Parts are as large as the clock has made them; the file
+        follows from the rows alone."""
+        waiting = self._schema.empty_table()
+        for part in parts:
+            read = self._parquet.read_table(part, partitioning=None)
+            waiting = self._concat([waiting, read])
+            while waiting.num_rows >= ROW_GROUP:
+                yield waiting.slice(0, ROW_GROUP).combine_chunks()
+                waiting = waiting.slice(ROW_GROUP)
+        yield waiting.combine_chunks()
 
 
 # ---- reading

@@ -1,0 +1,365 @@
+"""A run that is cut off and gone on with gives what an uninterrupted one gives, to the bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from video_pose.data.clip_mapper import build_pose_mapper
+from video_pose.data.synthetic.scene import Scene, render_scene
+from video_pose.inference.detected_people import DetectedPeople
+from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.people import FollowedPerson, GivenBoxes
+from video_pose.inference.predictor import VideoPosePredictor
+from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.resume import CHECKPOINT, Checkpoint, Past, describe_files
+from video_pose.inference.selection import Excerpt, Moment
+from video_pose.inference.smoothing import OneEuroSmoother
+from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
+from video_pose.inference.trackers import build_tracker
+from video_pose.inference.video_source import VideoSource
+from video_pose.modeling.backend import TorchBackend
+from video_pose.modeling.recurrent_keypoint_rcnn import KeypointMemory
+
+FRAMES = 16
+CUT = 6  # from this frame on the pictures are inverted
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return render_scene(5, people=2, frames=FRAMES, size=(160, 120), occluders="none")
+
+
+class Listed:
+    """Frames in memory that can be read from any place; counts what was read."""
+
+    name, fps, num_frames, path, problems, sound = "listed", 25.0, FRAMES, "", [], True
+
+    def __init__(self, scene: Scene) -> None:
+        pictures = [255 - p if i >= CUT else p for i, p in enumerate(scene.frames)]
+        self.frames = [Frame(i, i / 25, picture) for i, picture in enumerate(pictures)]
+        self.read: list[int] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.resume_at(0)
+
+    def resume_at(self, index: int) -> Iterator[Frame]:
+        for frame in self.frames[index:]:
+            self.read.append(frame.index)
+            yield frame
+
+
+class Detector:
+    """Knows people by the picture. The second is hidden for two frames, and a weak box for two."""
+
+    def __init__(self, scene: Scene, source: Listed) -> None:
+        self.people = scene.people
+        self.number = {frame.image.tobytes(): frame.index for frame in source.frames}
+        self.calls = 0
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.calls += 1
+        i = self.number[image.tobytes()]
+        boxes = np.stack([person.boxes[i] for person in self.people]).astype(np.float32)
+        scores = np.array([0.9, 0.3 if i in (3, 4) else 0.8], np.float32)
+        return (boxes[:1], scores[:1]) if i in (9, 10) else (boxes, scores)
+
+
+def make_people(kind: str, detector: Detector) -> Callable[[], Any]:
+    if kind == "frame":
+        return GivenBoxes
+    if kind == "pose":
+        return partial(FollowedPerson, min_score=0.0)
+
+    def make() -> DetectedPeople:
+        tracker = build_tracker(kind, min_score=0.5, max_missed_seconds=1.0)
+        return DetectedPeople(detector, tracker, every=2, sigmas=[0.1] * 15)
+
+    return make
+
+
+def assert_equal(found: Sequence[PoseFrame], expected: Sequence[PoseFrame]) -> None:
+    assert [frame.index for frame in found] == [frame.index for frame in expected]
+    for a, b in zip(found, expected):
+        assert (a.time, a.starts_shot, a.image.shape) == (b.time, b.starts_shot, b.image.shape)
+        for name in ("keypoints", "boxes", "scores", "track_ids"):
+            assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), (a.index, name)
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "model", "options", "batch"),
+    [
+        ("frame", "lstm_pm", ("TEST.RESET_EVERY", 5), 4),
+        ("pose", "unipose_lstm", ("MODEL.POSE.ALIGN_STATE", True, "TEST.FLIP", True), 1),
+        ("iou", "unipose_lstm", ("MODEL.POSE.ALIGN_STATE", True), 1),
+        ("bytetrack", "unipose_lstm", (), 1),
+        ("ocsort", "lstm_pm", (), 1),
+        ("botsort", "unipose_lstm", (), 1),
+        ("cbiou", "unipose_lstm", (), 1),
+    ],
+)
+def test_a_stream_cut_off_three_times(
+    pose_cfg: Callable[..., CfgNode],
+    build_backend: Callable[[CfgNode], TorchBackend],
+    scene: Scene,
+    tmp_path: Path,
+    kind: str,
+    model: str,
+    options: tuple[Any, ...],
+    batch: int,
+    pictures: bool,
+) -> None:
+    """At the 5th, the 8th (behind the cut) and the 12th frame, with a save after every third."""
+    if kind not in ("frame", "pose", "iou"):
+        pytest.importorskip("trackers")
+    cfg = pose_cfg(model, *options)
+    backend = build_backend(cfg)
+    source = Listed(scene)
+    detector = Detector(scene, source)
+    stream = StreamingPosePredictor(
+        backend=backend,
+        mapper=build_pose_mapper(cfg, False),
+        people=make_people(kind, detector),
+        cuts=CutDetector,
+        batch_frames=batch,
+    )
+    predictor = VideoPosePredictor(stream, backend.joint_names, smoother=OneEuroSmoother())
+    expected = list(predictor(source))
+    assert [frame.index for frame in expected if frame.starts_shot] == [0, CUT]
+    whole, source.read, detector.calls = detector.calls, [], 0
+    for stop in (5, 8, 12):
+        checkpoint = Checkpoint(tmp_path / "c", {}, frames=3, pictures=pictures)
+        results = predictor(source, checkpoint=checkpoint)
+        for _ in range(stop):
+            next(results)
+        del results
+    checkpoint = Checkpoint(tmp_path / "c", {}, frames=3, pictures=pictures)
+    done = checkpoint.count
+    assert done >= 9
+    source.read, detector.calls = [], 0
+    assert_equal(list(predictor(source, checkpoint=checkpoint)), expected)
+    first = 0 if pictures else done - 1
+    assert source.read == list(range(first, FRAMES))
+    assert detector.calls < whole or kind in ("frame", "pose")
+    checkpoint.remove()
+    assert not (tmp_path / "c").exists()
+
+
+class RememberingRCNN(PersonRCNN):
+    """Finds one person whose place, mask and number follow from a memory."""
+
+    joint_names = ("a",)
+
+    def __init__(self) -> None:
+        pass
+
+    def new_memory(self) -> Any:
+        from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory
+
+        return PeopleMemory()
+
+    def instances(self, image: np.ndarray, memory: Any = None) -> Any:
+        from detectron2.structures import Boxes, Instances
+
+        if memory.state is None:
+            part = torch.zeros(1, 2, 3, 3)
+            memory.state = KeypointMemory(part, part + 0.1, part, torch.ones(1, 1, 1, 1))
+            memory.ids, memory.next_id = [memory.next_id], memory.next_id + 1
+        memory.state = memory.state._replace(cell=torch.sin(memory.state.cell + 1 + image.mean()))
+        memory.boxes, memory.missed = memory.state.cell[:, 0, 0, :1] + torch.arange(4.0), [0]
+        memory.frame += 1
+        found = Instances(image.shape[:2], pred_boxes=Boxes(memory.boxes))
+        found.scores = torch.tensor([0.7])
+        found.pred_keypoints = memory.state.cell[:, 0, :1]
+        found.pred_track_ids = torch.tensor(memory.ids)
+        found.pred_masks = torch.from_numpy(image[..., 0] > 100)[None]
+        return found
+
+
+def test_an_rcnn_that_remembers_people_and_finds_masks(scene: Scene, tmp_path: Path) -> None:
+    source, rcnn = Listed(scene), RememberingRCNN()
+    people = partial(DetectedPeople, rcnn, build_tracker("iou", min_score=0.5,
+                                                         max_missed_seconds=1))  # fmt: skip
+    predictor = VideoPosePredictor(StreamingRCNNPredictor(rcnn, people, cuts=CutDetector), ("a",))
+    expected = list(predictor(source))
+    assert [frame.track_ids.tolist() for frame in expected] == [[int(i >= CUT)] for i in range(16)]
+    for stop in (4, 9, 16):
+        checkpoint = Checkpoint(tmp_path / "c", {}, frames=2)
+        results = predictor(source, checkpoint=checkpoint)
+        found = [next(results) for _ in range(stop)]
+    assert_equal(found, expected)
+    for a, b in zip(found, expected):
+        assert a.masks is not None and b.masks is not None
+        np.testing.assert_array_equal(a.masks, b.masks)
+
+
+def past(index: int, **arrays: np.ndarray) -> Past:
+    return Past(index, index / 10, (4, 6), index == 1, arrays)
+
+
+def image(value: int = 0) -> np.ndarray:
+    return np.full((4, 6, 3), value, np.uint8)
+
+
+def test_what_was_taken_down_comes_back(tmp_path: Path) -> None:
+    """Arrays of any number of rows, none at all, and a state in its order in memory."""
+    state = torch.arange(24.0).view(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    given = [
+        past(0, x=np.arange(6, dtype=np.float32).reshape(2, 3)),
+        past(1),
+        past(2, x=np.zeros((0, 3), np.float32), y=np.array([5], np.int64)),
+    ]
+    checkpoint = Checkpoint(tmp_path / "c", {"model": "m"}, frames=2)
+    for one in given[:2]:
+        assert not checkpoint.is_due()
+        checkpoint.add(one, image())
+    assert checkpoint.is_due()
+    checkpoint.save({}, {"ids": [1]})
+    checkpoint.add(given[2], image(9))
+    checkpoint.save({"s": state, "h": state.bfloat16()}, {"ids": [4, 7]})
+    checkpoint.add(past(3), image())  # not saved
+    again = Checkpoint(tmp_path / "c", {"model": "m"})
+    assert again.count == 3
+    found = list(again.past())
+    assert [(p.index, p.time, p.size, p.cut) for p in found] == [
+        (0, 0.0, (4, 6), False), (1, 0.1, (4, 6), True), (2, 0.2, (4, 6), False),
+    ]  # fmt: skip
+    assert [sorted(p.arrays) for p in found] == [["x"], [], ["x", "y"]]
+    assert found[0].arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found[2].arrays["x"].shape == (0, 3) and found[2].arrays["y"].tolist() == [5]
+    stored = again.state()
+    assert stored is not None
+    tensors, rest = stored
+    assert rest == {"ids": [4, 7]} and torch.equal(tensors["s"], state)
+    assert tensors["s"].stride() == state.stride() and tensors["h"].dtype == torch.bfloat16
+    # One state, and a segment a save.
+    names = {"checkpoint.json", "frames-000000.safetensors", "frames-000001.safetensors"}
+    assert {p.name for p in (tmp_path / "c").iterdir()} == names | {
+        ".lock", "state-000001.safetensors",
+    }  # fmt: skip
+
+
+def test_a_kill_between_two_files_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, {}, seconds=0)
+    checkpoint.add(past(0), image())
+    checkpoint.save({}, {"n": 1})
+    for name in ("frames-000001.safetensors", "state-000001.safetensors", ".checkpoint.json.7.tmp"):
+        (tmp_path / name).write_bytes(b"half of it")
+    again = Checkpoint(tmp_path, {})
+    assert again.count == 1 and len(list(again.past())) == 1 and again.state() == ({}, {"n": 1})
+    again.add(past(1), image())
+    again.save({}, {"n": 2})
+    assert [p.index for p in Checkpoint(tmp_path, {}).past()] == [0, 1]
+
+
+def test_what_is_of_something_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    checkpoint = Checkpoint(folder, {"model": "a", "input": "b"})
+    checkpoint.add(past(0), image())
+    checkpoint.save({}, {})
+    with pytest.raises(ValueError, match=f"{folder} was begun with another input: delete it"):
+        Checkpoint(folder, {"model": "a", "input": "c"})
+    with pytest.raises(ValueError, match="another model and input"):
+        Checkpoint(folder, {"model": "x", "input": "c"})
+    other = [Frame(0, 0.0, image(1))]  # another picture
+    with pytest.raises(ValueError, match="frame 0 is another than when .* delete it"):
+        list(Checkpoint(folder, {"model": "a", "input": "b"}).frames(other))
+    (folder / "frames-000000.safetensors").write_bytes(b"?")
+    with pytest.raises(ValueError, match="frames-000000.safetensors cannot be read .* delete"):
+        list(Checkpoint(folder, {"model": "a", "input": "b"}).past())
+    for content in ("{", '{"version": 9}', "[]"):
+        (folder / CHECKPOINT).write_text(content)
+        with pytest.raises(ValueError, match="checkpoint.json cannot be read .* to begin anew"):
+            Checkpoint(folder, {"model": "a", "input": "b"})
+
+
+HOLD = """
+import sys, time
+from video_pose.inference.resume import Checkpoint
+held = Checkpoint(sys.argv[1], {})
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_video_is_one_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "c")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="c is in use by another run: wait for it"):
+            Checkpoint(tmp_path / "c", {})
+        other.kill()
+    Checkpoint(tmp_path / "c", {}).remove()
+
+
+def test_files_are_known_by_content_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    path.write_bytes(b"0123456789")
+    os.utime(path, (5, 5))
+    first = describe_files([path])
+    assert describe_files([path]) == first
+    os.utime(path, (6, 6))
+    assert describe_files([path]) != first
+    path.write_bytes(b"0123456780")
+    os.utime(path, (5, 5))
+    assert describe_files([path]) != first
+
+
+def numbers(frames: Iterator[Frame]) -> list[tuple[int, bytes]]:
+    return [(frame.index, frame.image.tobytes()) for frame in frames]
+
+
+@pytest.mark.parametrize("part", [None, ("5f", "0.9", "3f")])
+def test_a_video_is_read_from_behind_what_was_done(
+    numbers_video: Callable[..., str], part: tuple[str, str, str] | None
+) -> None:
+    """Key frames are every 12 frames; B frames are decoded out of order."""
+
+    def make() -> VideoSource | Excerpt:
+        source = VideoSource(numbers_video())
+        return Excerpt(source, *map(Moment.parse, part)) if part else source
+
+    source = make()
+    whole = numbers(iter(source))
+    assert source.sound and source.problems == []
+    for place in (1, len(whole) // 2, len(whole) - 1):
+        again = make()
+        assert numbers(again.resume_at(whole[place][0])) == whole[place:]
+        assert again.sound and again.problems == []
+
+
+def test_a_damaged_video_is_read_from_its_start(
+    numbers_video: Callable[..., str], tmp_path: Path
+) -> None:
+    """Else the report on its damage would tell of the rest alone. The whole one is gone on with."""
+    path = Path(numbers_video("cut.ts", options={"mpegts_flags": "resend_headers"}))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 400] = bytes(400)
+    path.write_bytes(data)
+    source = VideoSource(str(path))
+    frames = list(source)
+    problems = source.problems
+    assert problems and not source.sound
+    checkpoint = Checkpoint(tmp_path / "c", {}, pictures=False)
+    taken = checkpoint.frames(source)
+    for frame in taken:
+        size = (frame.image.shape[0], frame.image.shape[1])
+        checkpoint.add(Past(frame.index, frame.time, size, False, {}), frame.image)
+        if frame.index >= 20:
+            checkpoint.save({}, {})
+            break
+    again = VideoSource(str(path))
+    found = list(Checkpoint(tmp_path / "c", {}, pictures=False).frames(again))
+    assert [frame.index for frame in found] == [frame.index for frame in frames]
+    assert all(frame.image.any() for frame in found) and again.problems == problems
