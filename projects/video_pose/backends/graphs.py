@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import torch
 from detectron2.config import CfgNode
@@ -200,7 +200,7 @@ def read_description(folder: str | Path) -> Description:
         _check_hashes(Path(folder), content.need("sha256"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{error}; export the model again") from error
-    return content.content()
+    return cast(Description, content.content())
 
 
 def _check_hashes(folder: Path, hashes: Field) -> None:
