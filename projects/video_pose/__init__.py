@@ -35,8 +35,8 @@ warnings.filterwarnings(
 )
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
 warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming", category=UserWarning)
-# Its region pooling asks whether it is being traced, by a name that recent PyTorch has renamed; of
-# that, too, users of this project need not hear.
+# Its region pooling asks whether it is being traced, by a name that recent PyTorch has changed:
+# users need not hear of that either.
 logging.getLogger("torch.fx._symbolic_trace").addFilter(
     lambda record: "is_fx_tracing will return true" not in str(record.msg)
 )

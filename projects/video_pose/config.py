@@ -192,9 +192,9 @@ def _add_input_keys(cfg: CN) -> None:
 
     # What fills the rectangle: "pad" (PAD_VALUE) or "color" (a random colour with noise).
     aug.OCCLUSION_FILL = "pad"
-    # Largest shift of each edge of the box, as a share of its side: what a detector's boxes miss.
+    # Largest shift of each edge of the box, as a share of its side: a detector's boxes are off so.
     aug.BOX_JITTER = 0.0
-    # Such shifts drawn anew for every frame of a clip, beside those: a tracked box trembles.
+    # The same, drawn anew for every frame and added: a tracked box trembles.
     aug.BOX_JITTER_FRAME = 0.0
     # Probability that the box is that of the upper or of the lower body alone, 0-1.
     aug.HALF_BODY_PROB = 0.0

@@ -66,7 +66,7 @@ def without_nan(value: Any) -> Any:
         return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [without_nan(inner) for inner in value]
-    if isinstance(value, float):  # of NumPy's, float64 is one
+    if isinstance(value, float):  # np.float64 is one, too
         return float(value) if math.isfinite(value) else None
     return value
 

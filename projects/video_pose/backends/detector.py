@@ -32,7 +32,7 @@ from video_pose.backends.pose import choose_backend
 from video_pose.backends.runtimes import LoadedGraph, engine_precision, load_graph
 
 logger = logging.getLogger(__name__)
-# Of the example, px: sides that no part may take for one another.
+# Height and width of the example picture, px: different, so that no part can confuse them.
 _EXAMPLE = (256, 320)
 
 

@@ -64,7 +64,7 @@ class Description(TypedDict):
     version: int
     format: str  # of FORMATS
     sha256: NotRequired[dict[str, str]]  # of every other file
-    refused: NotRequired[dict[str, str]]  # parts of a detector that are no graph -> why
+    refused: NotRequired[dict[str, str]]  # parts of a detector that could not be written -> why
 
 
 class PoseDescription(Description, ModelFacts):

@@ -47,7 +47,7 @@ def build_coco(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
         if not metadata.get("keypoint_oks_sigmas"):
             logger.info("%s has no keypoint_oks_sigmas: no keypoint AP", dataset_name)
             return None
-        # Boxes are given to these models, or follow from the joints: no figure of theirs.
+        # These models are given boxes, or take them from the joints: AP of boxes is not theirs.
         return FrameCOCOEvaluator(dataset_name, joints, ["keypoints"], folder)
     tasks = ["bbox"]
     tasks += ["segm"] * cfg.MODEL.MASK_ON + ["keypoints"] * cfg.MODEL.KEYPOINT_ON

@@ -257,7 +257,7 @@ def _run_on_ray(main: Main, args: Namespace) -> int:
         ray.init(runtime_env={"env_vars": variables}, log_to_driver=True)
     print(f"Processes: {args.num_gpus} (Ray)", flush=True)
     folder, output = os.path.abspath("."), _output_of(args)
-    # A first try in a new folder has nothing to resume; of an old run none may go on by mistake.
+    # A new folder has nothing to resume yet; in an old one no run may be continued by mistake.
     args.resume = args.resume or not os.path.exists(os.path.join(output, "last_checkpoint"))
     trainer = TorchTrainer(
         _main_of_ray,

@@ -324,7 +324,7 @@ class PCKAccumulator:
         source_video: str | None = None,
         head_sizes: np.ndarray | None = None,
     ) -> None:
-        """Score the frames of a video; call it as often as it takes, in any order.
+        """Score frames of a video; a video may come in several calls, in any order.
 
         Args:
             video_id: whose counts these are.

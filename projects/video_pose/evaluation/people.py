@@ -151,7 +151,7 @@ def assign(similarity: np.ndarray, least: float = 0.0) -> list[tuple[int, int]]:
     Args:
         similarity: (G, P).
     """
-    # What may not be matched must not decide who else is.
+    # A pair that may not be matched must not change how the others are.
     rows, columns = linear_sum_assignment(-np.where(similarity > least, similarity, 0))
     return [(int(g), int(p)) for g, p in zip(rows, columns) if similarity[g, p] > least]
 

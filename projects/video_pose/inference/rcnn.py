@@ -304,7 +304,7 @@ def _metadata(cfg: CfgNode) -> Metadata:
             try:
                 DatasetCatalog.get(name)
             except FileNotFoundError:
-                continue  # the data are elsewhere; the next dataset may tell
+                continue  # not on this disk; the next dataset may know the classes
         if metadata.get("thing_classes"):
             return metadata
     return Metadata()

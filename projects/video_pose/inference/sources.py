@@ -67,7 +67,7 @@ class ImageSource:
         self.fps = _checked_rate(fps)
         self.num_frames: int | None = len(self.paths)
         if len(self.paths) == 1:
-            with contextlib.suppress(ValueError, FileNotFoundError):  # told by iteration
+            with contextlib.suppress(ValueError, FileNotFoundError):  # iteration says what is wrong
                 self.num_frames = count_pages(self.paths[0])
         self.problems: list[str] = []
 

@@ -71,7 +71,7 @@ def _histograms(small: np.ndarray) -> np.ndarray:
     counts = np.stack(
         [cv2.calcHist([q], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3) for q in quarters]
     )
-    # Neighbouring bins share what lies between them, lest a change of brightness moves all.
+    # A value between two bins counts for both, so that a little more light moves no whole counts.
     for axis in (1, 2, 3):
         counts = _blur(counts, axis)
     return counts / counts.sum()

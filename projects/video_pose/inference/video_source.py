@@ -41,7 +41,7 @@ _DEFAULT_FPS = 25.0
 DEFAULT_TIMEOUT = 30.0
 # Words of FFmpeg's decoders about a picture whose references are not there, or were repaired.
 _MADE_UP = ("ref", "poc", "conceal", "damaged", "error at mb", "error while dec")
-_GAP = "Frame num gap"  # H.264's, which FFmpeg tells in a whisper
+_GAP = "Frame num gap"  # of H.264, which FFmpeg logs at a low level
 
 T = TypeVar("T")
 

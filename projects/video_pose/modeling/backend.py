@@ -36,7 +36,7 @@ class PoseBackend(Protocol):
     center_map: CenterMap
     flip_channels: list[int]
     reset_every: int
-    # Whether states are to be moved with their crops (`alignment.align_state`) before `advance`.
+    # Whether states are to be moved with their crops (`states.align_state`) before `advance`.
     align_state: bool
 
     @property

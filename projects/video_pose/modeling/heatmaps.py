@@ -71,7 +71,9 @@ class CenterMap:
             (N, 1, h, w) float32.
         """
         distinct, which = torch.floor(centers.float() - 0.5), None
-        if not centers.is_cuda:  # a GPU would be waited for; it draws all of them in no time
+        if (
+            not centers.is_cuda
+        ):  # to compare centres would wait for a GPU, which draws all maps at once
             # Crops are centred on their person, so nearly all maps of a batch are the same one.
             distinct, which = torch.unique(distinct, dim=0, return_inverse=True)
         height, width = crop_size

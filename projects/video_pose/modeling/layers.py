@@ -100,7 +100,7 @@ class ConvLSTMCell(GatedCell):
     def sums(self, x: Tensor, hidden: Tensor, fresh: Tensor) -> Sequence[Tensor]:
         if not self.training:
             return [self._sum(gate, x, hidden, fresh) for gate in GATES]
-        # Training takes one convolution, too, with the weights of the step put together.
+        # In training, too, one convolution computes all gates: each step joins its weights.
         weight, bias, h_bias = self._merged_weights()
         total = F.conv2d(torch.cat([x, hidden], 1), weight, bias, padding=weight.shape[-1] // 2)
         if self.mask_fresh_bias:

@@ -84,7 +84,7 @@ class VideoPoseNet(nn.Module):
         self.reset_every = reset_every
         self.align_state = align_state
         self.precision = check_precision(precision)
-        # Of the images that the network sees; what follows keeps it.
+        # Memory layout of the images that the network sees; the layers behind keep it.
         self.layout = torch.contiguous_format
         self.flip_channels = flip_permutation(codec.channel_labels(joint_names), flip_map)
         shape = (1, -1, 1, 1)

@@ -21,7 +21,8 @@ Connection = tuple[int, int, tuple[int, int, int]]
 # Below this confidence a joint is hollow and its lines are thin.
 LOW_CONFIDENCE = 0.3
 
-# A person this large, by the picture's longer side, gets whole marks; the least share of them.
+# Marks have their full size on a person of this share of the picture's longer side, and shrink with
+# the person down to the second share.
 _LARGE_PERSON, _SMALLEST_MARK = 0.25, 0.4
 
 _SHIFT = 4  # OpenCV draws at 1/16 px

@@ -25,7 +25,7 @@ import numpy as np
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.tables import NOBODY, Recording, stored_frame
 
-# DeepLabCut's name of whoever made the predictions, and of its table in HDF5.
+# Names that DeepLabCut gives: to whoever made the predictions, and to the table in HDF5.
 SCORER, _DLC_KEY = "video_pose", "df_with_missing"
 
 
