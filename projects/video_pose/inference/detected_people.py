@@ -17,11 +17,13 @@ Shape letters: P persons, K joints, D detections. Boxes are XYXY, image pixels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from video_pose.data.cropping import is_valid_box
 from video_pose.inference.frames import Frame
@@ -41,8 +43,18 @@ POOR = 0.6
 # people must fit each other's places better than their own, to change them.
 CONTINUES = 0.35
 SWAP_GAIN = 0.25
-# Somebody new needs so many times the person threshold.
-CONFIRMING = 1.2
+# Of somebody new the pose must make up for what the detector's best score lacks to 1: so many times
+# the person threshold more for the whole of it.
+DOUBT = 1.5
+# A box is over two people of whom it holds such shares, and who overlap each other less (IoU).
+HELD = 0.7
+APART = 0.2
+# A weak detection continues the track whose expected box it overlaps by so much (IoU).
+CONTINUES_BOX = 0.3
+# A followed box grows and shrinks by at most this factor a frame.
+LARGEST_STEP = 1.1
+# Share of a followed box's shift that its speed takes over.
+SPEED_GAIN = 0.5
 # Seconds: without a good pose somebody new is looked at for so long, then not for a while.
 TRIAL = 0.3
 REFUSED = 1.0
@@ -50,12 +62,14 @@ REFUSED = 1.0
 
 @dataclass
 class _Track:
-    """A person, as known after the last frame on which a detection was matched."""
+    """A person, as known after the last frame on which a detection or a pose showed them."""
 
     box: np.ndarray  # (4,), smoothed
     shot_box: np.ndarray
     born: float  # seconds
     time: float  # of ``box``
+    detected: float  # when a detection last was this person's
+    score: float  # of the surest of them
     good: float  # when the pose was last good; -inf before
     tracker_number: int
     speed: np.ndarray  # (2,), px/s
@@ -66,13 +80,14 @@ class _Track:
     poor_since: float = math.inf
     refused_until: float = -math.inf
 
-    def see(self, box: np.ndarray, time: float, smoothing: float) -> None:
+    def see(self, box: np.ndarray, score: float, time: float, smoothing: float) -> None:
         """Take in a detection; ``smoothing``: time constant, seconds."""
+        self.detected, self.score = time, max(self.score, score)
         elapsed = time - self.time
         if elapsed <= 0 or smoothing <= 0:
             self.box = box
         else:
-            expected = self.box + np.tile(self.speed, 2) * elapsed
+            expected = self.expected(time)
             # What is far from expected is news, not noise.
             surprise = 1 - pairwise_iou(expected[None], box[None])[0, 0]
             gain = max(1 - math.exp(-elapsed / smoothing), surprise)
@@ -81,6 +96,21 @@ class _Track:
             self.speed = self.speed + gain * (measured - self.speed)
             self.box = moved
         self.time, self.look, self.proposed = time, self.box, True
+
+    def follow(self, pose: np.ndarray, time: float) -> None:
+        """Let the box go on as the pose did since it was last good, where no detection shows it."""
+        assert self.pose is not None
+        elapsed, before = time - self.time, self.box
+        if elapsed <= 0:
+            return
+        self.box = moved_box(before, self.pose, pose)
+        shift = ((self.box - before)[:2] + (self.box - before)[2:]) / 2
+        self.speed = self.speed + SPEED_GAIN * (shift / elapsed - self.speed)
+        self.time, self.look = time, self.box
+
+    def expected(self, time: float) -> np.ndarray:
+        """The box, moved on to ``time``."""
+        return self.box + np.tile(self.speed, 2) * (time - self.time)
 
     def moved_pose(self, time: float) -> np.ndarray | None:
         """The last good pose, moved on to ``time``."""
@@ -118,6 +148,7 @@ class DetectedPeople:
         person_threshold: float = 0.0,
         box_smoothing: float = 0.15,
         bridge: float = 0.5,
+        follow: float = 2.0,
         sure_score: float = 0.5,
         sigmas: Sequence[float] = (),
         max_people: int = 0,
@@ -130,9 +161,12 @@ class DetectedPeople:
             min_score: a pose with a lower mean score is not followed between detections.
             person_threshold: a pose with a lower `pose_scores` is not shown.
             box_smoothing: time constant of the boxes, seconds; 0 takes them as detected.
-            bridge: seconds for which a person whom the detector misses is followed by poses alone.
-            sure_score: of a detection that the tracker can begin a track with; where it hesitates,
-                the detector runs on the next frame, too.
+            bridge: seconds for which a person is looked for who is neither detected nor has a good
+                pose.
+            follow: seconds for which a person is followed by good poses alone.
+            sure_score: a detection of a lower score begins a person only where the pose is
+                `CONFIRMING_UNSURE` times the threshold; where the tracker hesitates to begin with
+                a sure one, the detector runs on the next frame, too.
             sigmas: OKS widths of the K joints; () leaves identity and duplicates to the boxes.
             max_people: most people looked at on a frame, those known best; 0 for all.
         """
@@ -142,7 +176,7 @@ class DetectedPeople:
         self._max_missed, self._margin, self._min_score = max_missed, margin, min_score
         self._threshold, self._smoothing = person_threshold, box_smoothing
         self._sigmas = np.asarray(sigmas, np.float64)
-        self._bridged, self._sure_score = bridge, sure_score
+        self._bridged, self._followed, self._sure_score = bridge, follow, sure_score
         self._max_people = max_people
         self._tracks: dict[int, _Track] = {}
         self._due, self._time = 0, 0.0
@@ -181,18 +215,21 @@ class DetectedPeople:
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         valid = np.flatnonzero(is_valid_box(boxes))
         keys = np.full(len(boxes), -1, np.int64)
-        numbers = self._tracker.update(boxes[valid], np.asarray(scores)[valid], time)
+        scores = np.asarray(scores, np.float64)
+        numbers = self._tracker.update(boxes[valid], scores[valid], time)
         by_number = {track.tracker_number: key for key, track in self._tracks.items()}
         for track in self._tracks.values():
             track.proposed = False
         for place, number in zip(valid, numbers.tolist()):
             if number < 0:
                 continue
+            score = float(scores[place])
             if number in by_number:
                 keys[place] = by_number[number]
-                self._tracks[by_number[number]].see(boxes[place], time, self._smoothing)
+                self._tracks[by_number[number]].see(boxes[place], score, time, self._smoothing)
             else:
-                keys[place] = self._begin(number, boxes[place])
+                keys[place] = self._begin(number, boxes[place], score)
+        self._continue_weakly(boxes, scores, valid[keys[valid] < 0], keys)
         self._tracks = {
             key: track
             for key, track in self._tracks.items()
@@ -200,22 +237,41 @@ class DetectedPeople:
         }
         return keys
 
-    def _bridge(self) -> None:
-        """Whom the detector misses for a moment is looked for where the last pose would be."""
-        for track in self._tracks.values():
-            pose = track.moved_pose(self._time)
-            if track.proposed or pose is None or self._time - track.time > self._bridged:
-                continue
-            box = pose_extent(pose, self._margin, self._min_score)
-            if box is not None:
-                track.look, track.proposed = box, True
+    def _continue_weakly(
+        self, boxes: np.ndarray, scores: np.ndarray, places: np.ndarray, keys: np.ndarray
+    ) -> None:
+        """Give detections at ``places`` that the tracker left out, in ``keys``, to known people
+        whom it found nowhere: some trackers pass over weak ones."""
+        missed = [k for k, t in self._tracks.items() if not t.proposed and t.number >= 0]
+        if not missed or not len(places):
+            return
+        expected = np.stack([self._tracks[key].expected(self._time) for key in missed])
+        overlap = pairwise_iou(expected, boxes[places])
+        for row, column in zip(*linear_sum_assignment(-overlap)):
+            if overlap[row, column] >= CONTINUES_BOX:
+                place, key = places[column], missed[row]
+                keys[place] = key
+                score = float(scores[place])
+                self._tracks[key].see(boxes[place], score, self._time, self._smoothing)
 
-    def _begin(self, number: int, box: np.ndarray) -> int:
+    def _bridge(self) -> None:
+        """Whom the detector misses is looked for where they would be by now: as long as the poses
+        are good, and for a moment without."""
+        for track in self._tracks.values():
+            if track.proposed or track.pose is None:
+                continue
+            away = self._time - track.detected
+            if away <= self._followed and self._time - track.good <= self._bridged:
+                track.look, track.proposed = track.expected(self._time), True
+
+    def _begin(self, number: int, box: np.ndarray, score: float) -> int:
         self._tracks[self._next_track] = _Track(
             box=box,
             shot_box=box,
             born=self._time,
             time=self._time,
+            detected=self._time,
+            score=score,
             good=-math.inf,
             tracker_number=number,
             speed=np.zeros(2),
@@ -229,7 +285,8 @@ class DetectedPeople:
 
     def judge(self, keys: Sequence[int], keypoints: np.ndarray) -> Verdict:
         """What the poses (P, K, 3) of these tracks say."""
-        keys, twins = list(keys), {}
+        keys = list(keys)
+        twins: dict[int, int | None] = {}
         if len(self._sigmas) and len(self._sigmas) == keypoints.shape[1]:
             keys = self._identify(keys, keypoints)
             twins = self._twins(keys, keypoints)
@@ -237,19 +294,26 @@ class DetectedPeople:
         numbers = np.full(len(keys), -1, np.int64)
         for place, key in enumerate(keys):
             track = self._tracks[key]
-            needed = self._threshold * (CONFIRMING if track.number < 0 else 1)
-            if place not in twins and scores[place] >= needed:
+            if place not in twins and scores[place] >= self._needed(track):
                 numbers[place] = self._confirm(track, keypoints[place])
             elif place not in twins:
                 self._doubt(track)
             self._follow(track, keypoints[place])
         for twin, other in twins.items():
-            self._drop_twin(keys[twin], keys[other])
+            self._drop_twin(keys[twin], None if other is None else keys[other])
         return Verdict(np.array(keys, np.int64), numbers)
+
+    def _needed(self, track: _Track) -> float:
+        """The score from which a pose is shown."""
+        if track.number >= 0:
+            return self._threshold
+        return self._threshold * (1 + DOUBT * (1 - track.score))
 
     def _confirm(self, track: _Track, pose: np.ndarray) -> int:
         if track.number < 0:
             track.number, self._next_number = self._next_number, self._next_number + 1
+        elif track.detected < self._time:
+            track.follow(pose, self._time)
         track.pose, track.good, track.poor_since = pose, self._time, math.inf
         return track.number
 
@@ -261,11 +325,15 @@ class DetectedPeople:
             track.refused_until = self._time + REFUSED
             track.number, track.pose, track.poor_since = -1, None, math.inf
 
-    def _drop_twin(self, key: int, other: int) -> None:
-        """``key`` shows whom ``other`` shows. A box that only ``key`` had goes to ``other``.
-        Somebody new is forgotten; somebody known is only hidden."""
-        twin, known = self._tracks[key], self._tracks[other]
-        boxless = known.time < self._time <= twin.time
+    def _drop_twin(self, key: int, other: int | None) -> None:
+        """``key`` shows whom ``other`` shows, or two others. A box that only ``key`` had goes to
+        ``other``. Somebody new is forgotten; somebody known is only hidden."""
+        twin = self._tracks[key]
+        if other is None:
+            if twin.number < 0:
+                twin.refused_until = self._time + REFUSED
+            return
+        boxless = self._tracks[other].detected < self._time <= twin.detected
         if twin.number >= 0:
             if boxless:
                 self._swap(key, other)
@@ -311,7 +379,7 @@ class DetectedPeople:
         ``keys[place]`` becomes theirs. ``fit``: see `_fit`."""
         best, found = CONTINUES, None
         for column, other in enumerate(known):
-            if self._tracks[other].time >= self._time:
+            if self._tracks[other].detected >= self._time:
                 continue
             own = fit[keys.index(other), column] if other in keys else 0.0
             if fit[place, column] >= max(best, own):
@@ -336,26 +404,28 @@ class DetectedPeople:
         """Track ``old`` goes on with what ``new`` has seen; ``new`` is gone."""
         track, fresh = self._tracks[old], self._tracks.pop(new)
         track.box, track.look, track.time = fresh.box, fresh.look, fresh.time
+        track.detected, track.score = fresh.detected, max(track.score, fresh.score)
         track.tracker_number, track.proposed = fresh.tracker_number, True
         track.speed, track.refused_until = fresh.speed, -math.inf
 
     def _swap(self, a: int, b: int) -> None:
         """Two tracks change boxes; poses and numbers stay."""
         first, second = self._tracks[a], self._tracks[b]
-        for name in ("box", "look", "time", "tracker_number", "speed"):
+        for name in ("box", "look", "time", "detected", "tracker_number", "speed"):
             old = getattr(first, name)
             setattr(first, name, getattr(second, name))
             setattr(second, name, old)
 
-    def _twins(self, keys: list[int], keypoints: np.ndarray) -> dict[int, int]:
-        """Places of people who are somebody else's duplicate -> that other's place."""
+    def _twins(self, keys: list[int], keypoints: np.ndarray) -> dict[int, int | None]:
+        """Places of people who are somebody else's duplicate -> that other's place; None for a
+        skeleton over two people."""
         boxes = np.array([self._tracks[key].box for key in keys]).reshape(-1, 4)
         scores = pose_scores(keypoints)
         same = pairwise_oks(keypoints, keypoints, self._sigmas) >= SAME_POSE
         inside = shares_inside(boxes) >= INSIDE
         order = sorted(range(len(keys)), key=lambda i: self._seniority(keys[i], keypoints[i]))
         kept: list[int] = []
-        twins: dict[int, int] = {}
+        twins: dict[int, int | None] = {}
         for i in order:
             others = [
                 j for j in kept if same[i, j] or (inside[i, j] and scores[i] < POOR * scores[j])
@@ -364,7 +434,7 @@ class DetectedPeople:
                 twins[i] = others[0]
             else:
                 kept.append(i)
-        return twins
+        return twins | dict.fromkeys(spanning(boxes, scores, kept))
 
     def _seniority(self, key: int, pose: np.ndarray) -> tuple[float, float, float]:
         """Who comes first keeps a pose that several have: of the known the one whose last pose it
@@ -413,6 +483,19 @@ def pairwise_oks(a: np.ndarray, b: np.ndarray, sigmas: np.ndarray) -> np.ndarray
     return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), 0.0)
 
 
+def spanning(boxes: np.ndarray, scores: np.ndarray, kept: Sequence[int]) -> list[int]:
+    """Of the ``kept`` ones of boxes (P, 4) and poses' scores (P,), those over two people: the box
+    holds two others, who are apart and have better poses."""
+    kept = list(kept)
+    inside, overlap = shares_inside(boxes), pairwise_iou(boxes, boxes)
+    found = []
+    for i in kept:
+        held = [j for j in kept if j != i and inside[j, i] >= HELD and scores[j] > scores[i]]
+        if any(overlap[a, b] < APART for a, b in itertools.combinations(held, 2)):
+            found.append(i)
+    return found
+
+
 def pose_boxes(keypoints: np.ndarray) -> np.ndarray:
     """Extents (P, 4) of the sure joints of (P, K, 3); of all where fewer than two are sure."""
     sure = keypoints[..., 2] >= SURE_JOINT
@@ -420,6 +503,19 @@ def pose_boxes(keypoints: np.ndarray) -> np.ndarray:
     low = np.where(sure[..., None], keypoints[..., :2], np.inf).min(axis=1)
     high = np.where(sure[..., None], keypoints[..., :2], -np.inf).max(axis=1)
     return np.concatenate([low, high], axis=1)
+
+
+def moved_box(box: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """A box (4,) that goes on as a pose does from ``old`` to ``new`` (K, 3): by the shift of the
+    joints that are sure in both, and by their spread. As it was where fewer than `LEAST_JOINTS`
+    are."""
+    sure = (old[:, 2] >= SURE_JOINT) & (new[:, 2] >= SURE_JOINT)
+    if sure.sum() < LEAST_JOINTS:
+        return box
+    a, b = old[sure, :2].astype(np.float64), new[sure, :2].astype(np.float64)
+    spread = [max(float(np.sqrt(((x - x.mean(0)) ** 2).sum())), 1.0) for x in (a, b)]
+    scale = np.clip(spread[1] / spread[0], 1 / LARGEST_STEP, LARGEST_STEP)
+    return ((box.reshape(2, 2) - a.mean(0)) * scale + b.mean(0)).reshape(4)
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
