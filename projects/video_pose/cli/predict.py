@@ -69,8 +69,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--trust-programs", action="store_true", help="load an export of .pt2: it can run any code")
     add(
-        "--confidence-threshold", type=fraction, default=0.5, metavar="F",
-        help="of detections (default .5)",
+        "--confidence-threshold", type=fraction, metavar="F",
+        help="of detections (default .25 where poses are judged, too, else .5)",
     )  # fmt: skip
     add("--max-people", type=int, default=0, metavar="N", help="at most so many (0: everybody)")
     add(

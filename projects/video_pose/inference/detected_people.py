@@ -6,9 +6,12 @@ the last word:
 * **identity**: two people whose poses continue each other's better than their own change places,
   and somebody new whose pose continues that of a person lost a moment ago is that person;
 * **duplicates**: of two people with one pose, or of whom one is a poor pose inside the other's box,
-  the one whose last pose it continues stays;
-* **presence**: a pose of low score is not shown. Somebody new whom poses do not confirm is soon
-  looked at no more, somebody known who has had none for long is given up.
+  the one whose last pose it continues stays; one skeleton over two people is nobody;
+* **presence**: a pose of low score is not shown, and the less sure the detector, the better must
+  be the pose of somebody new. Somebody new whom poses do not confirm is soon looked at no more,
+  somebody known who has had none for long is given up;
+* **persistence**: somebody known goes on with weak detections, and without any as long as good
+  poses continue each other; the box then moves as they do.
 
 The box in which a person is looked for is smoothed over time: half of a pose's jitter is the box's.
 
@@ -43,9 +46,9 @@ POOR = 0.6
 # people must fit each other's places better than their own, to change them.
 CONTINUES = 0.35
 SWAP_GAIN = 0.25
-# Of somebody new the pose must make up for what the detector's best score lacks to 1: so many times
-# the person threshold more for the whole of it.
-DOUBT = 1.5
+# By so much of what the detector's best score lacks to 1 must the pose of somebody new be better
+# than the person threshold. Chosen on pictures of COCO people (train).
+DOUBT = 0.3
 # A box is over two people of whom it holds such shares, and who overlap each other less (IoU).
 HELD = 0.7
 APART = 0.2
@@ -164,9 +167,8 @@ class DetectedPeople:
             bridge: seconds for which a person is looked for who is neither detected nor has a good
                 pose.
             follow: seconds for which a person is followed by good poses alone.
-            sure_score: a detection of a lower score begins a person only where the pose is
-                `CONFIRMING_UNSURE` times the threshold; where the tracker hesitates to begin with
-                a sure one, the detector runs on the next frame, too.
+            sure_score: of a detection that the tracker can begin a track with; where it hesitates,
+                the detector runs on the next frame, too.
             sigmas: OKS widths of the K joints; () leaves identity and duplicates to the boxes.
             max_people: most people looked at on a frame, those known best; 0 for all.
         """
@@ -294,7 +296,8 @@ class DetectedPeople:
         numbers = np.full(len(keys), -1, np.int64)
         for place, key in enumerate(keys):
             track = self._tracks[key]
-            if place not in twins and scores[place] >= self._needed(track):
+            good = scores[place] >= self._needed(track) and self._goes_on(track, keypoints[place])
+            if place not in twins and good:
                 numbers[place] = self._confirm(track, keypoints[place])
             elif place not in twins:
                 self._doubt(track)
@@ -307,7 +310,15 @@ class DetectedPeople:
         """The score from which a pose is shown."""
         if track.number >= 0:
             return self._threshold
-        return self._threshold * (1 + DOUBT * (1 - track.score))
+        return self._threshold + DOUBT * (1 - track.score)
+
+    def _goes_on(self, track: _Track, pose: np.ndarray) -> bool:
+        """Whether a pose can be this person's: where no detection says so, it continues the last
+        one, lest somebody hidden takes over the body that hides them."""
+        last = track.moved_pose(self._time)
+        if last is None or track.detected >= self._time or len(self._sigmas) != len(pose):
+            return True
+        return bool(pairwise_oks(pose[None], last[None], self._sigmas)[0, 0] >= SAME_POSE)
 
     def _confirm(self, track: _Track, pose: np.ndarray) -> int:
         if track.number < 0:

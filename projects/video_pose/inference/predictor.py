@@ -246,9 +246,10 @@ def _rcnn_stream(
             f"{config_file} finds people by itself: region, box, detector and the folder of an "
             "export have no effect"
         )
-    make_tracker(settings)  # what may be missing is said before the model is loaded
-    rcnn = load_detector(cfg, settings)
     threshold = settings.person_threshold or 0.0
+    # What may be missing is said before the model is loaded.
+    make_tracker(settings, threshold)
+    rcnn = load_detector(cfg, settings, threshold)
     people = partial(_detected_people, settings, rcnn, threshold, rcnn.joint_names)
     return StreamingRCNNPredictor(rcnn, people, cuts=_cut_maker(settings)), rcnn.joint_names
 
@@ -259,23 +260,23 @@ def _cut_maker(settings: PredictorSettings) -> Callable[[], CutDetector] | None:
     return partial(CutDetector, settings.cut_threshold)
 
 
-def make_tracker(settings: PredictorSettings) -> Tracker:
-    """The tracker of ``settings``."""
+def make_tracker(settings: PredictorSettings, threshold: float) -> Tracker:
+    """The tracker of ``settings``; ``threshold``: below which poses are not shown."""
     return build_tracker(
         settings.tracker,
-        min_score=settings.min_score,
+        min_score=settings.begins(threshold),
         max_missed_seconds=settings.max_missed,
     )
 
 
-def load_detector(cfg: CfgNode, settings: PredictorSettings) -> PersonRCNN:
-    """The people's detector of ``cfg``, with the weak detections that a tracker wants as well.
+def load_detector(cfg: CfgNode, settings: PredictorSettings, threshold: float) -> PersonRCNN:
+    """The people's detector of ``cfg``, with the weak detections that known people want as well.
 
     Raises:
         ValueError: which class is meant is unknown.
     """
     detector = PersonRCNN.from_cfg(
-        cfg, load_model(cfg), min(WEAK_SCORE, settings.min_score), settings.class_name
+        cfg, load_model(cfg), min(WEAK_SCORE, settings.begins(threshold)), settings.class_name
     )
     # An exported folder is of the pose network: the detector goes by its own configuration.
     accelerate(cfg, detector.model, "" if is_folder(settings.backend) else settings.backend)
@@ -337,15 +338,15 @@ def people_maker(settings: PredictorSettings, cfg: CfgNode) -> Callable[[], Peop
         return partial(GivenBoxes, settings.box)
     if settings.where == "pose":
         return partial(FollowedPerson, settings.box, min_score=settings.min_pose_score)
-    # First what may be missing and costs nothing to find out.
-    make_tracker(settings)
-    detector_cfg = load_cfg(settings.detector, settings.detector_options)
-    if is_recurrent(detector_cfg):
-        raise ValueError(f"detector {settings.detector}: it detects nobody, it is a pose model")
-    detector = load_detector(detector_cfg, settings)
     threshold = settings.person_threshold
     if threshold is None:
         threshold = cfg.TEST.PERSON_THRESHOLD
+    # First what may be missing and costs nothing to find out.
+    make_tracker(settings, threshold)
+    detector_cfg = load_cfg(settings.detector, settings.detector_options)
+    if is_recurrent(detector_cfg):
+        raise ValueError(f"detector {settings.detector}: it detects nobody, it is a pose model")
+    detector = load_detector(detector_cfg, settings, threshold)
     return partial(_detected_people, settings, detector, threshold, cfg.MODEL.POSE.JOINTS)
 
 
@@ -354,13 +355,13 @@ def _detected_people(
 ) -> DetectedPeople:
     return DetectedPeople(
         detector,
-        make_tracker(settings),
+        make_tracker(settings, threshold),
         every=settings.detect_every,
         max_missed=settings.max_missed,
         min_score=settings.min_pose_score,
         person_threshold=threshold,
         box_smoothing=settings.box_smoothing,
-        sure_score=settings.min_score,
+        sure_score=settings.begins(threshold),
         sigmas=infer_sigmas(joints),
         max_people=settings.max_people,
     )

@@ -9,6 +9,9 @@ from video_pose.plugins import TRACKERS
 
 # ByteTrack's: a hidden person's detections are weak, and still better than none.
 WEAK_SCORE = 0.1
+# From which score on a detection makes a person known: where it is all that speaks for them, and
+# where a pose has the last word.
+SURE_SCORE, JUDGED_SCORE = 0.5, 0.25
 REGIONS = ("frame", "box", "pose", "detector")
 
 
@@ -33,7 +36,8 @@ class PredictorSettings:
             "botsort", "cbiou" (package ``trackers``), a plugin's; or "auto", the default of
             `video_pose.inference.trackers`.
         min_score: of a detection that makes a person known; one that is known may be followed by
-            weaker detections, down to `WEAK_SCORE`.
+            weaker detections, down to `WEAK_SCORE`. None: `JUDGED_SCORE` where poses are held
+            against a person threshold, else `SURE_SCORE`.
         min_pose_score: a pose with a lower mean score is not followed between detections.
         person_threshold: people whose pose has a lower score (the mean of the better half of the
             joints) are not shown, 0 to 1; None: the model's TEST.PERSON_THRESHOLD, and 0 for
@@ -60,7 +64,7 @@ class PredictorSettings:
     class_name: str = ""
     detect_every: int = 1
     tracker: str = "auto"
-    min_score: float = 0.5
+    min_score: float | None = None
     min_pose_score: float = 0.1
     person_threshold: float | None = None
     max_people: int = 0
@@ -78,6 +82,8 @@ class PredictorSettings:
             raise ValueError(f"region {self.region!r}: choose from {', '.join(REGIONS)}")
         if self.tracker != "auto":
             TRACKERS.check(self.tracker)
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score {self.min_score}: expected 0 to 1")
         if self.person_threshold is not None and not 0 <= self.person_threshold <= 1:
             raise ValueError(f"person threshold {self.person_threshold}: expected 0 to 1")
         if self.max_people < 0 or self.box_smoothing < 0:
@@ -91,6 +97,11 @@ class PredictorSettings:
             raise ValueError(f"a detector has no effect with region {self.where!r}")
         if self.box is not None and self.where not in ("box", "pose"):
             raise ValueError(f"a box has no effect with region {self.where!r}")
+
+    def begins(self, threshold: float) -> float:
+        """``min_score`` with its default filled in; ``threshold``: of the poses, see above."""
+        default = JUDGED_SCORE if threshold > 0 else SURE_SCORE
+        return default if self.min_score is None else self.min_score
 
     @property
     def where(self) -> str:

@@ -115,22 +115,22 @@ def test_somebody_known_may_have_a_poor_moment_but_is_given_up_after_long() -> N
 
 
 def test_a_newcomers_pose_makes_up_for_what_the_detector_doubts() -> None:
-    """.3 (1 + 1.5 (1 - score)): .345 of a detection of .9, .615 of one of .3; .3 once known."""
+    """.3 + .3 (1 - score): .33 of a detection of .9, .51 of one of .3; .3 once known."""
     sure, unsure = World(), World()
     unsure.score = 0.3
-    assert sure.frame([box(50)], [pose(box(50), 0.33)]) == [-1]
-    assert sure.frame([box(50)], [pose(box(50), 0.36)]) == [0]
+    assert sure.frame([box(50)], [pose(box(50), 0.32)]) == [-1]
+    assert sure.frame([box(50)], [pose(box(50), 0.34)]) == [0]
     assert sure.frame([box(50)], [pose(box(50), 0.31)]) == [0]
-    assert unsure.frame([box(50)], [pose(box(50), 0.6)]) == [-1]
-    assert unsure.frame([box(50)], [pose(box(50), 0.63)]) == [0]
+    assert unsure.frame([box(50)], [pose(box(50), 0.5)]) == [-1]
+    assert unsure.frame([box(50)], [pose(box(50), 0.52)]) == [0]
     assert unsure.frame([box(50)], [pose(box(50), 0.31)]) == [0]
 
 
 def test_the_surest_detection_of_a_person_counts() -> None:
     world = World()
-    assert world.frame([box(50)], [pose(box(50), 0.33)]) == [-1]
+    assert world.frame([box(50)], [pose(box(50), 0.32)]) == [-1]
     world.score = 0.3
-    assert world.frame([box(50)], [pose(box(50), 0.36)]) == [0]
+    assert world.frame([box(50)], [pose(box(50), 0.34)]) == [0]
 
 
 class Strict(IoUTracker):
@@ -180,6 +180,20 @@ def test_good_poses_carry_a_person_on_without_detections_and_poor_ones_do_not() 
     assert world.frame([box(50)], [pose(box(50))]) == [0]
     numbers = [world.frame([], [pose(box(50), 0.1)]) for _ in range(5)]
     assert numbers == [[-1]] * 5 and world.frame([], []) == []
+
+
+def test_who_is_hidden_does_not_take_over_another_body() -> None:
+    """Somebody walks behind another: what is found at the expected place is half the other's body,
+    a good pose that does not go on with the last one. Seen again, the number is the same."""
+    world = World(box_smoothing=0.05)
+    for i in range(8):
+        place = box(50 + 8 * i)
+        assert world.frame([place], [pose(place)]) == [0]
+    for i in range(8, 11):
+        lying = box(50 + 8 * i, width=90, height=40)
+        assert world.frame([], [pose(lying)]) == [-1]
+        np.testing.assert_allclose(world.looked_at[0], box(50 + 8 * i), atol=8)
+    assert world.frame([box(138)], [pose(box(138))]) == [0]
 
 
 def test_a_box_goes_on_as_its_pose_by_hand() -> None:
