@@ -12,6 +12,8 @@ Rows, of which --rows chooses:
   training  steps of the trainer
   reading   30 clips of 5 frames of an x264 file with B-frames, as training reads them
   shared    network and training beside two busy processes, against their fair share
+  people    a detector that remembers people: a frame with one of them, and with eight
+  stream    the same over --stream-frames frames: megabytes after a tenth of them, and at the end
 
 Backends are columns of one process that take turns. ms are medians a frame; "cpu ms" is the
 processor time of all threads, which other processes disturb less. PCK is the packaged model's on
@@ -46,6 +48,7 @@ from benchmarking.networks import (
     training_step,
     with_options,
 )
+from benchmarking.people import megabytes_over, people_model, people_works
 from benchmarking.reading import measure_reading
 from detectron2.config import CfgNode
 from tabulate import tabulate
@@ -59,7 +62,12 @@ from video_pose.inference import PredictorSettings, VideoPosePredictor
 from video_pose.inference.predictor import is_recurrent, load_cfg, load_model
 from video_pose.packaged import default_model
 
-ROWS = ("demo", "given-box", "network", "training", "reading", "shared")
+ROWS = ("demo", "given-box", "network", "training", "reading", "shared", "people", "stream")
+PEOPLE = (1, 8)
+_PEOPLE_CONFIG = str(
+    Path(__file__).resolve().parents[1]
+    / "configs/Keypoint-RCNN/recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
+)
 BUSY = 2
 _READING_FRAMES = 750  # three groups of pictures
 Row = dict[str, Any]
@@ -82,6 +90,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rounds", type=int, default=5, help="passes of every variant (default 5)")
     add("--threads", type=int, default=0, help="default: as many as there are cores")
     add("--demo-frames", nargs=2, type=int, default=[20, 120], metavar="N", help="default 20 120")
+    add("--people-config", default=_PEOPLE_CONFIG, metavar="FILE", help="of rows people, stream")
+    add("--stream-frames", type=int, default=10_000, metavar="N", help="default 10000")
     add("--accuracy", metavar="DATASET", help="also PCK of every backend on this dataset")
     add("--output", metavar="DIR", help="write benchmark.md and benchmark.json")
     return parser.parse_args(argv)
@@ -231,6 +241,27 @@ def shared_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
     return rows
 
 
+def people_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
+    """What further people cost; ratios of processor time to one person's."""
+    cfg = load_cfg(args.people_config, ["MODEL.WEIGHTS", ""])
+    rows = []
+    for name in backends:
+        works = people_works(cfg, people_model(cfg, name), PEOPLE, args.frames)
+        costs = alternate(works, args.rounds)
+        first = next(iter(costs.values())).processor
+        for title, cost in costs.items():
+            ratio = f"{cost.processor / first:.2f}"
+            rows.append({**_row(f"{title}, {name}", cost.per(args.frames)), "of one": ratio})
+    return rows
+
+
+def stream_rows(args: argparse.Namespace) -> list[Row]:
+    """Megabytes of this process over a long stream with eight people who come and go."""
+    cfg = load_cfg(args.people_config, ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", 96])
+    found = megabytes_over(cfg, people_model(cfg, "torch"), args.stream_frames)
+    return [{"row": f"stream, after {frame} frames", "MB": size} for frame, size in found]
+
+
 def measure(args: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:
     """All rows that are wanted, and the machine's peaks in GFLOP a second of processor time."""
     backends = args.backends or installed_backends()
@@ -252,6 +283,10 @@ def measure(args: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:
         rows += reading_rows(args)
     if "shared" in args.rows:
         rows += shared_rows(args, backends)
+    if "people" in args.rows:
+        rows += people_rows(args, backends)
+    if "stream" in args.rows:
+        rows += stream_rows(args)
     return rows, peaks
 
 

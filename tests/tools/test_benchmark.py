@@ -6,13 +6,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
-from benchmarking import measuring
+from benchmarking import measuring, people
 from benchmarking.networks import clip_flops
 
+from video_pose.inference.predictor import load_cfg
+from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory
+
 ROOT = Path(__file__).parents[2]
+PEOPLE = str(
+    ROOT / "configs/Keypoint-RCNN/recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
+)
 CONFIG = str(ROOT / "configs/LSTM-Pose-Machines/lstm_pm_small_synthetic_jhmdb.yaml")
 
 
@@ -58,6 +65,39 @@ def test_rows_of_a_network(tool: ModuleType, tmp_path: Path) -> None:
     assert "12.3" in tool.as_table([{"row": "x", "ms": 12.345}])
 
 
+def test_rows_of_people_and_of_a_stream(tool: ModuleType, tmp_path: Path) -> None:
+    arguments = ["--rows", "people", "stream", "--backends", "torch", "--frames", "2"]
+    arguments += ["--precisions", "float32", "--rounds", "1", "--threads", "1"]
+    arguments += ["--stream-frames", "60", "--output", str(tmp_path)]
+    assert tool.main(arguments) == 0
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    assert [row["row"] for row in rows] == [
+        "1 people, torch", "8 people, torch", "stream, after 6 frames", "stream, after 60 frames",
+    ]  # fmt: skip
+    assert rows[0]["of one"] == "1.00" and rows[3]["MB"] > 50
+
+
+def test_people_come_go_and_are_forgotten() -> None:
+    """The boxes of the stream: eight places in two rows; those who left are dropped in time."""
+    boxes = people.grid_boxes(8, 320, 240)
+    assert boxes[0].tolist() == [0, 0, 80, 120] and boxes[7].tolist() == [240, 120, 320, 240]
+    cfg = load_cfg(PEOPLE, ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", 64])
+    cfg.MODEL.RECURRENT_KEYPOINT.MAX_MISSED = 12
+    model = people.people_model(cfg, "torch")
+    kept: list[tuple[int, int]] = []
+    remember = type(model.roi_heads).remember
+
+    def watched(features: Any, found: Any, memory: PeopleMemory) -> Any:
+        found = remember(model.roi_heads, features, found, memory)
+        kept.append((memory.next_id, len(memory.ids)))
+        return found
+
+    object.__setattr__(model.roi_heads, "remember", watched)
+    people.megabytes_over(cfg, model, 80)
+    assert kept[45][0] == 8, "the first eight alone"
+    assert kept[-1] == (16, 8), "eight others, and nobody else any more"
+
+
 def test_a_model_without_memory_is_one_line(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,3 +105,5 @@ def test_a_model_without_memory_is_one_line(
     path.write_text("VERSION: 2\nMODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n")
     assert tool.main(["--rows", "network", "--configs", str(path)]) == 1
     assert "is no recurrent pose model" in capsys.readouterr().err
+    assert tool.main(["--rows", "stream", "--people-config", str(path)]) == 1
+    assert "GeneralizedRCNN remembers no people" in capsys.readouterr().err
