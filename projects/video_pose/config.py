@@ -113,6 +113,9 @@ def _add_recurrent_keypoint_keys(cfg: CN) -> None:
     node.MIN_SCORE = 0.3
     # Least overlap (IoU) of a detection with a person's last box to be that person, 0-1.
     node.MIN_IOU = 0.3
+    # Weight of the poses' similarity (OKS) beside the overlap, where boxes of several people
+    # overlap, 0-1; 0: boxes alone say who is who.
+    node.OKS_WEIGHT = 0.5
     # Frames for which the memory of a person who is not seen is kept; >= 0.
     node.MAX_MISSED = 30
 
@@ -151,7 +154,8 @@ def _add_input_keys(cfg: CN) -> None:
     # meta-architecture. With frames, SOLVER.IMS_PER_BATCH counts frames.
     inp.VIEW = ""
     frames = inp.FRAMES = CN()
-    # Training takes every n-th labelled frame of a video, >= 1; testing takes all.
+    # Training takes every n-th labelled frame of a video, >= 1; testing takes all. Clips go by
+    # CLIP.STRIDE.
     frames.STRIDE = 1
     # A person without a mask in a training with MODEL.MASK_ON: "error", or "keep" without a mask
     # loss, which needs MODEL.ROI_MASK_HEAD.NAME "PartlyLabelledMaskHead".
@@ -257,6 +261,10 @@ def _add_test_keys(cfg: CN) -> None:
     test.FLIP = False
     # Drop the recurrent state every n frames; 0 = carry it over the whole track.
     test.RESET_EVERY = 0
+    # Largest shift of each edge of every given box in an evaluation of clips, as a share of its
+    # side, 0 to below 0.5: what a detector's trembling boxes cost. It follows from video, track and
+    # frame alone; the boxes that PCK measures with stay.
+    test.BOX_JITTER = 0.0
     # Frames run before each labelled frame from a fresh state, on tracks that are too long to be
     # run whole (BBC Pose); below 0: the whole track.
     test.WARMUP_FRAMES = -1

@@ -9,6 +9,7 @@ N frames of the track, H W size of the crop.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -245,6 +246,7 @@ class PoseClipMapper:
         flip_order: list[int] | None = None,
         test_scales: tuple[float, ...] = (1.0,),
         test_flip: bool = False,
+        test_jitter: float = 0.0,
     ) -> None:
         """
         Args:
@@ -254,11 +256,14 @@ class PoseClipMapper:
             absent: for training, see `absent_joints`; such joints get v = -1.
             halves: for training, see `body_halves`.
             flip_order: for training, see :func:`video_pose.skeleton.flip_permutation`.
+            test_jitter: for testing, see `frame_jitters`.
         """
         if is_train and not joint_maps:
             raise ValueError("a training mapper needs the joint maps of its datasets")
         if not test_scales or min(test_scales) <= 0:
             raise ValueError(f"TEST.SCALES is {tuple(test_scales)}: expected factors above 0")
+        if not 0 <= test_jitter < 0.5:
+            raise ValueError(f"TEST.BOX_JITTER is {test_jitter}: expected 0 to below 0.5")
         if clip_length < 1 or clip_stride < 1:
             raise ValueError(
                 f"INPUT.CLIP: LENGTH {clip_length} and STRIDE {clip_stride} must be 1 or more"
@@ -276,6 +281,7 @@ class PoseClipMapper:
         self.absent = absent or {}
         self.halves = halves or {}
         self.flip_order = flip_order
+        self.test_jitter = test_jitter
         self.test_draws = [
             ClipDraw(scale=float(scale), flip=flip)
             for flip in ([False, True] if test_flip else [False])
@@ -296,6 +302,7 @@ class PoseClipMapper:
             "pad_value": inp.PAD_VALUE,
             "test_scales": tuple(cfg.TEST.SCALES),
             "test_flip": cfg.TEST.FLIP,
+            "test_jitter": cfg.TEST.BOX_JITTER,
         }
         if is_train:
             names = [dataset_names] if isinstance(dataset_names, str) else list(dataset_names)
@@ -398,6 +405,8 @@ class PoseClipMapper:
         if joints is not None:
             boxes = jitter_boxes(boxes, draws[0].jitters(len(boxes)))
             union = jitter_boxes(union[None], draws[0].jitter)[0]
+        elif self.test_jitter > 0:
+            boxes = jitter_boxes(boxes, frame_jitters(track, frames, self.test_jitter))
         train = joints is not None
         images = self.reader.read(track, frames.tolist())
         crops = self.cropper(images, boxes, union, [draw.placement for draw in draws], train)
@@ -431,6 +440,16 @@ class PoseClipMapper:
         if name not in self.joint_maps:
             raise KeyError(f"no joint map for dataset {name!r}: known {sorted(self.joint_maps)}")
         return self.joint_maps[name]
+
+
+def frame_jitters(track: ClipRequest, frames: np.ndarray, amount: float) -> np.ndarray:
+    """Shifts of the edges of given frames' boxes, (T, 4), shares of the sides, up to ``amount``.
+
+    They follow from video, track and frame alone, whatever chunk a frame is in.
+    """
+    name = zlib.crc32(f"{track['video_id']}\n{track['track_id']}".encode())
+    draws = [np.random.default_rng([name, int(t)]).uniform(-amount, amount, 4) for t in frames]
+    return np.stack(draws)
 
 
 def _clip_rng(track: ClipRequest) -> np.random.Generator:

@@ -191,6 +191,27 @@ def test_test_regions_do_not_depend_on_the_chunk(cfg: CfgNode, track: dict) -> N
     assert not torch.equal(mapper({**track, "chunk": Chunk(2, 4, 2, 4)})["image"], part["image"])
 
 
+def test_boxes_that_tremble_in_the_test_do_so_alike_in_any_chunk(cfg: CfgNode, track: dict) -> None:
+    """The box of 50 x 40: each centre is off by up to a tenth of its sides, 5 px and 4 px."""
+    cfg.INPUT.CROP_SIZE = (128, 160)
+    still = build_pose_mapper(cfg, False)(track)
+    cfg.TEST.BOX_JITTER = 0.1
+    mapper = build_pose_mapper(cfg, False)
+    whole = mapper(track)
+    parts = [mapper({**track, "chunk": Chunk(a, b, 0, 6)}) for a, b in ((0, 2), (2, 6))]
+    joined = torch.cat([part["crop_to_image"] for part in parts])
+    assert torch.equal(joined, whole["crop_to_image"])
+    places = [item["crop_to_image"] @ torch.tensor([80.0, 64.0, 1.0]) for item in (whole, still)]
+    shift = (places[0] - places[1]).abs()
+    assert (shift <= torch.tensor([5.0, 4.0]) + 1e-4).all() and shift.mean() > 0.5
+    assert len({round(float(x), 3) for x in shift[:, 0]}) == 6, "every frame has a draw of its own"
+    other = mapper({**track, "track_id": "other"})
+    assert not torch.equal(other["crop_to_image"], whole["crop_to_image"])
+    cfg.TEST.BOX_JITTER = 0.5
+    with pytest.raises(ValueError, match=r"TEST.BOX_JITTER is 0.5: expected 0 to below 0.5"):
+        build_pose_mapper(cfg, False)
+
+
 def test_test_chunks_have_no_labels_and_no_randomness(train_cfg: CfgNode, track: dict) -> None:
     train_cfg.INPUT.AUG.ROTATION = 45.0
     train_cfg.INPUT.AUG.COLOR = 0.5
