@@ -17,7 +17,7 @@ from pathlib import Path
 
 DISTRIBUTION = "video-pose-detectron2"
 # What a user can get wrong or lacks; anything else is a defect and shows its traceback.
-USER_ERRORS = (ValueError, KeyError, OSError, ImportError)
+USER_ERRORS = (ValueError, KeyError, OSError, ImportError, FloatingPointError)
 TRACEBACK = "VIDEO_POSE_TRACEBACK"
 
 

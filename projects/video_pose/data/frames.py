@@ -374,6 +374,12 @@ def build_frames_train_loader(
         mosaic = Mosaic(options.MOSAIC_PROB, options.MOSAIC_SIZE, repeats)
     dataset = FrameDataset(frames, mapper or FrameMapper(cfg, is_train=True), seed, mosaic)
     grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    if grouping:
+        logger.warning(
+            "DATALOADER.ASPECT_RATIO_GROUPING True: frames that wait for a partner are lost when a "
+            "run is interrupted, so that a resumed run ends with other weights than a whole one; "
+            "False resumes exactly"
+        )
     chunk = 1 if grouping else batch // world_size
     return build_batch_data_loader(
         ToIterableDataset(dataset, sampler, shard_chunk_size=chunk),

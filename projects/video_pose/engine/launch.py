@@ -7,6 +7,7 @@ arguments and the environment alone.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
 import logging
@@ -340,9 +341,11 @@ def _raise_users(error: ProcessRaisedException) -> None:
     """Raise ``error`` of a child as the kind that it was there, where a user can mend it."""
     last = str(error).rstrip().splitlines()[-1]
     name, _, text = last.partition(": ")
-    kinds = {kind.__name__: kind for kind in (ValueError, KeyError, FileNotFoundError, OSError)}
-    if name in kinds and text:
-        raise kinds[name](text) from error
+    kind = getattr(builtins, name, None)
+    known = (ValueError, KeyError, FileNotFoundError, OSError, ImportError, FloatingPointError)
+    for base in known:
+        if text and isinstance(kind, type) and issubclass(kind, base):
+            raise base(text) from error
     raise error
 
 

@@ -250,7 +250,8 @@ class PoseTrainer(TrainerBase):
             if not all(bool(torch.isfinite(value)) for value in step.values()):
                 values = {key: value.item() for key, value in step.items()}
                 raise FloatingPointError(
-                    f"loss at iteration {self.iter} or shortly before: {values}"
+                    f"loss at iteration {self.iter} or shortly before: {values}; the training has "
+                    "diverged: lower SOLVER.BASE_LR, or set SOLVER.CLIP_GLOBAL_NORM"
                 )
 
     def test(self) -> dict[str, Any]:

@@ -38,7 +38,11 @@ from video_pose.data.records import (
 from video_pose.evaluation.pck import PCKAccumulator
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.modeling.precision import inference_autocast
-from video_pose.modeling.rcnn_parts import KeypointRCNNWithTTA, prepare_regions
+from video_pose.modeling.rcnn_parts import (
+    KeypointRCNNWithTTA,
+    naming_divergence,
+    prepare_regions,
+)
 from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import VIEWS
@@ -311,5 +315,5 @@ class FrameModel(nn.Module):
 
     def forward(self, batch: list[MappedFrame]) -> list[FramePrediction]:
         """As the model's: one ``{"instances": Instances}`` an image."""
-        with inference_autocast(self._precision, self._device):
+        with naming_divergence(), inference_autocast(self._precision, self._device):
             return self.model(batch)

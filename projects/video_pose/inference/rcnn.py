@@ -23,7 +23,7 @@ from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.resume import Checkpoint, Past
 from video_pose.inference.streaming import CutDetector
 from video_pose.modeling.precision import check_precision, inference_autocast
-from video_pose.modeling.rcnn_parts import prepare_regions
+from video_pose.modeling.rcnn_parts import naming_divergence, prepare_regions
 from video_pose.modeling.recurrent_keypoint_rcnn import (
     KeypointMemory,
     PeopleMemory,
@@ -100,6 +100,9 @@ class PersonRCNN:
 
         Args:
             memory: of the stream, brought forward; its people have ``pred_track_ids``.
+
+        Raises:
+            ValueError: the model has diverged.
         """
         height, width = image.shape[:2]
         if self._image_format == "RGB":
@@ -107,7 +110,7 @@ class PersonRCNN:
         resized = self._resize.get_transform(image).apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32))
         inputs = [{"image": tensor, "height": height, "width": width}]
-        with inference_autocast(self._precision, _device_of(self.model)):
+        with naming_divergence(), inference_autocast(self._precision, _device_of(self.model)):
             result = self.model(inputs)[0] if memory is None else self.model.step(inputs[0], memory)
         found = _as_float32(result["instances"].to("cpu"))
         found = found[

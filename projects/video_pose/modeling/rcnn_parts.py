@@ -26,6 +26,9 @@ proposals, G labelled people.
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -65,6 +68,24 @@ from video_pose.skeleton import flip_permutation
 IGNORED = -1
 COVERED = 0.5
 OWNED = 0.7
+
+
+@contextlib.contextmanager
+def naming_divergence() -> Iterator[None]:
+    """Within the block, Detectron2's assertions about boxes say what a user can do about them.
+
+    Raises:
+        ValueError: boxes or scores of the model are not finite.
+    """
+    try:
+        yield
+    except (AssertionError, FloatingPointError) as error:
+        if not re.search("infinite|NaN", str(error)):
+            raise
+        raise ValueError(
+            f"the model's boxes are not finite ({error}): its training has diverged; use an "
+            "earlier checkpoint, or train with a lower SOLVER.BASE_LR"
+        ) from error
 
 
 def prepare_regions(model: nn.Module) -> None:

@@ -316,9 +316,12 @@ def test_an_epoch_has_every_frame_once_and_the_stride_thins_it(frames_cfg) -> No
     assert kept == [1000, 1004, 2000, 2004]
 
 
-def test_aspect_ratio_groups(frames_cfg) -> None:
+def test_aspect_ratio_groups(frames_cfg, caplog) -> None:
+    assert "ASPECT_RATIO_GROUPING" not in caplog.text
     frames_cfg.DATALOADER.ASPECT_RATIO_GROUPING = True
-    assert all(len(batch) == 2 for batch in take(frames_cfg, 3))
+    with caplog.at_level("WARNING"):
+        assert all(len(batch) == 2 for batch in take(frames_cfg, 3))
+    assert "ASPECT_RATIO_GROUPING True: frames that wait for a partner are lost" in caplog.text
 
 
 def test_weights_of_datasets(frames_cfg) -> None:

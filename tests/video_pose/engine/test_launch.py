@@ -11,7 +11,9 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from torch.multiprocessing import ProcessRaisedException
 
+from video_pose.engine import launch
 from video_pose.engine.launch import (
     INTERRUPTS,
     Launch,
@@ -171,3 +173,26 @@ def test_interrupts_reach_no_worker_of_a_loader() -> None:
     assert list(ShieldedLoader(Loader())) == [1, 2] and len(ShieldedLoader(Loader())) == 2
     assert masks[0] >= set(INTERRUPTS)  # workers inherit it
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(INTERRUPTS)
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ("FileNotFoundError: no a.pth", FileNotFoundError),
+        ("PermissionError: [Errno 13] denied", OSError),
+        ("UnicodeDecodeError: 'utf-8' codec", ValueError),
+        ("FloatingPointError: loss at iteration 3", FloatingPointError),
+        ("ModuleNotFoundError: no module", ImportError),
+    ],
+)
+def test_a_childs_error_is_raised_as_the_kind_that_a_user_can_mend(
+    last: str, kind: type[Exception]
+) -> None:
+    child = ProcessRaisedException(f"\n-- Process 1 terminated:\nTraceback ...\n{last}\n", 1, 2)
+    with pytest.raises(kind) as raised:
+        launch._raise_users(child)
+    assert str(raised.value) == last.partition(": ")[2]
+    for defect in ("AssertionError: 3", "print: 3", "ValueError"):
+        child = ProcessRaisedException(f"Traceback ...\n{defect}", 1, 2)
+        with pytest.raises(ProcessRaisedException):
+            launch._raise_users(child)

@@ -21,6 +21,7 @@ from video_pose.inference.frames import Frame
 from video_pose.inference.predictor import load_cfg, load_model
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
+from video_pose.modeling.rcnn_parts import naming_divergence
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -54,6 +55,29 @@ def test_people_above_the_threshold_the_surest_first() -> None:
     boxes, scores = PersonRCNN(Scripted(), person_class=0)(IMAGE)
     np.testing.assert_allclose(scores, [0.9, 0.6])
     np.testing.assert_allclose(boxes, [[60, 10, 80, 60], [10, 10, 30, 60]])
+
+
+class Diverged(Scripted):
+    """Its boxes are what Detectron2 asserts them not to be."""
+
+    def __init__(self, error: type[Exception] | None = None) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, batch: list[dict]) -> list[dict]:
+        if self.error is not None:
+            raise self.error("Predicted boxes or scores contain Inf/NaN. Training has diverged.")
+        Boxes(torch.tensor([[0, 0, float("inf"), 9]])).clip((9, 9))
+        raise RuntimeError("Detectron2 looks for it no more")
+
+
+@pytest.mark.parametrize("error", [None, FloatingPointError])
+def test_a_diverged_model_is_said_in_one_line(error: type[Exception] | None) -> None:
+    with pytest.raises(ValueError, match="boxes are not finite .*(infinite|Inf).*earlier checkpo"):
+        PersonRCNN(Diverged(error), person_class=0)(IMAGE)
+    with pytest.raises(AssertionError, match="another"):
+        with naming_divergence():
+            raise AssertionError("another")
 
 
 class Product(Scripted):
