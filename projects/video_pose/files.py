@@ -7,12 +7,13 @@ existed stays as it was, the half-written one is removed, and the error names th
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 # Ending of a file that is being written. Its name begins with a dot, since readers of a folder
 # (pyarrow's) leave such names out, and holds the process's number.
@@ -92,6 +93,25 @@ def read_text(path: str | Path) -> str:
         raise ValueError(
             f"{path}: byte {error.start} is no text in UTF-8: save the file in that encoding"
         ) from error
+
+
+def lock(file: IO[Any], name: str | Path) -> None:
+    """Keep other processes from locking ``file``, which is open for writing, until it is closed or
+    this process ends. Systems and disks without locks lock nothing.
+
+    Raises:
+        ValueError: another process has locked it; tells that ``name`` is in use.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.close()
+            raise ValueError(f"{name} is in use by another run: wait for it") from None
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -42,6 +42,7 @@ from video_pose.cli.predict import (
     checkpoint_interval,
     remove_partial,
 )
+from video_pose.files import lock
 
 if TYPE_CHECKING:
     from video_pose.inference.inputs import Input
@@ -66,6 +67,7 @@ class Record(TypedDict):
     seconds: float
     frames: int
     people: int
+    resumed: int  # frames of these that an earlier run had done
     files: list[str]
 
 
@@ -108,11 +110,12 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     keep_settings(args)
     manifest = Manifest(Path(args.output), shard, shards)
-    items = list_videos(args.inputs)
+    items = list_videos(args.inputs, manifest.names)
     mine = items[shard - 1 :: shards]
     jobs = [plan(args, item) for item in mine if manifest.wants(item, args.retry_failed)]
     for job in jobs:
         remove_partial(job)
+        Path(args.output, RESUME, f".begun-{job.item.name}").unlink(missing_ok=True)
     counts = {DONE: 0, FAILED: 0, "frames": 0}
     start = time.monotonic()
     with closing(manifest):
@@ -141,8 +144,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     return shard, shards
 
 
-def list_videos(specs: Sequence[str]) -> list[Input]:
+def list_videos(specs: Sequence[str], taken: Mapping[str, str] | None = None) -> list[Input]:
     """All videos, in an order that every shard finds; names of their own, also in later runs.
+
+    Args:
+        taken: of earlier runs, name in lower case -> `identity` of the video that has it.
 
     Raises:
         FileNotFoundError: a list, folder or pattern that gives nothing.
@@ -154,11 +160,7 @@ def list_videos(specs: Sequence[str]) -> list[Input]:
 
     named: list[str] = []
     for spec in specs:
-        if spec.startswith("@"):
-            lines = Path(spec[1:]).read_text(encoding="utf-8").splitlines()
-            named += [line.strip() for line in lines if line.strip()]
-        else:
-            named.append(spec)
+        named += _read_list(spec[1:]) if spec.startswith("@") else [spec]
     items = {identity(item): item for item in find_inputs(named)}
     stems: dict[str, int] = {}
     for key in items:
@@ -167,10 +169,19 @@ def list_videos(specs: Sequence[str]) -> list[Input]:
     found = []
     for key, item in items.items():
         stem = _stem(item)
+        shared = stems[stem.lower()] > 1 or (taken or {}).get(stem.lower(), key) != key
         # A counted number would move when a video is added.
-        mark = f"-{sha1(key.encode()).hexdigest()[:8]}" if stems[stem.lower()] > 1 else ""
+        mark = f"-{sha1(os.fsencode(key)).hexdigest()[:8]}" if shared else ""
         found.append(replace(item, name=stem + mark))
     return found
+
+
+def _read_list(path: str) -> list[str]:
+    """The lines of a list, without empty ones and comments (``#``)."""
+    from video_pose.files import read_text
+
+    lines = [line.strip() for line in read_text(path).removeprefix("\ufeff").splitlines()]
+    return [line for line in lines if line and (line[0] != "#" or os.path.exists(line))]
 
 
 def _stem(item: Input) -> str:
@@ -228,14 +239,20 @@ class Manifest:
     """The record of every video, a JSON object a line; each shard appends to a file of its own."""
 
     def __init__(self, folder: Path, shard: int, shards: int) -> None:
-        """Raises ValueError where a line is no record; a torn last line is passed over."""
+        """
+        Raises:
+            ValueError: a line is no record, or another process writes the file. A torn last line is
+                passed over.
+        """
         name = "manifest" if shards == 1 else f"manifest-{shard:05d}-of-{shards:05d}"
         self.path = folder / f"{name}.jsonl"
         self._known: dict[str, str] = {}
+        self.names: dict[str, str] = {}  # in lower case -> `identity`
         for path in sorted(folder.glob("manifest*.jsonl")):
             self._read(path)
         whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"\n", b"")
         self._file = open(self.path, "a", encoding="utf-8")
+        lock(self._file, self.path)
         if not whole:
             self._file.write("\n")
 
@@ -246,7 +263,8 @@ class Manifest:
                 record = json.loads(line) if line.strip() else None
                 if record is not None and self._known.get(record["input"]) != DONE:
                     self._known[record["input"]] = record["status"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                    self.names[record["name"].lower()] = record["input"]
+            except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
                 # A kill tears a line; the video that it told of is done again.
                 if isinstance(error, json.JSONDecodeError) and not line.endswith("}"):
                     continue
@@ -317,7 +335,8 @@ def _progress(record: Record, counts: dict[str, int], total: int, start: float) 
     done = counts[DONE] + counts[FAILED]
     left = (time.monotonic() - start) / done * (total - done)
     text = record["reason"] or f"{record['frames']} frames, {record['people']} people"
-    return f"{done}/{total} ({left:.0f} s left) {record['name']}: {record['status']}, {text}"
+    name = " ".join(record["name"].split())  # a name may hold a new line
+    return f"{done}/{total} ({left:.0f} s left) {name}: {record['status']}, {text}"
 
 
 def _prepare(args: argparse.Namespace) -> Any:
@@ -458,8 +477,6 @@ def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record
         _RayWorker,  # type: ignore[arg-type]
         fn_constructor_args=(args, list(jobs)),
         compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
-        max_restarts=-1,
-        max_task_retries=0,
     )
     missing = dict(enumerate(jobs))
     for row in done.iter_rows():
@@ -468,7 +485,7 @@ def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record
         missing.pop(int(row["item"]))
         yield json.loads(row["record"])
     for job in missing.values():
-        yield record_of(job, "its process, an actor of Ray's, ended", 0.0)
+        yield record_of(job, "Ray gave no record of it: see its log", 0.0)
 
 
 # What workers on other machines need to know.
@@ -483,6 +500,8 @@ class _RayWorker:
 
         video_pose.register()
         self._args, self._jobs, self._error = args, jobs, ""
+        self._folder = Path(args.output, RESUME)
+        self._folder.mkdir(exist_ok=True)
         try:
             self._predictor = _prepare(args)
         except USER_ERRORS as error:  # Ray would build it again and again
@@ -491,5 +510,12 @@ class _RayWorker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self._error:
             return {**row, "record": "", "error": self._error}
-        record = do_job(self._args, self._predictor, self._jobs[int(row["item"])])
+        job = self._jobs[int(row["item"])]
+        begun = self._folder / f".begun-{job.item.name}"
+        if begun.exists():  # Ray gives the video of an actor that died to another one, for ever
+            record = record_of(job, "its process, an actor of Ray's, ended", 0.0)
+        else:
+            begun.touch()
+            record = do_job(self._args, self._predictor, job)
+        begun.unlink(missing_ok=True)
         return {**row, "record": json.dumps(record), "error": ""}

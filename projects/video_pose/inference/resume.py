@@ -13,7 +13,6 @@ frame, and are replayed from that: in little time, to the bit, whichever tracker
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -23,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
-from video_pose.files import replacing_file, write_json
+from video_pose.files import lock, replacing_file, write_json
 from video_pose.inference.frames import Frame
 
 logger = logging.getLogger(__name__)
@@ -127,7 +126,8 @@ class Checkpoint:
         self._source: Frames | None = None
         self._saved = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.folder)
+        self._lock = open(self.folder / ".lock", "ab")
+        lock(self._lock, self.folder)
         if (self.folder / CHECKPOINT).exists():
             self._read()
         else:
@@ -302,30 +302,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Take the folder away: the video is done."""
         shutil.rmtree(self.folder)
-        if self._lock is not None:
-            self._lock.close()
-
-
-def hold(folder: Path) -> BinaryIO | None:
-    """A file in ``folder`` that no other process can hold until it is closed, or this one ends;
-    None on systems without such locks.
-
-    Raises:
-        ValueError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    file = open(folder / ".lock", "ab")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise ValueError(f"{folder} is in use by another run: wait for it") from None
-        return None  # a file system without locks
-    return file
+        self._lock.close()
 
 
 def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -143,6 +144,74 @@ def test_a_list_in_a_file(here: list[str], videos: Path, tmp_path: Path) -> None
     listed.write_text(f"{videos}/b.mp4\n\n{videos}/d.mp4\n{videos}/b.mp4\n")
     assert main(["batch", f"@{listed}", "--output", str(tmp_path / "o"), *CHOICES]) == 0
     assert here == ["b", "d"]
+
+
+def test_a_folder_as_it_comes(
+    here: list[str], videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Names with spaces, letters of other scripts and a line break; an empty file; a photo; a
+    text; a link to nothing."""
+    names = ["with a space", "Übung 体操", "two\nlines"]
+    for name in names:
+        os.link(videos / "b.mp4", videos / f"{name}.mp4")
+    (videos / "empty.mp4").touch()
+    (videos / "notes.txt").write_text("no video")
+    (videos / "gone.mp4").symlink_to(videos / "nothing.mp4")
+    cv2.imwrite(str(videos / "photo.png"), np.zeros((32, 48, 3), np.uint8))
+    out = tmp_path / "out"
+    assert main(["batch", str(videos), "--output", str(out), *CHOICES]) == 1
+    found = records(out)
+    failed = {name for name, record in found.items() if record["status"] == "failed"}
+    assert failed == {"bad", "empty"}
+    assert set(found) - failed == {"a", "b", "c", "d", "photo", *names}
+    assert found["photo"]["frames"] == 1 and found["two\nlines"]["frames"] == FRAMES
+    assert (out / "csv" / "Übung 体操.csv").read_text().splitlines()[1].startswith("Übung 体操,0,")
+    printed, err = capfd.readouterr()
+    assert "10 videos: 8 done, 2 failed" in printed and "/10 (0 s left)" in err
+    assert all("s left) " in line for line in err.splitlines() if line.startswith("two"))
+    assert not (out / "resume").exists()
+
+
+def test_a_name_that_an_earlier_run_has_given_stays_its_own(
+    here: list[str], videos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for clip in ("a.mp4", "more/a.mp4", "a.mp4"):
+        assert main(["batch", str(videos / clip), "--output", str(out), *CHOICES]) == 0
+    assert len(here) == 2 and here[0] == "a" and here[1].startswith("a-")
+    assert {path.stem for path in (out / "csv").iterdir()} == set(here)
+
+
+def test_lists_may_have_comments_and_files_that_are_missing(
+    here: list[str], videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listed, out = tmp_path / "list.txt", tmp_path / "o"
+    listed.write_text(f"\ufeff# of today\r\n{videos}/b.mp4\r\n\n{videos}/lost.mp4\n")
+    assert main(["batch", f"@{listed}", "--output", str(out), *CHOICES]) == 1
+    found = records(out)
+    assert {name: record["status"] for name, record in found.items()} == {
+        "b": "done", "lost": "failed",
+    }  # fmt: skip
+    assert "lost.mp4" in found["lost"]["reason"]
+    capfd.readouterr()
+    for spec, message in (
+        (f"{videos}/*.webm", "no video and no image in"),
+        (f"@{tmp_path}/none.txt", "none.txt"),
+    ):
+        assert main(["batch", spec, "--output", str(out), *CHOICES]) == 1
+        err = capfd.readouterr().err
+        assert message in err and err.count("error") == 1 and "Traceback" not in err
+
+
+def test_a_shard_is_one_processes(videos: Path, tmp_path: Path) -> None:
+    manifest = batch.Manifest(tmp_path, 1, 1)
+    program = "import sys; from pathlib import Path; from video_pose.cli.batch import Manifest\n"
+    program += "try: Manifest(Path(sys.argv[1]), 1, 1)\nexcept ValueError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{manifest.path} is in use by another run: wait for it\n"
+    manifest.close()
 
 
 def _die(args: object, predictor: object, job) -> dict:
