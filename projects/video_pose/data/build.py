@@ -52,7 +52,7 @@ class ResumableTrainingSampler(Sampler):
         if self._repeats is not None and (len(self._repeats) != size or self._repeats.min() <= 0):
             raise ValueError(f"repeat factors of {size} items must be {size} numbers above 0")
         self._size = size
-        self._seed = int(seed)
+        self.seed = int(seed)
         self._start = start
         self._rank = comm.get_rank() if rank is None else rank
         self._world_size = comm.get_world_size() if world_size is None else world_size
@@ -71,7 +71,7 @@ class ResumableTrainingSampler(Sampler):
 
     def _epoch(self, epoch: int) -> list[int]:
         generator = torch.Generator()
-        generator.manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
+        generator.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         items = torch.arange(self._size)
         if self._repeats is not None:
             # A fraction is drawn anew each epoch, so that it holds on average.
@@ -221,28 +221,42 @@ def build_pose_train_loader(
         ValueError: no dataset is named, none of its frames can be used, the model's joints cannot
             be had from it, or a key has no meaning here.
     """
-    world_size = comm.get_world_size()
-    batch = cfg.SOLVER.IMS_PER_BATCH
-    if batch < 1 or batch % world_size:
-        raise ValueError(
-            f"SOLVER.IMS_PER_BATCH is {batch} clips: must be a multiple of {world_size} (processes)"
-        )
+    per_rank = share_of_batch(cfg, "clips")
     if cfg.DATALOADER.ASPECT_RATIO_GROUPING:
         raise ValueError("DATALOADER.ASPECT_RATIO_GROUPING must be False: all crops have one size")
     mapper = mapper or build_pose_mapper(cfg, True, list(cfg.DATASETS.TRAIN))
     if cfg.MODEL.POSE.PARTIAL_JOINTS:
         logger.info("Joints of the model by dataset:\n%s", joint_table(mapper.joint_maps))
     tracks = get_training_tracks(list(cfg.DATASETS.TRAIN), mapper)
-    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    sampler = ResumableTrainingSampler(
-        len(tracks), seed, start=start_iter * batch, repeats=repeat_factors(cfg, tracks)
-    )
-    per_rank = batch // world_size
+    sampler = training_sampler(cfg, len(tracks), start_iter, repeat_factors(cfg, tracks))
     # Every worker walks the sampler and takes each n-th batch of it: the order is the stream's.
     dataset = ToIterableDataset(
-        ClipDataset(tracks, mapper, seed), sampler, shard_chunk_size=per_rank
+        ClipDataset(tracks, mapper, sampler.seed), sampler, shard_chunk_size=per_rank
     )
     return _loader(cfg, dataset, batch_size=per_rank, persistent=True)
+
+
+def share_of_batch(cfg: CfgNode, items: str) -> int:
+    """How many of a batch's ``items`` each process takes. Raises ValueError unless it is whole."""
+    world_size, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % world_size:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch} {items}: must be a multiple of {world_size} "
+            "(processes)"
+        )
+    return batch // world_size
+
+
+def training_sampler(
+    cfg: CfgNode, size: int, start_iter: int, repeats: Sequence[float] | None
+) -> ResumableTrainingSampler:
+    """The stream of a run's ``size`` items, after ``start_iter`` batches; see its ``repeats``.
+
+    A run without SEED draws one that all processes share.
+    """
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    start = start_iter * cfg.SOLVER.IMS_PER_BATCH
+    return ResumableTrainingSampler(size, seed, start=start, repeats=repeats)
 
 
 def build_pose_test_loader(

@@ -17,15 +17,18 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, MapDataset
 from detectron2.data.common import ToIterableDataset
-from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from video_pose.data.build import (
+    WholeRunSampler,
+    repeat_factors,
+    share_of_batch,
+    training_sampler,
+)
+from video_pose.data.clips import sample_clip
 from video_pose.data.frames import named_frames, numpy_seed
+from video_pose.data.frames_mapper import FrameMapper
 from video_pose.data.records import Annotation, FrameClip, FrameRecord
-
-from .build import ResumableTrainingSampler, WholeRunSampler, repeat_factors
-from .clips import sample_clip
-from .frames_mapper import FrameMapper
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -160,11 +163,7 @@ def build_frame_clips_train_loader(
     Raises:
         ValueError: no dataset is named, none has a labelled person, or the batch does not divide.
     """
-    world_size, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
-    if batch < 1 or batch % world_size:
-        raise ValueError(
-            f"SOLVER.IMS_PER_BATCH is {batch} clips: must be a multiple of {world_size} processes"
-        )
+    per_rank = share_of_batch(cfg, "clips")
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
     videos: list[list[FrameRecord]] = []
@@ -175,17 +174,15 @@ def build_frame_clips_train_loader(
         videos += usable
     if not videos:
         raise ValueError(f"no labelled person in {list(cfg.DATASETS.TRAIN)}")
-    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     repeats = repeat_factors(cfg, [video[0] for video in videos])
-    sampler = ResumableTrainingSampler(len(videos), seed, start=start_iter * batch, repeats=repeats)
+    sampler = training_sampler(cfg, len(videos), start_iter, repeats)
     dataset = FrameClipDataset(
         videos,
         mapper or FrameMapper(cfg, is_train=True),
-        seed=seed,
+        seed=sampler.seed,
         length=cfg.INPUT.CLIP.LENGTH,
         stride=cfg.INPUT.CLIP.STRIDE,
     )
-    per_rank = batch // world_size
     return DataLoader(
         ToIterableDataset(dataset, sampler, shard_chunk_size=per_rank),
         batch_size=per_rank,

@@ -53,10 +53,9 @@ from detectron2.data import (
 from detectron2.data.common import ToIterableDataset
 from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.structures import BoxMode
-from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from video_pose.data.build import ResumableTrainingSampler, repeat_factors
+from video_pose.data.build import repeat_factors, share_of_batch, training_sampler
 from video_pose.data.datasets.tracks import joint_boxes, make_keypoints, make_track
 from video_pose.data.frames_mapper import FrameMapper
 from video_pose.data.mosaic import Mosaic
@@ -358,21 +357,15 @@ def build_frames_train_loader(
         ValueError: no dataset is named, the batch does not divide among the processes, or a key has
             no meaning here.
     """
-    world_size = comm.get_world_size()
-    batch = cfg.SOLVER.IMS_PER_BATCH
-    if batch < 1 or batch % world_size:
-        raise ValueError(
-            f"SOLVER.IMS_PER_BATCH is {batch} frames: must be a multiple of {world_size} processes"
-        )
+    per_rank = share_of_batch(cfg, "frames")
     frames = get_training_frames(cfg)
-    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     repeats = repeat_factors(cfg, frames)
-    sampler = ResumableTrainingSampler(len(frames), seed, start=start_iter * batch, repeats=repeats)
+    sampler = training_sampler(cfg, len(frames), start_iter, repeats)
     options = cfg.INPUT.FRAMES
     mosaic = None
     if options.MOSAIC_PROB:
         mosaic = Mosaic(options.MOSAIC_PROB, options.MOSAIC_SIZE, repeats)
-    dataset = FrameDataset(frames, mapper or FrameMapper(cfg, is_train=True), seed, mosaic)
+    dataset = FrameDataset(frames, mapper or FrameMapper(cfg, is_train=True), sampler.seed, mosaic)
     grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     if grouping:
         logger.warning(
@@ -380,11 +373,11 @@ def build_frames_train_loader(
             "run is interrupted, so that a resumed run ends with other weights than a whole one; "
             "False resumes exactly"
         )
-    chunk = 1 if grouping else batch // world_size
+    chunk = 1 if grouping else per_rank
     return build_batch_data_loader(
         ToIterableDataset(dataset, sampler, shard_chunk_size=chunk),
         None,
-        batch,
+        cfg.SOLVER.IMS_PER_BATCH,
         aspect_ratio_grouping=grouping,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
