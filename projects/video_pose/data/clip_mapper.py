@@ -378,7 +378,7 @@ class PoseClipMapper:
 
     def _crops(
         self,
-        track: Track,
+        track: ClipRequest,
         frames: np.ndarray,
         run: np.ndarray,
         draws: list[ClipDraw],
