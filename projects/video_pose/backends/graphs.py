@@ -30,6 +30,7 @@ from video_pose.files import write_json
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.backend import PoseBackend, TorchBackend
 from video_pose.modeling.layers import fold_norms
+from video_pose.modeling.states import move_heatmap_state, still_moves
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 # Format -> ending of its files and the packages that writing it needs.
@@ -106,14 +107,20 @@ class _Begin(_Encode):
 
 
 class _Advance(_Encode):
+    """With ``moves`` (R, 2, 3) after the state where a state moves with its crops."""
+
     def __init__(self, model: VideoPoseNet, state_type: type) -> None:
         super().__init__(model)
         self.state_type = state_type
 
     def forward(  # type: ignore[override]
-        self, features: Tensor, center_map: Tensor, *state: Tensor
+        self, features: Tensor, center_map: Tensor, *rest: Tensor
     ) -> tuple[Tensor, ...]:
-        heatmaps, new = self.model.advance(features, center_map, self.state_type(*state))
+        fields = len(self.state_type._fields)  # type: ignore[attr-defined]
+        state = self.state_type(*rest[:fields])
+        if self.model.align_state:
+            state = move_heatmap_state(state, rest[fields], self.model.codec)
+        heatmaps, new = self.model.advance(features, center_map, state)
         # Maps that are part of the state as well come out once.
         return (heatmaps, *(tensor for tensor in new if tensor is not heatmaps))
 
@@ -154,6 +161,7 @@ def export_model(
         **describe_model(type(model).__name__, model.joint_names, model.codec, crop_size),
         "state": fields,
         "returned": returned,
+        "moves": model.align_state,
     }
     write_description(folder, description)
     return paths
@@ -273,8 +281,11 @@ def _graphs(
     # Fresh tensors: an example in which two inputs are one tensor would tie them in the graph.
     inputs = {"features": features, "center_map": center}
     inputs |= {name: tensor.clone() for name, tensor in zip(fields, state)}
-    outputs = ["out_heatmaps", *(name for name in returned if name != "out_heatmaps")]
     row, states = {0: ROWS}, tuple({0: ROWS} for _ in fields)
+    if model.align_state:
+        inputs["moves"] = still_moves(2)
+        states += (row,)
+    outputs = ["out_heatmaps", *(name for name in returned if name != "out_heatmaps")]
     graphs = [
         Graph("encode", _Encode(model), {"images": images}, ["features"]),
         Graph("begin", _Begin(model), {"images": images, "features": features}, fields),
@@ -317,7 +328,19 @@ def _write_openvino(program: torch.export.ExportedProgram, graph: Graph, path: P
     for ports, names in ((model.outputs, graph.outputs), (model.inputs, graph.inputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().add_names({name})
+    if any(op.get_type_name() == "GridSample" for op in model.get_ops()):
+        # Without the sizes that are fixed, OpenVINO mistakes those of what was sampled.
+        model.reshape(dict(zip(model.inputs, _open_shapes(program), strict=True)))
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _open_shapes(program: torch.export.ExportedProgram) -> list[list[int]]:
+    """Sizes of a program's inputs, -1 where they are open."""
+    names = program.graph_signature.user_inputs
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in names}
+    return [
+        [side if isinstance(side, int) else -1 for side in values[name].shape] for name in names
+    ]
 
 
 def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: Path) -> None:
@@ -360,6 +383,8 @@ def compare(
 ) -> dict[str, float]:
     """Run both over the same frames, each with a state of its own that rolls on.
 
+    Where states move with their crops, each row's crop wanders by up to two cells a frame.
+
     Args:
         crops: uint8 (T, 3, H, W), shown to every row with another first frame.
 
@@ -389,14 +414,19 @@ def _run(backend: PoseBackend, crops: Tensor, rows: int) -> tuple[Tensor, float]
     maps: list[Tensor] = []
     state: Any = None
     times = []
+    generator = torch.Generator().manual_seed(0)
     for t in range(len(crops)):
         images = torch.stack([crops[(t + 7 * row) % len(crops)] for row in range(rows)])
+        moves = None
+        if backend.align_state and t > 0:
+            moves = still_moves(rows)
+            moves[:, :, 2] = 4 * torch.rand((rows, 2), generator=generator) - 2
         start = time.perf_counter()
         prepared, features = backend.encode(images)
         center_map = backend.center_map(centers, size, training=False)
         if state is None:
             state = backend.begin(prepared, features)
-        heatmaps, state = backend.advance(features, center_map, state)
+        heatmaps, state = backend.advance(features, center_map, state, moves)
         times.append(time.perf_counter() - start)
         maps.append(heatmaps.float())
     steady = times[5:] or times

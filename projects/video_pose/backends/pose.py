@@ -35,6 +35,7 @@ from video_pose.backends.runtimes import LoadedGraph, engine_precision, is_insta
 from video_pose.data.json_fields import Field
 from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, even_parts
 from video_pose.modeling.fast_path import fast_path
+from video_pose.modeling.states import move_heatmap_state, still_moves
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import BACKENDS
 from video_pose.skeleton import flip_permutation
@@ -55,13 +56,15 @@ class GraphBackend:
         *,
         fields: list[str],
         returned: list[str],
+        moves: bool = False,
         cfg: CfgNode,
         name: str,
     ) -> None:
         """
         Args:
             graphs: by NAMES. fields: names of the state's tensors. returned: the output of
-                ``advance`` that becomes each of them.
+                ``advance`` that becomes each of them. moves: whether ``advance`` takes them; else
+                states are moved before it.
             cfg: of the model; codec, centre map and reset period are its.
             name: for `describe`.
         """
@@ -72,7 +75,7 @@ class GraphBackend:
         self.flip_channels = flip_permutation(labels, base["flip_map"])
         self.reset_every: int = base["reset_every"]
         self.align_state: bool = base["align_state"]
-        self._graphs, self._name = graphs, name
+        self._graphs, self._name, self._takes_moves = graphs, name, moves
         self._state_type: Any = collections.namedtuple("State", fields)  # type: ignore[misc]
         # Place of every field among the outputs, of which maps that are part of the state are one.
         outputs = ["out_heatmaps", *(field for field in returned if field != "out_heatmaps")]
@@ -111,6 +114,7 @@ class GraphBackend:
             graphs,
             fields=fields,
             returned=returned,
+            moves=description.get("moves") is True,
             cfg=cfg,
             name=f"{_ENGINES[kind]} on the CPU, {shown}",
         )
@@ -126,13 +130,19 @@ class GraphBackend:
     def begin(self, images: Tensor, features: Tensor) -> Any:
         return self._state_type(*self._graphs["begin"]({"images": images, "features": features}))
 
-    def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def advance(
+        self, features: Tensor, center_map: Tensor, state: Any, moves: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         if state._fields != self._state_type._fields:
             raise ValueError(
                 f"a state of {list(state._fields)} is not this model's, whose states have "
                 f"{list(self._state_type._fields)}: begin anew"
             )
+        if moves is not None and not self._takes_moves:
+            state = move_heatmap_state(state, moves, self.codec)
         inputs = {"features": features, "center_map": center_map, **state._asdict()}
+        if self._takes_moves:
+            inputs["moves"] = still_moves(len(features)) if moves is None else moves
         out = self._graphs["advance"](inputs)
         return out[0], self._state_type(*(out[place] for place in self._places))
 

@@ -26,7 +26,7 @@ from video_pose.inference.people import Detections, People, Person, Verdict
 from video_pose.inference.resume import Checkpoint, Past
 from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.heatmaps import decode_rows, to_instances
-from video_pose.modeling.states import align_state, append_rows, select_rows
+from video_pose.modeling.states import append_rows, codec_moves, select_rows
 
 _THUMBNAIL = (64, 48)  # width, height
 _BINS = 8
@@ -224,16 +224,16 @@ class PersonRows:
             for place, i in enumerate(fresh):
                 old[tracks[i]] = select_rows(begun, range(place * rows, (place + 1) * rows))
         state = append_rows([old[track] for track in tracks])
-        places = crop_to_image.transpose(0, 1)
+        places, moves = crop_to_image.transpose(0, 1), None
         if self._backend.align_state:
             # A fresh state is of this crop. Whoever was away comes back to where the crop was.
             before = [
                 places[i] if i in fresh else self._states[track][2]
                 for i, track in enumerate(tracks)
             ]
-            state = align_state(state, torch.cat(before), places.flatten(0, 1), self._backend.codec)
+            moves = codec_moves(torch.cat(before), places.flatten(0, 1), self._backend.codec)
         heatmaps, state = self._backend.advance(
-            by_person.flatten(0, 1), center_maps.transpose(0, 1).flatten(0, 1), state
+            by_person.flatten(0, 1), center_maps.transpose(0, 1).flatten(0, 1), state, moves
         )
         for i, track in enumerate(tracks):
             # A copy of the rows: a view would keep everybody's memory alive.

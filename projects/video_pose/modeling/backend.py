@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from video_pose.data.records import ClipPrediction, ClipRecord
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import CenterMap, decode_rows, to_instances
-from video_pose.modeling.states import TrackStates, align_state
+from video_pose.modeling.states import TrackStates, codec_moves, move_heatmap_state
 
 if TYPE_CHECKING:
     from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -36,7 +36,7 @@ class PoseBackend(Protocol):
     center_map: CenterMap
     flip_channels: list[int]
     reset_every: int
-    # Whether states are to be moved with their crops (`states.align_state`) before `advance`.
+    # Whether a state is to move with its crops: `advance` is then given the moves.
     align_state: bool
 
     @property
@@ -52,8 +52,15 @@ class PoseBackend(Protocol):
     def begin(self, images: Tensor, features: Tensor) -> Any:
         """First images and features of R fresh rows -> their state."""
 
-    def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Features (R, ...), centre maps (R, 1, h, w), state -> heatmaps (R, C, h, w), state."""
+    def advance(
+        self, features: Tensor, center_map: Tensor, state: Any, moves: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Features (R, ...), centre maps (R, 1, h, w), state -> heatmaps (R, C, h, w), state.
+
+        Args:
+            moves: (R, 2, 3), from this step's cells to those that the state lies in
+                (`states.crop_moves`); None: the same cells.
+        """
 
     def describe(self) -> str:
         """What computes, and in which precision, for a line of log."""
@@ -93,7 +100,11 @@ class TorchBackend:
     def begin(self, images: Tensor, features: Tensor) -> Any:
         return self.model.begin(images, features)
 
-    def advance(self, features: Tensor, center_map: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def advance(
+        self, features: Tensor, center_map: Tensor, state: Any, moves: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        if moves is not None:
+            state = move_heatmap_state(state, moves, self.codec)
         return self.model.advance(features, center_map, state)
 
     def describe(self) -> str:
@@ -179,13 +190,13 @@ def run_chunk(
         center_maps = center_maps.view(rows, frames, *center_maps.shape[1:])
         heatmaps = []
         for t in range(frames):
-            period = backend.reset_every
+            period, moves = backend.reset_every, None
             if state is None or (period and (position + t) % period == 0):
                 state = backend.begin(prepared[:, t], features[:, t])
             elif backend.align_state and place is not None and crop_to_image is not None:
-                state = align_state(state, place, crop_to_image[:, t], backend.codec)
+                moves = codec_moves(place, crop_to_image[:, t], backend.codec)
             place = None if crop_to_image is None else crop_to_image[:, t]
-            maps, state = backend.advance(features[:, t], center_maps[:, t], state)
+            maps, state = backend.advance(features[:, t], center_maps[:, t], state, moves)
             heatmaps.append(maps.float())
     states.store(clip, position + frames, (state, place))
     return torch.stack(heatmaps, 1)

@@ -118,6 +118,11 @@ def crop_moves(old_to_image: Tensor, new_to_image: Tensor, stride: float, offset
     return torch.linalg.solve(old.double(), new.double())[:, :2].to(old_to_image.dtype)
 
 
+def codec_moves(old_to_image: Tensor, new_to_image: Tensor, codec: HeatmapCodec) -> Tensor:
+    """`crop_moves` of the maps that ``codec`` reads."""
+    return crop_moves(old_to_image, new_to_image, codec.stride, codec.decode_offset)
+
+
 def box_moves(old_boxes: Tensor, new_boxes: Tensor, side: int) -> Tensor:
     """Moves between the grids of RoIAlign, ``side`` x ``side`` cells over each box.
 
@@ -179,8 +184,7 @@ def move_state(
         ``state`` itself where nothing has moved.
     """
     # A graph cannot branch on values.
-    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if not recorded and is_still(moves):
+    if not torch.compiler.is_compiling() and is_still(moves):
         return state
     empty = empty or {}
     moved = {
@@ -196,13 +200,23 @@ def align_state(
     """The state of a heatmap model's rows whose crops changed, in the new crops' cells.
 
     Args:
-        state: a field called ``heatmaps`` is filled with 1 in the background's channel.
-        old_to_image, new_to_image: (R, 2, 3), crop px to image px. codec: of the maps' grid.
+        state: see `move_heatmap_state`. old_to_image, new_to_image: (R, 2, 3), crop px to image px.
+        codec: of the maps' grid.
     """
-    moves = crop_moves(old_to_image, new_to_image, codec.stride, codec.decode_offset)
+    return move_heatmap_state(state, codec_moves(old_to_image, new_to_image, codec), codec)
+
+
+def move_heatmap_state(state: State, moves: Tensor, codec: HeatmapCodec) -> State:
+    """`move_state` of a heatmap model: a field called ``heatmaps`` is filled with 1 in the
+    background's channel."""
     maps = getattr(state, "heatmaps", None)
     empty = {} if maps is None else {"heatmaps": codec.empty_maps(maps.shape[1])}
     return move_state(state, moves.to(state[0].device), empty)
+
+
+def still_moves(rows: int) -> Tensor:
+    """(R, 2, 3) identities."""
+    return torch.eye(2, 3).repeat(rows, 1, 1)
 
 
 def is_still(moves: Tensor, tolerance: float = 1e-4) -> bool:

@@ -47,6 +47,11 @@ def crops(frames: int) -> torch.Tensor:
         ("lstm_pm", (), "openvino"),
         ("lstm_pm", (), "onnx"),
         ("lstm_pm", (), "pt2"),
+        ("unipose_lstm", ("MODEL.POSE.ALIGN_STATE", True), "openvino"),
+        ("unipose_lstm", ("MODEL.POSE.ALIGN_STATE", True), "onnx"),
+        ("lstm_pm", ("MODEL.POSE.ALIGN_STATE", True), "openvino"),
+        ("lstm_pm", ("MODEL.POSE.ALIGN_STATE", True), "onnx"),
+        ("lstm_pm", ("MODEL.POSE.ALIGN_STATE", True), "pt2"),
     ],
 )
 def test_rolling_state_stays_equal(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.backend import TorchBackend, run_chunk
@@ -17,6 +18,7 @@ from video_pose.modeling.states import (
     box_moves,
     crop_moves,
     is_still,
+    move_heatmap_state,
     move_maps,
     select_rows,
 )
@@ -271,3 +273,93 @@ def test_chunks_move_their_state_as_a_whole_clip_does(
             )
     torch.testing.assert_close(torch.cat(found, 1), whole)
     assert (still.heatmaps - whole).abs().max() > 0.1
+
+
+MODELS = ("unipose_lstm", "lstm_pm")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@torch.no_grad()
+def test_a_models_state_moved_by_two_cells_is_that_of_the_moved_picture(
+    pose_cfg: Callable[..., CfgNode], build_backend: Callable[..., TorchBackend], model: str
+) -> None:
+    """Features and centre map two cells further left: away from the edges, which convolutions see,
+    the state of the moved picture is the moved state of the picture."""
+    cfg = pose_cfg(model, "INPUT.CROP_SIZE", (64, 64))
+    net = build_backend(cfg).model
+    torch.manual_seed(1)
+    channels = net.encode(net.normalize(torch.zeros(1, 3, 64, 64))).shape[1]
+    features, center = torch.rand(1, channels, 48, 48), torch.rand(1, 1, 48, 48)
+    images = torch.rand(1, 3, 384, 384)
+    states = []
+    for shift in (0, -2):
+        seen = features.roll(shift, -1), center.roll(shift, -1)
+        state = net.begin(images.roll(8 * shift, -1), seen[0])
+        states.append(net.advance(*seen, state)[1])
+    moves = IDENTITY.clone()
+    moves[0, 0, 2] = 2.0
+    moved = move_heatmap_state(states[0], moves, net.codec)
+    compared = 0
+    for name, maps in states[1]._asdict().items():
+        if maps.shape[-2:] == (48, 48):
+            inside = (..., slice(16, 32), slice(16, 30))
+            torch.testing.assert_close(
+                getattr(moved, name)[inside], maps[inside], atol=1e-5, rtol=0
+            )
+            assert (getattr(states[0], name)[inside] - maps[inside]).abs().max() > 1e-3, name
+            compared += 1
+    assert compared >= 2, "hidden and cell at least"
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("model", MODELS)
+@torch.no_grad()
+def test_models_scan_moving_crops_in_chunks_as_in_training(
+    pose_cfg: Callable[..., CfgNode],
+    build_backend: Callable[..., TorchBackend],
+    model: str,
+    length: int,
+) -> None:
+    cfg = pose_cfg(model, "INPUT.CROP_SIZE", (64, 64), "MODEL.POSE.ALIGN_STATE", True)
+    backend = build_backend(cfg)
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(256, (1, 4, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    centers = torch.full((1, 4, 2), 32.0)
+    crops = IDENTITY.repeat(4, 1, 1)
+    crops[:, :, 2] = torch.tensor([[0.0, 0], [9, -3], [12, 10], [-7, 4]])
+    whole = backend.model.scan(images, centers, crops[None]).heatmaps
+    still = backend.model.scan(images, centers, crops[:1].repeat(4, 1, 1)[None]).heatmaps
+    states, found = TrackStates(), []
+    for start in range(0, 4, length):
+        part = slice(start, start + length)
+        chunk = {
+            "video_id": "v", "track_id": "0", "frame_indices": torch.arange(4)[part],
+            "is_first": start == 0, "is_last": start + length >= 4,
+        }  # fmt: skip
+        found.append(
+            run_chunk(backend, states, chunk, images[:, part], centers[:, part], crops[None, part])
+        )
+    torch.testing.assert_close(torch.cat(found, 1), whole, atol=1e-4, rtol=1e-4)
+    assert (still - whole).abs().max() > 1e-3
+
+
+def test_an_engine_is_given_no_moves_unless_states_move(
+    toy_net: type[VideoPoseNet], clip: Callable[..., dict[str, Any]]
+) -> None:
+    """Graphs of released weights do not take any; a track's first frame has none."""
+    seen: list[int] = []
+
+    class Counting(TorchBackend):
+        def advance(self, *arguments: Any) -> Any:
+            seen.append(sum(argument is not None for argument in arguments))
+            return super().advance(*arguments)
+
+    item = clip(2) | {"video_id": "v", "track_id": "0", "frame_indices": torch.arange(2)}
+    item |= {"is_first": True, "is_last": True}
+    for align in (False, True):
+        net = toy_net(align_state=align).eval()
+        with torch.no_grad():
+            images, centers = item["image"][None], item["center"][None]
+            crops = item["crop_to_image"][None]
+            run_chunk(Counting(net), net._states, item, images, centers, crops)
+    assert seen == [3, 3, 3, 4]
