@@ -203,3 +203,39 @@ def tiny_cfg(tmp_path: Path) -> Callable[..., CfgNode]:
         return cfg
 
     return make
+
+
+TINY_RCNN: list[Any] = [
+    *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "DATALOADER.NUM_WORKERS", 0),
+    *("MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", 0),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.FPN.OUT_CHANNELS", 16),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", 16, "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", [16]),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 16, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
+    *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 10, "MODEL.RPN.POST_NMS_TOPK_TEST", 10),
+    *("MODEL.RECURRENT_KEYPOINT.MIN_SCORE", 0.0, "TEST.DETECTIONS_PER_IMAGE", 3),
+    *("INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "INPUT.CLIP.LENGTH", 3),
+    *("SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 0),
+    *("DATASETS.TRAIN", ("synthetic_jhmdb_train_frames",)),
+    *("DATASETS.TEST", ("synthetic_jhmdb_test_frames",), "TEST.EVALUATORS", ("pck",)),
+]
+
+
+@pytest.fixture
+def tiny_rcnn_cfg(tmp_path: Path) -> Callable[..., CfgNode]:
+    """tiny_rcnn_cfg(KEY, value, ...): a narrow Keypoint R-CNN with a memory, complete, thawed."""
+    from video_pose.engine.defaults import complete_cfg, get_pose_cfg, merge_config_file
+
+    def make(*options: Any) -> CfgNode:
+        cfg = get_pose_cfg()
+        merge_config_file(
+            cfg,
+            str(
+                ROOT / "configs/Keypoint-RCNN/"
+                "recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
+            ),
+        )
+        cfg.merge_from_list([*TINY_RCNN, "OUTPUT_DIR", str(tmp_path / "output"), *options])
+        complete_cfg(cfg)
+        return cfg
+
+    return make

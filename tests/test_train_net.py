@@ -128,6 +128,23 @@ def test_two_processes_score_what_one_does(start: Start, train_net, tmp_path: Pa
     assert one["keypoints_pck_bbox"]["never_predicted_frames"] == 0
 
 
+@pytest.mark.slow
+def test_two_processes_train_and_score_a_detector_with_a_memory(
+    start: Start, train_net, tiny_rcnn_cfg, tmp_path: Path
+) -> None:
+    """Each has clips of its own, also some in which it finds nobody; whole videos are tested."""
+    write_config(tiny_rcnn_cfg("TEST.BACKEND", "torch"), tmp_path)
+    process = start("SOLVER.MAX_ITER", "2")
+    assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()[-3000:]
+    results = tmp_path / "output" / "inference" / "synthetic_jhmdb_test_frames" / "results.json"
+    two = with_nan(json.loads(results.read_text()))
+    final = str(tmp_path / "output" / "model_final.pth")
+    opts = ["MODEL.WEIGHTS", final, "OUTPUT_DIR", str(tmp_path / "one")]
+    one = train_net.main(arguments(tmp_path, *opts, eval_only=True))
+    assert {task: pytest.approx(metrics, nan_ok=True) for task, metrics in one.items()} == two
+    assert one["keypoints_pck_bbox"]["frames"] > 0
+
+
 SENDERS = {
     "Ctrl-C in the terminal": (signal.SIGINT, "group"),
     "a service manager": (signal.SIGTERM, "group"),

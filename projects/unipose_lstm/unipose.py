@@ -200,6 +200,8 @@ class UniPose(VideoPoseNet):
         base: the arguments of `VideoPoseNet`.
     """
 
+    has_memory = False
+
     @configurable
     def __init__(
         self,

@@ -48,6 +48,8 @@ class UniPoseLSTM(UniPose):
         unipose: the arguments of `UniPose`.
     """
 
+    has_memory = True
+
     @configurable
     def __init__(
         self,

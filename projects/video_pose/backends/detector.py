@@ -1,7 +1,8 @@
 """The dense parts of Detectron2's detectors by OpenVINO or ONNX Runtime, on a CPU.
 
 Backbone (with FPN), RPN head, box head and the layers of keypoint and mask heads are graphs of
-tensors; proposals, non-maximum suppression, pooling of regions and predictors stay Detectron2's.
+tensors; of a recurrent keypoint head its convolutions and its step, which takes the state and its
+moves. Proposals, non-maximum suppression, pooling of regions and predictors stay Detectron2's.
 A part that does not export stays PyTorch's, and is named in a line of log.
 Shapes: N images, R regions, C channels, H, W px, multiples of the backbone's divisor.
 """
@@ -30,6 +31,7 @@ from video_pose.backends.graphs import (
 )
 from video_pose.backends.pose import choose_backend
 from video_pose.backends.runtimes import LoadedGraph, engine_precision, load_graph
+from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointHead
 
 logger = logging.getLogger(__name__)
 # Height and width of the example picture, px: different, so that no part can confuse them.
@@ -47,14 +49,15 @@ class _Part(NamedTuple):
 class _Flat(nn.Module):
     """A part as a function of tensors to tensors."""
 
-    def __init__(self, part: _Part, takes_list: bool) -> None:
+    def __init__(self, part: _Part, arguments: tuple[Any, ...]) -> None:
+        """``arguments``: of the method, an example of their nesting."""
         super().__init__()
         self.module = part.module
-        self.method, self.takes_list = part.method, takes_list
+        self.method, self.arguments = part.method, arguments
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        argument = list(inputs) if self.takes_list else inputs[0]
-        out = getattr(type(self.module), self.method)(self.module, argument)
+        arguments = _like(self.arguments, list(inputs))
+        out = getattr(type(self.module), self.method)(self.module, *arguments)
         return tuple(_leaves(out))
 
 
@@ -72,7 +75,8 @@ def _like(value: Any, leaves: list[Tensor]) -> Any:
         return leaves.pop(0)
     if isinstance(value, dict):
         return {key: _like(part, leaves) for key, part in value.items()}
-    return type(value)(_like(part, leaves) for part in value)
+    parts = [_like(part, leaves) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 def _parts(model: nn.Module) -> list[_Part]:
@@ -82,9 +86,13 @@ def _parts(model: nn.Module) -> list[_Part]:
     heads = getattr(model, "roi_heads", None)
     candidates = [("rpn_head", rpn_head, "forward")]
     candidates += [("box_head", getattr(heads, "box_head", None), "forward")]
-    candidates += [
-        (name, getattr(heads, name, None), "layers") for name in ("keypoint_head", "mask_head")
-    ]
+    keypoint_head = getattr(heads, "keypoint_head", None)
+    if isinstance(keypoint_head, RecurrentKeypointHead):
+        candidates += [("keypoint_convolutions", keypoint_head, "convolve")]
+        candidates += [("keypoint_step", keypoint_head, "advance")]
+    else:
+        candidates += [("keypoint_head", keypoint_head, "layers")]
+    candidates += [("mask_head", getattr(heads, "mask_head", None), "layers")]
     for name, module, method in candidates:
         # Cascades have lists of heads, which stay as they are.
         if isinstance(module, nn.Module) and hasattr(type(module), method):
@@ -93,14 +101,14 @@ def _parts(model: nn.Module) -> list[_Part]:
 
 
 @torch.no_grad()
-def _watch(model: nn.Module, parts: list[_Part]) -> dict[str, tuple[Any, Any]]:
+def _watch(model: nn.Module, parts: list[_Part]) -> dict[str, tuple[tuple[Any, ...], Any]]:
     """What every part takes and gives on a random picture; parts that do not run are left out."""
-    seen: dict[str, tuple[Any, Any]] = {}
+    seen: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
-    def watched(part: _Part) -> Callable[[Any], Any]:
-        def run(argument: Any) -> Any:
-            out = getattr(type(part.module), part.method)(part.module, argument)
-            seen[part.name] = (argument, out)
+    def watched(part: _Part) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            out = getattr(type(part.module), part.method)(part.module, *arguments)
+            seen[part.name] = (arguments, out)
             return out
 
         return run
@@ -120,10 +128,10 @@ def _watch(model: nn.Module, parts: list[_Part]) -> dict[str, tuple[Any, Any]]:
     return seen
 
 
-def _graph(part: _Part, argument: Any) -> Graph:
+def _graph(part: _Part, arguments: tuple[Any, ...]) -> Graph:
     """A part with open dimensions: height and width of maps, or the number of regions."""
-    flat = _Flat(part, not isinstance(argument, Tensor))
-    tensors, shapes = _leaves(argument), []
+    flat = _Flat(part, arguments)
+    tensors, shapes = _leaves(arguments), []
     if part.name == "backbone":
         divisor = max(getattr(part.module, "size_divisibility", 0), 32)
         height, width = (torch.export.Dim(name, min=2, max=128) for name in ("high", "wide"))
@@ -133,8 +141,8 @@ def _graph(part: _Part, argument: Any) -> Graph:
             height, width = (torch.export.Dim(f"{name}{i}", min=2) for name in ("high", "wide"))
             shapes.append({2: height, 3: width})
     else:
-        shapes = [{0: ROWS}]
-        tensors = [torch.rand((2, *tensors[0].shape[1:]))]
+        shapes = [{0: ROWS} for _ in tensors]
+        tensors = [torch.rand((2, *tensor.shape[1:])) for tensor in tensors]
     inputs = {f"in{i}": tensor.float().contiguous() for i, tensor in enumerate(tensors)}
     with torch.no_grad():
         outputs = [f"out{i}" for i in range(len(flat(*inputs.values())))]
@@ -198,14 +206,14 @@ def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
     return used
 
 
-def _runner(graph: LoadedGraph, example: Any, part: _Part) -> Callable[[Any], Any]:
+def _runner(graph: LoadedGraph, example: Any, part: _Part) -> Callable[..., Any]:
     """A part's method, computed by ``graph``; ``example`` is of the nesting of its result."""
     plain = getattr(type(part.module), part.method)
 
-    def run(argument: Any) -> Any:
-        tensors = _leaves(argument)
+    def run(*arguments: Any) -> Any:
+        tensors = _leaves(arguments)
         if len(tensors[0]) == 0:  # nobody is there: no engine takes empty tensors
-            return plain(part.module, argument)
+            return plain(part.module, *arguments)
         out = graph({f"in{i}": tensor.float() for i, tensor in enumerate(tensors)})
         return _like(example, out)
 

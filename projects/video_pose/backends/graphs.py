@@ -74,6 +74,7 @@ class PoseDescription(Description, ModelFacts):
     precision: str  # of the encoder's weights
     state: list[str]  # names of the state's tensors
     returned: list[str]  # those that ``begin`` gives
+    moves: bool  # whether ``advance`` takes those of the state; absent from earlier folders
 
 
 class Graph(NamedTuple):

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     from video_pose.backends.graphs import compare, export_model
     from video_pose.backends.pose import GraphBackend
+    from video_pose.engine.views import default_view
     from video_pose.files import write_json
     from video_pose.inference.predictor import is_recurrent, load_cfg, load_model
     from video_pose.modeling.backend import TorchBackend
@@ -75,7 +76,13 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_cfg(args.config_file, [*args.opts, *CPU])
     if not is_recurrent(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
-        raise ValueError(f"{name} has no encode, begin and advance; use Detectron2's own export")
+        reason = "has no encode, begin and advance of crops; use Detectron2's own export"
+        if default_view(cfg) == "frame_clips":
+            reason = (
+                "finds people by PyTorch; TEST.BACKEND openvino or onnx makes graphs of its dense "
+                "parts, of the memory's step too, in its cache"
+            )
+        raise ValueError(f"{name} {reason}")
     check_writable(args.output)
     model = load_model(cfg)
     crop_size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))

@@ -442,7 +442,7 @@ class PoseClipMapper:
         return self.joint_maps[name]
 
 
-def frame_jitters(track: ClipRequest, frames: np.ndarray, amount: float) -> np.ndarray:
+def frame_jitters(track: Track, frames: np.ndarray, amount: float) -> np.ndarray:
     """Shifts of the edges of given frames' boxes, (T, 4), shares of the sides, up to ``amount``.
 
     They follow from video, track and frame alone, whatever chunk a frame is in.

@@ -171,6 +171,11 @@ def build_frame_clips_train_loader(
         found = frames_by_video(named_frames(name, filter_empty=False, min_keypoints=0))
         usable = [video for video in found if any(frame.get("annotations") for frame in video)]
         logger.info("%s: %d of %d videos have a labelled person", name, len(usable), len(found))
+        if cfg.INPUT.CLIP.LENGTH > 1 and not any(len(video) > 1 for video in usable):
+            logger.warning(
+                "%s has no tracks: its pictures are clips of one frame, from which a memory learns "
+                "nothing of time (INPUT.CLIP.LENGTH is %d)", name, cfg.INPUT.CLIP.LENGTH,
+            )  # fmt: skip
         videos += usable
     if not videos:
         raise ValueError(f"no labelled person in {list(cfg.DATASETS.TRAIN)}")

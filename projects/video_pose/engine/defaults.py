@@ -182,6 +182,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TEST.SCALES": (lambda value: value and min(value) > 0, "factors above 0"),
     "TEST.PCK.PERSON": (lambda value: value in PERSON_RULES, f"one of {PERSON_RULES}"),
     "TEST.PERSON_THRESHOLD": (lambda value: 0 <= value <= 1, "0 to 1"),
+    **{
+        f"MODEL.RECURRENT_KEYPOINT.{key}": (lambda value: value >= 1, "1 or more")
+        for key in ("HIDDEN_CHANNELS", "FEATURE_CHANNELS")
+    },
+    **{
+        f"MODEL.RECURRENT_KEYPOINT.{key}": (lambda value: 0 <= value <= 1, "0 to 1")
+        for key in ("MIN_SCORE", "MIN_IOU", "OKS_WEIGHT")
+    },
+    "MODEL.RECURRENT_KEYPOINT.BOX_JITTER": (lambda value: value >= 0, "0 or more"),
+    "MODEL.RECURRENT_KEYPOINT.MAX_MISSED": (lambda value: value >= 0, "0 frames or more"),
     "MODEL.PIXEL_STD": (lambda value: value and min(map(abs, value)) > 0, "numbers other than 0"),
 }
 

@@ -7,7 +7,7 @@ A view is chosen by INPUT.VIEW, or follows from the meta-architecture. Another o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from detectron2.config import CfgNode
@@ -139,6 +139,11 @@ class ClipsView(View):
                     f"{cfg.MODEL.META_ARCHITECTURE} takes clips: name {video_dataset!r} instead of "
                     f"{name!r}"
                 )
+        kind: Any = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+        if cfg.MODEL.POSE.ALIGN_STATE and not kind.has_memory:
+            raise ValueError(
+                f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no state to move"
+            )
         write_out_clip_values(cfg)
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
         if train:
@@ -231,11 +236,25 @@ class FramesView(View):
         """
         for name in filter(is_video_pose, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
             raise ValueError(
-                f"{cfg.MODEL.META_ARCHITECTURE} takes single frames: name {name + FRAMES_SUFFIX!r} "
+                f"{cfg.MODEL.META_ARCHITECTURE} takes whole frames: name {name + FRAMES_SUFFIX!r} "
                 f"instead of {name!r}"
             )
+        if cfg.MODEL.POSE.ALIGN_STATE:
+            raise ValueError(
+                f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no states of crops; "
+                "MODEL.RECURRENT_KEYPOINT.ALIGN is that of RecurrentKeypointRCNN"
+            )
+        self._check_memory(cfg)
         if cfg.MODEL.KEYPOINT_ON:
             complete_joints(cfg)
+
+    def _check_memory(self, cfg: CfgNode) -> None:
+        """Raise ValueError where the view gives what the model does not take."""
+        if default_view(cfg) == "frame_clips":
+            raise ValueError(
+                f"INPUT.VIEW is {cfg.INPUT.VIEW!r}: {cfg.MODEL.META_ARCHITECTURE} takes "
+                '"frame_clips", which it has where the key is empty'
+            )
 
     def build_train_loader(self, cfg: CfgNode, start_iter: int) -> Batches:
         return build_frames_train_loader(cfg, start_iter)
@@ -265,6 +284,13 @@ class FrameClipsView(FramesView):
         if cfg.INPUT.FRAMES.MOSAIC_PROB > 0:
             raise ValueError("INPUT.FRAMES.MOSAIC_PROB: a clip's frames are not composed of others")
         super().complete(cfg)
+
+    def _check_memory(self, cfg: CfgNode) -> None:
+        if default_view(cfg) != "frame_clips":
+            raise ValueError(
+                f'INPUT.VIEW is "frame_clips": {cfg.MODEL.META_ARCHITECTURE} remembers nobody; '
+                'leave the key empty, or name MODEL.META_ARCHITECTURE "RecurrentKeypointRCNN"'
+            )
 
     def build_train_loader(self, cfg: CfgNode, start_iter: int) -> Batches:
         return build_frame_clips_train_loader(cfg, start_iter)

@@ -7,7 +7,7 @@ models it is
 
     encode(images (N, 3, H, W))                 -> features             a frame, for all people
     begin(regions (R, C, s, s))                 -> state                a fresh row
-    advance(regions (R, C, s, s), state)        -> logits (R, K, m, m), state     light, per person
+    advance(regions (R, C, s, s), state, moves) -> logits (R, K, m, m), state     light, per person
 
 The memory adds to the stock head's logits and its last layer starts at 0: an untrained memory is
 Keypoint R-CNN, to the last digit, and its checkpoints (Detectron2's zoo) load as they are.
@@ -18,10 +18,10 @@ RoIAlign's grid (14), m = 4 s along a side of the logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, interpolate
@@ -43,12 +43,21 @@ from torch import Tensor, nn
 from video_pose.data.cropping import jitter_boxes
 from video_pose.data.records import FrameClip, FramePrediction, MappedFrame
 from video_pose.modeling.layers import ConvLSTMCell
-from video_pose.modeling.rcnn_parts import add_keypoints
-from video_pose.modeling.states import append_rows, box_moves, move_state, put_rows, select_rows
+from video_pose.modeling.rcnn_parts import add_keypoints, decode_logits
+from video_pose.modeling.states import (
+    append_rows,
+    box_moves,
+    move_state,
+    put_rows,
+    select_rows,
+    still_moves,
+)
 
 TRAINED = ("all", "head")
 # Tracks of different clips of a batch get numbers that are this far apart.
 TRACKS_PER_CLIP = 1 << 20
+# OKS width of a joint that nothing is known of, about a shoulder's.
+_SIGMA = 0.079
 
 
 class KeypointMemory(NamedTuple):
@@ -128,8 +137,17 @@ class RecurrentKeypointHead(KRCNNConvDeconvUpsampleHead):
                 regions = module(regions)
         return regions
 
-    def advance(self, features: Tensor, state: KeypointMemory) -> tuple[Tensor, KeypointMemory]:
-        """One frame: `convolve`'s features (R, C', s, s) -> logits (R, K, m, m), state."""
+    def advance(
+        self, features: Tensor, state: KeypointMemory, moves: Tensor | None = None
+    ) -> tuple[Tensor, KeypointMemory]:
+        """One frame: `convolve`'s features (R, C', s, s) -> logits (R, K, m, m), state.
+
+        Args:
+            moves: (R, 2, 3), from the cells of these regions to those that the state lies in
+                (`states.box_moves`); None: the state stays in its cells.
+        """
+        if moves is not None:
+            state = move_state(state, moves)
         reduced = self.reduce(features).relu()
         x = torch.cat([reduced, state.maps.to(reduced.dtype)], 1)
         hidden, cell = self.cell(x, state.hidden, state.cell, state.fresh)
@@ -172,12 +190,15 @@ class PeopleMemory:
 
     Attributes:
         ids: number of each row's track. boxes: (R, 4), its last box, px of the network's input.
+        poses: (R, K, 3), its last joints there. ages: frames on which it was seen.
         missed: frames since then. state: the rows; None before anybody was seen.
         next_id: number of the next new track. frame: index of the last frame; -1 before the first.
     """
 
     ids: list[int] = field(default_factory=list)
     boxes: Tensor | None = None
+    poses: Tensor | None = None
+    ages: list[int] = field(default_factory=list)
     missed: list[int] = field(default_factory=list)
     state: KeypointMemory | None = None
     next_id: int = 0
@@ -185,7 +206,8 @@ class PeopleMemory:
 
     def forget(self) -> None:
         """Drop everybody, as at a cut; numbers of tracks are not used again."""
-        self.ids, self.boxes, self.missed, self.state = [], None, [], None
+        self.ids, self.ages, self.missed = [], [], []
+        self.boxes = self.poses = self.state = None
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -202,7 +224,11 @@ class RecurrentROIHeads(StandardROIHeads):
         box_jitter: standard deviation of a true box's change in training, as a share of its sides.
         min_score: detections below it neither read nor write memory.
         min_iou: of a detection with a track's last box, to be the same person.
+        oks_weight: of the poses' similarity beside the boxes' overlap, where boxes of several
+            people overlap.
+        sigmas: OKS widths of the joints; () takes one for all.
         max_missed: frames for which an unseen person's memory is kept.
+        reset_every: begin a person's memory anew every n frames; 0 never does.
         stock: see `StandardROIHeads`.
     """
 
@@ -214,7 +240,10 @@ class RecurrentROIHeads(StandardROIHeads):
         box_jitter: float = 0.05,
         min_score: float = 0.3,
         min_iou: float = 0.3,
+        oks_weight: float = 0.5,
+        sigmas: Sequence[float] = (),
         max_missed: int = 30,
+        reset_every: int = 0,
         **stock: Any,
     ) -> None:
         super().__init__(**stock)
@@ -225,11 +254,19 @@ class RecurrentROIHeads(StandardROIHeads):
             )
         self.align = align
         self.box_jitter = box_jitter
+        if not 0 <= oks_weight <= 1:
+            raise ValueError(
+                f"MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT is {oks_weight}: expected 0 to 1"
+            )
         self.min_score, self.min_iou, self.max_missed = min_score, min_iou, max_missed
+        self.oks_weight, self.reset_every = oks_weight, reset_every
+        joints = self.keypoint_head.num_keypoints
+        widths = torch.tensor(list(sigmas) or [_SIGMA] * joints)
+        self.register_buffer("sigmas", widths, persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """As the stock heads', and ``cfg.MODEL.RECURRENT_KEYPOINT``."""
+        """As the stock heads', ``cfg.MODEL.RECURRENT_KEYPOINT`` and ``cfg.TEST.RESET_EVERY``."""
         node = cfg.MODEL.RECURRENT_KEYPOINT
         return {
             **super().from_config(cfg, input_shape),
@@ -237,7 +274,10 @@ class RecurrentROIHeads(StandardROIHeads):
             "box_jitter": node.BOX_JITTER,
             "min_score": node.MIN_SCORE,
             "min_iou": node.MIN_IOU,
+            "oks_weight": node.OKS_WEIGHT,
+            "sigmas": list(cfg.TEST.KEYPOINT_OKS_SIGMAS),
             "max_missed": node.MAX_MISSED,
+            "reset_every": cfg.TEST.RESET_EVERY,
         }
 
     # ---- training
@@ -361,38 +401,67 @@ class RecurrentROIHeads(StandardROIHeads):
         head = self.keypoint_head
         convolved = head.convolve(pooled)
         state = head.begin(convolved)
-        rows = self._match(found, memory)
-        seen = [i for i, row in enumerate(rows) if row is not None and row >= 0]
-        if seen and memory.state is not None and memory.boxes is not None:
-            old_rows = [rows[i] for i in seen]
-            old = select_rows(memory.state, old_rows)
-            if self.align:
-                old = move_memory(old, memory.boxes[old_rows], boxes[seen])
-            state = put_rows(state, seen, old)
-        logits, state = head.advance(convolved, state)
-        found.pred_track_ids = self._store(memory, rows, boxes, state)
+        moves = self._still(convolved)
+        rows = self._match(found, memory, convolved)
+        carried = [i for i, row in enumerate(rows) if self._carries(memory, row)]
+        if carried and memory.state is not None and memory.boxes is not None:
+            old_rows = [rows[i] for i in carried]
+            state = put_rows(state, carried, select_rows(memory.state, old_rows))
+            if moves:
+                old = memory.boxes[old_rows].float()
+                moves[0][carried] = box_moves(old, boxes[carried].float(), convolved.shape[-1])
+        logits, state = head.advance(convolved, state, *moves)
         head.decode(logits, [found])
+        found.pred_track_ids = self._store(memory, rows, found, state)
         return found
 
-    def _match(self, found: Instances, memory: PeopleMemory) -> list[int | None]:
-        """Row of the memory for each detection: -1 for a new person, None for a doubtful one."""
+    def _still(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Moves of rows that stay where they are, if states move at all; an argument of every step,
+        since a graph takes the same ones each time."""
+        return (still_moves(len(features)).to(features.device),) if self.align else ()
+
+    def _carries(self, memory: PeopleMemory, row: int | None) -> bool:
+        """Whether a detection goes on with the state in this row of the memory."""
+        if row is None or row < 0:
+            return False
+        return self.reset_every == 0 or memory.ages[row] % self.reset_every > 0
+
+    def _match(self, found: Instances, memory: PeopleMemory, features: Tensor) -> list[int | None]:
+        """Row of the memory for each detection: -1 for a new person, None for a doubtful one.
+
+        Boxes say who is who. Where several overlap, so do poses: those that the frame alone shows,
+        since no memory can be used before it is known whose.
+
+        Args:
+            features: of the detections, as `RecurrentKeypointHead.convolve` makes them.
+        """
         sure = (found.scores >= self.min_score).tolist()
         rows: list[int | None] = [-1 if one else None for one in sure]
         candidates = [i for i, one in enumerate(sure) if one]
         if not candidates or memory.boxes is None or len(memory.ids) == 0:
             return rows
-        overlap = pairwise_iou(found.pred_boxes[candidates], Boxes(memory.boxes)).cpu().numpy()
+        overlap = pairwise_iou(found.pred_boxes[candidates], Boxes(memory.boxes))
         # Overlaps too small to be the same person must not push a good pair apart.
-        gain = np.where(overlap >= self.min_iou, overlap, 0)
+        possible = overlap >= self.min_iou
+        several = possible.sum(0).max() > 1 or possible.sum(1).max() > 1
+        if self.oks_weight > 0 and memory.poses is not None and several:
+            chosen, boxes = features[candidates], found.pred_boxes.tensor[candidates]
+            fresh = self.keypoint_head.begin(chosen)
+            logits, _ = self.keypoint_head.advance(chosen, fresh, *self._still(chosen))
+            poses = decode_logits(logits, boxes)
+            similar = pose_similarity(poses, boxes, memory.poses, memory.boxes, self.sigmas)
+            overlap = overlap.lerp(similar, self.oks_weight)
+        gain = torch.where(possible, overlap, 0).float().cpu().numpy()
         for i, row in zip(*linear_sum_assignment(gain, maximize=True)):
             if gain[i, row] > 0:
                 rows[candidates[i]] = int(row)
         return rows
 
     def _store(
-        self, memory: PeopleMemory, rows: list[int | None], boxes: Tensor, state: KeypointMemory
+        self, memory: PeopleMemory, rows: list[int | None], found: Instances, state: KeypointMemory
     ) -> Tensor:
         """Write the rows of this frame into ``memory``; the tracks' numbers (P,)."""
+        boxes, poses = found.pred_boxes.tensor, found.pred_keypoints
         ids, kept = [], [i for i, row in enumerate(rows) if row is not None]
         for row in rows:
             if row is None:
@@ -408,14 +477,19 @@ class RecurrentROIHeads(StandardROIHeads):
             if row not in rows and memory.missed[row] < self.max_missed
         ]
         parts = [select_rows(state, kept)]
-        new_boxes = [boxes[kept]]
-        if resting and memory.state is not None and memory.boxes is not None:
+        new_boxes, new_poses = [boxes[kept]], [poses[kept]]
+        if resting and memory.state is not None:
+            assert memory.boxes is not None and memory.poses is not None
             parts.append(select_rows(memory.state, resting))
             new_boxes.append(memory.boxes[resting])
+            new_poses.append(memory.poses[resting])
         missed = [0] * len(kept) + [memory.missed[row] + 1 for row in resting]
+        seen_rows = [rows[i] for i in kept]
+        ages = [1 if row is None or row < 0 else memory.ages[row] + 1 for row in seen_rows]
+        memory.ages = ages + [memory.ages[row] for row in resting]
         memory.ids = [ids[i] for i in kept] + [memory.ids[row] for row in resting]
         memory.missed = missed
-        memory.boxes = torch.cat(new_boxes)
+        memory.boxes, memory.poses = torch.cat(new_boxes), torch.cat(new_poses)
         memory.state = append_rows(parts)
         return torch.tensor(ids, dtype=torch.int64, device=boxes.device)
 
@@ -468,6 +542,10 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
             return self._losses(cast(list[FrameClip], batch))
         frames = cast(list[MappedFrame], batch)
         return [self.step(frame, self._memory_of(frame)) for frame in frames]
+
+    def encoder_modules(self) -> list[nn.Module]:
+        """What MODEL.POSE.ENCODER_LR_FACTOR slows down."""
+        return [self.backbone]
 
     def _losses(self, clips: list[FrameClip]) -> dict[str, Tensor]:
         frames, targets = [], []
@@ -534,6 +612,26 @@ def jittered(boxes: Tensor, amount: float) -> Tensor:
     noise = torch.randn((len(boxes), 4)).to(boxes) * amount
     shift, growth = noise[:, :2], noise[:, 2:].exp() - 1
     return jitter_boxes(boxes, torch.cat([shift - growth / 2, shift + growth / 2], dim=1))
+
+
+def pose_similarity(
+    poses: Tensor, boxes: Tensor, other_poses: Tensor, other_boxes: Tensor, sigmas: Tensor
+) -> Tensor:
+    """Object keypoint similarity (COCO) of P and Q people's joints: (P, Q), 0 to 1.
+
+    A person's size is the geometric mean of both boxes' areas; a joint counts by the product of
+    its scores, so that one that neither pose is sure of says little.
+
+    Args:
+        poses: (P, K, 3) = x, y, score. boxes: (P, 4). other_poses: (Q, K, 3). other_boxes: (Q, 4).
+        sigmas: (K,).
+    """
+    areas = [(b[:, 2:] - b[:, :2]).clamp(min=1).prod(1) for b in (boxes, other_boxes)]
+    size = (areas[0][:, None] * areas[1][None]).sqrt()[..., None]
+    distance = (poses[:, None, :, :2] - other_poses[None, :, :, :2]).square().sum(-1)
+    similar = (-distance / (2 * size * (2 * sigmas).square())).exp()
+    weight = poses[:, None, :, 2] * other_poses[None, :, :, 2]
+    return (similar * weight).sum(-1) / weight.sum(-1).clamp(min=1e-9)
 
 
 def _turns(tracks: list[int]) -> list[list[int]]:

@@ -12,7 +12,7 @@ H, W crop px, h, w heatmap cells. A model is a heavy part without time and a lig
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -91,6 +91,9 @@ class VideoPoseNet(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(shape), persistent=False)
         self._states = TrackStates()
+
+    # Whether its state holds maps, which may move with a crop.
+    has_memory: ClassVar[bool] = True
 
     @staticmethod
     def base_config(cfg: CfgNode) -> dict[str, Any]:

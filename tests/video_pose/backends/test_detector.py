@@ -14,7 +14,9 @@ from torch import nn
 
 from video_pose.backends import detector
 from video_pose.backends.detector import accelerate
+from video_pose.backends.graphs import FORMATS
 from video_pose.engine.defaults import get_pose_cfg
+from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,43 @@ def test_the_same_people_within_rounding(cfg: CfgNode, model: nn.Module) -> None
         # Scores are exponentials of random maps, of any size.
         keypoints = [of.pred_keypoints[..., 2].numpy() for of in (found, plain)]
         np.testing.assert_allclose(*keypoints, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("engine", "align"), [("openvino", True), ("openvino", False), ("onnx", True)]
+)
+def test_a_memorys_step_is_a_graph_whose_inputs_are_state_and_moves(
+    cfg: CfgNode, engine: str, align: bool
+) -> None:
+    """People who are carried on from frame to frame, in boxes that move."""
+    for package in FORMATS[engine][1]:
+        pytest.importorskip(package)
+    recurrent = cfg.clone()
+    recurrent.merge_from_list([
+        "MODEL.META_ARCHITECTURE", "RecurrentKeypointRCNN",
+        "MODEL.ROI_HEADS.NAME", "RecurrentROIHeads",
+        "MODEL.ROI_KEYPOINT_HEAD.NAME", "RecurrentKeypointHead",
+        "MODEL.RECURRENT_KEYPOINT.MIN_SCORE", 0.0, "MODEL.RECURRENT_KEYPOINT.ALIGN", align,
+    ])  # fmt: skip
+    torch.manual_seed(0)
+    plain = build_model(recurrent).eval()
+    for module in plain.roi_heads.keypoint_head.memory_modules():
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=0.2)
+    ours = copy.deepcopy(plain)
+    used = accelerate(recurrent, ours, engine)
+    assert used == ["backbone", "rpn_head", "box_head", "keypoint_convolutions", "keypoint_step"]
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.rand((3, 160, 224), generator=generator) * 255
+    memories = [PeopleMemory(), PeopleMemory()]
+    for shift in (0, 3, 8):
+        frame = {"image": picture.roll(shift, -1), "height": 160, "width": 224}
+        one, two = (m.step(frame, memory) for m, memory in zip((plain, ours), memories))
+        one, two = one["instances"], two["instances"]
+        assert one.pred_track_ids.tolist() == two.pred_track_ids.tolist()
+        maps = [item.pred_keypoint_heatmaps for item in (two, one)]
+        torch.testing.assert_close(*maps, atol=5e-3, rtol=5e-3)
+    assert max(memories[0].ages) == 3, "nobody is carried on: nothing was compared"
 
 
 def test_what_does_not_export_stays_pytorchs(

@@ -33,6 +33,11 @@ def test_models_without_memory_steps_are_refused(
     path.write_text("VERSION: 2\nMODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n")
     assert main(["export", "--config-file", str(path), "--output", str(tmp_path / "out")]) == 1
     assert "GeneralizedRCNN has no encode" in capsys.readouterr().err
+    path = (
+        ROOT / "configs/Keypoint-RCNN/recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
+    )
+    assert main(["export", "--config-file", str(path), "--output", str(tmp_path / "out")]) == 1
+    assert "RecurrentKeypointRCNN finds people by PyTorch" in capsys.readouterr().err
 
 
 def test_an_export_that_differs_is_an_error(

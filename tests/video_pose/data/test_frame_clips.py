@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from video_pose.data import frame_clips
 from video_pose.data.frame_clips import FrameClipDataset, frames_by_video
 
 
@@ -103,3 +104,19 @@ def test_stride() -> None:
 def test_impossible_lengths_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="INPUT.CLIP"):
         dataset(**options)
+
+
+def test_pictures_without_tracks_are_named(
+    datasets: Any, tiny_rcnn_cfg: Any, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    """A training on them alone has no time in it."""
+    cfg = tiny_rcnn_cfg()
+    labelled = {"annotations": [{"bbox": [0, 0, 5, 5]}]}
+    pictures = [{"image_id": i, **labelled} for i in range(3)]
+    videos = [frame(i, [("A", i)]) for i in range(3)]
+    for name, found in (("pictures", pictures), ("videos", videos)):
+        monkeypatch.setattr(frame_clips, "named_frames", lambda *a, found=found, **k: found)
+        cfg.DATASETS.TRAIN = (name,)
+        frame_clips.build_frame_clips_train_loader(cfg)
+    assert "pictures has no tracks: its pictures are clips of one frame" in caplog.text
+    assert "videos has no tracks" not in caplog.text

@@ -101,6 +101,27 @@ def test_an_interrupted_run_continues_as_if_nothing_had_happened(
     assert_same(weights(whole), weights(resumed))
 
 
+@pytest.mark.parametrize("trained", ["head", "all"])
+def test_an_interrupted_training_of_a_recurrent_detector_continues(
+    tiny_rcnn_cfg, tmp_path: Path, trained: str
+) -> None:
+    """Proposals, sampled regions and jittered boxes are drawn at random: all of them as before."""
+    options = [*NO_TEST, "SOLVER.MAX_ITER", 3, "MODEL.RECURRENT_KEYPOINT.TRAIN", trained]
+    whole = start(tiny_rcnn_cfg(*options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    whole.train()
+    cfg = tiny_rcnn_cfg(*options, "OUTPUT_DIR", str(tmp_path / "cut"))
+    cut = start(cfg)
+    cut.register_hooks([SignalAt(0)])
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    resumed = start(cfg, resume=True)
+    resumed.train()
+    assert sorted(resumed.losses) == [1, 2]
+    assert (cut.losses | resumed.losses) == whole.losses
+    assert len(set(whole.losses.values())) == 3, "nothing is learned"
+    assert_same(weights(whole), weights(resumed))
+
+
 def test_a_run_without_a_seed_keeps_the_one_that_it_drew(tiny_cfg, tmp_path: Path) -> None:
     options = [*NO_TEST, "SEED", -1, "SOLVER.CHECKPOINT_PERIOD", 2]
     whole = start(tiny_cfg("UniPoseLSTM", *options, "OUTPUT_DIR", str(tmp_path)))

@@ -89,12 +89,31 @@ def test_views_want_their_own_datasets() -> None:
         complete_cfg(cfg)
 
 
+def test_a_state_that_is_not_there_cannot_move() -> None:
+    for name, message in (("UniPose", "UniPose has no state to move"), ("UniPoseLSTM", "")):
+        keys = {"MODEL.META_ARCHITECTURE": name, "MODEL.POSE.ALIGN_STATE": True}
+        cfg = keypoint_cfg("jhmdb_split1_train", **keys)
+        if message:
+            with pytest.raises(ValueError, match=message):
+                complete_cfg(cfg)
+        else:
+            complete_cfg(cfg)
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"INPUT.VIEW": "videos"}, "INPUT.VIEW 'videos'"),
         ({"TEST.EVALUATORS": ("pck", "ap")}, r"TEST.EVALUATORS 'ap': choose from"),
         ({"TEST.KEYPOINT_OKS_SIGMAS": [0.1, 0.1]}, "has 2 values for 15 joints"),
+        ({"MODEL.POSE.ALIGN_STATE": True}, "GeneralizedRCNN has no states of crops"),
+        ({"INPUT.VIEW": "frame_clips"}, "GeneralizedRCNN remembers nobody"),
+        (
+            {"INPUT.VIEW": "frames", "MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"},
+            "INPUT.VIEW is 'frames': RecurrentKeypointRCNN takes \"frame_clips\"",
+        ),
+        ({"MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS": 0}, "HIDDEN_CHANNELS is 0: must be 1"),
+        ({"MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT": 2.0}, "OKS_WEIGHT is 2.0: must be 0 to 1"),
     ],
 )
 def test_impossible_keys_are_refused(keys, message) -> None:

@@ -9,17 +9,20 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, Keypoints
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 
 from video_pose.engine.defaults import get_pose_cfg, merge_config_file
+from video_pose.engine.trainer import parameter_groups
 from video_pose.modeling.recurrent_keypoint_rcnn import (
     PeopleMemory,
     RecurrentKeypointRCNN,
     _turns,
     jittered,
     move_memory,
+    pose_similarity,
 )
+from video_pose.modeling.states import select_rows
 
 SMALL = Path(__file__).parents[3] / "configs" / "Base-RCNN-FPN-small.yaml"
 JOINTS = 3
@@ -280,3 +283,177 @@ def test_a_cut_forgets_people_and_numbers_go_on() -> None:
     assert remember(model, memory, [left]) == [0]
     memory.forget()
     assert remember(model, memory, [left]) == [1]
+
+
+@pytest.mark.parametrize("sizes", [[1] * 5, [2, 3], [5]])
+def test_batches_of_frames_and_a_stream_give_the_same(sizes: list[int]) -> None:
+    """The test loop's batches, of any size, and `step` with a stream's own memory."""
+    model, memory = build(), PeopleMemory()
+    train_memory(model)
+    video = frames(5)
+    streamed = [model.step(frame, memory)["instances"] for frame in video]
+    parts = iter(video)
+    batches = [[next(parts) for _ in range(size)] for size in sizes]
+    offline = [result["instances"] for batch in batches for result in model(batch)]
+    for one, other in zip(streamed, offline, strict=True):
+        assert torch.equal(one.pred_keypoints, other.pred_keypoints)
+        assert torch.equal(one.pred_track_ids, other.pred_track_ids)
+    alone = model.step(video[4], PeopleMemory())["instances"]
+    assert (alone.pred_keypoint_heatmaps - offline[4].pred_keypoint_heatmaps).abs().max() > 1e-3
+
+
+def random_features(count: int) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(3)
+    levels = (("p2", 4), ("p3", 8), ("p4", 16), ("p5", 32))
+    return [
+        {n: torch.rand((1, 16, 64 // s, 96 // s), generator=generator) for n, s in levels}
+        for _ in range(count)
+    ]
+
+
+def found_at(boxes: torch.Tensor) -> Instances:
+    found = Instances((64, 96), pred_boxes=Boxes(boxes), scores=torch.ones(len(boxes)))
+    found.pred_classes = torch.zeros(len(boxes), dtype=torch.long)
+    return found
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_training_scans_a_track_as_a_stream_goes_over_it(align: bool) -> None:
+    """The same regions, which move: logits of `_scan` and of `remember`, frame by frame."""
+    model = build(ALIGN=align)
+    train_memory(model)
+    heads, features = model.roi_heads, random_features(4)
+    steps = torch.tensor([[0.0, 0, 0, 0], [3, 2, 5, 2], [-4, 1, -2, 3], [6, -3, 9, -1]])
+    boxes = torch.tensor([[20.0, 10, 50, 58]]) + steps
+    memory = PeopleMemory()
+    with torch.no_grad():
+        pooled = [
+            heads.keypoint_pooler([f[n] for n in heads.keypoint_in_features], [Boxes(b[None])])
+            for f, b in zip(features, boxes)
+        ]
+        convolved = heads.keypoint_head.convolve(torch.cat(pooled))
+        scanned = heads._scan(convolved, boxes, torch.zeros(4, dtype=torch.long))
+        streamed = [
+            heads.remember(f, found_at(b[None]), memory).pred_keypoint_heatmaps
+            for f, b in zip(features, boxes)
+        ]
+        alone = heads._scan(convolved[3:], boxes[3:], torch.zeros(1, dtype=torch.long))
+    assert memory.ids == [0]
+    torch.testing.assert_close(torch.cat(streamed), scanned, atol=1e-5, rtol=1e-4)
+    assert (alone - scanned[3:]).abs().max() > 1e-3, "memory says nothing: nothing was compared"
+
+
+def test_a_state_moved_by_two_cells_is_that_of_the_moved_region() -> None:
+    """Two regions of 28 px on one picture, 2 px a cell, 4 px apart: away from the edges, where
+    convolutions see different things, what the first remembers is what the second would."""
+    model = build()
+    train_memory(model)
+    heads, features = model.roi_heads, random_features(1)[0]
+    boxes = torch.tensor([[20.0, 10, 48, 38], [24.0, 10, 52, 38]])
+    with torch.no_grad():
+        maps = [features[name] for name in heads.keypoint_in_features]
+        convolved = heads.keypoint_head.convolve(heads.keypoint_pooler(maps, [Boxes(boxes)]))
+        _, state = heads.keypoint_head.advance(convolved, heads.keypoint_head.begin(convolved))
+    moved = move_memory(select_rows(state, [0]), boxes[:1], boxes[1:])
+    inside = (slice(None), slice(None), slice(4, 10), slice(4, 8))
+    for name in ("hidden", "cell"):
+        first, found, wanted = getattr(state, name)[:1], getattr(moved, name), getattr(state, name)
+        torch.testing.assert_close(found[inside], wanted[1:][inside], atol=1e-4, rtol=1e-4)
+        assert (first[inside] - wanted[1:][inside]).abs().max() > 0.01, "the same without moving"
+
+
+def test_a_memory_begins_anew_every_n_frames() -> None:
+    model = build()
+    train_memory(model)
+    heads = model.roi_heads
+    heads.reset_every = 2
+    features, box = random_features(3), torch.tensor([[20.0, 10, 50, 58]])
+    memory = PeopleMemory()
+    with torch.no_grad():
+        kept = [heads.remember(f, found_at(box), memory) for f in features]
+        alone = [heads.remember(f, found_at(box), PeopleMemory()) for f in features]
+    differ = [
+        bool((a.pred_keypoint_heatmaps - b.pred_keypoint_heatmaps).abs().max() > 1e-3)
+        for a, b in zip(kept, alone)
+    ]
+    assert differ == [False, True, False]
+    # The person stays the same one.
+    assert [item.pred_track_ids.tolist() for item in kept] == [[0], [0], [0]]
+    assert memory.ages == [3]
+
+
+def test_similarity_of_poses_by_hand() -> None:
+    """Boxes of 10 x 10 px, width .05: 2 (2 .05)^2 100 = 2 px^2; joints 2 px apart give exp(-2)."""
+    boxes, sigmas = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.05, 0.05])
+    pose = torch.tensor([[[1.0, 1, 0.5], [5, 5, 0.5]]])
+    other = torch.tensor([[[3.0, 1, 1.0], [5, 5, 0.25]]])
+    expected = (0.5 * torch.tensor(-2.0).exp() + 0.125) / 0.625
+    found = pose_similarity(pose, boxes, other, boxes, sigmas)
+    torch.testing.assert_close(found, expected.view(1, 1))
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.5, [1, 0]), (0.0, [0, 1])])
+def test_poses_say_who_is_who_where_boxes_do_not(
+    monkeypatch: pytest.MonkeyPatch, weight: float, expected: list[int]
+) -> None:
+    """Two people who cross: each box is nearer to the other one's last one, each pose is its own:
+    joints at the left edge, or at the right one."""
+    model = build(OKS_WEIGHT=weight)
+    heads, memory = model.roi_heads, PeopleMemory()
+    first = torch.tensor([[10.0, 0, 50, 60], [20.0, 0, 60, 60]])
+    second = torch.tensor([[12.0, 0, 52, 60], [18.0, 0, 58, 60]])
+    columns = {"now": [0, 55]}
+
+    def advance(features: torch.Tensor, state: Any, *moves: torch.Tensor) -> Any:
+        logits = torch.zeros(len(features), JOINTS, 56, 56)
+        for row, column in enumerate(columns["now"]):
+            logits[row, :, 28, column] = 20.0
+        return logits, state
+
+    monkeypatch.setattr(heads.keypoint_head, "advance", advance, raising=True)
+    features = random_features(1)[0]
+    with torch.no_grad():
+        assert heads.remember(features, found_at(first), memory).pred_track_ids.tolist() == [0, 1]
+        columns["now"] = [55, 0]
+        found = heads.remember(features, found_at(second), memory).pred_track_ids.tolist()
+    assert found == expected
+
+
+def test_a_mask_head_goes_beside_the_memory() -> None:
+    """Masks are the stock model's; training the memory alone leaves the mask head as it is."""
+    options = ["MODEL.MASK_ON", True, "MODEL.ROI_MASK_HEAD.CONV_DIM", 8]
+    models = []
+    for recurrent in (False, True):
+        cfg = small_cfg(recurrent)
+        cfg.merge_from_list([*options, "MODEL.ROI_MASK_HEAD.NUM_CONV", 1])
+        torch.manual_seed(0)
+        models.append(build_model(cfg).eval())
+    stock, ours = models
+    ours.load_state_dict(stock.state_dict(), strict=False)
+    with torch.no_grad():
+        (expected,), (found,) = stock(frames(1)), ours(frames(1))
+    expected, found = expected["instances"], found["instances"]
+    assert len(found) > 0 and torch.equal(found.pred_masks, expected.pred_masks)
+    assert torch.equal(found.pred_keypoints, expected.pred_keypoints)
+    batch = clips(count=1)
+    for frame in batch[0]["frames"]:
+        count = len(frame["instances"])
+        frame["instances"].gt_masks = BitMasks(torch.ones(count, 64, 96, dtype=torch.bool))
+    with EventStorage():
+        losses = ours.train()(batch)
+    assert {"loss_mask", "loss_keypoint", "loss_cls"} <= set(losses)
+    ours.trained = "head"
+    with EventStorage():
+        assert set(ours.train()(batch)) == {"loss_keypoint"}
+    assert not any(p.requires_grad for p in ours.roi_heads.mask_head.parameters())
+
+
+def test_the_backbone_may_learn_more_slowly() -> None:
+    cfg = small_cfg()
+    cfg.MODEL.POSE.ENCODER_LR_FACTOR = 0.1
+    model = build_model(cfg)
+    backbone = {id(p) for p in model.backbone.parameters()}
+    for group in parameter_groups(cfg, model):
+        for parameter in group["params"]:
+            factor = 0.1 if id(parameter) in backbone else 1.0
+            assert group["lr"] == pytest.approx(factor * cfg.SOLVER.BASE_LR)
