@@ -61,14 +61,20 @@ def write_json(path: str | Path, content: Any, indent: int | None = None) -> Non
     write_text(path, json.dumps(without_nan(content), indent=indent, allow_nan=False))
 
 
-def without_nan(value: Any) -> Any:
-    """``value`` with None for every float in it that is not finite."""
+def without_nan(value: Any, digits: int | None = None) -> Any:
+    """``value`` with None for every float in it that is not finite.
+
+    Args:
+        digits: behind the point, that floats are rounded to; None: all.
+    """
     if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
+        return {key: without_nan(inner, digits) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
+        return [without_nan(inner, digits) for inner in value]
     if isinstance(value, float):  # np.float64 is one, too
-        return float(value) if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return float(value) if digits is None else round(float(value), digits)
     return value
 
 

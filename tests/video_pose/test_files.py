@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from video_pose.files import read_text, replacing, replacing_file, write_json, write_text
+from video_pose.files import (
+    read_text,
+    replacing,
+    replacing_file,
+    without_nan,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -70,3 +77,9 @@ def test_other_encodings_are_named_with_the_byte(tmp_path: Path) -> None:
     path.write_bytes(b"ab\xe9\n")
     with pytest.raises(ValueError, match=r"a\.yaml: byte 2 is no text in UTF-8"):
         read_text(path)
+
+
+def test_rounded_numbers_and_what_is_none() -> None:
+    content = {"a": [1.23456, float("nan"), 3], "b": (np.float64(0.00006), "x")}
+    assert without_nan(content, digits=4) == {"a": [1.2346, None, 3], "b": [0.0001, "x"]}
+    assert without_nan(1.23456) == 1.23456

@@ -10,8 +10,6 @@ video_id, frame_index (or frame_id) and track_id, or PoseTrack18's; no picture i
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the figures; returns 0."""
     from video_pose.evaluation.score import score_poses
-    from video_pose.files import replacing
+    from video_pose.files import write_json
     from video_pose.inference.writers import read_poses
 
     frames = [frame for path in args.poses for frame in read_poses(path, args.format)]
     results, text = score_poses(frames, args.annotations)
     print(text)
     if args.output:
-        with replacing(Path(args.output)) as partial:
-            Path(partial).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(args.output, results, indent=1)
     return 0

@@ -20,7 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from video_pose.evaluation.motion import box_sides
 from video_pose.evaluation.pck import counted_joints, pixel_distances, scored_columns
-from video_pose.files import replacing
+from video_pose.files import write_json
 
 FILE = "calibration.json"
 # A joint is right within this share of the longer side of its box.
@@ -64,8 +64,7 @@ class Calibration:
                 name: {"scores": xs, "shares": ys} for name, (xs, ys) in self.curves.items()
             },
         }
-        with replacing(path) as partial:
-            Path(partial).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(path, content, indent=1)
 
     @classmethod
     def read(cls, path: Path) -> Calibration:

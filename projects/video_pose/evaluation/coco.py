@@ -13,7 +13,6 @@ import contextlib
 import copy
 import io
 import itertools
-import json
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ from video_pose.data.records import (
     FrameRecord,
     MappedFrame,
 )
-from video_pose.files import write_text
+from video_pose.files import write_json
 from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints
 
 TASKS = ("bbox", "segm", "keypoints")
@@ -440,7 +439,7 @@ def write_coco_json(
         category["keypoints"] = list(keypoint_names)
     content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content))
+    write_json(path, content)
 
 
 def _numbered(index: int, numbers: Mapping[int, int]) -> int:

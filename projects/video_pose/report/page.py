@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from video_pose.files import replacing
+from video_pose.files import without_nan, write_text
 
 # Colours that people with colour-blindness tell apart, on white and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -33,27 +33,16 @@ def write_page(path: Path, template: str, data: dict[str, Any], **context: Any) 
     environment.globals.update(interval_bar=interval_bar, figure=figure)
     text = environment.get_template(template).render(data=embedded(data), **context)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        Path(partial).write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def embedded(data: Any) -> Markup:
     """JSON that may stand in a script element."""
-    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(without_nan(data, digits=4), separators=(",", ":"), allow_nan=False)
     # What could end the element, or begin a comment in it.
     for mark in "<>&":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return Markup(text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 4) if math.isfinite(value) else None
-    return value
 
 
 def figure(value: float | None, digits: int = 1) -> str:
