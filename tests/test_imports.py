@@ -44,9 +44,15 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.visualization": DATA,
     "video_pose.report": DATA | {"video_pose.evaluation", "video_pose.visualization"},
     "video_pose.engine": BACKENDS | {"video_pose", "video_pose.evaluation", "video_pose.weights"},
-    # On top: a predictor reads configs and checkpoints, and draws.
+    # On top: a predictor reads configs, checkpoints and calibrations, and draws.
     "video_pose.inference": BACKENDS
-    | {"video_pose", "video_pose.engine", "video_pose.visualization", "video_pose.weights"},
+    | {
+        "video_pose",
+        "video_pose.engine",
+        "video_pose.evaluation",
+        "video_pose.visualization",
+        "video_pose.weights",
+    },
     # The command: its modules are the programs' entry points.
     "video_pose.cli": BACKENDS
     | {

@@ -273,6 +273,18 @@ def _add_test_keys(cfg: CN) -> None:
     # What the device or the backend cannot do becomes float32, with one line of log.
     test.PRECISION = "float32"
 
+    over = test.OVER_TIME = CN()
+    # What a frame's pose may go by: "causal", itself and the frames before; "lag", LAG frames after
+    # it as well; "offline", the whole track. The latter two correct poses over time
+    # (modeling/sequences.py); of recurrent models alone.
+    over.MODE = "causal"
+    over.LAG = 4
+    # File of the network that corrects; "auto": refiner.safetensors beside MODEL.WEIGHTS where
+    # there is one; "" smooths.
+    over.REFINER = "auto"
+    # Put left and right back where they change places from one frame to the next.
+    over.REPAIR_SIDES = False
+
     # Evaluators, of "pck", "coco" (AP of boxes, masks and keypoints), "people" (several in a frame,
     # and their identity) and those of plugins, as far as model and dataset have something for them.
     test.EVALUATORS = ("pck", "coco", "people")

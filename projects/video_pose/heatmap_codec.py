@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
+from torch.nn import functional
 
 BACKGROUNDS = ("first", "last", "none")
 DECODERS = ("argmax", "quarter", "dark")
@@ -84,6 +85,12 @@ class HeatmapCodec:
             absent_weight=cfg.MODEL.POSE.ABSENT_WEIGHT,
             partial=cfg.MODEL.POSE.PARTIAL_JOINTS,
         )
+
+    @property
+    def is_centered(self) -> bool:
+        """Whether cells are read at their true centres: a mirrored map is then that of the mirrored
+        crop, if the crop's width is a multiple of the stride."""
+        return self.decode_offset == (self.stride - 1) / 2
 
     def num_channels(self, num_joints: int) -> int:
         """Channels of a map stack for ``num_joints`` joints."""
@@ -160,8 +167,37 @@ class HeatmapCodec:
             1].
         """
         maps = self.joint_maps(maps).float()
-        height, width = maps.shape[-2:]
         score, index = maps.flatten(-2).max(dim=-1)
+        return self._locate(maps, index, score)
+
+    def peaks(self, maps: Tensor, count: int) -> Tensor:
+        """Locate the highest local maxima of every joint's map, the first as `decode` does.
+
+        A local maximum is no lower than its eight neighbours; of a plateau every cell is one.
+
+        Args:
+            maps: (N, C, h, w). count: how many, at least 1.
+
+        Returns:
+            (N, K, count, 3) float32, the highest first, as of `decode`. Where a map has fewer, the
+            first peak stands again, with score 0.
+        """
+        maps = self.joint_maps(maps).float()
+        first, index = maps.flatten(-2).max(dim=-1)
+        found = [self._locate(maps, index, first)]
+        highest = maps == functional.max_pool2d(maps, 3, stride=1, padding=1)
+        rest = torch.where(highest, maps, maps.new_full((), -1)).flatten(-2)
+        for _ in range(count - 1):
+            rest = rest.scatter(-1, index[..., None], -1.0)
+            score, index = rest.max(dim=-1)
+            peak = self._locate(maps, index, score)
+            missing = torch.cat([found[0][..., :2], torch.zeros_like(score)[..., None]], dim=-1)
+            found.append(torch.where((score > 0)[..., None], peak, missing))
+        return torch.stack(found, dim=-2)
+
+    def _locate(self, maps: Tensor, index: Tensor, score: Tensor) -> Tensor:
+        """(N, K, 3) of the joints' maps (N, K, h, w): the peaks at flat cells (N, K)."""
+        width = maps.shape[-1]
         row, column = index // width, index % width
         if self.decode_mode == "argmax":
             dx = dy = torch.zeros_like(score)

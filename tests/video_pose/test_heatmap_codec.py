@@ -268,3 +268,25 @@ def test_the_background_of_partly_known_joints_carries_no_loss() -> None:
 def test_a_negative_weight_of_absence_is_an_error() -> None:
     with pytest.raises(ValueError, match="MODEL.POSE.ABSENT_WEIGHT is -1"):
         HeatmapCodec(absent_weight=-1)
+
+
+def test_the_highest_peaks_by_hand() -> None:
+    """Heights 1 at (20, 12) and .5 at (100, 60), of cells of 8 px; nothing else is a peak."""
+    codec = HeatmapCodec(stride=8, sigma=8.0, background="none")
+    one, _ = codec.encode(joints((20, 12, 2)), (16, 16))
+    other, _ = codec.encode(joints((100, 60, 2)), (16, 16))
+    maps = torch.maximum(one, other / 2)
+    peaks = codec.peaks(maps, 3)
+    assert peaks.shape == (1, 1, 3, 3)
+    torch.testing.assert_close(peaks[:, :, 0], codec.decode(maps))
+    torch.testing.assert_close(peaks[0, 0, 1], torch.tensor([100.0, 60.0, 0.5]), atol=0.01, rtol=0)
+    # There is no third: the first stands again, without a height.
+    torch.testing.assert_close(peaks[0, 0, 2], torch.tensor([20.0, 12.0, 0.0]), atol=0.01, rtol=0)
+
+
+def test_a_map_of_one_value_has_its_first_cell_as_the_first_peak() -> None:
+    codec = HeatmapCodec(stride=8, sigma=8.0, background="none")
+    maps = torch.zeros(1, 2, 4, 4)
+    peaks = codec.peaks(maps, 2)
+    torch.testing.assert_close(peaks[:, :, 0], codec.decode(maps))
+    assert peaks[..., 2].abs().max() == 0

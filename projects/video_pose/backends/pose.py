@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from video_pose.backends.cache import cached, graph_key
@@ -35,14 +36,18 @@ from video_pose.backends.runtimes import LoadedGraph, engine_precision, is_insta
 from video_pose.data.json_fields import Field
 from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, even_parts
 from video_pose.modeling.fast_path import fast_path
+from video_pose.modeling.sequences import FILE as REFINER_FILE
+from video_pose.modeling.sequences import OverTime, SequenceRefiner
 from video_pose.modeling.states import move_heatmap_state, still_moves
 from video_pose.modeling.video_pose_net import VideoPoseNet
+from video_pose.packaged import PREFIX
 from video_pose.plugins import BACKENDS
 from video_pose.skeleton import flip_permutation
 
 logger = logging.getLogger(__name__)
 # What "auto" tries on a CPU, in order; PyTorch is always there.
 AUTO_ON_CPU = ("openvino", "onnx")
+OVER_TIME_MODES = ("causal", "lag", "offline")
 
 
 class GraphBackend:
@@ -247,9 +252,50 @@ def build_tested(cfg: CfgNode, model: nn.Module, *, changes: bool = False) -> nn
     """
     if not isinstance(model, VideoPoseNet):
         return model
+    over_time = over_time_from_config(cfg)
     if is_folder(cfg.TEST.BACKEND):
-        return ClipInference(GraphBackend.from_folder(cfg.TEST.BACKEND, cfg))
+        return ClipInference(GraphBackend.from_folder(cfg.TEST.BACKEND, cfg), over_time)
     name = "torch" if changes and cfg.TEST.BACKEND == "auto" else cfg.TEST.BACKEND
-    if not cfg.TEST.FAST and name in ("auto", "torch"):
+    if not cfg.TEST.FAST and name in ("auto", "torch") and over_time is None:
         return model
-    return ClipInference(build_backend(cfg, model, name))
+    return ClipInference(build_backend(cfg, model, name), over_time)
+
+
+def over_time_from_config(cfg: CfgNode) -> OverTime | None:
+    """How TEST.OVER_TIME corrects poses; None for a causal test.
+
+    Raises:
+        ValueError: an unknown mode, a lag below 0, or a file that is no refiner.
+        FileNotFoundError: the named refiner is missing.
+    """
+    node = cfg.TEST.OVER_TIME
+    if node.MODE not in OVER_TIME_MODES:
+        raise ValueError(
+            f"TEST.OVER_TIME.MODE {node.MODE!r}: choose from {', '.join(OVER_TIME_MODES)}"
+        )
+    if node.MODE == "causal":
+        return None
+    refiner = load_refiner(node.REFINER, cfg.MODEL.WEIGHTS)
+    lag = int(node.LAG) if node.MODE == "lag" else None
+    return OverTime(lag, refiner, bool(node.REPAIR_SIDES))
+
+
+def load_refiner(name: str, weights: str = "") -> SequenceRefiner | None:
+    """The refiner of a file; "auto": the one beside a model's weights, None where there is none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `SequenceRefiner.load`.
+    """
+    if name != "auto":
+        return SequenceRefiner.load(name) if name else None
+    beside = file_beside(weights, REFINER_FILE)
+    return None if beside is None else SequenceRefiner.load(beside)
+
+
+def file_beside(weights: str, name: str) -> Path | None:
+    """The file ``name`` in the folder of a model's weights; None where there is none."""
+    if not weights or "://" in weights and not weights.startswith(PREFIX):
+        return None
+    local = PathManager.get_local_path(weights) if weights.startswith(PREFIX) else weights
+    beside = Path(local).with_name(name)
+    return beside if beside.is_file() else None

@@ -144,7 +144,7 @@ def write(
         "",
         args.table or ("wide" if args.angles else "long"),
         args.angles,
-        tuple(lines),
+        connections=tuple(lines),
     )
     with writing_results(paths, recording, beside=True) as writers:
         for frame in frames:

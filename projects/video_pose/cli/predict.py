@@ -91,6 +91,19 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 to 1; 0 never restarts (default .2)",
     )  # fmt: skip
     add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
+    add_time_arguments(parser)
+
+
+def add_time_arguments(parser: argparse.ArgumentParser, refiner: str = "auto") -> None:
+    """Which later frames correct a pose; ``refiner``: the default."""
+    add = parser.add_argument_group("over time").add_argument
+    add("--offline", action="store_true", help="correct poses by the whole video (two passes)")
+    add("--lag", type=int, metavar="N", help="correct poses by N later frames, and come so late")
+    about = "smoothing" if not refiner else "the model's"
+    add("--refiner", default=refiner, metavar="FILE", help=f"what corrects (default: {about})")
+    add("--repair-sides", action="store_true", help="undo sudden exchanges of left and right")
+    add("--max-gap", type=float, default=0.5, metavar="S", help="offline: fill in so long (.5 s)")
+    add("--join-gap", type=float, default=2.0, metavar="S", help="offline: join tracks (2 s)")
 
 
 def add_part_arguments(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +171,12 @@ def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
         max_missed=args.max_missed,
         cut_threshold=args.cut_threshold,
         smooth=args.smooth,
+        offline=args.offline,
+        lag=args.lag,
+        refiner=args.refiner,
+        repair_sides=args.repair_sides,
+        max_gap=args.max_gap,
+        join_gap=args.join_gap,
         heatmaps=getattr(args, "heatmaps", False),
         backend=args.backend or "",
         trust_programs=args.trust_programs,
@@ -396,6 +415,7 @@ def predict(
         str(getattr(source, "path", "")),
         args.table or ("wide" if args.angles else "long"),
         args.angles,
+        predictor.calibrated,
         tuple((line[0], line[1]) for line in predictor.connections),
     )
     tracks: set[int] = set()
@@ -431,7 +451,7 @@ def predict(
         if summary.frames == before and any((args.start, args.end)):
             raise ValueError(f"{job.item.name}: no frame between --start and --end")
     if job.report is not None:
-        report_on(job, seen, source.fps)
+        report_on(job, seen, source.fps, predictor.mode)
     summary.people += len(tracks)
     summary.resumed += resumed
     summary.files += [path for path in job.paths if path.exists()]
@@ -515,8 +535,12 @@ def checkpoint_interval(args: argparse.Namespace) -> Moment:
     return every
 
 
-def report_on(job: Job, frames: Sequence[PoseFrame], fps: float) -> None:
-    """Write the page about one source, once its video and tables are complete."""
+def report_on(job: Job, frames: Sequence[PoseFrame], fps: float, mode: str) -> None:
+    """Write the page about one source, once its video and tables are complete.
+
+    Args:
+        mode: which frames a pose goes by, in words.
+    """
     from video_pose.report.video import write_video_report
 
     assert job.report is not None
@@ -528,7 +552,7 @@ def report_on(job: Job, frames: Sequence[PoseFrame], fps: float) -> None:
         overlay=job.video,
         tables=list(job.tables.values()),
         cuts=[frame.index for frame in frames[1:] if frame.starts_shot],
-        notes={"mode": "causal, in one pass"},
+        notes={"mode": mode},
         command="video-pose " + shlex.join(sys.argv[1:]),
     )
 

@@ -1,7 +1,8 @@
-"""Give the people of stored poses their numbers anew, and smooth them, without running a network.
+"""Give the people of stored poses new numbers, and correct them over time, without a model.
 
   retrack out/video.csv --output again --tracker bytetrack --max-missed 2
   retrack out/*.parquet --output again --format csv --smooth --joint-threshold .3
+  retrack out/video.csv --output again --format csv --offline --refiner refiner.safetensors
 
 Inputs and formats are those of convert. People are followed by their boxes; who is not found for
 --max-missed seconds is somebody new afterwards.
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from video_pose.cli.convert import add_file_arguments, convert_files
-from video_pose.cli.predict import fraction
+from video_pose.cli.predict import add_time_arguments, fraction
 
 if TYPE_CHECKING:
     from video_pose.inference.frames import PoseFrame
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--person-threshold", type=fraction, default=0.0, metavar="F", help="of poses, 0 to 1")
     add("--joint-threshold", type=fraction, default=0.0, metavar="F", help="lower ones stay empty")
     add("--smooth", action="store_true", help="One-Euro smoothing of the joints")
+    add_time_arguments(parser, refiner="")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,9 +46,32 @@ def retrack(args: argparse.Namespace, frames: Sequence[PoseFrame]) -> Iterator[P
     """The frames of one video with new numbers; who has none is left out."""
     from video_pose.inference.selection import keep_wanted
 
-    found = number_people(frames, args)
-    for frame in smooth(found) if args.smooth else found:
+    for frame in over_time(number_people(frames, args), args):
         yield keep_wanted(frame, args.person_threshold, args.joint_threshold)
+
+
+def over_time(frames: Iterable[PoseFrame], args: argparse.Namespace) -> Iterable[PoseFrame]:
+    """The frames as --smooth, --lag or --offline corrects them.
+
+    Raises:
+        ValueError: several of them, or what needs one of the latter two alone.
+    """
+    from video_pose.backends.pose import load_refiner
+    from video_pose.inference.over_time import correct_video, late
+    from video_pose.modeling.sequences import OverTime
+
+    chosen = [args.smooth, args.offline, args.lag is not None]
+    if sum(chosen) > 1:
+        raise ValueError("--smooth, --offline and --lag: name one of them")
+    if not any(chosen[1:]):
+        if args.repair_sides or args.refiner:
+            raise ValueError("--repair-sides and --refiner need --offline or --lag")
+        return smooth(frames) if args.smooth else frames
+    rule = OverTime(args.lag, load_refiner(args.refiner), args.repair_sides)
+    if args.offline:
+        gaps = {"max_gap": args.max_gap, "join_gap": args.join_gap}
+        return correct_video(list(frames), rule, **gaps)
+    return late(frames, rule)
 
 
 def smooth(frames: Iterable[PoseFrame]) -> Iterator[PoseFrame]:

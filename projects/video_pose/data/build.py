@@ -276,7 +276,9 @@ def build_pose_test_loader(
     run_frames: list[int] = []
     for number, track in enumerate(tracks):
         for run in _runs(track, cfg.TEST.WARMUP_FRAMES):
-            parts = cut_run(run, cfg.TEST.CHUNK_LENGTH)
+            # Poses that are corrected over time are so over a whole run.
+            whole = cfg.TEST.OVER_TIME.MODE != "causal"
+            parts = cut_run(run, run[1] - run[0] if whole else cfg.TEST.CHUNK_LENGTH)
             run_items.append(list(range(len(chunks), len(chunks) + len(parts))))
             run_frames.append(run[1] - run[0])
             chunks += [(number, part) for part in parts]

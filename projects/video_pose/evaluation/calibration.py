@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -34,6 +35,10 @@ KNOTS = 33
 PRIOR = 2.0
 
 
+# Joint name -> (scores, shares).
+Curves: TypeAlias = Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Curves from raw score to probability.
@@ -41,10 +46,17 @@ class Calibration:
     Attributes:
         curves: joint name -> (scores, probabilities), both rising; "" for joints of other names.
         source: what it was fitted on, in words.
+        late: curves for poses that later frames have corrected, whose scores mean something else;
+            empty where there are none.
     """
 
-    curves: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
+    curves: Curves
     source: str
+    late: Curves = field(default_factory=dict)
+
+    def of_late_poses(self) -> Calibration | None:
+        """The curves of corrected poses as a calibration of their own; None without any."""
+        return Calibration(self.late, self.source) if self.late else None
 
     def apply(self, scores: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
         """Probabilities (..., K) in [0, 1] of raw scores (..., K); NaN stays NaN."""
@@ -60,9 +72,8 @@ class Calibration:
         content = {
             "right_within": RIGHT,
             "source": self.source,
-            "curves": {
-                name: {"scores": xs, "shares": ys} for name, (xs, ys) in self.curves.items()
-            },
+            "curves": _written(self.curves),
+            "late": _written(self.late),
         }
         write_json(path, content, indent=1)
 
@@ -71,15 +82,25 @@ class Calibration:
         """Raises FileNotFoundError, or ValueError for a file that is no calibration."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            curves = {
-                name: (tuple(map(float, curve["scores"])), tuple(map(float, curve["shares"])))
-                for name, curve in content["curves"].items()
-            }
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            curves = _read_curves(content["curves"])
+            late = _read_curves(content.get("late", {}))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no calibration: {error!r}") from error
-        if "" not in curves or any(len(x) != len(y) or not x for x, y in curves.values()):
-            raise ValueError(f"{path} is no calibration: a curve is missing or uneven")
-        return cls(curves, str(content.get("source", "")))
+        for found in (curves, late) if late else (curves,):
+            if "" not in found or any(len(x) != len(y) or not x for x, y in found.values()):
+                raise ValueError(f"{path} is no calibration: a curve is missing or uneven")
+        return cls(curves, str(content.get("source", "")), late)
+
+
+def _written(curves: Curves) -> dict[str, dict[str, tuple[float, ...]]]:
+    return {name: {"scores": xs, "shares": ys} for name, (xs, ys) in curves.items()}
+
+
+def _read_curves(content: Mapping[str, Mapping[str, Sequence[float]]]) -> Curves:
+    return {
+        name: (tuple(map(float, curve["scores"])), tuple(map(float, curve["shares"])))
+        for name, curve in content.items()
+    }
 
 
 @dataclass(frozen=True)

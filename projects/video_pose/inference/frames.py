@@ -39,6 +39,10 @@ class PoseFrame:
         heatmaps: float32 (P, K, h, w) where they were asked for.
         map_to_image: float32 (P, 2, 3), from cell indices (x, y) of the heatmaps to image pixels.
         masks: bool (P, H, W) where the model has them.
+        peaks: float32 (P, K, C, 3), the highest peaks of every joint's heatmap, as ``keypoints``
+            has the first, where they were asked for.
+        probabilities: float32 (P, K), how likely each joint is to lie within .1 of the person's
+            box, where the model is calibrated.
         starts_shot: whether memories were dropped before this frame: the first one, or a cut.
     """
 
@@ -55,6 +59,8 @@ class PoseFrame:
     map_to_image: np.ndarray | None = field(default=None, repr=False)
     masks: np.ndarray | None = field(default=None, repr=False)
     starts_shot: bool = False
+    peaks: np.ndarray | None = field(default=None, repr=False)
+    probabilities: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Number of people."""

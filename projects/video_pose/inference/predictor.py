@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode
@@ -18,13 +19,22 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from video_pose.backends.detector import accelerate
-from video_pose.backends.pose import GraphBackend, build_backend, is_folder
+from video_pose.backends.pose import (
+    GraphBackend,
+    build_backend,
+    file_beside,
+    is_folder,
+    load_refiner,
+)
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine import defaults
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.views import is_recurrent
+from video_pose.evaluation.calibration import FILE as CALIBRATION_FILE
+from video_pose.evaluation.calibration import Calibration
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import PoseFrame
+from video_pose.inference.over_time import late, offline, require_twice
 from video_pose.inference.people import Detector, FollowedPerson, GivenBoxes, People
 from video_pose.inference.rcnn import PERSON, PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.resume import (
@@ -40,6 +50,7 @@ from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.inference.trackers import Tracker, build_tracker
 from video_pose.inference.writers.tables import to_dataframe
 from video_pose.modeling.backend import PoseBackend
+from video_pose.modeling.sequences import OverTime
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.packaged import default_detector, default_model, is_pretrained, load_weights
 from video_pose.skeleton import infer_sigmas
@@ -97,10 +108,21 @@ class VideoPosePredictor:
         connections: Sequence[Connection] = (),
         smoother: OneEuroSmoother | None = None,
         about: Callable[[], dict[str, str]] = dict,
+        over_time: OverTime | None = None,
+        settings: PredictorSettings | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        """``about``: what results depend on, by name, for `checkpoint`."""
+        """
+        Args:
+            about: what results depend on, by name, for `checkpoint`.
+            over_time: corrects poses by later frames, as ``settings`` say.
+            calibration: of the scores, for the results' ``probabilities``.
+        """
         self._stream, self._about = stream, about
         self._smoother = smoother
+        self._over_time = over_time
+        self._settings = settings or PredictorSettings()
+        self._calibration = calibration
         self.joint_names = tuple(joint_names)
         self.connections = list(connections)
         self.problems: list[str] = []
@@ -138,7 +160,16 @@ class VideoPosePredictor:
         make = _recurrent_stream if is_recurrent(cfg) else _rcnn_stream
         stream, names = make(cfg, settings, config_file)
         about = partial(_describe, cfg, settings)
-        return cls(stream, names, find_connections(cfg, names), smoother, about)
+        return cls(
+            stream,
+            names,
+            find_connections(cfg, names),
+            smoother,
+            about,
+            _over_time(cfg, settings),
+            settings,
+            _calibration(cfg, settings),
+        )
 
     def __call__(
         self,
@@ -162,6 +193,8 @@ class VideoPosePredictor:
             FileNotFoundError, ValueError: the source cannot be read; at once, before iteration.
         """
         opened = open_source(source, fps)
+        if self._settings.offline:
+            require_twice(opened)
         return Poses(self._run(opened, checkpoint), opened)
 
     def checkpoint(
@@ -194,13 +227,35 @@ class VideoPosePredictor:
         about = {**self._about(), "input": describe_files(files), "part of it": part}
         return Checkpoint(folder, about, seconds=seconds, frames=frames, pictures=pictures)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether results have ``probabilities``."""
+        return self._calibration is not None
+
+    def _judged(self, frame: PoseFrame) -> PoseFrame:
+        assert self._calibration is not None
+        shares = self._calibration.apply(frame.keypoints[..., 2], frame.joint_names)
+        return replace(frame, probabilities=shares.astype(np.float32))
+
+    @property
+    def mode(self) -> str:
+        """When results come, and what corrects them, in words."""
+        return "causal, in one pass" if self._over_time is None else self._over_time.describe()
+
     def _run(self, source: FrameSource, checkpoint: Checkpoint | None) -> Iterator[PoseFrame]:
         self.problems = []
         if checkpoint is None:
             results = self._stream(source, source.name)
         else:
             results = self._stream(checkpoint.frames(source), source.name, checkpoint)
-        yield from results if self._smoother is None else self._smoother(results)
+        if self._over_time is not None and self._settings.offline:
+            gaps = {"max_gap": self._settings.max_gap, "join_gap": self._settings.join_gap}
+            results = offline(results, self._over_time, source, **gaps)
+        elif self._over_time is not None:
+            results = late(results, self._over_time)
+        if self._smoother is not None:
+            results = self._smoother(results)
+        yield from results if self._calibration is None else map(self._judged, results)
         self.problems = list(source.problems)
 
 
@@ -219,6 +274,25 @@ def _describe(cfg: CfgNode, settings: PredictorSettings) -> dict[str, str]:
     }
 
 
+def _calibration(cfg: CfgNode, settings: PredictorSettings) -> Calibration | None:
+    """The calibration beside a recurrent model's weights, for the poses that ``settings`` give."""
+    beside = file_beside(cfg.MODEL.WEIGHTS, CALIBRATION_FILE) if is_recurrent(cfg) else None
+    if beside is None:
+        return None
+    calibration = Calibration.read(beside)
+    return calibration.of_late_poses() if settings.waits else calibration
+
+
+def _over_time(cfg: CfgNode, settings: PredictorSettings) -> OverTime | None:
+    """What corrects the poses of ``settings``; None where nothing does. A refiner is of a recurrent
+    model: scores of an R-CNN mean something else."""
+    if not settings.waits:
+        return None
+    name = settings.refiner if is_recurrent(cfg) or settings.refiner != "auto" else ""
+    refiner = load_refiner(name, cfg.MODEL.WEIGHTS)
+    return OverTime(settings.lag, refiner, settings.repair_sides)
+
+
 def _recurrent_stream(
     cfg: CfgNode, settings: PredictorSettings, config_file: str
 ) -> tuple[Stream, Sequence[str]]:
@@ -234,6 +308,7 @@ def _recurrent_stream(
         cuts=_cut_maker(settings),
         batch_frames=settings.batch_frames,
         keep_heatmaps=settings.heatmaps,
+        keep_peaks=settings.waits,
     )
     return stream, backend.joint_names
 

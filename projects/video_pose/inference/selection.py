@@ -82,6 +82,7 @@ class Excerpt:
         whole = start is None and end is None and step is None
         self.num_frames: int | None = source.num_frames if whole else None
         self.path = getattr(source, "path", "")
+        self.reads_twice = getattr(source, "reads_twice", True)
         self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
@@ -144,7 +145,10 @@ def keep_wanted(
     """
     if min_person_score > 0:
         wanted = pose_scores(frame.keypoints) >= min_person_score
-        parts = ("keypoints", "boxes", "scores", "track_ids", "heatmaps", "map_to_image", "masks")
+        parts = (
+            "keypoints", "boxes", "scores", "track_ids", "heatmaps", "map_to_image", "masks",
+            "peaks", "probabilities",
+        )  # fmt: skip
         kept = {name: getattr(frame, name)[wanted] for name in parts if _has(frame, name)}
         frame = replace(frame, **kept)
     if min_joint_score > 0:

@@ -47,6 +47,13 @@ class PredictorSettings:
         max_missed: seconds that a lost person is remembered.
         cut_threshold: see `CutDetector`; 0 never restarts at a cut.
         smooth: One-Euro smoothing of the joints.
+        offline: correct poses by the whole video, which is read twice; see `inference.over_time`.
+        lag: correct poses by so many later frames, and give results so many frames late; None: a
+            pose depends on its frame and earlier ones.
+        refiner: what corrects: as TEST.OVER_TIME.REFINER.
+        repair_sides: put left and right back where they change places; with ``offline`` or ``lag``.
+        max_gap: seconds; offline, somebody missing for at most so long is filled in.
+        join_gap: seconds; offline, somebody who comes back within them can be the same person.
         batch_frames: frames encoded together, where people do not depend on earlier poses.
         heatmaps: put heatmaps into the results.
         backend: what computes the pose network: as TEST.BACKEND, which "" leaves to the config; or
@@ -72,6 +79,12 @@ class PredictorSettings:
     max_missed: float = 1.0
     cut_threshold: float = 0.2
     smooth: bool = False
+    offline: bool = False
+    lag: int | None = None
+    refiner: str = "auto"
+    repair_sides: bool = False
+    max_gap: float = 0.5
+    join_gap: float = 2.0
     batch_frames: int = 1
     heatmaps: bool = False
     backend: str = ""
@@ -91,6 +104,7 @@ class PredictorSettings:
                 f"max_people {self.max_people} and box_smoothing {self.box_smoothing}: expected 0 "
                 "or more"
             )
+        self._check_time()
         if self.where == "box" and self.box is None:
             raise ValueError("region 'box' needs a box: x0 y0 x1 y1")
         if self.detector and self.where != "detector":
@@ -102,6 +116,24 @@ class PredictorSettings:
         """``min_score`` with its default filled in; ``threshold``: of the poses, see above."""
         default = JUDGED_SCORE if threshold > 0 else SURE_SCORE
         return default if self.min_score is None else self.min_score
+
+    def _check_time(self) -> None:
+        if self.offline and self.lag is not None:
+            raise ValueError("offline and lag: name one of them")
+        if self.lag is not None and self.lag < 0 or self.max_gap < 0 or self.join_gap < 0:
+            raise ValueError(
+                f"lag {self.lag}, max_gap {self.max_gap} and join_gap {self.join_gap}: expected 0 "
+                "or more"
+            )
+        if self.waits and (self.smooth or self.heatmaps):
+            raise ValueError("offline and lag come with a smoothing of their own and no heatmaps")
+        if self.repair_sides and not self.waits:
+            raise ValueError("repair_sides needs offline or lag")
+
+    @property
+    def waits(self) -> bool:
+        """Whether poses are corrected by later frames."""
+        return self.offline or self.lag is not None
 
     @property
     def where(self) -> str:

@@ -40,7 +40,10 @@ SourceSpec: TypeAlias = (
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """Frames that can be iterated once or more; see :class:`VideoSource` for the attributes."""
+    """Frames that can be iterated once or more; see :class:`VideoSource` for the attributes.
+
+    One that can be iterated once alone has the attribute ``reads_twice``, False.
+    """
 
     name: str
     fps: float
@@ -112,6 +115,7 @@ class ArraySource:
         self.fps = _checked_rate(fps)
         self.problems: list[str] = []
         self._once = not isinstance(pictures, (Sequence, np.ndarray))
+        self.reads_twice = not self._once
         self._used = False
         if self._once:
             iterator = iter(pictures)
@@ -145,6 +149,7 @@ class CameraSource:
     """
 
     num_frames: int | None = None
+    reads_twice = False
 
     def __init__(
         self,

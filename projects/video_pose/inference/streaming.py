@@ -24,7 +24,7 @@ from video_pose.data.cropping import fill_boxes, invert_affine, is_valid_box, un
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import Detections, People, Person, Verdict
 from video_pose.inference.resume import Checkpoint, Past
-from video_pose.modeling.backend import PoseBackend
+from video_pose.modeling.backend import PoseBackend, image_peaks
 from video_pose.modeling.heatmaps import decode_rows, to_instances
 from video_pose.modeling.states import append_rows, codec_moves, select_rows
 
@@ -265,6 +265,7 @@ class _Poses(NamedTuple):
     keypoints: np.ndarray  # float32 (P, K, 3)
     boxes: np.ndarray  # float32 (P, 4)
     scores: np.ndarray  # float32 (P,)
+    peaks: np.ndarray | None = None  # float32 (P, K, C, 3), where they are wanted
 
 
 class StreamingPosePredictor:
@@ -286,6 +287,7 @@ class StreamingPosePredictor:
         cuts: Callable[[], CutDetector] | None = None,
         batch_frames: int = 1,
         keep_heatmaps: bool = False,
+        keep_peaks: bool = False,
     ) -> None:
         """
         Args:
@@ -295,6 +297,7 @@ class StreamingPosePredictor:
             batch_frames: frames that are encoded together, where ``people`` does not depend on
                 poses; results do not depend on it, but come later.
             keep_heatmaps: put the joints' heatmaps (of the first test row) into the results.
+            keep_peaks: put the highest peaks of every joint into the results.
         """
         if batch_frames < 1:
             raise ValueError(f"batches of {batch_frames} frames: expected 1 or more")
@@ -303,6 +306,7 @@ class StreamingPosePredictor:
         self.cropper = FrameCropper(mapper)
         self.batch_frames = batch_frames
         self.keep_heatmaps = keep_heatmaps
+        self.keep_peaks = keep_peaks
 
     def __call__(
         self, frames: Iterable[Frame], video: str = "video", checkpoint: Checkpoint | None = None
@@ -335,6 +339,7 @@ class _PoseStream:
         self._cuts = None if predictor.cuts is None else predictor.cuts()
         self._batch_frames = predictor.batch_frames if self.people.independent else 1
         self._keep_heatmaps = predictor.keep_heatmaps
+        self._keep_peaks = predictor.keep_peaks
         self._rows = PersonRows(self.backend)
         self._is_new = True
 
@@ -361,7 +366,8 @@ class _PoseStream:
             people = self.people.recall(frame, found)
             poses = None
             if "keypoints" in given:
-                poses = _Poses(given["keypoints"], given["pose_boxes"], given["pose_scores"])
+                told = (given["keypoints"], given["pose_boxes"], given["pose_scores"])
+                poses = _Poses(*told, given.get("peaks"))
             if len(people) != (0 if poses is None else len(poses.keypoints)):
                 raise ValueError(f"{checkpoint.folder} does not fit: delete it to begin anew")
             item = _Prepared(frame, past.cut, starts_shot, people, None, found)
@@ -447,10 +453,15 @@ class _PoseStream:
             image_size=size,
         )
         found = to_instances(poses, size)
+        peaks = None
+        if self._keep_peaks:
+            places = crops.crop_to_image, crops.flipped
+            peaks = image_peaks(self.backend, heatmaps, *places, poses).cpu().numpy()
         return _Poses(
             poses.cpu().numpy(),
             torch.cat([person.pred_boxes.tensor for person in found]).numpy(),
             torch.cat([person.scores for person in found]).numpy(),
+            peaks,
         )
 
     def _record(self, item: _Prepared, poses: _Poses | None) -> None:
@@ -462,6 +473,8 @@ class _PoseStream:
         if poses is not None:
             arrays |= {"keypoints": poses.keypoints, "pose_boxes": poses.boxes}
             arrays["pose_scores"] = poses.scores
+            if poses.peaks is not None:
+                arrays["peaks"] = poses.peaks
         frame = item.frame
         size = (frame.image.shape[0], frame.image.shape[1])
         past = Past(frame.index, frame.time, size, item.cut, arrays)
@@ -484,7 +497,9 @@ class _PoseStream:
             verdict = self.people.update(item.people, poses.keypoints)
             shown = np.flatnonzero(verdict.numbers >= 0)
             numbers = verdict.numbers[shown]
-            keypoints, boxes, scores = (part[shown] for part in poses)
+            keypoints, boxes, scores = (part[shown] for part in poses[:3])
+            if poses.peaks is not None:
+                maps = {**maps, "peaks": poses.peaks}
             maps = {name: part[shown] for name, part in maps.items()}
         result = PoseFrame(
             index=frame.index,

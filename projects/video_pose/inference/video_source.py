@@ -91,7 +91,7 @@ class VideoSource:
         self.path = path
         self.name = os.path.basename(path.rstrip("/")) or path
         self.problems: list[str] = []
-        self._is_file = "://" not in path
+        self._is_file = self.reads_twice = "://" not in path
         self._fps, self._timeout = fps, timeout
         self._reconnect = 0 if self._is_file else reconnect
         self._index: VideoIndex | None = None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from video_pose.data.records import ClipPrediction, ClipRecord
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import CenterMap, decode_rows, to_instances
+from video_pose.modeling.sequences import PEAKS, OverTime
 from video_pose.modeling.states import TrackStates, codec_moves, move_heatmap_state
 
 if TYPE_CHECKING:
@@ -117,9 +118,11 @@ class ClipInference(nn.Module):
     The chunks of a track arrive in order; states are kept between them.
     """
 
-    def __init__(self, backend: PoseBackend) -> None:
+    def __init__(self, backend: PoseBackend, over_time: OverTime | None = None) -> None:
+        """``over_time``: corrects the poses of whole tracks, each of which is one chunk then."""
         super().__init__()
         self.backend = backend
+        self._over_time = over_time
         self._states = TrackStates()
 
     @property
@@ -130,7 +133,7 @@ class ClipInference(nn.Module):
     @torch.no_grad()
     def forward(self, batch: list[ClipRecord]) -> list[ClipPrediction]:
         """``{"instances": [Instances] * T}`` per clip; the mapper's docstring lists its keys."""
-        return [infer_chunk(self.backend, self._states, clip) for clip in batch]
+        return [infer_chunk(self.backend, self._states, clip, self._over_time) for clip in batch]
 
 
 def even_parts(images: Tensor) -> tuple[Tensor, ...]:
@@ -138,15 +141,27 @@ def even_parts(images: Tensor) -> tuple[Tensor, ...]:
     return images.tensor_split(max(1, math.ceil(len(images) / IMAGES_AT_ONCE)))
 
 
-def infer_chunk(backend: PoseBackend, states: TrackStates, clip: ClipRecord) -> ClipPrediction:
+def infer_chunk(
+    backend: PoseBackend,
+    states: TrackStates,
+    clip: ClipRecord,
+    over_time: OverTime | None = None,
+) -> ClipPrediction:
     """Advance one track by one chunk: ``{"instances": [Instances] * T}``.
 
     Args:
-        states: of the tracks under way. clip: a test mapper's dict.
+        states: of the tracks under way. clip: a test mapper's dict. over_time: corrects the chunk's
+            poses, which must be a whole track's.
 
     Raises:
-        ValueError: the chunk does not follow the last one of its track.
+        ValueError: the chunk does not follow the last one of its track, or is a part of one that is
+            to be corrected over time.
     """
+    if over_time is not None and not (clip["is_first"] and clip["is_last"]):
+        raise ValueError(
+            f"{clip['video_id']}, track {clip['track_id']}: poses are corrected over whole tracks, "
+            "and this is a part of one"
+        )
     images, matrices, centers = clip["image"], clip["crop_to_image"], clip["center"]
     if images.dim() == 4:
         images, matrices, centers = images[None], matrices[None], centers[None]
@@ -160,7 +175,32 @@ def infer_chunk(backend: PoseBackend, states: TrackStates, clip: ClipRecord) -> 
         flipped=torch.as_tensor(clip.get("flipped", [False] * len(images))),
         image_size=size,
     )
+    if over_time is not None:
+        flipped = torch.as_tensor(clip.get("flipped", [False] * len(images)))
+        peaks = image_peaks(backend, heatmaps, matrices, flipped, poses).cpu().numpy()
+        poses = torch.from_numpy(over_time(peaks, backend.joint_names)).to(poses)
     return {"instances": to_instances(poses, size)}
+
+
+def image_peaks(
+    backend: PoseBackend, heatmaps: Tensor, matrices: Tensor, flipped: Tensor, poses: Tensor
+) -> Tensor:
+    """The highest peaks of every joint, (N, K, C, 3) image px: `PEAKS` of them from the maps of one
+    scale (and the mean with those of the mirrored crop); of several scales the merged poses alone.
+
+    Args:
+        heatmaps: (S, N, C, h, w). matrices: (S, N, 2, 3), crop px to image px. flipped: (S,) bool.
+        poses: (N, K, 3), of `decode_rows`.
+    """
+    codec, maps = backend.codec, heatmaps[0]
+    if len(heatmaps) == 2 and not flipped[0] and flipped[1] and codec.is_centered:
+        maps = (maps + heatmaps[1][:, backend.flip_channels].flip(-1)) / 2
+    elif len(heatmaps) > 1:
+        return poses[:, :, None]
+    peaks = codec.peaks(maps, PEAKS)
+    affine = matrices[0].to(peaks)
+    xy = peaks[..., :2].flatten(1, 2) @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+    return torch.cat([xy.view_as(peaks[..., :2]), peaks[..., 2:]], dim=-1)
 
 
 def run_chunk(

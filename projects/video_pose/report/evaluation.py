@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 from markupsafe import Markup
 
 from video_pose.evaluation import report as tables
@@ -25,6 +26,7 @@ from video_pose.evaluation.predictions import find_predictions, read_predictions
 from video_pose.report.page import COLOURS, polyline, write_page
 from video_pose.skeleton import connect, find_mirror_pairs
 
+CAUSAL = "causal"
 Stored = dict[str, np.ndarray]
 # Reads a frame as uint8 BGR: (video, track, frame index) -> (H, W, 3).
 ReadFrame = Callable[[str, str, int], np.ndarray]
@@ -62,7 +64,8 @@ def write_evaluation_report(
         dataset: where a run was evaluated on several.
         command: how the page was made, for its last section.
         read_frame: pictures for the clips; None draws stick figures alone.
-        calibration: of the scores; None shows the raw ones.
+        calibration: of the scores; None shows the raw ones. Of a run whose poses later frames have
+            corrected it is that of such poses.
 
     Raises:
         FileNotFoundError, ValueError: as `find_predictions` and `require_pair`; more than two runs.
@@ -80,6 +83,9 @@ def write_evaluation_report(
     scored = {p: [_score(run.stored, p, facts) for run in runs_] for p in facts["pck_protocols"]}
     main = next(iter(scored.values()))
     joint_names = [str(name) for name in runs_[0].stored["joint_names"]]
+    modes = [run_mode(file) for file in files]
+    if calibration is not None and modes[0] != CAUSAL:
+        calibration = calibration.of_late_poses()
     curve, note = _reliability(runs_[0].stored, facts, calibration)
     write_page(
         output,
@@ -89,6 +95,7 @@ def write_evaluation_report(
         dataset=str(runs_[0].stored["dataset_name"]),
         frames=len(main[0].hits),
         sources=len(set(main[0].sources.tolist())),
+        modes=[f"{name}: {mode}" for name, mode in zip(names, modes)],
         absent=[name for name in joint_names if name not in main[0].scored],
         runs=names,
         headline=_headline(names, scored),
@@ -325,6 +332,16 @@ def _training(predictions: Path) -> Markup | None:
     iterations = sorted(points)
     losses = [math.log10(max(points[i], 1e-12)) for i in iterations]
     return polyline([("loss", iterations, losses)], "iteration", "logarithm of the loss")
+
+
+def run_mode(predictions: Path) -> str:
+    """Which frames a run's poses went by, as its configuration says; causal where it has none."""
+    content = yaml.safe_load(_config(predictions) or "{}")
+    test = content.get("TEST", {}) if isinstance(content, dict) else {}
+    node = test.get("OVER_TIME", {}) if isinstance(test, dict) else {}
+    mode = node.get("MODE", CAUSAL)
+    late = f"{node.get('LAG')} frames late" if mode == "lag" else f"{mode}, by the whole track"
+    return CAUSAL if mode == CAUSAL else late
 
 
 def _config(predictions: Path) -> str:

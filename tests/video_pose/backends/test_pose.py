@@ -22,7 +22,14 @@ from video_pose.inference import PredictorSettings, VideoPosePredictor
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import KnownPeople, Person
 from video_pose.inference.streaming import StreamingPosePredictor
-from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, run_chunk
+from video_pose.modeling.backend import (
+    ClipInference,
+    PoseBackend,
+    TorchBackend,
+    image_peaks,
+    run_chunk,
+)
+from video_pose.modeling.sequences import OverTime, SequenceRefiner
 from video_pose.modeling.states import TrackStates, append_rows
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -305,3 +312,71 @@ def test_a_missing_package_of_a_graph(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match="encode.onnx needs the package onnxruntime"):
         pose.load_graph(tmp_path / "encode.onnx")
+
+
+def test_poses_are_corrected_over_whole_tracks(cfg: CfgNode, model: VideoPoseNet) -> None:
+    """Without a refiner they are the causal ones, smoothed; a part of a track is refused."""
+    offline = cfg.clone()
+    offline.merge_from_list(["TEST.OVER_TIME.MODE", "offline"])
+    clip = {
+        "video_id": "v", "track_id": "0", "is_first": True, "is_last": True, "height": 64,
+        "width": 64, "image": frames(6), "frame_indices": torch.arange(6),
+        "center": torch.full((6, 2), 32.0), "crop_to_image": torch.eye(2, 3).repeat(6, 1, 1),
+    }  # fmt: skip
+    causal = build_tested(cfg, model)([clip])[0]["instances"]
+    found = build_tested(offline, model)([clip])[0]["instances"]
+    poses = np.stack([frame.pred_keypoints[0].numpy() for frame in causal])
+    expected = OverTime()(poses[:, :, None], cfg.MODEL.POSE.JOINTS)
+    assert not np.allclose(expected, poses, atol=0.1)
+    corrected = np.stack([frame.pred_keypoints[0].numpy() for frame in found])
+    np.testing.assert_allclose(corrected, expected, atol=1e-3)
+    with pytest.raises(ValueError, match="v, track 0: .* a part of one"):
+        build_tested(offline, model)([{**clip, "is_last": False}])
+
+
+def test_peaks_of_a_crop_and_its_mirror_image_are_the_mean_maps(
+    cfg: CfgNode, model: VideoPoseNet
+) -> None:
+    """A peak in cell 1 of 8 in the crop lies in cell 6 of the mirrored one, as the other side's."""
+    backend = TorchBackend(model)
+    names = backend.joint_names
+    left, right = names.index("left_knee"), names.index("right_knee")
+    channels = backend.codec.num_channels(len(names))
+    shift = channels - len(names) if backend.codec.background == "first" else 0
+    maps = torch.zeros(2, 1, channels, 8, 8)
+    maps[0, 0, left + shift, 3, 1], maps[1, 0, right + shift, 3, 6] = 0.8, 0.6
+    matrices = torch.eye(2, 3).repeat(2, 1, 1, 1)
+    poses = torch.zeros(1, len(names), 3)
+    peaks = image_peaks(backend, maps, matrices, torch.tensor([False, True]), poses)
+    # The centre of cell 1 is 8 + 3.5 + .5 px.
+    assert peaks[0, left, 0].tolist() == pytest.approx([12.0, 28.0, 0.7])
+    several = image_peaks(backend, maps, matrices, torch.tensor([False, False]), poses)
+    assert several.shape == (1, len(names), 1, 3)
+
+
+def test_what_corrects_poses_is_checked_first(cfg: CfgNode, tmp_path: Path) -> None:
+    def node(*options: object) -> CfgNode:
+        changed = cfg.clone()
+        changed.merge_from_list(list(options))
+        return changed
+
+    assert pose.over_time_from_config(cfg) is None
+    late = pose.over_time_from_config(node("TEST.OVER_TIME.MODE", "lag", "TEST.OVER_TIME.LAG", 2))
+    assert late == OverTime(2)
+    with pytest.raises(ValueError, match="'soon': choose from causal, lag, offline"):
+        pose.over_time_from_config(node("TEST.OVER_TIME.MODE", "soon"))
+    missing = str(tmp_path / "r.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no such refiner: .*r\.safetensors"):
+        pose.over_time_from_config(
+            node("TEST.OVER_TIME.MODE", "offline", "TEST.OVER_TIME.REFINER", missing)
+        )
+
+
+def test_a_refiner_lies_beside_the_weights(tmp_path: Path) -> None:
+    weights = str(tmp_path / "model.safetensors")
+    assert pose.load_refiner("auto", weights) is None
+    SequenceRefiner(width=4).save(tmp_path / "refiner.safetensors", "")
+    found = pose.load_refiner("auto", weights)
+    assert found is not None and found.width == 4
+    assert pose.load_refiner("", weights) is None
+    assert pose.load_refiner("auto", "https://example.org/model.safetensors") is None

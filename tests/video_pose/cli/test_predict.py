@@ -212,3 +212,18 @@ def test_a_window_ends_with_q(
 def test_names_of_outputs_are_their_own(clips: Path) -> None:
     names = [item.name for item in find_inputs([str(clips / "a.mp4"), str(clips)])]
     assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize("mode", [["--offline"], ["--lag", "3"]])
+def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[str]) -> None:
+    """Every frame has its row and its picture, and the page says which mode made it."""
+    out = tmp_path / "o"
+    status, _, err = run(clips / "a.mp4", "--output", out, "--format", "csv", "--report", *mode)
+    assert status == 0, err
+    rows = table(out / "a.csv")
+    assert sorted({int(row["frame"]) for row in rows}) == list(range(FRAMES))
+    assert cv2.VideoCapture(str(out / "a.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
+    said = "offline, the whole video: smoothed" if mode == ["--offline"] else "3 frames late"
+    assert said in (out / "a.html").read_text()
+    status, _, err = run(clips / "a.mp4", "--output", tmp_path / "p", "--smooth", *mode)
+    assert status == 1 and "a smoothing of their own" in err

@@ -60,3 +60,33 @@ def test_an_unknown_tracker(table: Path, tmp_path: Path, capfd: pytest.CaptureFi
     arguments = ["--output", str(tmp_path / "o"), "--format", "csv", "--tracker", "magic"]
     assert main(["retrack", str(table), *arguments]) == 1
     assert "'magic': choose from" in capfd.readouterr().err
+
+
+def test_offline_correction(table: Path, tmp_path: Path) -> None:
+    """The first joint jumps by 1 px from frame to frame: by less once it is smoothed. Who is away
+    for half a second is filled in."""
+    out = tmp_path / "out"
+    arguments = ["--offline", "--format", "csv", "--tracker", "iou"]
+    assert main(["retrack", str(table), "--output", str(out), *arguments]) == 0
+    frames = read_poses(out / "v.csv")
+    x = np.array([frame.keypoints[0, 0, 0] for frame in frames])
+    assert np.abs(np.diff(x))[2:-2].max() < 0.3
+    assert tracks(out / "v.csv") == [[0, 1]] * 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--offline", "--lag", "2"], "name one of them"),
+        (["--repair-sides"], "need --offline or --lag"),
+        (["--lag", "-1"], "a lag of -1 frames"),
+        (["--offline", "--refiner", "none.safetensors"], "no such refiner: none.safetensors"),
+    ],
+)
+def test_contradictions_over_time(
+    table: Path, tmp_path: Path, arguments: list[str], message: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    common = ["--output", str(tmp_path / "o"), "--format", "csv", "--tracker", "iou"]
+    assert main(["retrack", str(table), *common, *arguments]) == 1
+    assert message in capfd.readouterr().err

@@ -82,3 +82,18 @@ def test_the_file(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(ValueError, match="is no calibration"):
         Calibration.read(path)
+
+
+def test_corrected_poses_have_curves_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    curve, late = ((0.0, 1.0), (0.0, 1.0)), ((0.0, 1.0), (0.4, 0.6))
+    Calibration({"": curve}, "clips", {"": late}).write(path)
+    again = Calibration.read(path)
+    assert again.apply(np.array([0.0]), ["head"]) == pytest.approx(0.0)
+    corrected = again.of_late_poses()
+    assert corrected is not None
+    assert corrected.apply(np.array([0.0]), ["head"]) == pytest.approx(0.4)
+    assert Calibration({"": curve}, "clips").of_late_poses() is None
+    path.write_text('{"curves": {"": {"scores": [1], "shares": [1]}}, "late": {"a": 3}}')
+    with pytest.raises(ValueError, match="is no calibration"):
+        Calibration.read(path)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from video_pose.evaluation.calibration import fit_calibration
+from video_pose.evaluation.calibration import Calibration, fit_calibration
 from video_pose.report.evaluation import error_counts, webp, worst_clips, write_evaluation_report
 
 FACTS = {"pck_protocols": ["bbox"], "pck_min_visibility": 1, "head_segment": None}
@@ -133,3 +133,33 @@ def test_wrong_runs_are_refused(stored, tmp_path) -> None:
     other = {**stored, "dataset_name": np.array("other")}
     with pytest.raises(ValueError, match="no pair"):
         write_evaluation_report(tmp_path / "r.html", [run, _save(tmp_path / "B", other)])
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("", "A: causal"),
+        ("TEST: {OVER_TIME: {MODE: causal, LAG: 4}}", "A: causal"),
+        ("TEST: {OVER_TIME: {MODE: lag, LAG: 3}}", "A: 3 frames late"),
+        ("TEST: {OVER_TIME: {MODE: offline, LAG: 3}}", "A: offline, by the whole track"),
+    ],
+)
+def test_the_page_says_which_frames_poses_went_by(
+    stored: dict[str, np.ndarray], tmp_path: Path, config: str, said: str
+) -> None:
+    """And scores of corrected poses are read by their own curves."""
+    folder = tmp_path / "A" / "inference" / "d"
+    folder.mkdir(parents=True)
+    np.savez(folder / "predictions.npz", **stored)
+    (tmp_path / "A" / "config.yaml").write_text(config)
+    flat = ((0.0, 1.0), (0.5, 0.5))
+    late = ((0.0, 1.0), (0.9, 0.9))
+    page = tmp_path / "page.html"
+    calibration = Calibration({"": flat}, "made up", {"": late})
+    write_evaluation_report(page, [tmp_path / "A"], calibration=calibration)
+    text = page.read_text()
+    assert said in text
+    # Of 7 bins all joints are right, of 7 others .6, of the one between .8: the gaps of .5 are
+    # .5, .1 and .3, those of .9 are .1, .3 and .1.
+    error = ".300" if "causal" in said else ".193"
+    assert f"calibration error of calibrated scores: 0{error}" in text

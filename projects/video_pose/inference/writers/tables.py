@@ -57,6 +57,7 @@ class Recording:
         path: of the source, "" where there is none.
         table: "long" or "wide", see `table_columns`.
         angles: add joint angles and segment lengths to wide tables, see `inference.angles`.
+        probabilities: add every joint's probability to be right, which a calibrated model gives.
         connections: lines between joints, as pairs of places in ``joint_names``.
     """
 
@@ -66,6 +67,7 @@ class Recording:
     path: str = ""
     table: str = "long"
     angles: bool = False
+    probabilities: bool = False
     connections: tuple[tuple[int, int], ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -76,10 +78,13 @@ class Recording:
 
 
 def table_columns(recording: Recording) -> tuple[str, ...]:
-    """`COLUMNS`, or of the wide table `HEAD`, x, y and score of every joint, and the measures."""
+    """`COLUMNS`, or of the wide table `HEAD`, x, y and score of every joint, and the measures; with
+    a probability after each score where the recording has them."""
+    more = ("probability",) if recording.probabilities else ()
     if recording.table == "long":
-        return COLUMNS
-    joints = [f"{name}_{part}" for name in recording.joint_names for part in ("x", "y", "score")]
+        return (*COLUMNS, *more)
+    parts = ("x", "y", "score", *more)
+    joints = [f"{name}_{part}" for name in recording.joint_names for part in parts]
     return (*HEAD, *joints, *(MEASURES if recording.angles else ()))
 
 
@@ -95,7 +100,7 @@ def table_rows(frame: PoseFrame, recording: Recording) -> Iterator[Row]:
     for i, track in enumerate(frame.track_ids.tolist()):
         box = [number(value, 3) for value in frame.boxes[i].tolist()]
         head = (*start, track, number(frame.scores[i], 5), *box)
-        pose = [_joint(values) for values in frame.keypoints[i].tolist()]
+        pose = [_joint(values) for values in _values(frame, i, recording).tolist()]
         if recording.table == "wide":
             measures = []
             if recording.angles:
@@ -105,12 +110,22 @@ def table_rows(frame: PoseFrame, recording: Recording) -> Iterator[Row]:
         elif pose:
             yield from ((*head, name, *joint) for name, joint in zip(frame.joint_names, pose))
         else:
-            yield (*head, None, None, None, None)
+            yield (*head, *[None] * (width - len(head)))
 
 
-def _joint(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    x, y, score = values
-    return number(x, 4), number(y, 4), number(score, 5)
+def _values(frame: PoseFrame, person: int, recording: Recording) -> np.ndarray:
+    """x, y and score of each joint (K, 3), and its probability, (K, 4), where it is wanted."""
+    pose = frame.keypoints[person]
+    if not recording.probabilities:
+        return pose
+    unknown = np.full(len(pose), np.nan)
+    column = unknown if frame.probabilities is None else frame.probabilities[person]
+    return np.concatenate([pose, column[:, None]], axis=1)
+
+
+def _joint(values: Sequence[float]) -> tuple[float | None, ...]:
+    x, y, *scores = values
+    return number(x, 4), number(y, 4), *(number(score, 5) for score in scores)
 
 
 def number(value: float, digits: int) -> float | None:
