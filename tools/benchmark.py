@@ -258,7 +258,7 @@ def people_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
 def stream_rows(args: argparse.Namespace) -> list[Row]:
     """Megabytes of this process over a long stream with eight people who come and go."""
     cfg = load_cfg(args.people_config, ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", 96])
-    found = megabytes_over(cfg, people_model(cfg, "torch"), args.stream_frames)
+    found = megabytes_over(cfg, people_model(cfg, "auto"), args.stream_frames)
     return [{"row": f"stream, after {frame} frames", "MB": size} for frame, size in found]
 
 

@@ -72,7 +72,7 @@ def test_rows_of_people_and_of_a_stream(tool: ModuleType, tmp_path: Path) -> Non
     assert tool.main(arguments) == 0
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert [row["row"] for row in rows] == [
-        "1 people, torch", "8 people, torch", "stream, after 6 frames", "stream, after 60 frames",
+        "1 person, torch", "8 people, torch", "stream, after 6 frames", "stream, after 60 frames",
     ]  # fmt: skip
     assert rows[0]["of one"] == "1.00" and rows[3]["MB"] > 50
 

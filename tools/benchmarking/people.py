@@ -87,7 +87,8 @@ def people_works(
 
         return run
 
-    return {f"{count} people": work(count) for count in counts}
+    names = {count: f"{count} people" if count > 1 else "1 person" for count in counts}
+    return {name: work(count) for count, name in names.items()}
 
 
 def megabytes_over(
