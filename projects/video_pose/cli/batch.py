@@ -475,7 +475,7 @@ def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record
     count = min(args.workers, len(jobs))
     done = ray.data.from_items(numbers, override_num_blocks=len(jobs)).map(
         _RayWorker,  # type: ignore[arg-type]
-        fn_constructor_args=(args, list(jobs)),
+        fn_constructor_args=(args, list(jobs), os.getcwd()),
         compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
     )
     missing = dict(enumerate(jobs))
@@ -495,9 +495,10 @@ _RAY_VARIABLES = ("PYTHONPATH", "OMP_NUM_THREADS", "VIDEO_POSE_PLUGINS", "VIDEO_
 class _RayWorker:
     """An actor of Ray Data's: a row in, a row out."""
 
-    def __init__(self, args: argparse.Namespace, jobs: list[Job]) -> None:
+    def __init__(self, args: argparse.Namespace, jobs: list[Job], folder: str) -> None:
         import video_pose
 
+        os.chdir(folder)  # Ray may start a worker in a folder of its own
         video_pose.register()
         self._args, self._jobs, self._error = args, jobs, ""
         self._folder = Path(args.output, RESUME)

@@ -14,9 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from detectron2.modeling import build_model
 
 from video_pose.cli import batch
 from video_pose.cli.main import main
+from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.inference.predictor import load_cfg
 from video_pose.video_io.writing import VideoWriter
 
 ROOT = Path(__file__).parents[3]
@@ -274,3 +278,51 @@ def test_killed_and_begun_again_every_row_is_there_once(videos: Path, tmp_path: 
     assert {record["name"] for record in done} == set(names)
     rows = [line for path in (out / "csv").iterdir() for line in path.read_text().splitlines()[1:]]
     assert len(rows) == len(names) * FRAMES * 15
+
+
+DIE_ONCE = """
+import os, pathlib, signal
+from video_pose.plugins import WRITERS
+from video_pose.inference.writers import Format
+from video_pose.inference.writers.tables import CsvWriter
+
+class Dying(CsvWriter):
+    def write(self, frame):
+        if frame.video == "c" and frame.index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().write(frame)
+
+WRITERS.add("dying")(Format(".dying.csv", Dying))
+"""
+
+
+@pytest.mark.slow
+def test_rays_actors_give_what_one_process_gives(
+    here: list[str], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two actors, one of which dies of video c: that one is recorded, and all others are done."""
+    pytest.importorskip("ray")
+    plugin = tmp_path / "dying.py"
+    plugin.write_text(DIE_ONCE)
+    weights = tmp_path / "weights.pth"
+    torch.manual_seed(0)
+    model = build_model(load_cfg(CONFIG, ["MODEL.DEVICE", "cpu"]))
+    PoseCheckpointer(model, str(tmp_path)).save("weights")
+    model_choices = ["--config-file", CONFIG, "--region", "frame", "--backend", "torch"]
+    command = ["batch", str(videos), *model_choices, "--output"]
+    last = ["--opts", "MODEL.WEIGHTS", str(weights)]
+    assert main([*command, str(tmp_path / "one"), "--format", "csv", *last]) == 1
+    process = subprocess.run(
+        [sys.executable, "-m", "video_pose", *command, str(tmp_path / "ray"), "--engine", "ray",
+         "--workers", "2", "--format", "csv", "dying", *last],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "VIDEO_POSE_PLUGINS": str(plugin)},
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert process.returncode == 1, process.stderr
+    assert "5 videos: 3 done, 2 failed" in process.stdout
+    found = records(tmp_path / "ray")
+    assert found["c"]["reason"] == "its process, an actor of Ray's, ended"
+    assert {name for name, record in found.items() if record["status"] == "done"} == set("abd")
+    for name in "abd":
+        table = f"csv/{name}.csv"
+        assert (tmp_path / "ray" / table).read_bytes() == (tmp_path / "one" / table).read_bytes()
