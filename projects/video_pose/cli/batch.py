@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = [plan(args, item) for item in mine if manifest.wants(item, args.retry_failed)]
     for job in jobs:
         remove_partial(job)
-        Path(args.output, RESUME, f".begun-{job.item.name}").unlink(missing_ok=True)
+        begun_mark(args, job).unlink(missing_ok=True)
     counts = {DONE: 0, FAILED: 0, "frames": 0}
     start = time.monotonic()
     with closing(manifest):
@@ -485,7 +485,16 @@ def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record
         missing.pop(int(row["item"]))
         yield json.loads(row["record"])
     for job in missing.values():
-        yield record_of(job, "Ray gave no record of it: see its log", 0.0)
+        begun_mark(args, job).unlink(missing_ok=True)
+        yield record_of(job, _ACTOR_ENDED, 0.0)
+
+
+_ACTOR_ENDED = "its process, an actor of Ray's, ended: see Ray's log"
+
+
+def begun_mark(args: argparse.Namespace, job: Job) -> Path:
+    """A file that says, while it is there, that an actor of Ray's has begun a video."""
+    return Path(args.output, RESUME, f".begun-{job.item.name}")
 
 
 # What workers on other machines need to know.
@@ -501,8 +510,6 @@ class _RayWorker:
         os.chdir(folder)  # Ray may start a worker in a folder of its own
         video_pose.register()
         self._args, self._jobs, self._error = args, jobs, ""
-        self._folder = Path(args.output, RESUME)
-        self._folder.mkdir(exist_ok=True)
         try:
             self._predictor = _prepare(args)
         except USER_ERRORS as error:  # Ray would build it again and again
@@ -512,10 +519,11 @@ class _RayWorker:
         if self._error:
             return {**row, "record": "", "error": self._error}
         job = self._jobs[int(row["item"])]
-        begun = self._folder / f".begun-{job.item.name}"
-        if begun.exists():  # Ray gives the video of an actor that died to another one, for ever
-            record = record_of(job, "its process, an actor of Ray's, ended", 0.0)
+        begun = begun_mark(self._args, job)
+        if begun.exists():  # Ray may give the video of an actor that died to others, for ever
+            record = record_of(job, _ACTOR_ENDED, 0.0)
         else:
+            begun.parent.mkdir(exist_ok=True)
             begun.touch()
             record = do_job(self._args, self._predictor, job)
         begun.unlink(missing_ok=True)
