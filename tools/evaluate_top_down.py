@@ -28,6 +28,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.inference.people import Person
@@ -105,7 +106,9 @@ def _load_detector(args: argparse.Namespace) -> PersonRCNN:
             raise ValueError("no detector ships with this version: name one by --detector")
         args.detector, options = packaged.config, ["MODEL.WEIGHTS", packaged.weights]
     cfg = load_cfg(args.detector, options)
-    return PersonRCNN.from_cfg(cfg, load_model(cfg), args.min_score)
+    detector = PersonRCNN.from_cfg(cfg, load_model(cfg), args.min_score)
+    accelerate(cfg, detector.model)  # as `train_net.py --eval-only` computes it
+    return detector
 
 
 def find_people(model: TopDown, truth: COCO, image_root: Path) -> list[dict[str, Any]]:

@@ -562,7 +562,11 @@ def draw(args: argparse.Namespace, predictor: VideoPosePredictor, frame: PoseFra
     from video_pose.visualization.overlay import draw_people
 
     return draw_people(
-        frame, predictor.connections, heatmaps=args.heatmaps, masks=not args.no_masks
+        frame,
+        predictor.connections,
+        heatmaps=args.heatmaps,
+        masks=not args.no_masks,
+        least_score=predictor.least_score,
     )
 
 

@@ -35,8 +35,10 @@ from video_pose.inference.trackers import Tracker, pairwise_iou
 
 # A joint of a lower score says nothing about who somebody is.
 SURE_JOINT = 0.2
-# OKS from which two poses are one person's, of joints sure in both; at least so many.
-SAME_POSE = 0.5
+# OKS from which two poses of a frame are one person's, and from which one continues another; of
+# joints sure in both, at least so many.
+SAME_POSE = 0.4
+GOES_ON = 0.5
 LEAST_JOINTS = 3
 # A box is inside another from this share of its area on, and its pose is poor, compared with the
 # other's, below this share of its score.
@@ -46,8 +48,9 @@ POOR = 0.6
 # people must fit each other's places better than their own, to change them.
 CONTINUES = 0.35
 SWAP_GAIN = 0.25
-# By so much of what the detector's best score lacks to 1 must the pose of somebody new be better
-# than the person threshold. Chosen on pictures of COCO people (train).
+# Somebody new needs so many times the person threshold, and so much of what the detector's best
+# score lacks to 1. Chosen on pictures of COCO people (train).
+CONFIRMING = 1.2
 DOUBT = 0.3
 # A box is over two people of whom it holds such shares, and who overlap each other less (IoU).
 HELD = 0.7
@@ -310,7 +313,7 @@ class DetectedPeople:
         """The score from which a pose is shown."""
         if track.number >= 0:
             return self._threshold
-        return self._threshold + DOUBT * (1 - track.score)
+        return self._threshold * CONFIRMING + DOUBT * (1 - track.score)
 
     def _goes_on(self, track: _Track, pose: np.ndarray) -> bool:
         """Whether a pose can be this person's: where no detection says so, it continues the last
@@ -318,7 +321,7 @@ class DetectedPeople:
         last = track.moved_pose(self._time)
         if last is None or track.detected >= self._time or len(self._sigmas) != len(pose):
             return True
-        return bool(pairwise_oks(pose[None], last[None], self._sigmas)[0, 0] >= SAME_POSE)
+        return bool(pairwise_oks(pose[None], last[None], self._sigmas)[0, 0] >= GOES_ON)
 
     def _confirm(self, track: _Track, pose: np.ndarray) -> int:
         if track.number < 0:

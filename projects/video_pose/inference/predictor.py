@@ -55,6 +55,7 @@ from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.packaged import default_detector, default_model, is_pretrained, load_weights
 from video_pose.skeleton import infer_sigmas
 from video_pose.visualization import connection_indices
+from video_pose.visualization.overlay import LEAST_PEAK, LEAST_SCORE
 from video_pose.visualization.poses import Connection
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class VideoPosePredictor:
 
     Attributes:
         joint_names: of the poses. connections: lines between joints, for drawing.
+        least_score: of a joint that is drawn.
         problems: those of the source that ended last; several that are read side by side have
             each their own in `Poses.problems`.
     """
@@ -111,6 +113,7 @@ class VideoPosePredictor:
         over_time: OverTime | None = None,
         settings: PredictorSettings | None = None,
         calibration: Calibration | None = None,
+        least_score: float = LEAST_SCORE,
     ) -> None:
         """
         Args:
@@ -125,6 +128,7 @@ class VideoPosePredictor:
         self._calibration = calibration
         self.joint_names = tuple(joint_names)
         self.connections = list(connections)
+        self.least_score = least_score
         self.problems: list[str] = []
 
     @classmethod
@@ -169,6 +173,7 @@ class VideoPosePredictor:
             _over_time(cfg, settings),
             settings,
             _calibration(cfg, settings),
+            LEAST_PEAK if is_recurrent(cfg) else LEAST_SCORE,
         )
 
     def __call__(

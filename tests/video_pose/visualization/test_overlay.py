@@ -10,7 +10,7 @@ import pytest
 
 from video_pose.inference.frames import PoseFrame
 from video_pose.visualization import overlay
-from video_pose.visualization.overlay import LEAST_SCORE, LiveWindow, draw_people
+from video_pose.visualization.overlay import LEAST_PEAK, LEAST_SCORE, LiveWindow, draw_people
 
 GREY = 60
 GREEN, RED = (0, 255, 0), (0, 0, 255)
@@ -134,6 +134,8 @@ def test_joints_that_are_not_there_are_not_drawn() -> None:
     assert (seen[second] != GREY).any() and (unseen[second] == GREY).all()
     between = (slice(240, 260), slice(240, 260))
     assert (seen[between] != GREY).any() and (unseen[between] == GREY).all()
+    stricter = people((480, 640), [box], (1.0, LEAST_SCORE + 0.01))
+    assert (draw_people(stricter, line, least_score=LEAST_PEAK)[second] == GREY).all()
 
 
 def test_without_a_display_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
