@@ -24,8 +24,8 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,8 +80,7 @@ PLAIN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """One clip: peaks (T, K, C, 3), truth (T, K, 3), boxes (T, 4), in image px, and its source."""
 
     peaks: np.ndarray
@@ -162,7 +161,7 @@ def _to_image(points: Tensor, matrices: Tensor) -> Tensor:
 
 def _write_trace(path: Path, trace: Trace) -> None:
     with replacing_file(path) as file:
-        np.savez_compressed(file, **{**vars(trace)})
+        np.savez_compressed(file, **trace._asdict())
 
 
 def _read_trace(path: Path) -> Trace:
@@ -483,8 +482,9 @@ def run(args: argparse.Namespace) -> None:
         source = f"{len(fitted_on)} degraded clips of {args.calibrate_on}"
     calibration = calibrate(fitted_on, joints, refiner, source)
     calibration.write(folder / CALIBRATION_FILE)
-    for name in (args.choose, *args.check):
-        found = chosen_on if name == args.choose else make_traces(args, name, False, 0)
+    checked = [(f"{args.choose}, degraded", chosen_on)]
+    checked += [(name, make_traces(args, name, False, 0)) for name in args.check]
+    for name, found in checked:
         logger.info("%s", name)
         logger.info("  as found: %s", figures(found, joints, None, True))
         logger.info("  smoothed: %s", figures(found, joints, None))
