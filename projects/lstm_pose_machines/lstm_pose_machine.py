@@ -293,7 +293,7 @@ def check_map_size(base: dict[str, Any], num_poolings: int, crop_size: tuple[int
             f"MODEL.POSE.HEATMAP.STRIDE is {stride}, but the {num_poolings} poolings of "
             f"MODEL.LSTM_PM.STEM.CHANNELS give {2**num_poolings}"
         )
-    maps = torch.zeros((1, 1, *crop_size))
+    maps = torch.zeros((1, 1, *crop_size), device="meta")  # its size alone is wanted
     pooled = F.avg_pool2d(maps, center.kernel, center.stride, center.padding, ceil_mode=center.ceil)
     for _ in range(num_poolings):
         maps = F.max_pool2d(maps, 3, stride=2, ceil_mode=True)

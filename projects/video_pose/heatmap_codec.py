@@ -165,6 +165,9 @@ class HeatmapCodec:
         Returns:
             (N, K, 3) float32: (x, y) in continuous crop px, and the peak's height clipped to [0,
             1].
+
+        Raises:
+            ValueError: a peak is not finite.
         """
         maps = self.joint_maps(maps).float()
         score, index = maps.flatten(-2).max(dim=-1)
@@ -197,6 +200,7 @@ class HeatmapCodec:
 
     def _locate(self, maps: Tensor, index: Tensor, score: Tensor) -> Tensor:
         """(N, K, 3) of the joints' maps (N, K, h, w): the peaks at flat cells (N, K)."""
+        require_finite_peaks(score)
         width = maps.shape[-1]
         row, column = index // width, index % width
         if self.decode_mode == "argmax":
@@ -224,6 +228,17 @@ class HeatmapCodec:
         else:
             dx, dy = _taylor_offset(at, inside_x & inside_y)
         return dx * inside_x, dy * inside_y
+
+
+def require_finite_peaks(peaks: Tensor) -> None:
+    """Raise ValueError where the highest value of a map is not finite: it has no peak, and the
+    place of one would be invented."""
+    if not bool(torch.isfinite(peaks).all()):
+        wrong = int((~torch.isfinite(peaks)).sum())
+        raise ValueError(
+            f"{wrong} of {peaks.numel()} maps of the network are not finite: its training has "
+            "diverged (MODEL.WEIGHTS), or they are too large for TEST.PRECISION"
+        )
 
 
 def _taylor_offset(at: Callable[[int, int], Tensor], inside: Tensor) -> tuple[Tensor, Tensor]:

@@ -290,3 +290,17 @@ def test_a_map_of_one_value_has_its_first_cell_as_the_first_peak() -> None:
     peaks = codec.peaks(maps, 2)
     torch.testing.assert_close(peaks[:, :, 0], codec.decode(maps))
     assert peaks[..., 2].abs().max() == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("decode", ["argmax", "quarter", "dark"])
+def test_a_map_that_is_not_finite_has_no_peak(value: float, decode: str) -> None:
+    """Such a map gave the first cell, with a score of NaN or 1."""
+    codec = HeatmapCodec(stride=8, sigma=8.0, background="none", decode=decode)
+    maps = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert codec.decode(maps).isfinite().all()
+    maps[1, 2] = value
+    with pytest.raises(ValueError, match="1 of 6 maps of the network are not finite"):
+        codec.decode(maps)
+    with pytest.raises(ValueError, match="1 of 6 maps of the network are not finite"):
+        codec.peaks(maps, 2)

@@ -121,7 +121,20 @@ def require_device(device: str) -> None:
 
 
 def choose_device(cfg: CfgNode) -> None:
-    """The CPU where a configuration was made for a GPU and there is none; in place."""
+    """The CPU where a configuration was made for a GPU and there is none; in place.
+
+    Raises:
+        ValueError: PyTorch has no such device.
+    """
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+        if device.type != "cuda":
+            torch.empty(0, device=device)
+    except (RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which PyTorch {torch.__version__} does "
+            "not have here: expected cpu, cuda or cuda:N"
+        ) from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("No GPU: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
@@ -192,7 +205,15 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     },
     "MODEL.RECURRENT_KEYPOINT.BOX_JITTER": (lambda value: value >= 0, "0 or more"),
     "MODEL.RECURRENT_KEYPOINT.MAX_MISSED": (lambda value: value >= 0, "0 frames or more"),
-    "MODEL.PIXEL_STD": (lambda value: value and min(map(abs, value)) > 0, "numbers other than 0"),
+    "MODEL.PIXEL_MEAN": (lambda value: len(value) == 3, "numbers, one for each of three colours"),
+    "INPUT.CROP_SIZE": (
+        lambda value: len(value) == 2 and all(1 <= side <= 4096 for side in value),
+        "(height, width), each of 1 to 4096 px",
+    ),
+    "MODEL.PIXEL_STD": (
+        lambda value: len(value) == 3 and min(map(abs, value)) > 0,
+        "numbers other than 0, one for each of the three colours",
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from video_pose.data.records import ClipRecord
-from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.heatmap_codec import HeatmapCodec, require_finite_peaks
 
 
 class CenterMap:
@@ -139,6 +139,9 @@ def decode_rows(
 
     Returns:
         (T, K, 3): (x, y) continuous image px, score in [0, 1].
+
+    Raises:
+        ValueError: a map is not finite.
     """
     if flipped.any():
         mirrored = torch.where(
@@ -185,6 +188,7 @@ def _merge_at_image_size(
         down = _cubic_matrix(y, row.shape[-2])
         total += down @ row @ across.T
     score, index = (total / len(maps)).flatten(1).max(dim=1)
+    require_finite_peaks(score)
     x, y = index % width + 0.5, torch.div(index, width, rounding_mode="floor") + 0.5
     return torch.stack([x.to(score), y.to(score), score.clamp(0, 1)], dim=-1)
 

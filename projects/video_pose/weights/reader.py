@@ -317,8 +317,10 @@ def _tensors(path: Path, found: Any) -> dict[str, Tensor]:
                 raise ValueError(f"{path}: {name} is of type {array.dtype}, which no model has")
             native = array.astype(array.dtype.newbyteorder("="), order="C")
             value = torch.from_numpy(native)
-        if value.is_complex() or value.is_quantized or value.layout != torch.strided:
-            raise ValueError(f"{path}: {name} is of type {value.dtype}, which no model has")
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if value.is_complex() or value.is_quantized or not plain:
+            kind = f"{value.dtype} ({value.layout}, on {value.device})"
+            raise ValueError(f"{path}: {name} is of type {kind}, which no model has")
         out[name] = value
     return out
 

@@ -352,3 +352,14 @@ def test_arrays_of_every_kind_and_protocol(tmp_path: Path, protocol: int) -> Non
     for name, value in model.items():
         assert found[name].shape == value.shape, name
         np.testing.assert_array_equal(found[name].numpy(), value)
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(2).to("meta"), torch.ones(2).to_sparse()])
+def test_a_tensor_without_numbers_of_its_own_is_refused(
+    tmp_path: Path, tensor: torch.Tensor
+) -> None:
+    torch.save({"model": {"a": tensor}}, tmp_path / "a.pth")
+    with pytest.raises(
+        ValueError, match=r"a\.pth: a is of type .*(on meta|sparse).*, which no model"
+    ):
+        read_weights(tmp_path / "a.pth")
