@@ -11,7 +11,7 @@ from video_pose.plugins import TRACKERS
 WEAK_SCORE = 0.1
 # From which score on a detection makes a person known: where it is all that speaks for them, and
 # where a pose has the last word.
-SURE_SCORE, JUDGED_SCORE = 0.5, 0.25
+SURE_SCORE, JUDGED_SCORE = 0.5, 0.4
 REGIONS = ("frame", "box", "pose", "detector")
 
 
