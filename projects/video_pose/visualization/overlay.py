@@ -29,10 +29,10 @@ _COLORS = (
 # A face reaches about so far around its joints, in marks' units, and by the person's longer side.
 _HEAD, _HEAD_SHARE = 14, 0.12
 _MASK_WEIGHT = 0.45
-# Joints of lower scores are not there (cut off, or hidden): of Detectron2's models, whose visualizer
-# draws from here on, too; and of scores that are the height of a heatmap's peak. On pictures of COCO
-# people (train) 95 % of the packaged model's right joints score as much, and half of the wrong ones
-# and of those that are not there.
+# Joints of lower scores are not there (cut off, or hidden): of Detectron2's models, whose
+# visualizer draws from here on, too; and of scores that are the height of a heatmap's peak. On
+# pictures of COCO people (train) 95 % of the packaged model's right joints score as much, and half
+# of the wrong ones and of those that are not there.
 LEAST_SCORE, LEAST_PEAK = 0.05, 0.15
 _HEAT_WEIGHT = 0.6
 
