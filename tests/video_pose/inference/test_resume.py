@@ -28,6 +28,7 @@ from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
 from video_pose.inference.trackers import build_tracker
 from video_pose.inference.video_source import VideoSource
+from video_pose.inference.writers import tables
 from video_pose.modeling.backend import TorchBackend
 from video_pose.modeling.recurrent_keypoint_rcnn import KeypointMemory
 
@@ -363,3 +364,29 @@ def test_a_damaged_video_is_read_from_its_start(
     found = list(Checkpoint(tmp_path / "c", {}, pictures=False).frames(again))
     assert [frame.index for frame in found] == [frame.index for frame in frames]
     assert all(frame.image.any() for frame in found) and again.problems == problems
+
+
+def test_a_parquet_file_follows_from_its_rows_and_not_from_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """90 rows in parts of 2, of 14 and of all frames: row groups of 40, 40 and 10 each time."""
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    monkeypatch.setattr(tables, "ROW_GROUP", 40)
+    contents = set()
+    for every in (2, 14, 1000):
+        path = tmp_path / "t.parquet"
+        writer = tables.ParquetWriter(path, tables.Recording("v", ("a", "b")))
+        monkeypatch.setattr(writer._flusher, "is_due", lambda: False)
+        for i in range(45):
+            pose = np.full((1, 2, 3), i, np.float32)
+            writer.write(tables.stored_frame(i, i / 25, "v", ("a", "b"), pose))
+            if i % every == every - 1:
+                writer._write_part()
+        writer.close()
+        contents.add(path.read_bytes())
+    file = pyarrow.parquet.ParquetFile(path)
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert groups == [40, 40, 10] and len(contents) == 1
+    assert file.read()["x"].to_pylist() == [i for i in range(45) for _ in "ab"]
