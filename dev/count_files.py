@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 PROJECTS = ROOT / "projects"
 FOLDERS = ("projects", "tools", "demo", "tests", "dev")
 # Parts and files that a UniPose-LSTM on JHMDB does not enter, though they are imported: other
-# programs, datasets and figures, the frames view and its detectors, foreign weights.
+# programs, datasets and figures, the frames view and its detectors, foreign weights, poses that wait
+# for later frames.
 OFF_THE_WAY = (
     "lstm_pose_machines",
     "unipose_lstm.import_weights",
@@ -42,6 +43,7 @@ OFF_THE_WAY = (
     "video_pose.inference",
     "video_pose.modeling.rcnn_parts",
     "video_pose.modeling.recurrent_keypoint_rcnn",
+    "video_pose.modeling.sequences",
     "video_pose.moved",
     "video_pose.packaged",
     "video_pose.report",
