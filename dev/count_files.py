@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 PROJECTS = ROOT / "projects"
 FOLDERS = ("projects", "tools", "demo", "tests", "dev")
 # Parts and files that a UniPose-LSTM on JHMDB does not enter, though they are imported: other
-# programs, datasets and figures, the frames view and its detectors, foreign weights, poses that wait
-# for later frames.
+# programs, datasets and figures, the frames view and its detectors, foreign weights, poses that
+# wait for later frames.
 OFF_THE_WAY = (
     "lstm_pose_machines",
     "unipose_lstm.import_weights",
