@@ -279,7 +279,7 @@ def test_killed_twice_two_workers_give_what_one_process_gives(
     manifest = out / "manifest.jsonl"
     for enough in (3, 8):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         while not (manifest.exists() and len(records_of_lines(manifest)) >= enough):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
