@@ -186,6 +186,9 @@ def test_the_real_label_files() -> None:
     [
         ({"dimensions": np.array([[np.nan, 480, 3]])}, "'dimensions': expected a height.*nan"),
         ({"dimensions": np.array([[270, 0, 3]])}, "'dimensions': expected a height.*0.0"),
+        ({"dimensions": np.array([[270, 1e9, 3]])}, "'dimensions': expected a height.*1000000000"),
+        ({"visibility": np.full((3, 13), 0.5)}, "'visibility': expected 0 or 1, got 0.5"),
+        ({"visibility": np.full((3, 13), -1.0)}, "'visibility': expected 0 or 1, got -1"),
         ({"dimensions": np.array([[270.5, 480, 3]])}, "'dimensions': expected a height.*270.5"),
         ({"frames": 0}, "'x'"),
     ],
@@ -225,3 +228,16 @@ def test_labels_can_be_looked_at_without_frames(tmp_path: Path) -> None:
         load_penn_action(str(tmp_path), "train")
     (track,) = load_penn_action(str(tmp_path), "train", require_frames=False)
     assert track["file_names"][0].endswith("0001/000001.jpg")
+
+
+def test_coordinates_that_are_no_numbers_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a frame of 13 visible joints: each had become an unlabelled one without a word."""
+    x = np.full((3, 13), 50.0)
+    x[1] = np.nan
+    _write(tmp_path, x=x)
+    with caplog.at_level("WARNING"):
+        (track,) = load_penn_action(str(tmp_path), "train", require_frames=False)
+    assert track["labelled"].tolist() == [True, False, True]
+    assert "13 joints whose coordinates are no numbers: not labelled" in caplog.text

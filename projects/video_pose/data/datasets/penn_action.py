@@ -77,6 +77,9 @@ def parse_penn_label(path: str) -> PennLabel:
         raise ValueError(f"{path}: field 'x': expected at least one frame, got none.")
     unknown = ~np.isfinite(visible)
     note("joints of NaN visibility: not labelled", unknown.sum())
+    wrong = visible[~unknown & (visible != 0) & (visible != 1)]
+    if wrong.size:
+        raise ValueError(f"{path}: field 'visibility': expected 0 or 1, got {wrong.flat[0]:g}.")
     train = float(require_array(content, "train", (1, 1), path)[0, 0])
     if train not in _SUBSETS.values():
         raise ValueError(f"{path}: field 'train': expected 1 (train) or -1 (test), got {train:g}.")

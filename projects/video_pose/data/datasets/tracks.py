@@ -54,8 +54,11 @@ def joint_boxes(keypoints: np.ndarray, factor: float = JOINT_BOX_FACTOR) -> np.n
 
 def make_keypoints(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray:
     """Joints (N, K, 3) from points (N, K, 2) and v (N, K); unlabelled or NaN ones are 0."""
-    finite = np.isfinite(xy).all(axis=-1) & np.isfinite(visibility)
-    v = np.where(finite, visibility, 0)
+    finite = np.isfinite(xy).all(axis=-1)
+    note(
+        "joints whose coordinates are no numbers: not labelled", (~finite & (visibility > 0)).sum()
+    )
+    v = np.where(finite & np.isfinite(visibility), visibility, 0)
     xy = np.where((v > 0)[..., None], xy, 0)
     return np.concatenate([xy, v[..., None]], axis=-1).astype(np.float32)
 
@@ -130,13 +133,18 @@ def _within_reach(
     return drop_far_joints(keypoints, size), np.where(useless[:, None], 0, boxes)
 
 
+# Of a picture, px: what JPEG can say.
+_LARGEST_SIDE = 65535
+
+
 def require_size(values: np.ndarray, where: str) -> tuple[int, int]:
-    """(height, width) of (2,), whole numbers above 0.
+    """(height, width) of (2,), whole numbers above 0, and no larger than pictures are.
 
     Raises:
         ValueError: they are none; ``where`` is named.
     """
-    if not np.isfinite(values).all() or (values < 1).any() or (values != np.round(values)).any():
+    fits = np.isfinite(values).all() and ((values >= 1) & (values <= _LARGEST_SIDE)).all()
+    if not fits or (values != np.round(values)).any():
         raise ValueError(
             f"{where}: field 'dimensions': expected a height and a width in whole px, got "
             f"{np.asarray(values).tolist()}."
