@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 from video_pose.cli.main import USER_ERRORS, report_error
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from video_pose.inference import PoseFrame, VideoPosePredictor
     from video_pose.inference.inputs import Input
     from video_pose.inference.resume import Checkpoint
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from video_pose.inference.sources import FrameSource
     from video_pose.inference.writers import PoseWriter, Recording
     from video_pose.video_io.writing import VideoWriter
+    from video_pose.visualization.overlay import LiveWindow
 
 VIDEO_ENDING = ".mp4"
 RESUME_ENDING = ".resume"
@@ -401,23 +404,13 @@ def predict(
     from tqdm import tqdm
 
     from video_pose.inference.selection import keep_wanted
-    from video_pose.inference.writers import Recording
     from video_pose.visualization.overlay import LiveWindow
 
     source = open_part(args, job.item)
     begun = args.resume and job.is_begun
     checkpoint = open_checkpoint(args, predictor, job)
     resumed = 0 if checkpoint is None else checkpoint.count
-    recording = Recording(
-        job.item.name,
-        predictor.joint_names,
-        source.fps,
-        str(getattr(source, "path", "")),
-        args.table or ("wide" if args.angles else "long"),
-        args.angles,
-        predictor.calibrated,
-        tuple((line[0], line[1]) for line in predictor.connections),
-    )
+    recording = recording_of(args, predictor, job, source)
     tracks: set[int] = set()
     seen: list[PoseFrame] = []
     before = summary.frames
@@ -443,10 +436,7 @@ def predict(
             for writer in writers:
                 writer.write(frame)
             if video is not None or window is not None:
-                picture = draw(args, predictor, frame)
-                if video is not None:
-                    video.write(picture, frame.time)
-                if window is not None and not window.show(picture):
+                if not show(draw(args, predictor, frame), frame.time, video, window):
                     break
         if summary.frames == before and any((args.start, args.end)):
             raise ValueError(f"{job.item.name}: no frame between --start and --end")
@@ -458,6 +448,33 @@ def predict(
     if checkpoint is not None:
         checkpoint.remove()
     return poses.problems
+
+
+def show(
+    picture: np.ndarray, time: float, video: VideoWriter | None, window: LiveWindow | None
+) -> bool:
+    """Put a drawn frame where it is wanted; whether the user wants more."""
+    if video is not None:
+        video.write(picture, time)
+    return window is None or window.show(picture)
+
+
+def recording_of(
+    args: argparse.Namespace, predictor: VideoPosePredictor, job: Job, source: FrameSource
+) -> Recording:
+    """What writers are told of a source."""
+    from video_pose.inference.writers import Recording
+
+    return Recording(
+        job.item.name,
+        predictor.joint_names,
+        source.fps,
+        str(getattr(source, "path", "")),
+        args.table or ("wide" if args.angles else "long"),
+        args.angles,
+        predictor.calibrated,
+        tuple((line[0], line[1]) for line in predictor.connections),
+    )
 
 
 def open_outputs(
