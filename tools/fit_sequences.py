@@ -102,13 +102,17 @@ def model_folder(args: argparse.Namespace) -> Path:
 def model_cfg(args: argparse.Namespace, dataset: str, degraded: bool) -> CfgNode:
     """The model's configuration, with whole clips and the degradations as augmentations."""
     folder = model_folder(args)
-    weights = args.weights or str(folder / packaged.WEIGHTS)
+    file, weights = str(folder / packaged.CONFIG), args.weights or str(folder / packaged.WEIGHTS)
+    # Of a model's joints each must be in some dataset: those that this one lacks are in its own.
+    named = load_cfg(file).DATASETS
+    own = [name for name in (*named.TRAIN, *named.TEST) if name in DatasetCatalog.list()]
     options: list[object] = ["MODEL.WEIGHTS", weights, "TEST.PRECISION", "bfloat16"]
-    options += ["DATASETS.TRAIN", (dataset,), "INPUT.CLIP.LENGTH", args.frames]
+    options += ["DATASETS.TRAIN", tuple(dict.fromkeys([dataset, *own]))]
+    options += ["INPUT.CLIP.LENGTH", args.frames]
     options += ["INPUT.CLIP.STRIDE", 1, "INPUT.AUG.FLIP_PROB", 0.0]
     for key, value in {**PLAIN, **(DEGRADED if degraded else {})}.items():
         options += [f"INPUT.AUG.{key}", value]
-    return load_cfg(str(folder / packaged.CONFIG), [str(option) for option in options])
+    return load_cfg(file, [str(option) for option in options])
 
 
 def make_traces(args: argparse.Namespace, dataset: str, degraded: bool, seed: int) -> list[Trace]:
@@ -122,7 +126,7 @@ def make_traces(args: argparse.Namespace, dataset: str, degraded: bool, seed: in
     if not all(path.is_file() for path in paths):
         cfg = model_cfg(args, dataset, degraded)
         backend = build_backend(cfg, load_model(cfg), args.backend)
-        mapper = build_pose_mapper(cfg, True, [dataset])
+        mapper = build_pose_mapper(cfg, True, list(cfg.DATASETS.TRAIN))
         for number, (path, track) in enumerate(zip(paths, tracks)):
             if not path.is_file():
                 clip_seed = seed * 1_000_003 + number

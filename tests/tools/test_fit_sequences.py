@@ -134,3 +134,11 @@ def test_the_command(
     ]  # fmt: skip
     assert tool.main(["--model", "nobody", "--cache", str(tmp_path)]) == 1
     assert "nobody" in capsys.readouterr().err
+
+
+def test_a_dataset_may_lack_joints_of_the_model(tool: ModuleType, tmp_path: Path) -> None:
+    """JHMDB has no eyes; the packaged model's own datasets have."""
+    args = tool.parse_args(["--model", "unipose_lstm_R50_res4_people", "--cache", str(tmp_path)])
+    cfg = tool.model_cfg(args, "sub_jhmdb_split1_fit", True)
+    assert cfg.DATASETS.TRAIN[0] == "sub_jhmdb_split1_fit" and "left_eye" in tool.joints_of(args)
+    assert cfg.INPUT.AUG.OCCLUSION_PROB == 0.8
