@@ -172,7 +172,7 @@ class VideoPosePredictor:
             about,
             _over_time(cfg, settings),
             settings,
-            _calibration(cfg, settings),
+            calibration_beside(cfg, settings),
             LEAST_PEAK if is_recurrent(cfg) else LEAST_SCORE,
         )
 
@@ -279,7 +279,7 @@ def _describe(cfg: CfgNode, settings: PredictorSettings) -> dict[str, str]:
     }
 
 
-def _calibration(cfg: CfgNode, settings: PredictorSettings) -> Calibration | None:
+def calibration_beside(cfg: CfgNode, settings: PredictorSettings) -> Calibration | None:
     """The calibration beside a recurrent model's weights, for the poses that ``settings`` give."""
     beside = file_beside(cfg.MODEL.WEIGHTS, CALIBRATION_FILE) if is_recurrent(cfg) else None
     if beside is None:

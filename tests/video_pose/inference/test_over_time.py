@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from video_pose.engine.defaults import get_pose_cfg
+from video_pose.evaluation.calibration import Calibration
+from video_pose.inference import PredictorSettings, VideoPosePredictor
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.over_time import correct_video, late, offline, require_twice
+from video_pose.inference.predictor import calibration_beside
 from video_pose.inference.sources import ArraySource
 from video_pose.modeling.sequences import OverTime
 
+ROOT = Path(__file__).parents[3]
 JOINTS = ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_knee", "right_knee")
 POSE = np.array([[20, 0, 1], [0, 0, 1], [20, 50, 1], [0, 50, 1], [20, 100, 1], [0, 100, 1.0]])
 
@@ -142,3 +148,28 @@ def test_sources_that_can_be_read_once() -> None:
     require_twice(ArraySource([picture]))
     with pytest.raises(ValueError, match="arrays can be read once alone"):
         require_twice(ArraySource(iter([picture])))
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, 0.2), ({"lag": 2}, 0.7)])
+def test_a_calibrated_model_tells_probabilities(
+    tmp_path: Path, settings: dict[str, int], expected: float
+) -> None:
+    """By the file beside the weights; corrected poses have curves of their own."""
+    weights = tmp_path / "model.safetensors"
+    flat, late = ((0.0, 1.0), (0.2, 0.2)), ((0.0, 1.0), (0.7, 0.7))
+    Calibration({"": flat}, "made up", {"": late}).write(tmp_path / "calibration.json")
+    cfg = get_pose_cfg()
+    cfg.merge_from_file(str(ROOT / "configs/quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml"))
+    cfg.MODEL.WEIGHTS = str(weights)
+    chosen = PredictorSettings(**settings)
+    calibration = calibration_beside(cfg, chosen)
+    rule = OverTime(chosen.lag) if chosen.waits else None
+    predictor = VideoPosePredictor(
+        lambda frames, name: iter(walk([1] * 4)), JOINTS, calibration=calibration,
+        over_time=rule, settings=chosen,
+    )  # fmt: skip
+    assert predictor.calibrated
+    found = list(predictor([np.zeros((4, 4, 3), np.uint8)] * 4))
+    assert all(frame.probabilities == pytest.approx(expected) for frame in found)
+    (tmp_path / "calibration.json").unlink()
+    assert calibration_beside(cfg, chosen) is None

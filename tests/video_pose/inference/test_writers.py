@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -404,3 +405,35 @@ def test_a_full_disk_leaves_what_was_whole(
         people = found if kind == "coco" else found["annotations"]
         last = people[-1]["image_id"] % 10_000
     assert written - 2 <= last <= written
+
+
+def judged(frame: PoseFrame) -> PoseFrame:
+    """Joint k of person p is right with probability .1 k + .5 p."""
+    people, joints = frame.keypoints.shape[:2]
+    shares = 0.5 * np.arange(people)[:, None] + 0.1 * np.arange(joints)
+    return replace(frame, probabilities=shares.astype(np.float32))
+
+
+@pytest.mark.parametrize("table", ["long", "wide"])
+def test_probabilities_stand_after_the_scores(write: Callable[..., Path], table: str) -> None:
+    """Of a calibrated model; a table that has them is read as one that has not."""
+    frames = [judged(frame) for frame in FRAMES]
+    folder = write("csv", frames, table=table, probabilities=True)
+    with open(folder / "v.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if table == "long":
+        assert list(rows[0])[-2:] == ["score", "probability"]
+        assert [row["probability"] for row in rows] == [
+            "0.0", "0.1", "0.2", "0.5", "0.6", "0.7", "", "0.0", "0.1", "0.2",
+        ]  # fmt: skip
+    else:
+        assert list(rows[0])[-2:] == ["left_wrist_score", "left_wrist_probability"]
+        assert [row["neck_probability"] for row in rows] == ["0.1", "0.6", "", "0.1"]
+    again = tables.read_table(folder / "v.csv")
+    assert [len(frame) for frame in again] == [2, 0, 1]
+    assert again[0].joint_names == JOINTS
+    np.testing.assert_allclose(again[0].keypoints, FRAMES[0].keypoints)
+    pytest.importorskip("pandas")
+    frame = to_dataframe(frames, table)
+    assert ("probability" if table == "long" else "neck_probability") in frame.columns
+    assert not any("probability" in name for name in to_dataframe(FRAMES, table).columns)

@@ -155,7 +155,13 @@ def to_dataframe(frames: Iterable[PoseFrame], table: str = "wide", angles: bool 
     recording = Recording("", table=table, angles=angles)
     rows: list[Row] = []
     for frame in frames:
-        recording = Recording(frame.video, frame.joint_names, table=table, angles=angles)
+        recording = Recording(
+            frame.video,
+            frame.joint_names,
+            table=table,
+            angles=angles,
+            probabilities=frame.probabilities is not None,
+        )
         rows.extend(table_rows(frame, recording))
     data = pandas.DataFrame(rows, columns=list(table_columns(recording)))
     texts = ("video", "joint")
