@@ -492,7 +492,7 @@ def run(args: argparse.Namespace) -> None:
         logger.info("%s", name)
         logger.info("  as found: %s", figures(found, joints, None, True))
         logger.info("  smoothed: %s", figures(found, joints, None))
-        for lag in (2, 4, 8, None):
+        for lag in (4, None):
             late = "offline" if lag is None else f"lag {lag}"
             logger.info("  %s: %s", late, figures(found, joints, refiner, lag=lag))
         logger.info("  %s", calibration_error(calibration, found, joints, refiner))
