@@ -6,18 +6,19 @@ without a copy; what comes out is the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from video_pose.modeling.precision import has_bfloat16, inference_dtype
+from video_pose.modeling.precision import check_precision, has_bfloat16, inference_dtype
 
 logger = logging.getLogger(__name__)
 LoadedGraph = Callable[[dict[str, Tensor]], list[Tensor]]
@@ -44,8 +45,11 @@ def engine_precision(engine: str, precision: str) -> str:
     """What ``precision`` (as TEST.PRECISION) comes to, "float32" or "bfloat16", on this CPU.
 
     Where the engine or the processor lacks the format it is the next best, which is said once.
+
+    Raises:
+        ValueError: an unknown precision.
     """
-    dtype = inference_dtype(precision, _CPU)
+    dtype = inference_dtype(check_precision(precision), _CPU)
     if engine != "openvino":
         if precision != "auto" and dtype is not None:
             say_once(f"{engine} computes in float32 on a CPU, not in {precision}")
@@ -101,6 +105,17 @@ def _naming(path: Path, run: LoadedGraph) -> LoadedGraph:
             raise ValueError(f"{path} does not run: {_reason(error)}") from error
 
     return named
+
+
+@contextlib.contextmanager
+def thread_limit(count: int) -> Iterator[None]:
+    """Within the block, PyTorch has ``count`` threads, and engines whose graphs are loaded."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache

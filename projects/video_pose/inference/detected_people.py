@@ -22,16 +22,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from video_pose.data.cropping import is_valid_box
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import Detections, Detector, Person, Verdict, pose_extent
 from video_pose.inference.trackers import Tracker, pairwise_iou
+from video_pose.inference.video_source import read_ahead
 
 # A joint of a lower score says nothing about who somebody is.
 SURE_JOINT = 0.2
@@ -158,6 +161,7 @@ class DetectedPeople:
         sure_score: float = 0.5,
         sigmas: Sequence[float] = (),
         max_people: int = 0,
+        detector_threads: int = 0,
     ) -> None:
         """
         Args:
@@ -174,6 +178,9 @@ class DetectedPeople:
                 the detector runs on the next frame, too.
             sigmas: OKS widths of the K joints; () leaves identity and duplicates to the boxes.
             max_people: most people looked at on a frame, those known best; 0 for all.
+            detector_threads: where the detector runs on every frame, whatever becomes of them: its
+                share of the cores, in a thread of its own beside the poses of the frame before; 0
+                runs one after the other. Results are the same.
         """
         if every < 1:
             raise ValueError(f"a detection every {every} frames: expected 1 or more")
@@ -182,14 +189,38 @@ class DetectedPeople:
         self._threshold, self._smoothing = person_threshold, box_smoothing
         self._sigmas = np.asarray(sigmas, np.float64)
         self._bridged, self._followed, self._sure_score = bridge, follow, sure_score
-        self._max_people = max_people
+        self._max_people, self._threads = max_people, detector_threads if every == 1 else 0
+        self._ahead: deque[tuple[Frame, Detections]] = deque()
         self._tracks: dict[int, _Track] = {}
         self._due, self._time = 0, 0.0
         self.found: Detections | None = None
         self._next_track = self._next_number = 0
 
+    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """See `People`; detections of frames to come wait for ``propose``."""
+        if not self._threads:
+            yield from frames
+            return
+
+        def detect() -> Iterator[tuple[Frame, Detections]]:
+            torch.set_num_threads(self._threads)  # of this thread
+            for frame in frames:
+                yield frame, self._detector(frame.image)
+
+        for item in read_ahead(detect, None, "detector", depth=1):
+            self._ahead.append(item)
+            yield item[0]
+
+    def _detect(self, frame: Frame) -> Detections:
+        """Boxes and scores, found ahead or now."""
+        while self._ahead:
+            detected, found = self._ahead.popleft()
+            if detected is frame:
+                return found
+        return self._detector(frame.image)
+
     def propose(self, frame: Frame) -> list[Person]:
-        found = self._detector(frame.image) if frame.index >= self._due else None
+        found = self._detect(frame) if frame.index >= self._due else None
         return self.recall(frame, found)
 
     def recall(self, frame: Frame, found: Detections | None) -> list[Person]:

@@ -7,7 +7,7 @@ Shape letters: P persons, K joints, N frames, D detections. Boxes are XYXY, imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -48,6 +48,9 @@ class People(Protocol):
     independent: bool
     found: Detections | None
 
+    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The same frames, prepared for ``propose`` as far as that needs no poses."""
+
     def propose(self, frame: Frame) -> list[Person]:
         """The people to be looked for on ``frame``."""
 
@@ -68,6 +71,9 @@ class KnownPeople:
     """The rest of a policy that neither poses nor shots tell anything; ``propose`` is its own."""
 
     found: Detections | None = None
+
+    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        return iter(frames)
 
     def propose(self, frame: Frame) -> list[Person]:
         raise NotImplementedError

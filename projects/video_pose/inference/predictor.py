@@ -26,6 +26,7 @@ from video_pose.backends.pose import (
     is_folder,
     load_refiner,
 )
+from video_pose.backends.runtimes import thread_limit
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine import defaults
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
@@ -302,10 +303,11 @@ def _recurrent_stream(
     cfg: CfgNode, settings: PredictorSettings, config_file: str
 ) -> tuple[Stream, Sequence[str]]:
     mapper = build_pose_mapper(cfg, False)
-    make_people = people_maker(
-        choose_detector(settings, mapper.rule.region, _known_classes(cfg)), cfg
-    )
-    backend = _load_backend(cfg, settings)
+    policy = choose_detector(settings, mapper.rule.region, _known_classes(cfg))
+    shares = share_cores(policy, cfg)
+    make_people = people_maker(policy, cfg, shares[0])
+    with thread_limit(shares[1]):
+        backend = _load_backend(cfg, settings)
     stream = StreamingPosePredictor(
         backend=backend,
         mapper=mapper,
@@ -359,7 +361,9 @@ def load_detector(cfg: CfgNode, settings: PredictorSettings, threshold: float) -
         cfg, load_model(cfg), min(WEAK_SCORE, settings.begins(threshold)), settings.class_name
     )
     # An exported folder is of the pose network: the detector goes by its own configuration.
-    accelerate(cfg, detector.model, "" if is_folder(settings.backend) else settings.backend)
+    backend = "" if is_folder(settings.backend) else settings.backend
+    if "backbone" in accelerate(cfg, detector.model, backend):
+        detector.precision = "float32"  # of the little that is left to PyTorch
     return detector
 
 
@@ -408,11 +412,28 @@ def _known_classes(cfg: CfgNode) -> list[str]:
     return []
 
 
-def people_maker(settings: PredictorSettings, cfg: CfgNode) -> Callable[[], People]:
+def share_cores(settings: PredictorSettings, cfg: CfgNode) -> tuple[int, int]:
+    """Threads of the detector, and of the pose network ``cfg``.
+
+    On a CPU a detector that runs on every frame works on the next one while poses are found: each
+    has half of the threads then, which cost less than twice as many that wait for each other. Where
+    they take turns, the detector's number is 0, and both have all.
+    """
+    threads = torch.get_num_threads()
+    beside = settings.where == "detector" and settings.detect_every == 1
+    if not beside or cfg.MODEL.DEVICE != "cpu" or threads < 2:
+        return 0, threads
+    return threads // 2, threads - threads // 2
+
+
+def people_maker(
+    settings: PredictorSettings, cfg: CfgNode, detector_threads: int = 0
+) -> Callable[[], People]:
     """Makes the policy of person regions that ``settings`` describe, for each stream anew.
 
     Args:
         cfg: of the pose model. Its detector is loaded once.
+        detector_threads: of `share_cores`.
     """
     if settings.where in ("frame", "box"):
         return partial(GivenBoxes, settings.box)
@@ -426,12 +447,18 @@ def people_maker(settings: PredictorSettings, cfg: CfgNode) -> Callable[[], Peop
     detector_cfg = load_cfg(settings.detector, settings.detector_options)
     if is_recurrent(detector_cfg):
         raise ValueError(f"detector {settings.detector}: it detects nobody, it is a pose model")
-    detector = load_detector(detector_cfg, settings, threshold)
-    return partial(_detected_people, settings, detector, threshold, cfg.MODEL.POSE.JOINTS)
+    with thread_limit(detector_threads or torch.get_num_threads()):
+        detector = load_detector(detector_cfg, settings, threshold)
+    joints = cfg.MODEL.POSE.JOINTS
+    return partial(_detected_people, settings, detector, threshold, joints, detector_threads)
 
 
 def _detected_people(
-    settings: PredictorSettings, detector: Detector, threshold: float, joints: Sequence[str]
+    settings: PredictorSettings,
+    detector: Detector,
+    threshold: float,
+    joints: Sequence[str],
+    detector_threads: int = 0,
 ) -> DetectedPeople:
     return DetectedPeople(
         detector,
@@ -444,6 +471,7 @@ def _detected_people(
         sure_score=settings.begins(threshold),
         sigmas=infer_sigmas(joints),
         max_people=settings.max_people,
+        detector_threads=detector_threads,
     )
 
 

@@ -59,7 +59,7 @@ class PersonRCNN:
         """
         self.model = model.eval()
         prepare_regions(self.model)
-        self._precision = check_precision(precision)
+        self.precision = check_precision(precision)
         self.joint_names = joint_names
         self._person_class, self._min_score = person_class, min_score
         self._image_format = image_format
@@ -110,7 +110,7 @@ class PersonRCNN:
         resized = self._resize.get_transform(image).apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32))
         inputs = [{"image": tensor, "height": height, "width": width}]
-        with naming_divergence(), inference_autocast(self._precision, _device_of(self.model)):
+        with naming_divergence(), inference_autocast(self.precision, _device_of(self.model)):
             result = self.model(inputs)[0] if memory is None else self.model.step(inputs[0], memory)
         found = _as_float32(result["instances"].to("cpu"))
         found = found[

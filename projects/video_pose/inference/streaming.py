@@ -10,7 +10,7 @@ crop px, h, w cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -348,11 +348,16 @@ class _PoseStream:
         checkpoint = self._checkpoint
         if checkpoint is not None:
             yield from self._replay(checkpoint, iterator)
-        while batch := list(islice(iterator, self._batch_frames)):
-            results = self._run(batch)
-            if checkpoint is not None and checkpoint.is_due():
-                checkpoint.save(*self._rows.stored())
-            yield from results
+        ahead = self.people.ahead(iterator)
+        try:
+            while batch := list(islice(ahead, self._batch_frames)):
+                results = self._run(batch)
+                if checkpoint is not None and checkpoint.is_due():
+                    checkpoint.save(*self._rows.stored())
+                yield from results
+        finally:
+            if isinstance(ahead, Generator):  # which may have a thread to end
+                ahead.close()
 
     def _replay(self, checkpoint: Checkpoint, frames: Iterator[Frame]) -> Iterator[PoseFrame]:
         """The frames that were done before, without a network; afterwards all is as it was then."""

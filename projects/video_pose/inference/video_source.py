@@ -377,15 +377,17 @@ def call_interruptibly(function: Callable[[], T], timeout: float | None, name: s
     return next(read_ahead(lambda: iter([function()]), timeout, name))
 
 
-def read_ahead(start: Callable[[], Iterator[T]], timeout: float | None, name: str) -> Iterator[T]:
-    """The items of ``start()``, made in a thread that is up to three items ahead.
+def read_ahead(
+    start: Callable[[], Iterator[T]], timeout: float | None, name: str, depth: int = _DEPTH
+) -> Iterator[T]:
+    """The items of ``start()``, made in a thread: ``depth`` of them wait, one more is under way.
 
     What the iterator raises is raised here. A caller that stops early ends the thread.
 
     Raises:
         Stalled: no item came for ``timeout`` seconds (None: no limit).
     """
-    items: queue.Queue[tuple[str, Any]] = queue.Queue(_DEPTH)
+    items: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
     thread = threading.Thread(target=_produce, args=(start, items, stop), daemon=True)
     thread.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -298,3 +300,40 @@ def test_a_poses_score_is_that_of_its_better_half() -> None:
     assert pose_scores(np.zeros((2, 0, 3))).tolist() == [1, 1]
     np.testing.assert_allclose(pose_boxes(half[None])[0], [30, 60, 70, 84])
     assert is_valid_box(pose_boxes(half[None])).all() and detected_people.SURE_JOINT == 0.2
+
+
+def test_a_detector_that_works_ahead_finds_the_same() -> None:
+    """In a thread of its own; frames that are passed over take their detections with them."""
+    pictures = [np.full((200, 400, 3), number, np.uint8) for number in range(6)]
+    frames = [Frame(i, i / 25, picture) for i, picture in enumerate(pictures)]
+    threads: set[int] = set()
+
+    def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        threads.add(threading.get_ident())
+        return box(50.0 + 3 * image[0, 0, 0])[None], np.array([0.9])
+
+    def look(detector_threads: int, kept: list[int]) -> list[np.ndarray]:
+        people = DetectedPeople(
+            detect, IoUTracker(min_score=0.5, max_missed_seconds=1.0), box_smoothing=0.0,
+            detector_threads=detector_threads,
+        )  # fmt: skip
+        ahead = [frame for frame in people.ahead(frames) if frame.index in kept]
+        return [people.propose(frame)[0].box for frame in ahead]
+
+    for kept in ([*range(6)], [0, 2, 3, 5]):
+        found, expected = look(1, kept), look(0, kept)
+        np.testing.assert_array_equal(found, expected)
+    assert len(threads) > 1 and threading.get_ident() in threads
+
+
+def test_what_goes_wrong_ahead_is_raised() -> None:
+    def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise ValueError("no such picture")
+
+    tracker = IoUTracker(min_score=0.5, max_missed_seconds=1.0)
+    people = DetectedPeople(detect, tracker, detector_threads=1)
+    with pytest.raises(ValueError, match="no such picture"):
+        next(people.ahead([Frame(0, 0.0, IMAGE)]))
+    # Not every frame has a detection: nothing is known beforehand.
+    followed = DetectedPeople(detect, tracker, every=2, detector_threads=1)
+    assert [frame.index for frame in followed.ahead([Frame(0, 0.0, IMAGE)])] == [0]
