@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,8 @@ from video_pose.backends.graphs import VERSION, read_description
 
 logger = logging.getLogger(__name__)
 VARIABLE = "VIDEO_POSE_CACHE"
+# Seconds without a new file, after which nobody makes a folder any more.
+ABANDONED = 3600.0
 
 
 def cache_folder() -> Path:
@@ -35,18 +38,19 @@ def cache_folder() -> Path:
     return Path(base) / "video_pose"
 
 
-def graph_key(cfg: CfgNode, model: nn.Module, engine: str) -> str:
+def graph_key(cfg: CfgNode, model: nn.Module, engine: str, form: str = "") -> str:
     """A folder's name that changes with whatever the graphs depend on.
 
-    These are weights, the model's configuration and crop size, the sources of its modules, and the
-    versions of PyTorch, the engine and the graphs' layout.
+    These are weights, the model's configuration and crop size, the sources of its modules, the
+    versions of PyTorch, the engine and the graphs' layout, and ``form``, what else the caller
+    makes the graphs by.
     """
     digest = hashlib.sha256()
     node = cfg.clone()
     node.defrost()
     node.MODEL.WEIGHTS = node.MODEL.DEVICE = ""
     for text in (
-        *(str(VERSION), engine, torch.__version__, _engine_version(engine)),
+        *(str(VERSION), engine, torch.__version__, _engine_version(engine), form),
         # Configurations of other projects have no crops.
         *(node.MODEL.dump(), str(tuple(cfg.INPUT.get("CROP_SIZE", ())))),
     ):
@@ -82,6 +86,9 @@ def cached(key: str, make: Callable[[Path], object]) -> Iterator[Path]:
 
     ``make`` writes a described folder where there is none yet, or where it is damaged. A cache that
     cannot be written costs a line of log: the graphs are then made in a temporary folder.
+
+    Raises:
+        ValueError: there is no room for one either.
     """
     folder = cache_folder() / key
     try:
@@ -92,7 +99,13 @@ def cached(key: str, make: Callable[[Path], object]) -> Iterator[Path]:
             "folder", folder.parent, error.strerror or error, VARIABLE,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-            make(Path(temporary))
+            try:
+                make(Path(temporary))
+            except OSError as second:
+                raise ValueError(
+                    f"graphs cannot be written to {temporary} either ({second.strerror or second}):"
+                    f" make room, or name a folder by {VARIABLE}"
+                ) from second
             yield Path(temporary)
         return
     yield folder
@@ -108,6 +121,7 @@ def _provide(folder: Path, make: Callable[[Path], object]) -> None:
             logger.warning("graphs in the cache are damaged, and are made anew: %s", error)
             shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder.parent)
     logger.info("making graphs in %s, once for these weights", folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -118,3 +132,12 @@ def _provide(folder: Path, make: Callable[[Path], object]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
     if not folder.exists():
         raise OSError(f"cannot create {folder}")
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what processes that were killed had begun; what is young may be under way."""
+    for folder in cache.glob(".*.*"):
+        with contextlib.suppress(OSError):  # another process removes it, or it is somebody else's
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,7 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
@@ -29,6 +29,7 @@ from video_pose.data.json_fields import Field, load_json
 from video_pose.files import write_json
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.backend import PoseBackend, TorchBackend
+from video_pose.modeling.frequency_conv import FrequencyConv2d
 from video_pose.modeling.layers import fold_norms
 from video_pose.modeling.states import move_heatmap_state, still_moves
 from video_pose.modeling.video_pose_net import VideoPoseNet
@@ -75,6 +76,7 @@ class PoseDescription(Description, ModelFacts):
     state: list[str]  # names of the state's tensors
     returned: list[str]  # those that ``begin`` gives
     moves: bool  # whether ``advance`` takes those of the state; absent from earlier folders
+    one_by_one: NotRequired[bool]  # whether images round otherwise together
 
 
 class Graph(NamedTuple):
@@ -127,7 +129,12 @@ class _Advance(_Encode):
 
 
 def export_model(
-    model: VideoPoseNet, folder: str | Path, *, crop_size: tuple[int, int], file_format: str
+    model: VideoPoseNet,
+    folder: str | Path,
+    *,
+    crop_size: tuple[int, int],
+    file_format: str,
+    prepare: Callable[[VideoPoseNet], object] | None = None,
 ) -> list[Path]:
     """Write the three graphs and ``model.json``.
 
@@ -136,6 +143,7 @@ def export_model(
         crop_size: (H, W) px; the graphs hold for this size.
         file_format: of FORMATS: "openvino" (its intermediate representation), "onnx", or "pt2"
             (``torch.export``; PyTorch runs code of such a file when it loads it).
+        prepare: further changes of the folded copy, in place.
 
     Returns:
         The graphs' files.
@@ -149,6 +157,8 @@ def export_model(
     folded = fold_norms(model).cpu()
     assert isinstance(folded, VideoPoseNet)
     folded.fold()
+    if prepare is not None:
+        prepare(folded)
     graphs, fields, returned = _graphs(folded, crop_size)
     paths = []
     for graph in graphs:
@@ -164,6 +174,8 @@ def export_model(
         "returned": returned,
         "moves": model.align_state,
     }
+    if any(isinstance(module, FrequencyConv2d) for module in folded.modules()):
+        description["one_by_one"] = True
     write_description(folder, description)
     return paths
 
@@ -302,7 +314,7 @@ def write_graph(graph: Graph, path: Path, *, what: str) -> None:
         what: whose it is, for errors.
 
     Raises:
-        ValueError: it does not export.
+        ValueError: it does not export. OSError: it cannot be written.
     """
     shapes = tuple({0: ROWS} for _ in graph.inputs) if graph.shapes is None else graph.shapes
     try:
@@ -314,6 +326,8 @@ def write_graph(graph: Graph, path: Path, *, what: str) -> None:
                 strict=False,
             )
             _WRITERS[path.suffix](program, graph, path)
+    except OSError:  # a full disk says nothing about the graph
+        raise
     except Exception as error:  # whatever a user's network makes an exporter raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{graph.name} of {what} does not export: {reason}") from error

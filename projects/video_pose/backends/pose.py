@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import logging
 import os
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from video_pose.backends.cache import cached, graph_key
+from video_pose.backends.convolutions import large_convolutions, replace_large
 from video_pose.backends.graphs import (
     DESCRIPTION,
     FORMATS,
@@ -34,7 +36,13 @@ from video_pose.backends.graphs import (
 )
 from video_pose.backends.runtimes import LoadedGraph, engine_precision, is_installed, load_graph
 from video_pose.data.json_fields import Field
-from video_pose.modeling.backend import ClipInference, PoseBackend, TorchBackend, even_parts
+from video_pose.modeling.backend import (
+    IMAGES_AT_ONCE,
+    ClipInference,
+    PoseBackend,
+    TorchBackend,
+    even_parts,
+)
 from video_pose.modeling.fast_path import fast_path
 from video_pose.modeling.sequences import FILE as REFINER_FILE
 from video_pose.modeling.sequences import OverTime, SequenceRefiner
@@ -64,6 +72,7 @@ class GraphBackend:
         moves: bool = False,
         cfg: CfgNode,
         name: str,
+        images_at_once: int = IMAGES_AT_ONCE,
     ) -> None:
         """
         Args:
@@ -72,6 +81,7 @@ class GraphBackend:
                 states are moved before it.
             cfg: of the model; codec, centre map and reset period are its.
             name: for `describe`.
+            images_at_once: most images of which each gives the same, bit by bit, as alone.
         """
         base = VideoPoseNet.base_config(cfg)
         self.joint_names: list[str] = base["joint_names"]
@@ -81,6 +91,7 @@ class GraphBackend:
         self.reset_every: int = base["reset_every"]
         self.align_state: bool = base["align_state"]
         self._graphs, self._name, self._takes_moves = graphs, name, moves
+        self._images_at_once = images_at_once
         self._state_type: Any = collections.namedtuple("State", fields)  # type: ignore[misc]
         # Place of every field among the outputs, of which maps that are part of the state are one.
         outputs = ["out_heatmaps", *(field for field in returned if field != "out_heatmaps")]
@@ -122,6 +133,7 @@ class GraphBackend:
             moves=description.get("moves") is True,
             cfg=cfg,
             name=f"{_ENGINES[kind]} on the CPU, {shown}",
+            images_at_once=1 if description.get("one_by_one") is True else IMAGES_AT_ONCE,
         )
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -129,7 +141,8 @@ class GraphBackend:
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pictures = images.float()
-        parts = [self._graphs["encode"]({"images": part})[0] for part in even_parts(pictures)]
+        together = even_parts(pictures, self._images_at_once)
+        parts = [self._graphs["encode"]({"images": part})[0] for part in together]
         return pictures, parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def begin(self, images: Tensor, features: Tensor) -> Any:
@@ -197,11 +210,16 @@ def build_onnx(cfg: CfgNode, model: VideoPoseNet) -> GraphBackend:
 def _from_cache(cfg: CfgNode, model: VideoPoseNet, engine: str) -> GraphBackend:
     require_packages(engine)
     size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
+    form, prepare = "", None
+    if engine == "openvino" and large_convolutions(model):
+        # What of them is fastest depends on the precision: each has graphs of its own.
+        form = engine_precision(engine, cfg.TEST.PRECISION)
+        prepare = functools.partial(replace_large, crop_size=size, precision=form)
 
     def make(folder: Path) -> None:
-        export_model(model, folder, crop_size=size, file_format=engine)
+        export_model(model, folder, crop_size=size, file_format=engine, prepare=prepare)
 
-    with cached(graph_key(cfg, model, engine), make) as folder:
+    with cached(graph_key(cfg, model, engine, form), make) as folder:
         return GraphBackend.from_folder(folder, cfg)
 
 

@@ -136,9 +136,9 @@ class ClipInference(nn.Module):
         return [infer_chunk(self.backend, self._states, clip, self._over_time) for clip in batch]
 
 
-def even_parts(images: Tensor) -> tuple[Tensor, ...]:
-    """``images`` in parts of nearly one size, at most IMAGES_AT_ONCE."""
-    return images.tensor_split(max(1, math.ceil(len(images) / IMAGES_AT_ONCE)))
+def even_parts(images: Tensor, most: int = IMAGES_AT_ONCE) -> tuple[Tensor, ...]:
+    """``images`` in parts of nearly one size, at most ``most``."""
+    return images.tensor_split(max(1, math.ceil(len(images) / most)))
 
 
 def infer_chunk(

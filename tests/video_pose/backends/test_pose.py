@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,6 +309,47 @@ def test_a_cache_that_cannot_be_written_costs_a_line(
     assert not folder.exists()
     assert "graphs cannot be kept in" in caplog.text and "VIDEO_POSE_CACHE" in caplog.text
     assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_no_room_anywhere_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path))
+
+    def fill(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ValueError, match="No space left on device.: make room, or .*_CACHE"):
+        with cache.cached("key", fill):
+            raise AssertionError("there are no graphs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path))
+    old, young, whole = tmp_path / ".a.killed", tmp_path / ".b.busy", tmp_path / "c"
+    for folder in (old, young, whole):
+        folder.mkdir()
+        (folder / "encode.bin").write_bytes(b"part")
+    long_ago = time.time() - 2 * cache.ABANDONED
+    for path in (old / "encode.bin", old, young, whole / "encode.bin", whole):
+        os.utime(path, (long_ago, long_ago))  # of ``young`` a file is new
+
+    def make(folder: Path) -> None:
+        (folder / "model.json").write_text("{}")
+
+    with cache.cached("d", make) as made:
+        assert made == tmp_path / "d"
+    assert {path.name for path in tmp_path.iterdir()} == {".b.busy", "c", "d"}
+
+
+def test_an_unknown_precision(cfg: CfgNode, model: VideoPoseNet) -> None:
+    other = cfg.clone()
+    other.defrost()
+    other.TEST.PRECISION = "half"
+    for engine in ENGINES:
+        with pytest.raises(ValueError, match="precision 'half': choose from .*bfloat16"):
+            build_backend(other, model, engine)
 
 
 def test_a_missing_package_of_a_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
