@@ -93,8 +93,11 @@ def _parts(model: nn.Module) -> list[_Part]:
     else:
         candidates += [("keypoint_head", keypoint_head, "layers")]
     candidates += [("mask_head", getattr(heads, "mask_head", None), "layers")]
+    # A cascade has a list of box heads.
+    if isinstance(candidates[1][1], nn.ModuleList):
+        stages = enumerate(candidates[1][1], start=1)
+        candidates[1:2] = [(f"box_head{i}", stage, "forward") for i, stage in stages]
     for name, module, method in candidates:
-        # Cascades have lists of heads, which stay as they are.
         if isinstance(module, nn.Module) and hasattr(type(module), method):
             found.append(_Part(name, module, method))
     return found
@@ -162,11 +165,13 @@ def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
         The names of the parts that a graph computes now.
 
     Raises:
-        ValueError: the backend's packages are missing.
+        ValueError: the backend's packages are missing, the precision is unknown, or graphs have no
+            room; there "auto" takes PyTorch.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     name = name or cfg.TEST.get("BACKEND", "auto")
-    if name == "auto":
+    is_auto = name == "auto"
+    if is_auto:
         name = choose_backend(cfg, device) if hasattr(model, "backbone") else "torch"
     # A folder, and what a plugin registers, is of the pose network.
     if name not in ("openvino", "onnx") or not hasattr(model, "backbone"):
@@ -191,19 +196,29 @@ def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
                 refused[part.name] = str(error)
         write_description(folder, {"version": VERSION, "format": name, "refused": refused})
 
-    used = []
     precision = engine_precision(name, cfg.TEST.get("PRECISION", "float32"))
-    with cached(graph_key(cfg, model, name), make) as folder:
-        refused = read_description(folder)["refused"]
-        for part in parts:
-            if part.name in refused:
-                logger.warning("%s: PyTorch computes it", refused[part.name])
-                continue
-            graph = load_graph(folder / f"{part.name}.{ending}", precision)
-            object.__setattr__(part.module, part.method, _runner(graph, seen[part.name][1], part))
-            used.append(part.name)
-    logger.info("the detector's %s run by %s in %s", ", ".join(used), name, precision)
-    return used
+    key = graph_key(cfg, model, name, " ".join(part.name for part in parts))
+    graphs: dict[str, LoadedGraph] = {}
+    try:
+        with cached(key, make) as folder:
+            refused = read_description(folder)["refused"]
+            for part in parts:
+                if part.name in refused:
+                    logger.warning("%s: PyTorch computes it", refused[part.name])
+                else:
+                    path = folder / f"{part.name}.{ending}"
+                    graphs[part.name] = load_graph(path, precision)
+    except ValueError as error:
+        if not is_auto:
+            raise ValueError(f"TEST.BACKEND {name}: {error}") from error
+        logger.warning("TEST.BACKEND auto: the detector runs by PyTorch: %s", error)
+        return []
+    for part in parts:
+        if part.name in graphs:
+            run = _runner(graphs[part.name], seen[part.name][1], part)
+            object.__setattr__(part.module, part.method, run)
+    logger.info("the detector's %s run by %s in %s", ", ".join(graphs), name, precision)
+    return list(graphs)
 
 
 def _runner(graph: LoadedGraph, example: Any, part: _Part) -> Callable[..., Any]:

@@ -111,6 +111,45 @@ def test_a_memorys_step_is_a_graph_whose_inputs_are_state_and_moves(
     assert max(memories[0].ages) == 3, "nobody is carried on: nothing was compared"
 
 
+def test_every_stage_of_a_cascade(cfg: CfgNode) -> None:
+    pytest.importorskip("openvino")
+    cascade = cfg.clone()
+    cascade.defrost()
+    cascade.merge_from_list([
+        "MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.KEYPOINT_ON", False,
+        "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True,
+    ])  # fmt: skip
+    torch.manual_seed(0)
+    plain = build_model(cascade).eval()
+    ours = copy.deepcopy(plain)
+    used = accelerate(cascade, ours, "openvino")
+    assert used == ["backbone", "rpn_head", "box_head1", "box_head2", "box_head3"]
+    expected, found = find(plain, 160, 224), find(ours, 160, 224)
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(
+        found.pred_boxes.tensor.numpy(), expected.pred_boxes.tensor.numpy(), atol=0.05
+    )
+    np.testing.assert_allclose(found.scores.numpy(), expected.scores.numpy(), atol=1e-4)
+
+
+def test_without_room_auto_runs_by_pytorch(
+    cfg: CfgNode, model: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    pytest.importorskip("openvino")
+
+    def full(key: str, make: Any) -> Any:
+        raise ValueError("graphs cannot be written to /tmp/x either (No space left on device)")
+
+    monkeypatch.setattr(detector, "cached", full)
+    monkeypatch.setattr(detector, "choose_backend", lambda cfg, device: "openvino")
+    ours = copy.deepcopy(model)
+    with caplog.at_level("WARNING"):
+        assert accelerate(cfg, ours, "auto") == []
+    assert "the detector runs by PyTorch: graphs cannot be written" in caplog.text
+    with pytest.raises(ValueError, match="TEST.BACKEND openvino: graphs cannot be written"):
+        accelerate(cfg, ours, "openvino")
+
+
 def test_what_does_not_export_stays_pytorchs(
     cfg: CfgNode, model: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: Any, tmp_path: Any
 ) -> None:
