@@ -16,7 +16,7 @@ Rows, of which --rows chooses:
   stream    the same over --stream-frames frames: megabytes after a tenth of them, and at the end
 
 Backends are columns of one process that take turns. ms are medians a frame; "cpu ms" is the
-processor time of all threads, which other processes disturb less. PCK is the packaged model's on
+processor time of all threads, which other processes disturb less. PCK is a packaged model's on
 the dataset of --accuracy.
 """
 
@@ -84,7 +84,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--config-file", "--configs", dest="configs", nargs="+", default=[], metavar="FILE",
         help="one or several; default: the packaged model",
     )  # fmt: skip
-    add("--backends", nargs="+", default=[], metavar="NAME", help="default: all that are installed")
+    add("--backends", nargs="+", default=[], metavar="NAME", help="or folders; default: all")
     add("--precisions", nargs="+", default=["float32", "bfloat16"], metavar="NAME")
     add("--frames", type=int, default=5, help="of a clip (default 5)")
     add("--rounds", type=int, default=5, help="passes of every variant (default 5)")
@@ -98,12 +98,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_model(config: str | None) -> CfgNode:
-    """The configuration of ``config``, whose weights stay random unless it is the packaged one.
+    """The configuration of ``config``, default: the packaged model's; weights stay random unless
+    they stand beside it, as those of the packaged models do.
 
     Raises:
         ValueError: its model has no recurrent interface.
     """
-    name, weights = (config, "") if config else default_model()
+    name, weights = default_model() if config is None else (config, "")
+    beside = Path(name).with_name("model.safetensors")
+    weights = weights or (str(beside) if beside.is_file() else "")
     cfg = load_cfg(str(name), ["MODEL.WEIGHTS", weights])
     if not is_recurrent(cfg):
         raise ValueError(f"{config}: {cfg.MODEL.META_ARCHITECTURE} is no recurrent pose model")
@@ -177,7 +180,8 @@ def network_rows(
     costs = alternate(works, args.rounds)
     size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
     flops = clip_flops(count_flops(model, size), args.frames) / args.frames
-    title = Path(config).stem if config else "packaged"
+    title = Path(config or "packaged").stem
+    title = Path(str(config)).parent.name if title == "config" else title
     rows = []
     for name, cost in costs.items():
         frame = cost.per(args.frames)
@@ -185,7 +189,7 @@ def network_rows(
         row = _row(f"{title}, {name}", frame)
         row["times"] = costs[PLAIN].processor / cost.processor
         row["of peak"] = f"{100 * speed / peaks[name.split()[-1]]:.0f} %"
-        if args.accuracy and not config:
+        if args.accuracy and cfg.MODEL.WEIGHTS and "direct" not in name:
             row["PCK"] = accuracy(cfg, model, name, args.accuracy)
         rows.append(row)
     return rows
@@ -193,7 +197,7 @@ def network_rows(
 
 def accuracy(cfg: CfgNode, model: Any, variant: str, dataset: str) -> str:
     """PCK of a variant of `clip_works` on a dataset, all of its protocols."""
-    backend, precision = variant.split()
+    backend, precision = variant.rsplit(maxsplit=1)
     options = ["TEST.BACKEND", "torch" if backend == "plain" else backend]
     options += ["TEST.FAST", backend != "plain", "TEST.PRECISION", precision]
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,9 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from benchmarking.measuring import Work
-from video_pose.backends.pose import build_backend
+from video_pose.backends.convolutions import large_convolutions
+from video_pose.backends.graphs import export_model
+from video_pose.backends.pose import GraphBackend, build_backend, is_folder
 from video_pose.engine.trainer import PoseTrainer
 from video_pose.modeling.backend import PoseBackend, TorchBackend, run_chunk
 from video_pose.modeling.states import TrackStates
@@ -62,15 +64,35 @@ def random_clip(cfg: CfgNode, frames: int, seed: int = 0) -> dict[str, Any]:
 def clip_works(
     cfg: CfgNode, model: VideoPoseNet, backends: list[str], precisions: list[str], frames: int
 ) -> dict[str, Work]:
-    """Whole clips of ``frames``, from a fresh state, by the plain model and by every backend."""
+    """Whole clips of ``frames``, from a fresh state, by the plain model and by every backend.
+
+    ``backends``: names, and folders of exports. Where large convolutions may be computed in the
+    frequency domain, OpenVINO runs without it as well.
+    """
     clip = random_clip(cfg, frames)
     works = {PLAIN: clip_runner(TorchBackend(model), clip)}
     for name, precision in itertools.product(backends, precisions):
-        if name == "onnx" and precision != "float32":
-            continue  # ONNX Runtime computes in float32 on a CPU
-        backend = build_backend(with_options(cfg, "TEST.PRECISION", precision), model, name)
-        works[f"{name} {precision}"] = clip_runner(backend, clip)
+        changed = with_options(cfg, "TEST.PRECISION", precision)
+        if is_folder(name):
+            works[f"{name} {precision}"] = clip_runner(
+                GraphBackend.from_folder(name, changed), clip
+            )
+        elif name != "onnx" or precision == "float32":  # ONNX Runtime has no other on a CPU
+            backend = build_backend(changed, model, name)
+            works[f"{name} {precision}"] = clip_runner(backend, clip)
+        if name == "openvino" and large_convolutions(model):
+            works[f"{name}, direct convolutions, {precision}"] = clip_runner(
+                _direct(changed, model), clip
+            )
     return works
+
+
+def _direct(cfg: CfgNode, model: VideoPoseNet) -> PoseBackend:
+    """OpenVINO without convolutions in the frequency domain."""
+    size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
+    with tempfile.TemporaryDirectory() as folder:
+        export_model(model, folder, crop_size=size, file_format="openvino")
+        return GraphBackend.from_folder(folder, cfg)
 
 
 def clip_runner(backend: PoseBackend, clip: dict[str, Any]) -> Work:

@@ -13,12 +13,14 @@ on DATASETS.TEST before and after.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from detectron2.config import CfgNode
+    from torch import nn
 
 # The largest differences that an export may have.
 HEATMAP_LIMIT = 1e-3
@@ -128,8 +130,7 @@ def calibration_dataset(args: argparse.Namespace, cfg: CfgNode) -> str:
 
 def _quantize(args: argparse.Namespace, cfg: CfgNode) -> None:
     """Quantise the encoder of an exported folder; the accuracy before and after in report.json."""
-    from video_pose.backends.quantize import calibration_crops, folder_size, quantize_encoder
-    from video_pose.engine.evaluation import evaluate
+    from video_pose.backends.quantize import calibration_crops, quantize_encoder
     from video_pose.files import write_json
     from video_pose.inference.predictor import load_model
 
@@ -140,10 +141,41 @@ def _quantize(args: argparse.Namespace, cfg: CfgNode) -> None:
     cfg.OUTPUT_DIR = str(Path(args.output, "evaluation"))
     model = load_model(cfg)
     report: dict[str, object] = {"calibrated_on": dataset, "test": list(cfg.DATASETS.TEST)}
-    report["float32"] = evaluate(cfg, model) if cfg.DATASETS.TEST else {}
-    report["float32_bytes"] = folder_size(args.output)
+    before = report["before"] = _measured(args.output, cfg, model)
     report["crops"] = quantize_encoder(args.output, calibration_crops(cfg, dataset))
-    report["int8"] = evaluate(cfg, model) if cfg.DATASETS.TEST else {}
-    report["int8_bytes"] = folder_size(args.output)
+    after = report["after"] = _measured(args.output, cfg, model)
     write_json(Path(args.output, "report.json"), report, indent=2)
     print(f"int8 encoder, calibrated on {report['crops']} crops of {dataset}: report.json")
+    for text in (before, after):
+        print(f"{text['computes']}, {text['bytes'] / 1e6:.1f} MB: {pck_figures(text['results'])}")
+
+
+def _measured(folder: str, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    """What an exported folder computes with, its size, and its figures on DATASETS.TEST."""
+    from video_pose.backends.pose import GraphBackend
+    from video_pose.backends.quantize import folder_size
+    from video_pose.engine.evaluation import evaluate
+
+    computes = GraphBackend.from_folder(folder, cfg).describe()
+    results = evaluate(cfg, model) if cfg.DATASETS.TEST else {}
+    return {"computes": computes, "bytes": folder_size(folder), "results": results}
+
+
+def pck_figures(results: dict[str, Any]) -> str:
+    """The overall PCK of every protocol and dataset, in a line."""
+    found = [
+        f"{name} {value:.2f}"
+        for task in results.values()
+        for name, value in _leaves(task)
+        if name.startswith("PCK") and "-" not in name
+    ]
+    return ", ".join(found) or "no test dataset, no PCK"
+
+
+def _leaves(figures: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Names and values; results of several datasets are one level deeper."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield name, value
