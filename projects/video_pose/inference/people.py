@@ -7,7 +7,7 @@ Shape letters: P persons, K joints, N frames, D detections. Boxes are XYXY, imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -39,6 +39,9 @@ class Verdict(NamedTuple):
 class People(Protocol):
     """A policy, of one stream.
 
+    One that has a method ``ahead`` is handed the stream's frames by it, and gives them back, in
+    turn, when it has prepared what it proposes on them as far as that needs no poses.
+
     Attributes:
         independent: whether ``propose`` does without earlier poses, so that frames can be encoded
             together.
@@ -47,9 +50,6 @@ class People(Protocol):
 
     independent: bool
     found: Detections | None
-
-    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The same frames, prepared for ``propose`` as far as that needs no poses."""
 
     def propose(self, frame: Frame) -> list[Person]:
         """The people to be looked for on ``frame``."""
@@ -71,9 +71,6 @@ class KnownPeople:
     """The rest of a policy that neither poses nor shots tell anything; ``propose`` is its own."""
 
     found: Detections | None = None
-
-    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        return iter(frames)
 
     def propose(self, frame: Frame) -> list[Person]:
         raise NotImplementedError

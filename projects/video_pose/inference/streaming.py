@@ -348,7 +348,7 @@ class _PoseStream:
         checkpoint = self._checkpoint
         if checkpoint is not None:
             yield from self._replay(checkpoint, iterator)
-        ahead = self.people.ahead(iterator)
+        ahead = getattr(self.people, "ahead", iter)(iterator)
         try:
             while batch := list(islice(ahead, self._batch_frames)):
                 results = self._run(batch)
