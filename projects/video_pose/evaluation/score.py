@@ -83,18 +83,21 @@ def score_poses(poses: Iterable[Poses], json_file: str | Path) -> tuple[dict[str
     given = list(poses)
     if not given:
         raise ValueError(f"no frame of predictions to score against {json_file}")
-    names = list(given[0].joint_names)
+    # A file in which nobody is found names no joint.
+    named = (list(frame.joint_names) for frame in given if len(frame.joint_names))
+    names = next(named, list(annotations.facts.names))
     joints = match_joints(names, annotations.facts.names, partial=True).present_names
     to_shared = match_joints(names, joints)
     rows = [list(annotations.facts.names).index(name) for name in joints]
     facts = annotations.facts.restricted(joints)
     found: dict[tuple[str, int], PredictedPeople] = {}
+    nobody = PredictedPeople.nobody(len(joints))
     for frame in given:
         key = video_of(frame.video, annotations, given, json_file), int(frame.index)
         if key in found:
             raise ValueError(f"the predictions have frame {key[1]} of video {key[0]!r} twice")
-        found[key] = _predicted(frame, names, to_shared)
-    nobody = PredictedPeople.nobody(len(joints))
+        known = len(frame.joint_names) > 0
+        found[key] = _predicted(frame, names, to_shared) if known else nobody
     frames = {
         key: (_with_joints(truth, rows), found.get(key, nobody))
         for key, truth in annotations.frames.items()

@@ -11,6 +11,7 @@ import pytest
 
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
 from video_pose.evaluation.score import read_annotations, score_poses
+from video_pose.inference.writers import read_poses
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,27 @@ def test_the_labels_themselves(crossing) -> None:
     assert results["matched"] == results["persons"] > 20
     assert results["IDF1"] == results["HOTA"] == pytest.approx(100) and results["switches"] == 0
     assert "16 frames, 0 of them without predictions" in text
+
+
+def test_a_table_without_anybody_names_no_joint(crossing, tmp_path) -> None:
+    """As `read_poses` gives it; the other video's people count, those of this one are missed."""
+    frames = poses_of(crossing)
+    empty = frames[0].video
+    path = tmp_path / "nobody.jsonl"
+    row = {"video": empty, "track": -1, "person_score": None, "joint": None}
+    row |= dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1", "x", "y", "score"))
+    lines = [
+        json.dumps({**row, "frame": f.index, "time": f.index / 25})
+        for f in frames
+        if f.video == empty
+    ]
+    path.write_text("".join(line + chr(10) for line in lines))
+    nobody = [replace(frame, video=empty) for frame in read_poses(path)]
+    assert len(nobody) == 8 and {len(frame.keypoints) for frame in nobody} == {0}
+    rest = [frame for frame in frames if frame.video != empty]
+    results, _ = score_poses([*nobody, *rest], crossing)
+    expected, _ = score_poses(rest, crossing)
+    assert results == expected and 0 < results["matched"] < results["persons"]
 
 
 def test_frames_that_lack_and_people_who_are_not_there(crossing) -> None:

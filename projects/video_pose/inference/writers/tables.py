@@ -405,7 +405,8 @@ def stored_frame(
         keypoints: (P, K, 3), NaN where a joint is empty. boxes: default the joints' extent.
         scores: default the joints' mean. track_ids: default 0 to P - 1.
     """
-    keypoints = np.asarray(keypoints, np.float32).reshape(-1, len(names), 3)
+    # A file in which nobody is found may name no joint.
+    keypoints = np.asarray(keypoints, np.float32).reshape(-1 if names else 0, len(names), 3)
     if boxes is None:
         boxes = np.array([extent(pose) for pose in keypoints], np.float32).reshape(-1, 4)
     if scores is None:
