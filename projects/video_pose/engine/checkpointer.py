@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from itertools import product
@@ -161,6 +162,12 @@ class PoseCheckpointer(DetectionCheckpointer):
             raise ValueError(f"{path} holds weights, but no run to go on with: it lacks {lacking}")
         for key in ("optimizer", "average"):
             require_finite(path, dict(_all_tensors(checkpoint.get(key), key)))
+        if "scheduler" in self.checkpointables:
+            own = self.checkpointables["scheduler"].state_dict()
+            for key, value in checkpoint["scheduler"].items():
+                is_number = type(value) in (int, float) and math.isfinite(value)
+                if type(own.get(key)) in (int, float) and not is_number:
+                    raise ValueError(f"{path}: the schedule's {key} is {value!r}, no number")
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         return read_weights(filename)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import random
 import time
 import weakref
@@ -103,6 +104,18 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Detectron2 logs the traceback of whatever ends a training: of a loss that is not finite, or a
+    disk that is full, the reason alone says more."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, FloatingPointError | OSError | ValueError):
+        record.msg, record.args, record.exc_info = "Training has ended: %s", (error,), None
+    return True
+
+
+logging.getLogger("detectron2.engine.train_loop").addFilter(_without_traceback)
+
+
 class PoseTrainer(TrainerBase):
     """Trains the model of a configuration.
 
@@ -114,6 +127,8 @@ class PoseTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
+        if cfg.SOLVER.MAX_ITER < 1:
+            raise ValueError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}: must be 1 or more")
         self.cfg = cfg
         # Channels-last is the layout that both CPU and GPU convolutions compute fastest in.
         self.model = build_model(cfg).to(memory_format=torch.channels_last)
@@ -348,6 +363,14 @@ def _checked(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[st
             f"the optimizer's state is of {sum(sizes)} parameters in groups of {sizes}, the model "
             f"has {sum(expected)} in groups of {expected}"
         )
+    for group, mine in zip(groups, own):
+        for key in set(group) & set(mine) - {"params"}:
+            if not _is_like(group[key], mine[key]):
+                raise ValueError(
+                    f"the optimizer's {key} is {group[key]!r}, this run's {mine[key]!r}"
+                )
+    if not all(isinstance(entry, dict) for entry in entries.values()):
+        raise ValueError("the optimizer's state of a parameter is no dict")
     numbers = [number for group in groups for number in group["params"]]
     parameters = [parameter for group in own for parameter in group["params"]]
     for number, parameter in zip(numbers, parameters):
@@ -359,6 +382,20 @@ def _checked(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[st
                     f"{tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
                 )
     return _stay_fused(optimizer, state)
+
+
+def _is_like(value: Any, own: Any) -> bool:
+    """Whether a setting can take the place of ``own``: finite numbers for numbers."""
+    if isinstance(own, list | tuple):
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(own)
+            and all(map(_is_like, value, own))
+        )
+    if isinstance(own, int | float) and not isinstance(own, bool):
+        number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        return type(number) in (int, float) and math.isfinite(number)
+    return not isinstance(value, str | dict)
 
 
 def _kind(group: dict[str, Any]) -> str:

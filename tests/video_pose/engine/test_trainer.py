@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import logging
 import os
 import signal
 from argparse import Namespace
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from torch import Tensor, nn
@@ -453,3 +455,39 @@ def test_the_state_of_other_parameters_is_refused() -> None:
     for damaged in ({}, {"state": {}, "param_groups": [1]}):
         with pytest.raises(ValueError, match="param_groups"):
             build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(damaged)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state["param_groups"][0].update(lr="x"), "lr is 'x'"),
+        (lambda state: state["param_groups"][0].update(lr=float("nan")), "lr is nan"),
+        (lambda state: state["param_groups"][0].update(betas=(0.9,)), r"betas is \(0.9,\)"),
+        (lambda state: state["state"].update({0: 3}), "no dict"),
+    ],
+)
+def test_settings_of_other_types_are_refused(change: Any, message: str) -> None:
+    """They had ended the run within a step, or turned every weight into NaN."""
+    state = copy.deepcopy(build_optimizer(config(OPTIMIZER="ADAM"), Net()).state_dict())
+    build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(copy.deepcopy(state))
+    change(state)
+    with pytest.raises(ValueError, match=message):
+        build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(state)
+
+
+def test_a_users_error_in_training_is_logged_without_a_traceback(caplog: Any) -> None:
+    log = logging.getLogger("detectron2.engine.train_loop")
+    for error, shown in ((FloatingPointError("loss is nan"), False), (TypeError("a defect"), True)):
+        caplog.clear()
+        try:
+            raise error
+        except type(error):
+            log.exception("Exception during training:")
+        assert ("Traceback" in caplog.text) is shown and str(error) in caplog.text
+
+
+def test_a_run_of_no_step_is_refused() -> None:
+    cfg = get_cfg()
+    cfg.SOLVER.MAX_ITER = 0
+    with pytest.raises(ValueError, match="SOLVER.MAX_ITER is 0: must be 1 or more"):
+        PoseTrainer(cfg)
