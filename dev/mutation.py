@@ -247,14 +247,18 @@ def run_tests(tree: Path, tests: Sequence[str]) -> str:
                                   "addopts=--import-mode=importlib", *tests])  # fmt: skip
         os._exit(int(status))
     end = time.monotonic() + MOST_WAIT
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return "alive" if os.waitstatus_to_exitcode(status) == 0 else "noticed"
-        time.sleep(0.05)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "not tried"
+    done = 0
+    try:
+        while time.monotonic() < end:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return "alive" if os.waitstatus_to_exitcode(status) == 0 else "noticed"
+            time.sleep(0.05)
+        return "not tried"
+    finally:
+        if not done:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def preload(tree: Path) -> None:
@@ -305,6 +309,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", action="store_true")
     args = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):  # a change is taken back first
+        signal.signal(number, lambda *_: sys.exit(130))
     args.folder.mkdir(parents=True, exist_ok=True)
     tree = copy_tree(args.folder)
     preload(tree)
