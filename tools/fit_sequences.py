@@ -27,13 +27,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
+
+# isort: split
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from torch import Tensor
 
-import video_pose  # noqa: F401  (registers datasets and models)
 from video_pose import packaged
 from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper

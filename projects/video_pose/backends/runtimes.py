@@ -149,11 +149,16 @@ def _load_openvino(path: Path, precision: str) -> LoadedGraph:
 
 
 def openvino_options(precision: str) -> dict[str, Any]:
-    """How graphs are compiled: a stream of its own, as many threads as PyTorch has."""
+    """How graphs are compiled: a stream of its own, as many threads as PyTorch has.
+
+    Threads are not pinned: every graph would take the first cores, and two that run at the same
+    time, a detector's and a pose network's, would share one.
+    """
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,
     }
 
 

@@ -270,7 +270,8 @@ class VideoPoseNet(nn.Module):
     def _log_error(self, heatmaps: Tensor, batch: list[ClipRecord]) -> None:
         """Every 20 iterations: mean distance of the last frames' peaks from the joints, crop px."""
         storage = get_event_storage()
-        if storage.iter % 20:
+        # Maps that are not finite have no peaks; their loss ends the run.
+        if storage.iter % 20 or not torch.isfinite(heatmaps[:, -1]).all():
             return
         truth = torch.stack([clip["keypoints"][-1] for clip in batch]).to(self.device)
         found = self.codec.decode(heatmaps[:, -1])
