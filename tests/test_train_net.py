@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
@@ -126,6 +127,13 @@ def test_two_processes_score_what_one_does(start: Start, train_net, tmp_path: Pa
     assert {task: pytest.approx(metrics, nan_ok=True) for task, metrics in one.items()} == two
     assert one["keypoints_pck_bbox"]["frames"] > 0
     assert one["keypoints_pck_bbox"]["never_predicted_frames"] == 0
+    alone = tmp_path / "one" / "inference" / "synthetic_jhmdb_test"
+    # Files of the two differ in the folder's name alone.
+    assert (alone / "results.json").read_bytes() == (folder / "results.json").read_bytes()
+    poses = [np.load(place / "predictions.npz") for place in (alone, folder)]
+    assert set(poses[0].files) == set(poses[1].files)
+    for name in poses[0].files:
+        assert poses[0][name].tobytes() == poses[1][name].tobytes(), name
 
 
 @pytest.mark.slow
