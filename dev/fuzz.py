@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -374,7 +375,8 @@ def mutate_json(reader: Reader, rng: random.Random) -> bytes:
         if rng.random() < 0.2 and isinstance(holder, dict):
             holder.pop(key, None)
         elif isinstance(holder, dict) or key < len(holder):
-            holder[key] = rng.choice(_VALUES)
+            # A copy: the second change may be within the first.
+            holder[key] = copy.deepcopy(rng.choice(_VALUES))
     text = json.dumps(tree)
     if lines:
         text = "\n".join([*lines[:at], text, *lines[at + 1 :]])
