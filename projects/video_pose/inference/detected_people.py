@@ -442,8 +442,7 @@ class DetectedPeople:
     def _fit(self, known: list[int], boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         """(P, tracks): mean of OKS and overlap with where each known track would be by now."""
         poses = np.stack([self._tracks[key].moved_pose(self._time) for key in known])
-        oks = pairwise_oks(keypoints, poses, self._sigmas)
-        return (oks + pairwise_iou(boxes, pose_boxes(poses))) / 2
+        return pairwise_fit(keypoints, boxes, poses, self._sigmas)
 
     def _take_over(self, old: int, new: int) -> None:
         """Track ``old`` goes on with what ``new`` has seen; ``new`` is gone."""
@@ -539,6 +538,12 @@ def spanning(boxes: np.ndarray, scores: np.ndarray, kept: Sequence[int]) -> list
         if any(overlap[a, b] < APART for a, b in itertools.combinations(held, 2)):
             found.append(i)
     return found
+
+
+def pairwise_fit(a: np.ndarray, boxes: np.ndarray, b: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """(M, D), 0 to 1: how well poses (M, K, 3) with their boxes (M, 4) are where poses (D, K, 3)
+    are expected: the mean of OKS and of the overlap with the latter's extents."""
+    return (pairwise_oks(a, b, sigmas) + pairwise_iou(boxes, pose_boxes(b))) / 2
 
 
 def pose_boxes(keypoints: np.ndarray) -> np.ndarray:

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from video_pose.inference.detected_people import CONTINUES, pairwise_oks, pose_boxes
+from video_pose.inference.detected_people import CONTINUES, pairwise_fit, pose_boxes
 from video_pose.inference.frames import Frame, PoseFrame
-from video_pose.inference.trackers import pairwise_iou
 from video_pose.modeling.sequences import CONTEXT, OverTime, fill_gaps
 from video_pose.skeleton import infer_sigmas
 
@@ -251,9 +250,7 @@ def _fit(one: _Path, other: _Path, sigmas: np.ndarray) -> float:
         moved, goal = pose.copy(), first if sign > 0 else last
         moved[:, :2] += sign * gap * _speed(path)
         both = [np.nan_to_num(p, nan=0.0)[None] for p in (moved, goal)]
-        overlap = pairwise_iou(pose_boxes(both[0]), pose_boxes(both[1]))[0, 0]
-        similar = pairwise_oks(both[0], both[1], sigmas)[0, 0]
-        fits.append((similar + overlap) / 2)
+        fits.append(pairwise_fit(both[0], pose_boxes(both[0]), both[1], sigmas)[0, 0])
     return float(max(fits))
 
 

@@ -14,6 +14,7 @@ frame, and are replayed from that: in little time, to the bit, whichever tracker
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -229,7 +230,7 @@ class Checkpoint:
         if first is None or not self._is_last(first):
             logger.warning("%s: frames cannot be found again, it is read anew", self.folder)
             return None
-        return _chain(first, frames)
+        return itertools.chain([first], frames)
 
     def _from_start(self, source: Frames) -> Iterator[Frame]:
         frames = iter(source)
@@ -303,11 +304,6 @@ class Checkpoint:
         """Take the folder away: the video is done."""
         shutil.rmtree(self.folder)
         self._lock.close()
-
-
-def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
-    yield first
-    yield from rest
 
 
 def _blank(size: tuple[int, int]) -> np.ndarray:

@@ -150,14 +150,18 @@ def test_every_built_in_dataset_has_its_frames_with_its_joint_facts() -> None:
             assert getattr(frames, key) == getattr(video, key)
 
 
-@pytest.fixture
-def video_name():
-    names = ["test_frames_video", "test_frames_video_frames"]
+def forgotten_afterwards(*names: str) -> Iterator[str]:
+    """A fixture's body: the first of the names that a test may register datasets under."""
     yield names[0]
     for name in names:
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
         MetadataCatalog.pop(name, None)
+
+
+@pytest.fixture
+def video_name() -> Iterator[str]:
+    yield from forgotten_afterwards("test_frames_video", "test_frames_video_frames")
 
 
 def test_registration_reads_nothing_and_replaces_the_view_of_a_removed_dataset(video_name) -> None:
@@ -229,12 +233,7 @@ def test_another_number_of_joints_names_the_image() -> None:
 
 @pytest.fixture
 def user() -> Iterator[str]:
-    names = ["image_tracks", "image_tracks_tracks"]
-    yield names[0]
-    for name in names:
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+    yield from forgotten_afterwards("image_tracks", "image_tracks_tracks")
 
 
 def test_registration_keeps_pairs_and_widths_and_may_be_repeated(user) -> None:
