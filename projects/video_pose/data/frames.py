@@ -11,7 +11,8 @@ a labelled person, the tracks of a frame merged:
     video_id       str; frame_index int: position in the first of its tracks
     tracks         [(track_id, position in that track)] of the persons labelled here
     annotations    per person bbox (XYXY_ABS), category_id 0, keypoints [x, y, v, ...] in continuous
-                   pixels, track_id, and ``segmentation_ref`` where the dataset has masks: what
+                   pixels, track_id, ``area`` (px^2) where the labels tell it, and
+                   ``segmentation_ref`` where the dataset has masks: what
                    `frames_mapper.MaskReader` reads; the mapper turns it into ``segmentation``
 
 Rules:
@@ -229,6 +230,9 @@ def _annotation(track: Track, index: int, box: np.ndarray, keypoints: np.ndarray
         "keypoints": keypoints.reshape(-1).tolist(),
         "track_id": str(track["track_id"]),
     }
+    areas = track.get("areas")
+    if areas is not None and areas[index] > 0:
+        annotation["area"] = float(areas[index])
     if track.get("masks") is not None:
         annotation["segmentation_ref"] = {**track["masks"], "index": index}
     return annotation

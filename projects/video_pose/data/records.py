@@ -53,6 +53,8 @@ class Track(FrameSource):
     image_ids: np.ndarray  # int64 (N,), unique per video and frame of the dataset
     # bool (N,): the box is a label, with or without joints; absent: as labelled
     boxed: NotRequired[np.ndarray]
+    # float32 (N,) px^2: the person's area as labelled; 0: not told
+    areas: NotRequired[np.ndarray]
     # a region that holds people nobody told apart: neither person nor background
     crowd: NotRequired[bool]
     # float32 (N,) px: the head's length by which PCKh is measured; 0: none
@@ -85,6 +87,7 @@ class Annotation(TypedDict):
     bbox_mode: Any  # detectron2.structures.BoxMode
     category_id: int
     iscrowd: NotRequired[int]
+    area: NotRequired[float]  # px^2, as labelled
     keypoints: NotRequired[list[float]]  # x, y, v of each joint, continuous px
     track_id: NotRequired[str]
     track_number: NotRequired[int]  # of the person, the same in all frames of a clip

@@ -400,8 +400,8 @@ def write_coco_json(
     references, and keeps a file that has become stale.
 
     Keypoints become pixel indices (continuous - 0.5), as COCO has them. ``area``, the reference of
-    keypoint similarity, is the mask's where there is one, else the box's. An existing file is
-    replaced at once or not at all.
+    keypoint similarity and of sizes, is the mask's where there is one, else the labels', else the
+    box's. An existing file is replaced at once or not at all.
 
     Args:
         classes: names by class index. ids: id in the file -> class index; None: the index itself.
@@ -454,7 +454,7 @@ def coco_annotation(annotation: Annotation, reader: MaskReader) -> Record:
         "category_id": annotation["category_id"],
         "iscrowd": annotation["iscrowd"],
         "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": (x2 - x1) * (y2 - y1),
+        "area": annotation.get("area", (x2 - x1) * (y2 - y1)),
     }
     reference = annotation.get("segmentation_ref")
     mask = reader.read(reference) if reference is not None else None

@@ -469,22 +469,25 @@ def catalog_truth(
 ) -> dict[int, tuple[tuple[str, int], LabelledPeople]]:
     """The labelled frames by image id, each with its key (video, image id).
 
-    The area of a person is that of the box that bounds the pixels (``box_margin`` more on each
-    side). Image ids rise with a video's frames.
+    The area of a person is the labels', else that of the box that bounds the pixels
+    (``box_margin`` more on each side). Image ids rise with a video's frames.
     """
     by_track = index_tracks(dataset, tracks)
     truth = {}
     for frame in sorted(tracks_to_frames(tracks, box_margin), key=lambda f: f["image_id"]):
         rows = [(by_track[frame["video_id"], t], i) for t, i in frame["tracks"]]
         boxes = np.stack([labels.boxes[i] for labels, i in rows])
-        sides = boxes[:, 2:] - boxes[:, :2] + 2 * box_margin
+        areas = (boxes[:, 2:] - boxes[:, :2] + 2 * box_margin).prod(axis=1).astype(np.float64)
+        for row, (labels, i) in enumerate(rows):
+            if labels.areas is not None and labels.areas[i] > 0:
+                areas[row] = labels.areas[i]
         truth[int(frame["image_id"])] = (
             (frame["video_id"], int(frame["image_id"])),
             LabelledPeople(
                 np.array([t for t, _ in frame["tracks"]]),
                 np.stack([labels.keypoints[i] for labels, i in rows]),
                 boxes,
-                sides.prod(axis=1).astype(np.float64),
+                areas,
                 np.zeros((0, 4)),
             ),
         )

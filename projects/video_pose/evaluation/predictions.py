@@ -51,6 +51,7 @@ class TrackTruth:
     source_video: str
     action: str
     head_sizes: np.ndarray | None = None
+    areas: np.ndarray | None = None
 
 
 def index_tracks(dataset_name: str, tracks: Iterable[Track]) -> dict[TrackKey, TrackTruth]:
@@ -71,6 +72,7 @@ def index_tracks(dataset_name: str, tracks: Iterable[Track]) -> dict[TrackKey, T
             str(track.get("source_video", track["video_id"])),
             str(track.get("action", "")),
             np.array(track["head_sizes"], np.float32) if "head_sizes" in track else None,
+            np.array(track["areas"], np.float32) if "areas" in track else None,
         )
     return truth
 

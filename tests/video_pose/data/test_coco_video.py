@@ -21,6 +21,7 @@ from video_pose.data.datasets.coco_video import (
     register_video_keypoints,
 )
 from video_pose.data.datasets.label_files import open_labels
+from video_pose.data.datasets.tracks import noted
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.json_fields import Field
 from video_pose.data.records import is_person
@@ -55,6 +56,23 @@ def _write(tmp_path: Path, images: list[Any], annotations: list[Any], **changes:
 
 def _load(tmp_path: Path, images: list[Any], annotations: list[Any]) -> list[dict[str, Any]]:
     return load_video_keypoints(_write(tmp_path, images, annotations), str(tmp_path), NAMES)
+
+
+def test_the_persons_area_is_read(tmp_path: Path) -> None:
+    images = [_image(1, 0), _image(2, 1), _image(3, 2)]
+    people = [_annotation(1, area=311.5), _annotation(2, area=0), _annotation(3)]
+    with noted("labels") as said:
+        (track,) = _load(tmp_path, images, people)
+    assert track["areas"].tolist() == [311.5, 0, 0]
+    assert [frame["annotations"][0].get("area") for frame in tracks_to_frames([track])] == [
+        311.5,
+        None,
+        None,
+    ]
+    assert said["areas of 0 or below: taken as not told"] == 1
+    assert "areas" not in _load(tmp_path, images[2:], people[2:])[0]
+    with pytest.raises(ValueError, match="a number, got text 'big'"):
+        _load(tmp_path, images, [_annotation(1, area="big")])
 
 
 def test_values_by_hand(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from detectron2.structures import Boxes, Instances
 from video_pose.data.frames import tracks_to_frames
 from video_pose.evaluation.coco import FrameCOCOEvaluator, write_coco_json
 from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, PCKEvaluator, assign_by_overlap
+from video_pose.evaluation.people import PeopleEvaluator
 
 
 @pytest.fixture
@@ -246,6 +247,29 @@ def test_the_annotation_file(make_track, tmp_path: Path) -> None:
     assert second["area"] == 100.5**2 and "segmentation" not in second
     assert first["keypoints"][:6] == [0, 0, 0, 64.5, 29.5, 2] and first["num_keypoints"] == 6
     assert (first["image_id"], second["id"]) == (4, 2)
+
+
+def test_similarity_is_measured_by_the_labels_area(register, make_track, joints) -> None:
+    """All joints 8 px off, widths .05: exp(-64 / (2 area (2 x .05)^2)) is .73 by the box's area,
+    101^2 px, which passes the thresholds .5 to .7, and .41 by the labels' 3,600 px^2: none."""
+    found = {}
+    for area in (None, 3600.0):
+        track = {
+            **make_track("v", "0", 1),
+            "file_names": ["a.png"],
+            "image_ids": np.array([4]),
+            **({} if area is None else {"areas": np.array([area], np.float32)}),
+        }
+        name = f"area_{area}"
+        register(name, [track], keypoint_oks_sigmas=[0.05] * 7, thing_classes=["person"])
+        (frame,) = tracks_to_frames([track])
+        (annotation,) = frame["annotations"]
+        keypoints = np.array(annotation["keypoints"]).reshape(-1, 3) + [8, 0, 0]
+        outputs = [{"instances": person(keypoints, annotation["bbox"])}]
+        evaluators = [coco_of(name, joints), PeopleEvaluator(name, joints, distributed=False)]
+        results = run(evaluators, [frame], outputs)
+        found[area] = [results["keypoints"]["AP"], results["people"]["AP"]]
+    assert found == {None: pytest.approx([50, 50]), 3600.0: [0, 0]}
 
 
 def test_results_have_the_category_ids_of_the_users_file(make_track, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ TREE = """<json_file>     {"images": [...], "annotations": [...], "categories": 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Fields that say again what another field says, or nothing of the people.
 _SAID_ELSEWHERE = {
-    "area", "num_keypoints", "license", "coco_url", "flickr_url", "date_captured", "nframes",
+    "num_keypoints", "license", "coco_url", "flickr_url", "date_captured", "nframes",
     "is_labeled", "has_labeled_person",
 }  # fmt: skip
 
@@ -43,12 +43,14 @@ class Image(NamedTuple):
 
 
 class Person(NamedTuple):
-    """An annotation. ``keypoints`` (K, 3) as in the file, or None without joints; ``box`` XYWH."""
+    """An annotation. ``keypoints`` (K, 3) as in the file, or None without joints; ``box`` XYWH;
+    ``area`` px^2 of the person, or None where the file does not tell it."""
 
     image_id: int
     track: str | None
     keypoints: np.ndarray | None
     box: np.ndarray | None
+    area: float | None
     crowd: bool
     where: str
 
@@ -351,9 +353,22 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
         None if track is None else track.identity(),
         points,
         None if box is None else box.numbers(4, " (x, y, width, height)"),
+        _read_area(item),
         crowd is not None and crowd.flag(),
         where,
     )
+
+
+def _read_area(item: Field) -> float | None:
+    """The person's area, px^2; None where it is not told, or told as none."""
+    area = item.get("area")
+    if area is None:
+        return None
+    value = area.number()
+    if value <= 0:
+        note("areas of 0 or below: taken as not told")
+        return None
+    return value
 
 
 def _read_keypoints(keypoints: Field, names: list[str], where: str) -> np.ndarray | None:

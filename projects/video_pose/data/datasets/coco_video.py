@@ -8,7 +8,8 @@ the first image where they lack. An image without a video id is a still: a video
 unless ``videos="names"`` groups images by their names.
 ``annotations``: ``image_id``, ``keypoints`` (K x (x, y, v), pixel indices), ``track_id`` (or
 ``attributes.track_id``; may lack where every frame has one person, who is then track "0"; persons
-of a still are counted), ``bbox`` (may lack: the joints' extent x 1.25), ``iscrowd``.
+of a still are counted), ``bbox`` (may lack: the joints' extent x 1.25), ``area`` (of the person, by
+which AP measures similarity and size; may lack: the box's), ``iscrowd``.
 ``categories``: the one with ``keypoints`` names the joints.
 
 Rules:
@@ -387,6 +388,7 @@ def _make(
     keypoints = make_keypoints(keypoints[..., :2] + 0.5, keypoints[..., 2])
     boxes = joint_boxes(keypoints)
     given = np.zeros(len(images), dtype=bool)
+    areas = [(person.area if person else None) or 0.0 for person in found]
     for row, person in enumerate(found):
         if person is not None and person.box is not None:
             given[row] = _set_box(boxes, row, person.box, source.size)
@@ -398,6 +400,7 @@ def _make(
         keypoints=keypoints,
         boxes=boxes,
         image_ids=np.array([image.id for image in images]),
+        areas=np.array(areas, np.float32) if any(areas) else None,
         boxed=given | (keypoints[..., 2] > 0).any(axis=1),
         crowd=True if any(person is not None and person.crowd for person in found) else None,
     )
