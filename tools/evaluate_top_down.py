@@ -4,8 +4,9 @@
 python tools/evaluate_top_down.py --json-file person_keypoints_val.json --image-root val \\
     [--config-file POSE.yaml] [--detector DETECTOR.yaml] [KEY VALUE ...]
 
-Without a config the package's models. A person's score is that of the detection times the mean
-score of the joints; crowds are ignored, as COCO does. Prints AP of boxes and keypoints.
+Without a config the package's models. A person's score is that of the detection times that of the
+pose (the mean of the better half of its joints); crowds are ignored, as COCO does. Prints AP of
+boxes and keypoints.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from video_pose.inference.people import Person
 from video_pose.inference.predictor import load_cfg, load_model
 from video_pose.inference.rcnn import PersonRCNN
 from video_pose.inference.streaming import FrameCropper, center_maps
-from video_pose.modeling.heatmaps import decode_rows
+from video_pose.modeling.heatmaps import decode_rows, pose_scores
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.packaged import default_detector, default_model
 from video_pose.skeleton import match_joints
@@ -128,7 +129,7 @@ def find_people(model: TopDown, truth: COCO, image_root: Path) -> list[dict[str,
             raise FileNotFoundError(f"{path}: no such picture, or none that can be read")
         for box, score, joints in zip(*model(image), strict=True):
             points = joint_map.apply(np.asarray(joints, np.float64))
-            mean = float(points[:, 2].mean())
+            pose_score = float(pose_scores(torch.from_numpy(points[None])))
             points[:, :2] -= 0.5  # continuous -> indices of pixels
             x0, y0, x1, y1 = (float(value) for value in box)
             results.append(
@@ -138,7 +139,7 @@ def find_people(model: TopDown, truth: COCO, image_root: Path) -> list[dict[str,
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "keypoints": points.round(2).reshape(-1).tolist(),
                     "box_score": float(score),
-                    "score": float(score) * mean,
+                    "score": float(score) * pose_score,
                 }
             )
         if number % 50 == 49:

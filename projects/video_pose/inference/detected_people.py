@@ -35,6 +35,7 @@ from video_pose.inference.frames import Frame
 from video_pose.inference.people import Detections, Detector, Person, Verdict, pose_extent
 from video_pose.inference.trackers import Tracker, pairwise_iou
 from video_pose.inference.video_source import read_ahead
+from video_pose.modeling import heatmaps
 
 # A joint of a lower score says nothing about who somebody is.
 SURE_JOINT = 0.2
@@ -500,15 +501,8 @@ class DetectedPeople:
 
 
 def pose_scores(keypoints: np.ndarray) -> np.ndarray:
-    """Mean score of the better half of the joints of each of (P, K, 3): (P,).
-
-    Half a body, cut off by the picture's edge, counts as a whole one. 1 where there are no joints.
-    """
-    joints = keypoints.shape[1]
-    if joints == 0:
-        return np.ones(len(keypoints))
-    best = np.sort(keypoints[..., 2], axis=1)[:, joints // 2 :]
-    return best.mean(axis=1)
+    """`heatmaps.pose_scores` of (P, K, 3): (P,)."""
+    return heatmaps.pose_scores(torch.from_numpy(keypoints)).numpy()
 
 
 def pairwise_oks(a: np.ndarray, b: np.ndarray, sigmas: np.ndarray) -> np.ndarray:

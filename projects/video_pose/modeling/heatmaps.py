@@ -216,11 +216,23 @@ def _cubic_matrix(position: Tensor, cells: int) -> Tensor:
     return matrix * inside[:, None]
 
 
+def pose_scores(poses: Tensor) -> Tensor:
+    """Mean score of the better half of the joints of each of (P, K, 3): (P,).
+
+    Half a body, cut off by the picture's edge, counts as a whole one. 1 where there are no joints.
+    """
+    joints = poses.shape[1]
+    if joints == 0:
+        return poses.new_ones(len(poses))
+    return poses[..., 2].sort(dim=1).values[:, joints // 2 :].mean(dim=1)
+
+
 def to_instances(poses: Tensor, image_size: tuple[int, int]) -> list[Instances]:
-    """poses (T, K, 3) -> T ``Instances`` of one person, its box the joints' extent."""
+    """poses (T, K, 3) -> T ``Instances`` of one person, its box the joints' extent, its score that
+    of `pose_scores`."""
     poses = poses.cpu()
     low, high = poses[..., :2].amin(dim=1), poses[..., :2].amax(dim=1)
-    boxes, scores = torch.cat([low, high], dim=1), poses[..., 2].mean(dim=1)
+    boxes, scores = torch.cat([low, high], dim=1), pose_scores(poses)
     return [
         Instances(
             image_size,

@@ -327,12 +327,13 @@ def test_merging_reads_maps_at_the_offset_they_were_drawn_at() -> None:
 
 def test_instances_of_every_frame() -> None:
     poses = torch.tensor(
-        [[[10.0, 20, 0.5], [4, 30, 1.0]], [[1, 2, 0.0], [3, -4, 0.25]]],
+        [[[10.0, 20, 0.5], [4, 30, 1.0], [5, 25, 0.75]], [[1, 2, 0.0], [3, -4, 0.25], [2, 0, 0.5]]],
     )
     first, second = to_instances(poses, IMAGE)
     assert first.image_size == IMAGE and len(first) == len(second) == 1
-    assert first.pred_keypoints.shape == (1, 2, 3)
+    assert first.pred_keypoints.shape == (1, 3, 3)
     assert first.pred_keypoints[0].tolist() == poses[0].tolist()
     assert first.pred_boxes.tensor.tolist() == [[4, 20, 10, 30]]
-    assert first.scores.tolist() == [0.75] and first.pred_classes.tolist() == [0]
-    assert second.pred_boxes.tensor.tolist() == [[1, -4, 3, 2]] and second.scores.item() == 0.125
+    # Of three joints the better two: (.75 + 1) / 2 and (.25 + .5) / 2.
+    assert first.scores.tolist() == [0.875] and first.pred_classes.tolist() == [0]
+    assert second.pred_boxes.tensor.tolist() == [[1, -4, 3, 2]] and second.scores.item() == 0.375
