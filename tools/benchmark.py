@@ -13,7 +13,8 @@ Rows, of which --rows chooses:
   reading   30 clips of 5 frames of an x264 file with B-frames, as training reads them
   shared    network and training beside two busy processes, against their fair share
   people    a detector that remembers people: a frame with one of them, and with eight
-  stream    the same over --stream-frames frames: megabytes after a tenth of them, and at the end
+  stream    it, and a small UniPose-LSTM, over --stream-frames frames: megabytes after a tenth of
+            them, and at the end
 
 Backends are columns of one process that take turns. ms are medians a frame; "cpu ms" is the
 processor time of all threads, which other processes disturb less. PCK is a packaged model's on
@@ -48,7 +49,12 @@ from benchmarking.networks import (
     training_step,
     with_options,
 )
-from benchmarking.people import megabytes_over, people_model, people_works
+from benchmarking.people import (
+    megabytes_over,
+    people_model,
+    people_works,
+    pose_megabytes_over,
+)
 from benchmarking.reading import measure_reading
 from detectron2.config import CfgNode
 from tabulate import tabulate
@@ -64,10 +70,11 @@ from video_pose.packaged import default_model
 
 ROWS = ("demo", "given-box", "network", "training", "reading", "shared", "people", "stream")
 PEOPLE = (1, 8)
+_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _PEOPLE_CONFIG = str(
-    Path(__file__).resolve().parents[1]
-    / "configs/Keypoint-RCNN/recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
+    _CONFIGS / "Keypoint-RCNN/recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
 )
+_POSE_STREAM_CONFIG = str(_CONFIGS / "quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
 BUSY = 2
 _READING_FRAMES = 750  # three groups of pictures
 Row = dict[str, Any]
@@ -260,10 +267,17 @@ def people_rows(args: argparse.Namespace, backends: list[str]) -> list[Row]:
 
 
 def stream_rows(args: argparse.Namespace) -> list[Row]:
-    """Megabytes of this process over a long stream with eight people who come and go."""
+    """Megabytes of this process over long streams with people who come and go."""
     cfg = load_cfg(args.people_config, ["MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", 96])
     found = megabytes_over(cfg, people_model(cfg, "auto"), args.stream_frames)
-    return [{"row": f"stream, after {frame} frames", "MB": size} for frame, size in found]
+    rows: list[Row] = [_stream_row("detector that remembers", *item) for item in found]
+    pose = load_cfg(_POSE_STREAM_CONFIG, ["MODEL.POSE.ALIGN_STATE", True])
+    rows += [_stream_row("UniPose-LSTM", *i) for i in pose_megabytes_over(pose, args.stream_frames)]
+    return rows
+
+
+def _stream_row(name: str, frame: int, megabytes: float) -> Row:
+    return {"row": f"stream, {name}, after {frame} frames", "MB": megabytes}
 
 
 def measure(args: argparse.Namespace) -> tuple[list[Row], dict[str, float]]:

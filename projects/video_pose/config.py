@@ -98,13 +98,18 @@ def _add_model_keys(cfg: CN) -> None:
 def _add_recurrent_keypoint_keys(cfg: CN) -> None:
     """Keys of the meta-architecture RecurrentKeypointRCNN."""
     node = cfg.MODEL.RECURRENT_KEYPOINT = CN()
-    # "all", or "head": the keypoint head alone is trained, everything else stays as loaded.
+    # "all", or what alone is trained: "head" (the keypoint head), "head_without_memory" (the layers
+    # that it has in stock Keypoint R-CNN), "memory" (those that it has not). The rest stays as
+    # loaded.
     node.TRAIN = "all"
     # Channels of the memory, and those that the head's features are reduced to for it; >= 1.
     node.HIDDEN_CHANNELS = 32
     node.FEATURE_CHANNELS = 32
     # Whether a person's memory moves with the region, from the last box's grid into this one's.
     node.ALIGN = True
+    # Regions of each person in training, each with a memory of its own: the costly part, the frame,
+    # is the same for all; >= 1.
+    node.REGIONS = 1
     # Standard deviation of a true box's random change in training, as a share of its sides; >= 0.
     node.BOX_JITTER = 0.05
     # Joints between the cells of the logits; False decodes as Detectron2 does.

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from benchmarking import measuring, people
 from benchmarking.networks import clip_flops
 
+from video_pose.inference.frames import Frame
 from video_pose.inference.predictor import load_cfg
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory
 
@@ -72,9 +74,12 @@ def test_rows_of_people_and_of_a_stream(tool: ModuleType, tmp_path: Path) -> Non
     assert tool.main(arguments) == 0
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert [row["row"] for row in rows] == [
-        "1 person, torch", "8 people, torch", "stream, after 6 frames", "stream, after 60 frames",
+        "1 person, torch", "8 people, torch",
+        "stream, detector that remembers, after 6 frames",
+        "stream, detector that remembers, after 60 frames",
+        "stream, UniPose-LSTM, after 6 frames", "stream, UniPose-LSTM, after 60 frames",
     ]  # fmt: skip
-    assert rows[0]["of one"] == "1.00" and rows[3]["MB"] > 50
+    assert rows[0]["of one"] == "1.00" and all(row["MB"] > 50 for row in rows[2:])
 
 
 def test_people_come_go_and_are_forgotten() -> None:
@@ -96,6 +101,16 @@ def test_people_come_go_and_are_forgotten() -> None:
     people.megabytes_over(cfg, model, 80)
     assert kept[45][0] == 8, "the first eight alone"
     assert kept[-1] == (16, 8), "eight others, and nobody else any more"
+
+
+def test_persons_of_a_pose_stream_come_and_go() -> None:
+    """One person on every third frame, else two; after 50 frames others, who alone are tracked."""
+    policy, image = people.ComingAndGoing(64, 32), np.zeros((32, 64, 3), np.uint8)
+    seen = []
+    for index in (0, 1, 49, 50):
+        found = policy.propose(Frame(index, 0.0, image))
+        seen.append(([person.track_id for person in found], policy.tracked()))
+    assert seen == [([0], {0, 1}), ([0, 1], {0, 1}), ([0, 1], {0, 1}), ([2, 3], {2, 3})]
 
 
 def test_a_model_without_memory_is_one_line(

@@ -7,9 +7,10 @@ boxes that tremble, so that any weights will do and every frame has the wanted n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -17,6 +18,11 @@ from detectron2.structures import Boxes, Instances
 
 from benchmarking.measuring import Work
 from video_pose.backends.detector import accelerate
+from video_pose.backends.pose import build_backend
+from video_pose.data.clip_mapper import build_pose_mapper
+from video_pose.inference.frames import Frame
+from video_pose.inference.people import KnownPeople, Person
+from video_pose.inference.streaming import StreamingPosePredictor
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
 
 # Of a box's place, px of the network's input.
@@ -117,6 +123,51 @@ def megabytes_over(
         model.step(picture, memory)
         if frame in (max(1, frames // 10), frames):
             found.append((frame, resident_megabytes()))
+    return found
+
+
+class ComingAndGoing(KnownPeople):
+    """One person or two in boxes that tremble; every 50 frames all leave, and others come."""
+
+    independent = False
+
+    def __init__(self, width: int, height: int) -> None:
+        self._boxes = grid_boxes(2, width, height).double().numpy()
+        self._generator = np.random.default_rng(0)
+        self._tracked: set[int] = set()
+
+    def propose(self, frame: Frame) -> list[Person]:
+        shift = self._generator.normal(0, _TREMBLE, (2, 1))
+        people = 2 if frame.index % 3 else 1
+        first = frame.index // 50 * 2
+        self._tracked = set(range(first, first + 2))
+        boxes = self._boxes + shift
+        return [Person(first + i, boxes[i], boxes[i]) for i in range(people)]
+
+    def tracked(self) -> set[int] | None:
+        return self._tracked
+
+
+def pose_megabytes_over(cfg: CfgNode, frames: int) -> list[tuple[int, float]]:
+    """As `megabytes_over`, of a recurrent pose model of ``cfg`` with random weights on crops."""
+    torch.manual_seed(0)
+    model: Any = build_model(cfg).eval()
+    height, width = cfg.INPUT.CROP_SIZE
+    image = np.random.default_rng(0).integers(0, 256, (height, width * 2, 3)).astype(np.uint8)
+    predictor = StreamingPosePredictor(
+        backend=build_backend(cfg, model),
+        mapper=build_pose_mapper(cfg, False),
+        people=lambda: ComingAndGoing(width * 2, height),
+    )
+
+    def pictures() -> Iterator[Frame]:
+        for index in range(frames):
+            yield Frame(index, index / 25, image)
+
+    found = []
+    for number, _ in enumerate(predictor(pictures()), 1):
+        if number in (max(1, frames // 10), frames):
+            found.append((number, resident_megabytes()))
     return found
 
 

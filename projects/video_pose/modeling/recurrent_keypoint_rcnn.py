@@ -53,7 +53,7 @@ from video_pose.modeling.states import (
     still_moves,
 )
 
-TRAINED = ("all", "head")
+TRAINED = ("all", "head", "head_without_memory", "memory")
 # Tracks of different clips of a batch get numbers that are this far apart.
 TRACKS_PER_CLIP = 1 << 20
 # OKS width of a joint that nothing is known of, about a shoulder's.
@@ -215,12 +215,13 @@ class RecurrentROIHeads(StandardROIHeads):
     """Stock heads whose keypoint head remembers people.
 
     In training, images of a clip follow one another, ground truth has ``gt_tracks`` (numbers that
-    no two clips share), and each person of a frame gives one region: the true box, jittered, or a
-    proposal that was matched to it. At inference `remember` is called in place of the stock
-    keypoint branch.
+    no two clips share), and each person of a frame gives ``regions`` of them: the true box,
+    jittered, or a proposal that was matched to it. At inference `remember` is called in place of
+    the stock keypoint branch.
 
     Args:
         align: move states with their regions.
+        regions: of each person in training; the n-th ones of all frames share a memory.
         box_jitter: standard deviation of a true box's change in training, as a share of its sides.
         min_score: detections below it neither read nor write memory.
         min_iou: of a detection with a track's last box, to be the same person.
@@ -237,6 +238,7 @@ class RecurrentROIHeads(StandardROIHeads):
         self,
         *,
         align: bool = True,
+        regions: int = 1,
         box_jitter: float = 0.05,
         min_score: float = 0.3,
         min_iou: float = 0.3,
@@ -252,7 +254,9 @@ class RecurrentROIHeads(StandardROIHeads):
                 "RecurrentROIHeads needs MODEL.KEYPOINT_ON True and "
                 "MODEL.ROI_KEYPOINT_HEAD.NAME RecurrentKeypointHead"
             )
-        self.align = align
+        if regions < 1:
+            raise ValueError(f"MODEL.RECURRENT_KEYPOINT.REGIONS is {regions}: expected 1 or more")
+        self.align, self.regions = align, regions
         self.box_jitter = box_jitter
         if not 0 <= oks_weight <= 1:
             raise ValueError(
@@ -271,6 +275,7 @@ class RecurrentROIHeads(StandardROIHeads):
         return {
             **super().from_config(cfg, input_shape),
             "align": node.ALIGN,
+            "regions": node.REGIONS,
             "box_jitter": node.BOX_JITTER,
             "min_score": node.MIN_SCORE,
             "min_iou": node.MIN_IOU,
@@ -346,19 +351,24 @@ class RecurrentROIHeads(StandardROIHeads):
         return torch.cat(found)[back.to(features.device)]
 
     def _training_regions(self, proposals: Instances) -> Instances:
-        """One region for every track of an image, of the proposals that are matched to it."""
+        """``regions`` of every track of an image, of the proposals that are matched to it.
+
+        ``gt_tracks`` of the result number the rows of memory.
+        """
         if not proposals.has("gt_tracks"):  # Detectron2 gives no fields where nobody is labelled
             return self._no_regions(proposals)
         foreground = proposals[
             (proposals.gt_classes >= 0) & (proposals.gt_classes < self.num_classes)
         ]
-        chosen = []
+        chosen: list[int] = []
         for track in foreground.gt_tracks.unique().tolist():
             mine = (foreground.gt_tracks == track).nonzero().squeeze(1)
-            chosen.append(int(mine[torch.randint(len(mine), (1,)).item()]))
+            chosen += mine[torch.randint(len(mine), (self.regions,))].tolist()
         regions = foreground[
             torch.tensor(chosen, dtype=torch.long, device=foreground.gt_tracks.device)
         ]
+        turn = torch.arange(len(chosen)).to(regions.gt_tracks) % self.regions
+        regions.gt_tracks = regions.gt_tracks * self.regions + turn
         use_truth = torch.rand(len(regions)) < 0.5
         boxes = regions.proposal_boxes.tensor.clone()
         truth = jittered(regions.gt_boxes.tensor, self.box_jitter)
@@ -499,7 +509,9 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
     """Keypoint R-CNN on clips of whole frames in training, on videos frame by frame in testing.
 
     Args:
-        trained: "all", or "head": the keypoint head alone, everything else as it was loaded.
+        trained: "all", or a part, everything else as it was loaded: "head" (the keypoint head),
+            "head_without_memory" (its stock layers, which a memory needs finished), "memory" (the
+            layers that the stock head does not have).
         stock: see `GeneralizedRCNN`; ``roi_heads`` must be `RecurrentROIHeads`.
     """
 
@@ -524,10 +536,13 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
         """As ``nn.Module``; what is not trained stays in evaluation mode. Forgets all people."""
         super().train(mode)
         self._memory.clear()
-        if self.trained == "head":
+        if self.trained != "all":
             for module in (self.backbone, self.proposal_generator, self.roi_heads):
                 module.eval().requires_grad_(False)
-            self.roi_heads.keypoint_head.train(mode).requires_grad_(True)
+            head = self.roi_heads.keypoint_head
+            head.train(mode).requires_grad_(self.trained != "memory")
+            for module in head.memory_modules():
+                module.requires_grad_(self.trained != "head_without_memory")
         return self
 
     def forward(self, batch: list[FrameClip] | list[MappedFrame]) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from video_pose.engine.defaults import get_pose_cfg, merge_config_file
@@ -179,20 +179,45 @@ def clips(count: int = 2, length: int = 3) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("trained", ["all", "head"])
-def test_every_trained_parameter_gets_a_gradient(trained: str) -> None:
+@pytest.mark.parametrize("trained", ["all", "head", "head_without_memory", "memory"])
+def test_every_trained_parameter_gets_a_gradient_and_no_other_does(trained: str) -> None:
     model = build(TRAIN=trained).train()
     train_memory(model)
     with EventStorage():
         losses = model(clips())
         sum(losses.values()).backward()
     assert all(name.startswith("loss_") for name in losses)
-    assert set(losses) == {"loss_keypoint"} if trained == "head" else len(losses) > 3
+    assert len(losses) > 3 if trained == "all" else set(losses) == {"loss_keypoint"}
     head = model.roi_heads.keypoint_head
+    memory = {id(p) for module in head.memory_modules() for p in module.parameters()}
     for name, parameter in head.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-    if trained == "head":
+        left_out = {"memory": False, "head_without_memory": True}.get(trained)
+        if left_out is not None and (id(parameter) in memory) == left_out:
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    if trained != "all":
         assert all(p.grad is None for p in model.backbone.parameters())
+        assert all(p.grad is None for p in model.roi_heads.box_head.parameters())
+
+
+def test_each_person_gives_so_many_regions_with_rows_of_their_own() -> None:
+    """Tracks 0 and 5 in three regions each: rows 0, 1, 2 and 15, 16, 17 in every frame."""
+    heads = build(REGIONS=3).roi_heads
+    boxes = torch.tensor([[5.0, 5, 40, 60], [45.0, 5, 90, 60], [0.0, 0, 9, 9]])
+    proposals = Instances(
+        (64, 96),
+        proposal_boxes=Boxes(boxes),
+        gt_boxes=Boxes(boxes),
+        gt_classes=torch.tensor([0, 0, heads.num_classes]),
+        gt_tracks=torch.tensor([5, 0, 0]),
+    )
+    for _ in range(2):
+        regions = heads._training_regions(proposals)
+        assert regions.gt_tracks.tolist() == [0, 1, 2, 15, 16, 17]
+        overlap = pairwise_iou(regions.proposal_boxes, Boxes(boxes[:2]))
+        assert overlap.argmax(1).tolist() == [1, 1, 1, 0, 0, 0], "each row shows its own person"
+        assert len(regions.proposal_boxes.tensor.unique(dim=0)) > 2, "jitter of their own"
 
 
 def test_a_clip_without_people_costs_nothing_and_reaches_every_parameter() -> None:
@@ -251,6 +276,7 @@ def test_jitter_keeps_boxes_about_their_place() -> None:
     [
         ("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_HEADS.NAME RecurrentROIHeads"),
         ("MODEL.RECURRENT_KEYPOINT.TRAIN", "some", "choose from"),
+        ("MODEL.RECURRENT_KEYPOINT.REGIONS", 0, "REGIONS is 0: expected 1 or more"),
         ("MODEL.ROI_KEYPOINT_HEAD.NAME", "KRCNNConvDeconvUpsampleHead", "RecurrentKeypointHead"),
     ],
 )
