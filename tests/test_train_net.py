@@ -157,6 +157,7 @@ SENDERS = {
     "Ctrl-C in the terminal": (signal.SIGINT, "group"),
     "a service manager": (signal.SIGTERM, "group"),
     "SLURM's warning": (signal.SIGUSR1, "launcher"),
+    "docker stop": (signal.SIGTERM, "launcher"),
     "one rank": (signal.SIGTERM, "rank"),
 }
 

@@ -29,9 +29,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from video_pose.cli.main import USER_ERRORS, error_text
+from video_pose.cli.main import INTERRUPTED, USER_ERRORS, error_text
 from video_pose.cli.predict import (
     VIDEO_ENDING,
     Job,
@@ -358,6 +359,8 @@ def _prepare(args: argparse.Namespace) -> Any:
 def _work(args: argparse.Namespace, connection: Connection) -> None:
     """Do the jobs that come until None does, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    # The parent's, or a service manager's: what is half written is taken away.
+    signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         predictor = _prepare(args)
@@ -370,6 +373,12 @@ def _work(args: argparse.Namespace, connection: Connection) -> None:
             connection.send(do_job(args, predictor, job))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End a worker; a service manager's signal comes once more, from the parent."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(INTERRUPTED)
 
 
 def _end_with_parent() -> None:

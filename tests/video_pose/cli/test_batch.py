@@ -20,6 +20,7 @@ from detectron2.modeling import build_model
 from video_pose.cli import batch
 from video_pose.cli.main import main
 from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.files import replacing_file
 from video_pose.inference.predictor import load_cfg
 from video_pose.video_io.writing import VideoWriter
 
@@ -339,3 +340,19 @@ def test_rays_actors_give_what_one_process_gives(
     for name in "abd":
         table = f"csv/{name}.csv"
         assert (tmp_path / "ray" / table).read_bytes() == (tmp_path / "one" / table).read_bytes()
+
+
+def test_a_worker_that_is_ended_takes_away_what_is_half_written(tmp_path: Path) -> None:
+    """Once: the service manager's signal comes from the parent as well."""
+    before = signal.signal(signal.SIGTERM, batch._end)
+    try:
+        with pytest.raises(SystemExit) as end, replacing_file(tmp_path / "a.csv") as file:
+            file.write(b"half")
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 130 and os.listdir(tmp_path) == []

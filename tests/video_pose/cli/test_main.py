@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from video_pose.cli.main import VERBS, main
+from video_pose.cli.main import VERBS, Verb, main
+from video_pose.files import replacing_file
 
 ROOT = Path(__file__).parents[3]
 # Any of these takes seconds to import.
@@ -99,3 +104,116 @@ def test_a_config_of_the_package_is_found_from_anywhere(
     assert find_config("COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml").endswith(".yaml")
     with pytest.raises(FileNotFoundError, match="config not found: UniPose-LSTM/none.yaml"):
         find_config("UniPose-LSTM/none.yaml")
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
+    """verb(run): makes ``run`` the verb "test"."""
+
+    def make(run: Callable) -> None:
+        module = ModuleType("verb_of_a_test")
+        module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
+        module.run = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setitem(VERBS, "test", Verb(module.__name__, "", (), False))
+
+    return make
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_is_one_line_and_takes_away_what_is_half_written(
+    verb, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    """A service manager sends the signal twice: the second must not stop the clearing up."""
+    path = tmp_path / "poses.csv"
+    path.write_text("old")
+    before = signal.signal(number, signal.SIG_DFL)  # nohup has SIGHUP ignored
+
+    def run(args) -> int:
+        with replacing_file(path) as file:
+            file.write(b"half")
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), number)
+        return 0
+
+    verb(run)
+    try:
+        assert main(["test"]) == 130
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert capsys.readouterr() == ("", "interrupted\n")
+    assert os.listdir(tmp_path) == ["poses.csv"] and path.read_text() == "old"
+
+
+def test_an_interrupt_that_a_library_hides_is_one(verb, capsys) -> None:
+    """An import that is interrupted says that a module is broken."""
+
+    def run(args) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("numpy is damaged: install it again") from None
+        return 0
+
+    verb(run)
+    assert main(["test"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    seen: list[int] = []
+    verb(lambda args: signal.raise_signal(signal.SIGTERM) or 0)
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    try:
+        assert main(["test"]) == 0 and seen == [1]  # the caller's own handler stays
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+PRINTS = """
+import sys, types
+from video_pose.cli.main import VERBS, Verb, main
+module = types.ModuleType("verb_of_a_test")
+module.add_arguments = lambda parser: None
+def run(args):
+    for _ in range({lines}):
+        print("a line")
+    print("it went on to the end", file=sys.stderr)
+    return 0
+module.run = run
+sys.modules["verb_of_a_test"] = module
+VERBS["test"] = Verb("verb_of_a_test", "", (), False)
+sys.exit(main(["test"]))
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 5_000])
+@pytest.mark.parametrize(
+    ("kind", "status", "said"),
+    [
+        ("full", 1, ["error: cannot write standard output: No space left on device"]),
+        ("unread", 141, []),
+        ("closed", 0, []),
+    ],
+)
+def test_output_that_nobody_takes(kind: str, status: int, said: list[str], lines: int) -> None:
+    """The command goes on: what it writes to files counts."""
+    code = PRINTS.format(lines=lines)
+    command = [sys.executable, "-c", code]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "projects")}
+    if kind == "full":
+        out = os.open("/dev/full", os.O_WRONLY)
+    else:
+        read, out = os.pipe()
+        os.close(read)
+    if kind == "closed":
+        command = ["/bin/sh", "-c", 'exec "$0" "$@" >&-', *command]
+    try:
+        result = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, text=True, env=variables
+        )
+    finally:
+        os.close(out)
+    assert result.stderr.splitlines() == ["it went on to the end", *said]
+    assert result.returncode == status

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -190,9 +191,7 @@ class JsonLinesWriter:
 
     def __init__(self, path: str | Path, recording: Recording) -> None:
         """Create ``path``, or write to standard output for "-"."""
-        self._file = (
-            open(1, "w", closefd=False) if path == "-" else open(path, "w", encoding="utf-8")
-        )
+        self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")
         self._recording, self._columns = recording, table_columns(recording)
         self._flusher = Flusher()
 
@@ -202,9 +201,12 @@ class JsonLinesWriter:
             self._file.write(line + "\n")
         if self._flusher.is_due():
             self._file.flush()
+        error = getattr(self._file, "error", None)  # of a command's standard output
+        if error is not None:
+            raise error
 
     def close(self) -> None:
-        self._file.close()
+        self._file.flush() if self._file is sys.stdout else self._file.close()
 
 
 class CsvWriter:
