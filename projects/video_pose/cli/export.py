@@ -13,6 +13,7 @@ on DATASETS.TEST before and after.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: bad arguments, or an export that differs from the model.
     """
-    import numpy as np
-
     from video_pose.backends.graphs import compare, export_model
     from video_pose.backends.pose import GraphBackend
     from video_pose.engine.views import default_view
@@ -88,30 +87,53 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     model = load_model(cfg)
     crop_size = (int(cfg.INPUT.CROP_SIZE[0]), int(cfg.INPUT.CROP_SIZE[1]))
-    paths = export_model(model, args.output, crop_size=crop_size, file_format=args.format)
     reference = TorchBackend(model)
     exact = load_cfg(args.config_file, [*args.opts, *CPU, "TEST.PRECISION", "float32"])
-    exported = GraphBackend.from_folder(args.output, exact, trust_programs=True)
-    crops = synthetic_crops(cfg, FRAMES)
-    reports = [compare(reference, exported, crops, rows=rows) for rows in (1, 3)]
-    write_json(Path(args.output, "parity.json"), reports, indent=2)
-    heatmap = max(report["heatmap_max_difference"] for report in reports)
-    joint = max(report["joint_max_difference_px"] for report in reports)
+    with _replacing_export(Path(args.output)) as folder:
+        paths = export_model(model, folder, crop_size=crop_size, file_format=args.format)
+        exported = GraphBackend.from_folder(str(folder), exact, trust_programs=True)
+        crops = synthetic_crops(cfg, FRAMES)
+        reports = [compare(reference, exported, crops, rows=rows) for rows in (1, 3)]
+        write_json(folder / "parity.json", reports, indent=2)
+        heatmap = max(report["heatmap_max_difference"] for report in reports)
+        joint = max(report["joint_max_difference_px"] for report in reports)
+        print(f"largest difference: heatmaps {heatmap:.2e}, joints {joint:.2e} px")
+        if not (heatmap <= HEATMAP_LIMIT and joint <= JOINT_LIMIT_PX):  # nan neither
+            raise ValueError(
+                f"the export differs from the model by more than {HEATMAP_LIMIT} in a heatmap or "
+                f"{JOINT_LIMIT_PX} px in a joint: it is not written"
+            )
     print(f"{', '.join(path.name for path in paths)} in {args.output}")
-    print(f"largest difference: heatmaps {heatmap:.2e}, joints {joint:.2e} px")
     for report in reports:
         print(
             f"{report['rows']} row(s): PyTorch {report['reference_ms_per_frame']:.1f} ms, "
             f"exported {report['exported_ms_per_frame']:.1f} ms a frame"
         )
-    if not np.isfinite([heatmap, joint]).all() or heatmap > HEATMAP_LIMIT or joint > JOINT_LIMIT_PX:
-        raise ValueError(
-            f"the export differs from the model by more than {HEATMAP_LIMIT} in a heatmap or "
-            f"{JOINT_LIMIT_PX} px in a joint"
-        )
     if args.int8:
         _quantize(args, cfg)
     return 0
+
+
+@contextlib.contextmanager
+def _replacing_export(folder: Path) -> Iterator[Path]:
+    """A new folder for the block, in ``folder``; its files move to ``folder`` when the block has
+    ended well. Until then an earlier export stays."""
+    import tempfile
+
+    from video_pose.backends.graphs import DESCRIPTION, read_description, write_description
+    from video_pose.files import naming
+
+    with naming(folder):
+        place = tempfile.TemporaryDirectory(prefix=".partial-", dir=folder)
+    with place as temporary:
+        yield Path(temporary)
+        description = read_description(temporary)
+        Path(temporary, DESCRIPTION).unlink()
+        with naming(folder):
+            (folder / DESCRIPTION).unlink(missing_ok=True)  # it would not fit what is there
+            for path in sorted(Path(temporary).iterdir()):
+                path.replace(folder / path.name)
+            write_description(folder, description)
 
 
 def calibration_dataset(args: argparse.Namespace, cfg: CfgNode) -> str:

@@ -20,7 +20,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -350,6 +350,21 @@ def remove_partial(job: Job) -> None:
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
 
 
+@contextmanager
+def taken_back(job: Job, is_empty: Callable[[], bool]) -> Iterator[None]:
+    """After an error in the block, files and checkpoint go if they hold no frame."""
+    import shutil
+
+    try:
+        yield
+    except BaseException:
+        if is_empty():
+            remove_partial(job)
+            for path in filter(None, (*job.paths, job.checkpoint)):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
+        raise
+
+
 def check_outputs(paths: Sequence[Path], items: Sequence[Input], overwrite: bool) -> None:
     """Refuse to write over an input, and over anything that exists unless ``overwrite``.
 
@@ -416,6 +431,8 @@ def predict(
     before = summary.frames
     beside = whole or any(path.exists() for path in job.paths)
     with ExitStack() as stack:
+        if not beside:
+            stack.enter_context(taken_back(job, lambda: summary.frames == before))
         stack.enter_context(kept(checkpoint, beside and not begun))
         video, writers = open_outputs(args, job, recording, stack, beside)
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
@@ -438,8 +455,11 @@ def predict(
             if video is not None or window is not None:
                 if not show(draw(args, predictor, frame), frame.time, video, window):
                     break
+        if summary.frames == before and poses.problems:
+            raise ValueError("; ".join(poses.problems))
         if summary.frames == before and any((args.start, args.end)):
             raise ValueError(f"{job.item.name}: no frame between --start and --end")
+    require_folders(job.paths)
     if job.report is not None:
         report_on(job, seen, source.fps, predictor.mode)
     summary.people += len(tracks)
@@ -448,6 +468,14 @@ def predict(
     if checkpoint is not None:
         checkpoint.remove()
     return poses.problems
+
+
+def require_folders(paths: Sequence[Path]) -> None:
+    """Raise FileNotFoundError if the folder of a result is gone: a file that is open takes all that
+    is written also after it was removed."""
+    for path in paths:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"cannot write {path}: its folder was removed meanwhile")
 
 
 def show(
@@ -627,11 +655,17 @@ def run(args: argparse.Namespace) -> int:
 def run_jobs(
     args: argparse.Namespace, predictor: VideoPosePredictor, jobs: Sequence[Job], summary: Summary
 ) -> Iterator[str]:
-    """Do all jobs; yields what went wrong, a line each, and goes on with the next."""
+    """Do all jobs; yields what went wrong, a line each, and goes on with the next.
+
+    Raises:
+        OSError: standard output takes nothing more.
+    """
     for job in jobs:
         try:
             summary.sources += 1
             yield from predict(args, predictor, job, summary)
         except USER_ERRORS as error:
+            if getattr(sys.stdout, "error", None):  # nor will it take the others' rows
+                raise
             summary.failed += 1
             report_error(error)

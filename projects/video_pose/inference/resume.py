@@ -302,7 +302,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Take the folder away: the video is done."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from video_pose.backends.graphs import VERSION, read_description, write_description
 from video_pose.cli import export
 from video_pose.cli.main import main
 
@@ -46,8 +47,26 @@ def test_an_export_that_differs_is_an_error(
     monkeypatch.setattr(export, "HEATMAP_LIMIT", -1.0)
     monkeypatch.setattr(export, "FRAMES", 5)
     arguments = ["--config-file", CONFIG, "--output", str(tmp_path), "--format", "pt2", *SMALL]
+    (tmp_path / "model.json").write_text("an earlier one")
     assert main(["export", *arguments]) == 1
     assert "the export differs from the model" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
+
+
+def test_a_new_export_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    """Only when it is whole; and what else is there does not make the folder unreadable."""
+    description: dict = {"version": VERSION, "format": "pt2"}
+    (tmp_path / "encode.pt2").write_bytes(b"earlier")
+    (tmp_path / "more.onnx").write_bytes(b"mine")
+    write_description(tmp_path, description)
+    with export._replacing_export(tmp_path) as folder:
+        assert folder.parent == tmp_path
+        (folder / "encode.pt2").write_bytes(b"new")
+        write_description(folder, description)
+        assert read_description(tmp_path) and (tmp_path / "encode.pt2").read_bytes() == b"earlier"
+    assert (tmp_path / "encode.pt2").read_bytes() == b"new"
+    assert set(read_description(tmp_path)["sha256"]) == {"encode.pt2", "more.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == {"encode.pt2", "more.onnx", "model.json"}
 
 
 def test_int8_is_not_calibrated_on_the_test(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,6 +135,61 @@ def test_a_failing_run_leaves_the_earlier_result(
     status, _, err = run(*arguments)
     assert status == 1 and "error: the disk is full" in err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_folder_that_is_removed_meanwhile_is_said(
+    run: Callable, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are open would take all rows, and be gone."""
+    out = tmp_path / "o"
+    draw = predict.draw
+
+    def remove(args, predictor, frame):
+        if frame.index == 4:
+            shutil.rmtree(out)
+        return draw(args, predictor, frame)
+
+    monkeypatch.setattr(predict, "draw", remove)
+    status, _, err = run(clips / "a.mp4", "--output", out, "--format", "csv")
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert status == 1 and len(errors) == 1 and f"cannot write {out}/a." in errors[0]
+    assert "Traceback" not in err and not out.exists()
+
+
+def test_a_source_without_a_frame_leaves_nothing(run: Callable, tmp_path: Path) -> None:
+    """A picture of more pixels than the limit, alone: its header is read, and no pixel."""
+    row = zlib.compress(bytes(20))
+    size = struct.pack(">IIBBBBB", 15_000, 12_000, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", row), (b"IEND", b"")]
+    (tmp_path / "huge.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    out = tmp_path / "o"
+    status, _, err = run(tmp_path / "huge.png", "--output", out, "--format", "csv", "parquet")
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert status == 1 and len(errors) == 1 and "180 million pixels" in errors[0]
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--class", "dog"], "--class dog"),
+        (["--detect-every", "2"], "--detect-every 2"),
+        (["--max-missed", "3"], "--max-missed 3.0"),
+        (["--confidence-threshold", ".7"], "--confidence-threshold 0.7"),
+        (["--tracker", "iou"], "--tracker iou"),
+    ],
+)
+def test_what_only_a_detector_goes_by_is_refused_without_one(
+    run: Callable, clips: Path, tmp_path: Path, options: list[str], named: str
+) -> None:
+    status, _, err = run(clips / "a.mp4", "--output", tmp_path / "o", *options)
+    assert status == 1 and f"error: {named} (" in err and "no effect with region 'frame'" in err
 
 
 def test_no_output_is_an_input(run: Callable, clips: Path, tmp_path: Path) -> None:

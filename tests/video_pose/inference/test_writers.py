@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
 import resource
 import signal
@@ -331,6 +332,27 @@ WRISTS = ("right_wrist",)
 def content(path: Path) -> dict[str, bytes]:
     files = [path] if path.is_file() else sorted(path.iterdir())
     return {file.name: file.read_bytes() for file in files}
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch) -> None:
+    """And the message names what the user knows, not the file beside it."""
+    names = JOINTS + WRISTS
+    paths = result_paths(["openpose"], tmp_path, "v")
+    (tmp_path / "v_openpose").mkdir()
+    (tmp_path / "v_openpose" / "old").touch()
+    replace = os.replace
+
+    def refuse(source, target) -> None:
+        if Path(target).name == "v_openpose" and not str(source).endswith(".old"):
+            raise OSError(30, "Read-only file system")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=r"cannot write .*/v_openpose: Read-only file system"):
+        with writing_results(paths, Recording("v", names), beside=True) as (writer,):
+            writer.write(pose_frame(0, 1, names))
+    assert os.listdir(tmp_path) == ["v_openpose"]
+    assert os.listdir(tmp_path / "v_openpose") == ["old"]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "coco", "coco_dataset", "posetrack", "openpose"])

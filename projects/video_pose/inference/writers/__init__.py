@@ -133,22 +133,23 @@ def open_writers(
         ValueError: an unknown format, a missing package, or a file that cannot be written.
     """
     paths = result_paths(formats, folder, name or recording.name)
-    return [_open_writer(kind, path, recording) for kind, path in paths.items()]
+    return [_open_writer(kind, path, recording, path) for kind, path in paths.items()]
 
 
-def _open_writer(kind: str, path: Path, recording: Recording) -> PoseWriter:
+def _open_writer(kind: str, path: Path, recording: Recording, name: Path) -> PoseWriter:
+    """``name``: of the file in messages."""
     try:
-        return _NamingWriter(WRITERS.get(kind).open(path, recording), path)
+        return _NamingWriter(WRITERS.get(kind).open(path, recording), path, name)
     except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}") from error
+        raise ValueError(f"cannot write {name}: {error.strerror}") from error
 
 
 class _NamingWriter:
     """A writer whose errors (no space is left, the folder is gone) name its file, once. Tables of
     lines then end with their last whole one."""
 
-    def __init__(self, writer: PoseWriter, path: Path) -> None:
-        self._writer, self._path = writer, path
+    def __init__(self, writer: PoseWriter, path: Path, name: Path) -> None:
+        self._writer, self._path, self._name = writer, path, name
         self._failed = False
 
     def write(self, frame: PoseFrame) -> None:
@@ -175,7 +176,7 @@ class _NamingWriter:
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
         try:
-            with naming(self._path):
+            with naming(self._name):
                 yield
         except OSError:
             self._failed = True
@@ -209,14 +210,13 @@ def writing_results(
     try:
         with contextlib.ExitStack() as stack:
             for kind, place in places.items():
-                writers.append(_open_writer(kind, place, recording))
+                writers.append(_open_writer(kind, place, recording, paths[kind]))
                 stack.callback(writers[-1].close)
             yield writers
         if beside:
             for kind, path in paths.items():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                os.replace(places[kind], path)
+                with naming(path):
+                    _take_place(places[kind], path)
     finally:
         if beside:
             for place in places.values():
@@ -228,11 +228,28 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".partial-{os.getpid()}-{path.name}")
 
 
+def _take_place(new: Path, path: Path) -> None:
+    """Move a file or folder to ``path``. A folder, which the system replaces only if it is empty,
+    comes back if that fails."""
+    if not path.is_dir():
+        os.replace(new, path)
+        return
+    old = new.with_name(f"{new.name}.old")
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    _remove(old)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that became read-only
+            path.unlink(missing_ok=True)
 
 
 def format_of(path: str | Path) -> str:
