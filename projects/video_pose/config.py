@@ -6,6 +6,8 @@ from detectron2.config import CfgNode as CN
 
 # Keys of older configurations: read, and ignored with a line of log.
 RETIRED_KEYS = ("TEST.ENCODE_BATCH", "TEST.LARGE_CONVOLUTIONS")
+# Values of SOLVER.OPTIMIZER.
+OPTIMIZERS = ("SGD", "ADAM", "ADAMW")
 
 
 def add_video_pose_config(cfg: CN) -> None:
@@ -220,7 +222,7 @@ def _add_input_keys(cfg: CN) -> None:
 
 def _add_solver_keys(cfg: CN) -> None:
     solver = cfg.SOLVER
-    # "SGD", "ADAM" or "ADAMW".
+    # One of OPTIMIZERS, in upper or lower case.
     solver.OPTIMIZER = "SGD"
     # Adam's coefficients.
     solver.ADAM_BETAS = (0.9, 0.999)

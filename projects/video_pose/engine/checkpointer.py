@@ -6,7 +6,8 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from itertools import product
+from itertools import count, product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import Detectron2Handler, PathManager
 from torch import Tensor, nn
 
-from video_pose.files import read_text, replacing_file, write_text
+from video_pose.files import naming, read_text, replacing_file, write_text
 from video_pose.skeleton import spell_as
 from video_pose.weights.reader import read_weights, require_finite
 
@@ -113,6 +114,30 @@ class PoseCheckpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint that a resumed run starts from, in one step as well."""
         write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
+
+    def set_aside(self) -> None:
+        """Move an earlier run's checkpoints from the folder to ``earlier-N`` in it, and say so: a
+        run that starts anew neither replaces them nor goes back to one of them.
+
+        Raises:
+            OSError: they cannot be moved.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        folder = Path(self.save_dir)
+        found = [*folder.glob("last_checkpoint"), *sorted(folder.glob("model_*.pth"))]
+        if not found:
+            return
+        places = (folder / f"earlier-{number}" for number in count(1))
+        place = next(path for path in places if not path.exists())
+        with naming(place):
+            place.mkdir()
+            for path in found:
+                path.rename(place / path.name)
+        self.logger.warning(
+            "%s held a run, and this one starts anew, without --resume: its checkpoints are in %s",
+            folder, place,
+        )  # fmt: skip
 
     def get_checkpoint_file(self) -> str:
         """The file of OUTPUT_DIR that ``last_checkpoint`` names.

@@ -29,7 +29,7 @@ from detectron2.utils import comm
 from torch import distributed
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from video_pose.files import PARTIAL
+from video_pose.files import PARTIAL, naming
 
 logger = logging.getLogger(__name__)
 
@@ -324,9 +324,17 @@ def _spawn(main: Main, args: Namespace) -> int:
             args=(main, args),
         )
     except ProcessExitedException as error:
-        if error.exit_code == INTERRUPTED or interrupts:
+        # Before a process makes steps, a signal ends it as any program.
+        ended_by = -error.exit_code if error.exit_code < 0 else 0
+        if interrupts or error.exit_code == INTERRUPTED or ended_by in INTERRUPTS:
             return INTERRUPTED
-        raise
+        if not ended_by:
+            raise
+        raise OSError(
+            f"process {error.error_index} of the run was ended by {signal.Signals(ended_by).name} "
+            "(SIGKILL: by the system, when memory runs out); --resume goes on from the last "
+            "checkpoint"
+        ) from error
     except ProcessRaisedException as error:
         if interrupts:
             return INTERRUPTED
@@ -431,10 +439,11 @@ def lock_output(folder: str) -> None:
         ) from None
     for partial in Path(folder).glob(f".*{PARTIAL}"):  # of a process that was killed
         partial.unlink(missing_ok=True)
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
     _locks[path] = file
+    with naming(path):
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
 
 
 def unlock_output(folder: str) -> None:

@@ -28,6 +28,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from video_pose.config import OPTIMIZERS
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.evaluation import evaluate
 from video_pose.engine.hooks import ModelEMA, ResumableCheckpoints, UpdateEMA
@@ -40,7 +41,6 @@ logger = logging.getLogger(__name__)
 # Losses are fetched from the device and logged once in so many steps.
 LOG_PERIOD = 20
 
-OPTIMIZERS = ("SGD", "ADAM", "ADAMW")
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.GroupNorm,
@@ -191,7 +191,8 @@ class PoseTrainer(TrainerBase):
         return items
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Continue the run in OUTPUT_DIR, or start from MODEL.WEIGHTS.
+        """Continue the run in OUTPUT_DIR, or start from MODEL.WEIGHTS; then an earlier run's
+        checkpoints are moved to a folder in it.
 
         Everything that decides the next step is restored: weights, optimizer, schedule, average,
         iteration and the loader's position; random numbers follow from the seed, the position of a
@@ -206,6 +207,8 @@ class PoseTrainer(TrainerBase):
         self.checkpointer.strict = resuming
         if not resuming:
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            comm.synchronize()  # all have read the weights, which may be the earlier run's
+            self.checkpointer.set_aside()
         else:
             extra = self.checkpointer.resume()
             self.start_iter = self.iter + 1

@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from video_pose.engine import launch
 from video_pose.engine.launch import (
@@ -173,6 +173,24 @@ def test_interrupts_reach_no_worker_of_a_loader() -> None:
     assert list(ShieldedLoader(Loader())) == [1, 2] and len(ShieldedLoader(Loader())) == 2
     assert masks[0] >= set(INTERRUPTS)  # workers inherit it
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(INTERRUPTS)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 130), (signal.SIGUSR1, 130), (signal.SIGKILL, None)]
+)
+def test_a_rank_that_a_signal_ends_before_its_first_step(monkeypatch, number, status) -> None:
+    """It has no handler yet. SIGKILL is the system's, when memory runs out."""
+
+    def ended(*_args, **_kwargs) -> None:
+        raise ProcessExitedException("process 1 terminated", 1, 4711, -number)
+
+    monkeypatch.setattr(launch, "detectron2_launch", ended)
+    args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="", resume=False)
+    if status is not None:
+        assert launch.run(print, args) == status
+        return
+    with pytest.raises(OSError, match="process 1 of the run was ended by SIGKILL.*--resume"):
+        launch.run(print, args)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,27 @@ def test_a_finished_run_goes_on_from_its_trained_weights(tiny_cfg, tmp_path: Pat
     assert_same(weights(whole), weights(second))
 
 
+def test_a_new_run_keeps_the_checkpoints_of_the_one_before(tiny_cfg, tmp_path: Path) -> None:
+    """Also where it starts from them, and where nothing of it is saved before it ends."""
+    output = tmp_path / "output"
+    options = [*NO_TEST, "SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 1]
+    first = start(tiny_cfg("UniPose", *options))
+    first.train()
+    kept = {path.name: path.read_bytes() for path in output.glob("*.pth")}
+    assert sorted(kept) == ["model_0000000.pth", "model_final.pth"]
+    second = start(tiny_cfg("UniPose", *options, "MODEL.WEIGHTS", str(output / "model_final.pth")))
+    assert_same(weights(first), weights(second))
+    assert list(output.glob("*.pth")) == [] and not (output / "last_checkpoint").exists()
+    moved = {path.name: path.read_bytes() for path in (output / "earlier-1").glob("*.pth")}
+    assert moved == kept
+    assert (output / "earlier-1" / "last_checkpoint").read_text() == "model_final.pth"
+    second.train()
+    start(tiny_cfg("UniPose", *options))
+    assert (output / "earlier-2" / "model_final.pth").exists()
+    start(tiny_cfg("UniPose", *options))
+    assert not (output / "earlier-3").exists()
+
+
 def test_resume_with_nothing_to_resume_starts_anew(tiny_cfg) -> None:
     trainer = start(tiny_cfg("UniPose", *NO_TEST), resume=True)
     assert trainer.start_iter == 0
@@ -285,8 +306,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tiny_cfg, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "fp8"], "AMP.PRECISION 'fp8'"),
-        (["SOLVER.OPTIMIZER", "LION"], "OPTIMIZER 'LION'"),
+        (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "fp8"], "AMP.PRECISION is 'fp8'"),
+        (["SOLVER.OPTIMIZER", "LION"], "OPTIMIZER is 'LION'"),
         (["MODEL.POSE.ENCODER", "freeze"], "no parameter of the model is trainable"),
     ],
 )
