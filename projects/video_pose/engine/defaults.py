@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import difflib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,13 +27,14 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
+from video_pose.config import OPTIMIZERS
 from video_pose.data.records import known_mirror_pairs
 from video_pose.engine.launch import keep_freed_memory, lock_output
 from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
-from video_pose.files import read_text
+from video_pose.files import naming, read_text
 from video_pose.modeling.fast_path import COMPILE
-from video_pose.modeling.precision import PRECISIONS
+from video_pose.modeling.precision import PRECISIONS, TRAINING_PRECISIONS
 from video_pose.packaged import PREFIX
 from video_pose.plugins import BACKENDS, CONFIG_KEYS, EVALUATORS
 from video_pose.skeleton import mirror_pairs
@@ -182,8 +184,24 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
             raise ValueError(f"SOLVER.{key} has no effect here: use SOLVER.{instead}")
 
 
-# Keys whose values nothing else looks at before training is over: what each must be.
+# Detectron2's.
+_SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+
+# Keys whose values nothing else looks at before the model is built, or training is over: what each
+# must be.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "SOLVER.OPTIMIZER": (lambda value: value.upper() in OPTIMIZERS, f"one of {OPTIMIZERS}"),
+    "SOLVER.LR_SCHEDULER_NAME": (lambda value: value in _SCHEDULES, f"one of {_SCHEDULES}"),
+    "SOLVER.AMP.PRECISION": (
+        lambda value: value in TRAINING_PRECISIONS,
+        f"one of {TRAINING_PRECISIONS}",
+    ),
+    "SOLVER.BASE_LR": (lambda value: 0 <= value < math.inf, "a number, 0 or more"),
+    "SOLVER.WEIGHT_DECAY": (lambda value: 0 <= value < math.inf, "a number, 0 or more"),
+    "SOLVER.CLIP_GLOBAL_NORM": (lambda value: value >= 0, "a norm, or 0: not clipped"),
+    "SOLVER.EMA_DECAY": (lambda value: 0 <= value < 1, "below 1, or 0: no average"),
+    "MODEL.POSE.HEATMAP.STRIDE": (lambda value: value >= 1, "1 px or more"),
+    "MODEL.POSE.HEATMAP.SIGMA": (lambda value: 0 < value < math.inf, "above 0 px"),
     "TEST.CHUNK_LENGTH": (lambda value: value >= 1, "1 frame or more"),
     "TEST.RESET_EVERY": (lambda value: value >= 0, "a number of frames, or 0: never"),
     "TEST.COMPILE": (lambda value: value in COMPILE, f"one of {COMPILE}"),
@@ -269,7 +287,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     if comm.is_main_process():
         lock_output(cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
+    with naming(cfg.OUTPUT_DIR):  # which a full disk does not tell
+        default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="video_pose")
     return cfg
 

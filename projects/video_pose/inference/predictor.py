@@ -304,6 +304,8 @@ def _recurrent_stream(
 ) -> tuple[Stream, Sequence[str]]:
     mapper = build_pose_mapper(cfg, False)
     policy = choose_detector(settings, mapper.rule.region, _known_classes(cfg))
+    if policy.where != "detector":
+        policy.refuse_unused()
     shares = share_cores(policy, cfg)
     make_people = people_maker(policy, cfg, shares[0])
     with thread_limit(shares[1]):

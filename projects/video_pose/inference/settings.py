@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from video_pose.inference import trackers  # noqa: F401  (registers the built-in ones)
 from video_pose.plugins import TRACKERS
@@ -13,6 +13,15 @@ WEAK_SCORE = 0.1
 # where a pose has the last word.
 SURE_SCORE, JUDGED_SCORE = 0.5, 0.4
 REGIONS = ("frame", "box", "pose", "detector")
+# What a detector alone goes by, and its name on the command line.
+_OF_DETECTORS = {
+    "detector_options": "--detector-opts",
+    "class_name": "--class",
+    "detect_every": "--detect-every",
+    "tracker": "--tracker",
+    "min_score": "--confidence-threshold",
+    "max_missed": "--max-missed",
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,17 @@ class PredictorSettings:
             raise ValueError(f"a detector has no effect with region {self.where!r}")
         if self.box is not None and self.where not in ("box", "pose"):
             raise ValueError(f"a box has no effect with region {self.where!r}")
+
+    def refuse_unused(self) -> None:
+        """Raise ValueError for a choice that a detector alone goes by, where there is none."""
+        defaults = {item.name: item.default for item in fields(self)}
+        for name, option in _OF_DETECTORS.items():
+            value = getattr(self, name)
+            if value != defaults[name]:
+                raise ValueError(
+                    f"{option} {value} ({name}) has no effect with region {self.where!r}: it is of "
+                    "people whom a detector finds"
+                )
 
     def begins(self, threshold: float) -> float:
         """``min_score`` with its default filled in; ``threshold``: of the poses, see above."""

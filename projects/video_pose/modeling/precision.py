@@ -11,6 +11,7 @@ import torch.nn.functional as F
 _FORMATS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = (*_FORMATS, "auto")
 _TRAINING_FORMATS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+TRAINING_PRECISIONS = (*_TRAINING_FORMATS, "auto")
 # bfloat16 has to be that much faster to be worth its rounding.
 _WORTH = 1.2
 

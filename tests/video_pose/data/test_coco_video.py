@@ -564,3 +564,28 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     image = _image(1, 1, file_name="turned.jpg", height=None, width=None)
     (track,) = _load(tmp_path, [image], [_annotation(1)])
     assert (track["height"], track["width"]) == (30, 20)
+
+
+MASKS = {
+    "polygon": [[1, 2, 9, 2, 9, 8]],
+    "runs": {"size": [48, 64], "counts": [100, 7, 2965]},
+    "compressed runs": {"size": [48, 64], "counts": "d37mk2"},
+    "damaged runs": {"size": "x", "counts": {"a": -1}},
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_masks_of_strangers_are_said_and_harm_nothing(tmp_path: Path, caplog, mask: str) -> None:
+    """Joints and boxes are read as without them; who has a mask alone has neither."""
+    plain = [_annotation(1), _annotation(2, iscrowd=1, keypoints=None)]
+    alone = _annotation(2, id=77, bbox=None, keypoints=None, iscrowd=1)
+    images = [_image(1, 0), _image(2, 1)]
+    expected = _load(tmp_path, images, plain)
+    found = _load(tmp_path, images, [{**a, "segmentation": MASKS[mask]} for a in [*plain, alone]])
+    assert len(found) == len(expected) == 2
+    for before, after in zip(expected, found):
+        assert before["track_id"] == after["track_id"]
+        for key in ("keypoints", "boxes", "labelled"):
+            assert np.array_equal(before[key], after[key]), key
+    assert "3 fields annotations[].segmentation: not read" in caplog.text
+    assert "1 annotations with a mask (segmentation) alone" in caplog.text

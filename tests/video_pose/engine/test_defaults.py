@@ -202,6 +202,15 @@ def test_the_packages_models_load_with_their_values(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["SOLVER.OPTIMIZER", "LION"], "SOLVER.OPTIMIZER is 'LION': must be one of .*'ADAMW'"),
+        (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "LR_SCHEDULER_NAME is 'Cosine'.*WarmupCosineLR"),
+        (["SOLVER.AMP.PRECISION", "float32"], "SOLVER.AMP.PRECISION is 'float32'.*'bfloat16'"),
+        (["SOLVER.BASE_LR", float("nan")], "SOLVER.BASE_LR is nan: must be a number, 0 or more"),
+        (["SOLVER.WEIGHT_DECAY", -0.1], "SOLVER.WEIGHT_DECAY is -0.1"),
+        (["SOLVER.CLIP_GLOBAL_NORM", -1.0], "SOLVER.CLIP_GLOBAL_NORM is -1.0: .*0: not clipped"),
+        (["SOLVER.EMA_DECAY", -1.0], "SOLVER.EMA_DECAY is -1.0: must be below 1, or 0"),
+        (["MODEL.POSE.HEATMAP.STRIDE", 0], "HEATMAP.STRIDE is 0: must be 1 px or more"),
+        (["MODEL.POSE.HEATMAP.SIGMA", 0.0], "HEATMAP.SIGMA is 0.0: must be above 0 px"),
         (["TEST.CHUNK_LENGTH", 0], "TEST.CHUNK_LENGTH is 0: must be 1 frame or more"),
         (["TEST.RESET_EVERY", -1], "TEST.RESET_EVERY is -1: must be a number of frames, or 0"),
         (["TEST.COMPILE", "x"], "TEST.COMPILE is 'x': must be one of .*'graphs'"),

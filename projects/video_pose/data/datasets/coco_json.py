@@ -316,6 +316,7 @@ def _read_people(content: Field, category: Category, images: set[int]) -> list[P
     people = []
     unread: Counter[str] = Counter()
     others: Counter[str] = Counter()
+    masks = 0
     found = content.get("annotations")
     several = len(content.need("categories").members()) > 1
     for item in found.items() if found is not None else ():
@@ -331,8 +332,13 @@ def _read_people(content: Field, category: Category, images: set[int]) -> list[P
         if number is not None and category.ids and number.integer() not in category.ids:
             others[str(number.value)] += 1
             continue
-        people.append(_read_person(item, image.integer(), category, content))
+        person = _read_person(item, image.integer(), category, content)
         unread.update(_unread_of_person(item))
+        if _has_mask_alone(person, item):
+            masks += 1
+        else:
+            people.append(person)
+    note("annotations with a mask (segmentation) alone, without bbox and joints: left out", masks)
     for other, count in others.items():
         note(f"annotations of category {other}, which is not {category.name!r}: left out", count)
     _note_unread("annotations", unread)
@@ -369,6 +375,12 @@ def _read_area(item: Field) -> float | None:
         note("areas of 0 or below: taken as not told")
         return None
     return value
+
+
+def _has_mask_alone(person: Person, item: Field) -> bool:
+    """Whether the annotation says where the person is by a mask of any kind and nothing else."""
+    told = (person.keypoints, person.box, person.track)
+    return all(value is None for value in told) and bool(item.content().get("segmentation"))
 
 
 def _read_keypoints(keypoints: Field, names: list[str], where: str) -> np.ndarray | None:
