@@ -139,6 +139,9 @@ def _add_input_keys(cfg: CN) -> None:
     inp.REGION = ""
     # (*) Factor on the box's longer side (REGION "box", SCALE_MODE "region"); 0 = default.
     inp.REGION_PADDING = 0.0
+    # What lies further from the box than this share of its longer side is shown as PAD_VALUE, so
+    # that a model sees whose joints are asked for (REGION "box"); 0 shows all of the crop.
+    inp.REGION_MARGIN = 0.0
     # Fixed window of the frame for REGION "frame": (x0, y0, x1, y1) in image px. x0, y0 < 0 and
     # x1, y1 <= 0 count from the right and bottom edges: (-368, -368, 0, 0) is the bottom-right
     # 368x368.

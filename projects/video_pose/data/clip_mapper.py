@@ -75,6 +75,7 @@ def region_rule_from_config(cfg: CfgNode, defaults: MapperDefaults) -> RegionRul
         crop_size=tuple(inp.CROP_SIZE),
         region=inp.REGION or defaults.region,
         padding=inp.REGION_PADDING or defaults.padding,
+        margin=inp.REGION_MARGIN,
         window=tuple(inp.WINDOW),
         stretch=inp.STRETCH,
         per=inp.REGION_PER or defaults.per,

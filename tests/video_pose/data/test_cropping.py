@@ -141,9 +141,28 @@ def test_inverse_undoes_any_map() -> None:
         np.testing.assert_allclose(apply_affine(inverse, apply_affine(matrix, points)), points)
 
 
+def test_what_is_far_from_the_box_is_hidden() -> None:
+    """A box of 20 x 40 in a crop of 100 x 100, 2 crop px per image px: margin .1 is 4 image px, so
+    that 56 x 96 crop px about the middle stay; turned by a quarter, 96 x 56."""
+    image = np.full((100, 100, 3), 200, np.uint8)
+    box = np.array([[40.0, 30, 60, 70]])
+    cropper = PersonCropper(RegionRule((100, 100), margin=0.1), pad_value=7)
+    placements = [Placement(), Placement(angle=90), Placement(flip=True, shift=(10, 0))]
+    upright, turned, moved = (row[0, 0] for row in cropper([image], box, box, placements).pictures)
+    expected = np.full((100, 100), 7, np.uint8)
+    expected[2:99, 22:79] = 200
+    np.testing.assert_array_equal(upright, expected)
+    np.testing.assert_array_equal(turned, expected.T)
+    np.testing.assert_array_equal(moved[:, 10:], expected[:, :-10])
+    everything = PersonCropper(RegionRule((100, 100)), pad_value=7)([image], box, box).pictures
+    assert (everything == 200).all()
+
+
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
+        ({"margin": -0.1}, "INPUT.REGION_MARGIN is -0.1"),
+        ({"margin": 0.1, "region": "frame"}, "INPUT.REGION_MARGIN needs"),
         ({"region": "person"}, "INPUT.REGION is 'person'"),
         ({"per": "video"}, "INPUT.REGION_PER"),
         ({"scale_mode": "relative"}, "INPUT.SCALE_MODE"),
