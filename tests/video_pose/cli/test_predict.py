@@ -171,7 +171,7 @@ def test_a_source_without_a_frame_leaves_nothing(run: Callable, tmp_path: Path) 
     out = tmp_path / "o"
     status, _, err = run(tmp_path / "huge.png", "--output", out, "--format", "csv", "parquet")
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert status == 1 and len(errors) == 1 and "180 million pixels" in errors[0]
+    assert status == 1 and len(errors) == 1 and "more pixels than the limit" in errors[0]
     assert list(out.iterdir()) == []
 
 
