@@ -85,6 +85,17 @@ def test_the_lower_right_edges_are_outside(toy_net, clip) -> None:
     assert (maps[0, 0, 1:].flatten(1).amax(1) > 0).tolist() == [True, False, False]
 
 
+def test_a_rotated_crop_tells_what_is_outside_the_image(toy_net, clip) -> None:
+    """A quarter turn: image (x, y) = (60 - crop y, 55 + crop x). In turn (30, 85), inside;
+    (-2, 105), outside; (40, 113), inside. Turned the other way, the last two change places."""
+    video = clip(1)
+    video["width"] = video["height"] = 200
+    video["keypoints"][0] = torch.tensor([[30.0, 30, 2], [50, 62, 2], [58, 20, 2]])
+    video["crop_to_image"] = torch.tensor([[0.0, -1, 60], [1, 0, 55]])[None]
+    maps, _ = toy_net(draw_outside=False)._targets([video], (SIDE, SIDE), (CELLS, CELLS))
+    assert (maps[0, 0, 1:].flatten(1).amax(1) > 0).tolist() == [True, False, True]
+
+
 def test_a_frozen_encoder_stays_as_it_is(toy_net, clip) -> None:
     net = toy_net(freeze_encoder=True).train()
     assert net.training and not net.encoder.training
