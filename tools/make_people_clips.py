@@ -4,7 +4,8 @@
 python tools/make_people_clips.py --output clips --dataset sub_jhmdb_split1_test \\
     --json-file coco_people/person_keypoints_val.json --image-root coco_people/val
 
-pan     a picture of two to five people in COCO's format under a camera that pans, zooms and shakes
+pan     a picture in COCO's format under a camera that pans, zooms and shakes: of two to five
+        people, or (--kind) with somebody seated, or cut off by the picture's edge
 mosaic  four clips of a dataset of tracks in a square
 cross   people cut out of two clips by their masks walk through a third, in opposite directions
 
@@ -40,9 +41,12 @@ JOINTS = list(COCO_PERSON.names)
 # Of a pan: frames and frames a second; people with so many joints and px^2 make a picture fit.
 PAN_FRAMES, PAN_RATE, PAN_SIDE = 12, 8.0, 480
 LEAST_JOINTS, LEAST_AREA = 6, 45**2
+# Somebody seated or cut off fills so much of a picture of at most so many people.
+LARGE_SHARE, MOST_PEOPLE = 0.03, 3
 CLIP_FRAMES, CLIP_RATE = 30, 25.0
 # A person of fewer labelled joints in the picture is a crowd: neither right nor wrong.
 LEAST_LABELLED = 3
+_SIDES = ("left", "right")
 
 
 class Clip(NamedTuple):
@@ -99,24 +103,61 @@ class Truth:
         write_text(path, json.dumps(content))
 
 
-def choose_pictures(content: dict[str, Any], count: int, rng: np.random.Generator) -> list[Any]:
-    """(image, annotations) of ``count`` pictures with two to five people who can be scored."""
+def choose_pictures(
+    content: dict[str, Any], count: int, rng: np.random.Generator, kind: str = "several"
+) -> list[Any]:
+    """(image, annotations) of ``count`` pictures of a kind of `KINDS`."""
     by_image: dict[int, list[Any]] = {}
     for annotation in content["annotations"]:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
-    fit = []
-    for image in content["images"]:
-        people = by_image.get(image["id"], [])
-        large = [
-            p
-            for p in people
-            if p.get("num_keypoints", 0) >= LEAST_JOINTS
-            and p["area"] > LEAST_AREA
-            and not p.get("iscrowd")
-        ]
-        if 2 <= len(large) <= 5 and len(people) - len(large) <= 2:
-            fit.append((image, people))
+    found = [(image, by_image.get(image["id"], [])) for image in content["images"]]
+    fit = [(image, people) for image, people in found if KINDS[kind](image, people)]
     return [fit[i] for i in rng.permutation(len(fit))[:count]]
+
+
+def _several(image: dict[str, Any], people: Sequence[Any]) -> bool:
+    """Two to five people who can be scored, and at most two others."""
+    large = [
+        p
+        for p in people
+        if p.get("num_keypoints", 0) >= LEAST_JOINTS
+        and p["area"] > LEAST_AREA
+        and not p.get("iscrowd")
+    ]
+    return 2 <= len(large) <= 5 and len(people) - len(large) <= 2
+
+
+def _some_large(image: dict[str, Any], people: Sequence[Any]) -> list[tuple[Any, np.ndarray]]:
+    """The large people of a picture of few, with their joints (17, 3)."""
+    least = LARGE_SHARE * image["height"] * image["width"]
+    large = [p for p in people if p.get("num_keypoints", 0) >= LEAST_JOINTS and p["area"] > least]
+    if len(people) > MOST_PEOPLE or any(p.get("iscrowd") for p in people):
+        return []
+    return [(p, np.array(p["keypoints"], np.float64).reshape(17, 3)) for p in large]
+
+
+def _seated(image: dict[str, Any], people: Sequence[Any]) -> bool:
+    """Somebody whose thigh is, upright, less than .4 as long as the trunk, on a labelled side."""
+    for _, points in _some_large(image, people):
+        for side in _SIDES:
+            rows = [JOINTS.index(f"{side}_{part}") for part in ("shoulder", "hip", "knee")]
+            (_, shoulder, a), (_, hip, b), (_, knee, c) = points[rows]
+            if a and b and c and abs(knee - hip) < 0.4 * abs(hip - shoulder):
+                return True
+    return False
+
+
+def _cut_off(image: dict[str, Any], people: Sequence[Any]) -> bool:
+    """Somebody who reaches the lower edge, and has no labelled knee or ankle."""
+    legs = [JOINTS.index(f"{side}_{part}") for side in _SIDES for part in ("knee", "ankle")]
+    return any(
+        person["bbox"][1] + person["bbox"][3] > image["height"] - 3 and not points[legs, 2].any()
+        for person, points in _some_large(image, people)
+    )
+
+
+# Kinds of pictures for pans: whether one with these annotations is of it.
+KINDS = {"several": _several, "seated": _seated, "cut_off": _cut_off}
 
 
 def make_pan(
@@ -238,6 +279,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--image-root", type=Path, metavar="FOLDER", help="of its file names")
     add("--dataset", metavar="NAME", help="registered tracks with masks, for the other two")
     add("--pans", type=int, default=24)
+    add("--kind", choices=sorted(KINDS), default="several", help="of the pans' pictures")
     add("--mosaics", type=int, default=4)
     add("--crossings", type=int, default=4)
     add("--seed", type=int, default=0)
@@ -250,7 +292,7 @@ def make_clips(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     if args.json_file:
         content = json.loads(args.json_file.read_text(encoding="utf-8"))
-        for image, people in choose_pictures(content, args.pans, rng):
+        for image, people in choose_pictures(content, args.pans, rng, args.kind):
             path = args.image_root / image["file_name"]
             picture = cv2.imread(str(path))
             if picture is None:

@@ -114,3 +114,37 @@ def test_pictures_of_two_to_five_people_are_chosen_and_errors_are_lines(
     cv2.imwrite(str(tmp_path / "2.png"), np.zeros((50, 60, 3), np.uint8))
     assert tool.main([*given, "--image-root", str(tmp_path)]) == 0
     assert (tmp_path / "out" / "pan_2.mp4").stat().st_size > 0
+
+
+def body(knee: float, ankles: int = 2) -> list[float]:
+    """Keypoints of a person of 40 px: shoulders at y 10, hips at 30, knees at ``knee``."""
+    points = np.zeros((17, 3))
+    points[:, 2] = 2
+    points[5:7, 1], points[11:13, 1], points[13:15, 1] = 10, 30, knee
+    points[13:, 2] = ankles
+    return points.ravel().tolist()
+
+
+def test_pictures_of_seated_people_and_of_people_cut_off_are_told_by_their_joints() -> None:
+    """The trunk is 20 px long: seated with a thigh of 7 px, not of 9; cut off at the lower edge of
+    100 px without a knee."""
+    people = {
+        1: {"keypoints": body(knee=37), "bbox": [0, 5, 40, 90]},
+        2: {"keypoints": body(knee=39), "bbox": [0, 5, 40, 90]},
+        3: {"keypoints": body(knee=0, ankles=0), "bbox": [0, 5, 40, 94]},
+        4: {"keypoints": body(knee=0, ankles=0), "bbox": [0, 5, 40, 80]},
+    }
+    common = {"num_keypoints": 13, "area": 600, "iscrowd": 0}
+    content = {
+        "images": [{"id": i, "width": 100, "height": 100} for i in people],
+        "annotations": [{**common, **p, "id": i, "image_id": i} for i, p in people.items()],
+    }
+
+    def chosen(kind: str) -> list[int]:
+        found = tool.choose_pictures(content, 9, np.random.default_rng(0), kind)
+        return sorted(image["id"] for image, _ in found)
+
+    assert (chosen("seated"), chosen("cut_off"), chosen("several")) == ([1], [3], [])
+    content["annotations"][0]["area"] = 300  # 3 % of the picture is too small
+    content["annotations"] += [{**common, **people[3], "id": 9, "image_id": 3, "iscrowd": 1}]
+    assert (chosen("seated"), chosen("cut_off")) == ([], [])

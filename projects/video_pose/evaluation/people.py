@@ -164,17 +164,21 @@ def drop_ignored(
         return predicted
     similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, sigmas)
     matched = {p for _, p in assign(similarity, np.nextafter(MATCHED, 0))}
-    # A joint covers a pixel: joints in a row have an area, too.
-    boxes = extents(predicted.keypoints) + (-0.5, -0.5, 0.5, 0.5)
-    sides = np.minimum(boxes[:, None, 2:], truth.ignored[None, :, 2:]) - np.maximum(
-        boxes[:, None, :2], truth.ignored[None, :, :2]
-    )
-    inside = np.clip(sides, 0, None).prod(axis=-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+    inside, areas = _shared_areas(predicted, truth.ignored)
     hidden = (inside / areas[:, None] >= IGNORED_SHARE).any(axis=1)
     keep = np.array([p in matched or not hidden[p] for p in range(len(hidden))], bool)
     ids = None if predicted.ids is None else predicted.ids[keep]
     return PredictedPeople(predicted.keypoints[keep], predicted.scores[keep], ids)
+
+
+def _shared_areas(predicted: PredictedPeople, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What of each prediction's extent lies in each of ``boxes`` (G, 4), (P, G), and the extents'
+    areas (P,), px^2. A joint covers a pixel: joints in a row have an area, too."""
+    found = extents(predicted.keypoints) + (-0.5, -0.5, 0.5, 0.5)
+    sides = np.minimum(found[:, None, 2:], boxes[None, :, 2:]) - np.maximum(
+        found[:, None, :2], boxes[None, :, :2]
+    )
+    return np.clip(sides, 0, None).prod(axis=-1), (found[:, 2:] - found[:, :2]).prod(axis=-1)
 
 
 def extents(keypoints: np.ndarray) -> np.ndarray:
@@ -190,9 +194,10 @@ def score_people(frames: Frames, facts: JointFacts) -> dict[str, float]:
     """All figures of a set of videos, in percent and counts.
 
     "AP", "AP50", "AP75", "AR": COCO's keypoint AP on frames. "persons", "matched" (similarity of
-    at least `MATCHED`), "false". PCK of all labelled persons, each by the prediction that the
-    assignment of largest similarity gives (nobody: all joints missed), at the protocol's
-    thresholds. Where predictions carry ids: "IDF1", "HOTA", "DetA", "AssA", "MOTA", "switches".
+    at least `MATCHED`), "false", "doubled" (frames with somebody of two skeletons). PCK of all
+    labelled persons, each by the prediction that the assignment of largest similarity gives
+    (nobody: all joints missed), at the protocol's thresholds. Where predictions carry ids: "IDF1",
+    "HOTA", "DetA", "AssA", "MOTA", "switches".
 
     Raises:
         ValueError: only some frames have ids.
@@ -255,8 +260,9 @@ def _coco_truth(truth: LabelledPeople, row: int, image: int, number: int) -> dic
 
 
 def _counts(frames: Frames, facts: JointFacts) -> dict[str, float]:
-    """Persons, those matched at `MATCHED`, and predictions that match nobody."""
-    persons = matched = false = 0
+    """Persons, those matched at `MATCHED`, predictions that match nobody, and frames with somebody
+    `doubled`."""
+    persons = matched = false = twice = 0
     for truth, predicted in frames.values():
         known = (truth.keypoints[..., 2] > 0).any(axis=1)
         similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, facts.sigmas)
@@ -264,7 +270,33 @@ def _counts(frames: Frames, facts: JointFacts) -> dict[str, float]:
         persons += int(known.sum())
         matched += len(pairs)
         false += len(predicted.scores) - len(pairs)
-    return {"persons": float(persons), "matched": float(matched), "false": float(false)}
+        twice += bool(doubled(truth, predicted, pairs))
+    counts = {"persons": persons, "matched": matched, "false": false, "doubled": twice}
+    return {name: float(count) for name, count in counts.items()}
+
+
+def doubled(
+    truth: LabelledPeople, predicted: PredictedPeople, pairs: Sequence[tuple[int, int]]
+) -> set[int]:
+    """The labelled persons with two skeletons or more.
+
+    A skeleton that matches nobody is on the person whose box its extent overlaps most (IoU), of
+    those in whose box it lies by half.
+
+    Args:
+        pairs: (person, prediction) that match.
+    """
+    if not len(truth.ids) or not len(predicted.scores):
+        return set()
+    shared, own = _shared_areas(predicted, truth.boxes)
+    theirs = (truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(axis=-1)
+    overlap = shared / (own[:, None] + theirs[None] - shared)
+    overlap = np.where(shared >= 0.5 * own[:, None], overlap, 0)
+    on = [person for person, _ in pairs]
+    for number in set(range(len(own))) - {number for _, number in pairs}:
+        if overlap[number].max() > 0:
+            on.append(int(overlap[number].argmax()))
+    return {person for person in on if on.count(person) > 1}
 
 
 def _pck(frames: Frames, facts: JointFacts) -> dict[str, float]:
@@ -341,10 +373,10 @@ def format_people(title: str, results: Mapping[str, float], facts: JointFacts) -
     """The figures in words."""
     lines = [
         f"[{TASK}] {title}: {results['persons']:.0f} labelled persons, {results['matched']:.0f} "
-        f"matched (OKS of at least {MATCHED}), {results['false']:.0f} false; joints: "
-        f"{', '.join(facts.names)}."
+        f"matched (OKS of at least {MATCHED}), {results['false']:.0f} false; frames with two "
+        f"skeletons on one person: {results['doubled']:.0f}; joints: {', '.join(facts.names)}."
     ]
-    shown = [name for name in results if name not in ("persons", "matched", "false")]
+    shown = [n for n in results if n not in ("persons", "matched", "false", "doubled")]
     lines.append(
         ", ".join(
             f"{name} {results[name]:.0f}" if name == "switches" else f"{name} {results[name]:.1f}"

@@ -74,6 +74,26 @@ def test_counts_and_pck() -> None:
     assert "IDF1" not in results
 
 
+def test_frames_with_two_skeletons_on_one_person() -> None:
+    """Boxes from 50 to 150 and 250 to 350; the second skeleton, at 130 to 150, matches nobody."""
+    close = found(100, 130)  # exp(-900 / 800) = .32
+    alone = found(130, 120)  # neither at .5: exp(-.5) = .61 of 120 is, so 130 is the second
+    frames = {
+        ("v", 0): (labelled(100, 300), close),
+        ("v", 1): (labelled(100, 300), found(100, 300)),
+        ("v", 2): (labelled(100, 300), alone),
+        ("v", 3): (labelled(100, 300), found(100, 341)),  # 341 to 361: half of it is in the air
+        ("v", 4): (labelled(100, 300), found(135, 138)),  # both on the first, neither matches
+        ("v", 5): (labelled(100, 300), found(100, 190)),  # 190 to 210: between them
+    }
+    expected = [{0}, set(), {0}, set(), {0}, set()]
+    for (truth, predicted), persons in zip(frames.values(), expected):
+        oks = people.oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, FACTS.sigmas)
+        assert people.doubled(truth, predicted, people.assign(oks, 0.5)) == persons
+    assert people.score_people(frames, FACTS)["doubled"] == 3
+    assert people.doubled(labelled(), close, []) == set()
+
+
 def test_a_crowd_hides_what_matches_nobody() -> None:
     crowd = np.array([[400.0, 0, 700, 100]])
     frames = {("v", 0): (labelled(100, ignored=crowd), found(100, 500, 900))}
