@@ -103,7 +103,7 @@ def test_an_interrupted_run_continues_as_if_nothing_had_happened(
     assert_same(weights(whole), weights(resumed))
 
 
-@pytest.mark.parametrize("trained", ["head", "all"])
+@pytest.mark.parametrize("trained", ["head", "memory", "all"])
 def test_an_interrupted_training_of_a_recurrent_detector_continues(
     tiny_rcnn_cfg, tmp_path: Path, trained: str
 ) -> None:
