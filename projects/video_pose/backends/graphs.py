@@ -11,10 +11,13 @@ Shapes: N images, R rows, C channels, H, W crop px, h, w cells.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import io
 import logging
+import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +47,8 @@ NAMES = ("encode", "begin", "advance")
 DESCRIPTION = "model.json"
 # Of the folder's layout and of what the graphs take and give; a reader refuses another one.
 VERSION = 2
+# With fewer bytes than these a disk counts as full, once a file was not written to it.
+_FULL = 1 << 20
 _OPSET = 18
 ROWS = torch.export.Dim("rows", min=1, max=4096)
 
@@ -329,6 +334,8 @@ def write_graph(graph: Graph, path: Path, *, what: str) -> None:
     except OSError:  # a full disk says nothing about the graph
         raise
     except Exception as error:  # whatever a user's network makes an exporter raise
+        if shutil.disk_usage(path.parent).free < _FULL:  # OpenVINO says "iostream error"
+            raise OSError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}") from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{graph.name} of {what} does not export: {reason}") from error
 

@@ -265,7 +265,7 @@ def check_writable(folder: str | Path) -> None:
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"cannot write to {folder}: permission denied")
+        raise ValueError(f"cannot write to {folder}: no permission, or a read-only disk")
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from unipose_lstm.unipose import NoMemory
-from video_pose.backends import runtimes
+from video_pose.backends import graphs, runtimes
 from video_pose.backends.graphs import FORMATS, compare, export_model, read_description
 from video_pose.backends.pose import GraphBackend
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
@@ -92,6 +93,28 @@ def test_exports_that_do_not_fit(
         GraphBackend.from_folder(tmp_path, cfg)
     with pytest.raises(ValueError, match="format 'caffe': choose from openvino, onnx, pt2"):
         export_model(build_backend(cfg).model, tmp_path, crop_size=CROP, file_format="caffe")
+
+
+@pytest.mark.parametrize(
+    ("free", "kind", "message"),
+    [
+        (0, OSError, r"cannot write .*encode\.pt2: No space left on device"),
+        (1 << 30, ValueError, "encode of .* does not export: basic_ios::clear: iostream error"),
+    ],
+)
+def test_a_full_disk_says_nothing_about_the_graph(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, tmp_path: Path, monkeypatch, free, kind, message
+) -> None:
+    """OpenVINO's own words are the latter in both cases."""
+
+    def write(*_args: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setitem(graphs._WRITERS, ".pt2", write)
+    monkeypatch.setattr(graphs.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    model = build_backend(pose_cfg("lstm_pm", *OPTIONS)).model
+    with pytest.raises(kind, match=message):
+        export_model(model, tmp_path, crop_size=CROP, file_format="pt2")
 
 
 @pytest.fixture(scope="module")
