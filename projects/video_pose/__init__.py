@@ -7,6 +7,7 @@ datasets, models, metrics, trackers and writers.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import multiprocessing
@@ -15,6 +16,7 @@ import sys
 import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from video_pose.moved import keep_old_paths
@@ -42,6 +44,7 @@ logging.getLogger("torch.fx._symbolic_trace").addFilter(
 )
 
 MODEL_GROUP = "video_pose.models"
+_COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 
 NO_DETECTRON2 = (
     "Detectron2 is not installed: `video-pose doctor --install` fetches its Python files from the "
@@ -62,6 +65,43 @@ def load_models() -> dict[str, Any]:
     return {point.name: point.load() for point in entry_points(group=MODEL_GROUP)}
 
 
+class _Later(ModuleType):
+    """A module that is imported when the first of its functions is called."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            _remove_stand_ins()
+            return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
+
+        return call
+
+
+def _remove_stand_ins() -> None:
+    for name in _COMPILER:
+        if isinstance(sys.modules.get(name), _Later):
+            del sys.modules[name]
+
+
+def _import_torchvision() -> None:
+    """Import torchvision without PyTorch's compiler, 110 MB and a fifth of a command's start.
+
+    torchvision takes one function of it, for region pooling in deterministic mode on a GPU. Who
+    compiles imports the compiler as ever.
+    """
+    if "torchvision" in sys.modules or any(name in sys.modules for name in _COMPILER):
+        return
+    sys.modules.update({name: _Later(name) for name in _COMPILER})
+    try:
+        importlib.import_module("torchvision")
+    finally:
+        _remove_stand_ins()
+
+
 _registered = False
 
 
@@ -80,6 +120,7 @@ def register() -> None:
         return
     if importlib.util.find_spec("detectron2") is None:
         raise ImportError(NO_DETECTRON2)
+    _import_torchvision()
     _registered = True  # before the plugins: they import this package's modules
     from video_pose.data.datasets.builtin import register_builtin
     from video_pose.packaged import register_packaged_weights

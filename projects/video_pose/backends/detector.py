@@ -9,6 +9,7 @@ Shapes: N images, R regions, C channels, H, W px, multiples of the backbone's di
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 from video_pose.backends.cache import cached, graph_key
 from video_pose.backends.graphs import (
     FORMATS,
-    ROWS,
     VERSION,
     Graph,
+    any_rows,
     read_description,
     require_packages,
     write_description,
@@ -36,6 +37,14 @@ from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointHead
 logger = logging.getLogger(__name__)
 # Height and width of the example picture, px: different, so that no part can confuse them.
 _EXAMPLE = (256, 320)
+
+
+# Of what the description of a cached folder holds besides its format.
+_LAYOUT = "results"
+
+
+class _Unwatched(ValueError):
+    """A model that takes something else than a picture."""
 
 
 class _Part(NamedTuple):
@@ -79,6 +88,31 @@ def _like(value: Any, leaves: list[Tensor]) -> Any:
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
+def _nesting(value: Any) -> Any:
+    """Of lists, tuples and dicts of tensors, as JSON: null for a tensor.
+
+    Raises:
+        TypeError: of something else, such as a state's tuple with names.
+    """
+    if isinstance(value, Tensor):
+        return None
+    if type(value) is dict:
+        return {key: _nesting(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return [type(value).__name__, *map(_nesting, value)]
+    raise TypeError(f"{type(value).__name__} is no list, tuple or dict")
+
+
+def _from_nesting(nesting: Any) -> Any:
+    """An example of the values of a `_nesting`."""
+    if nesting is None:
+        return torch.empty(0)
+    if isinstance(nesting, dict):
+        return {key: _from_nesting(part) for key, part in nesting.items()}
+    kind = {"list": list, "tuple": tuple}[nesting[0]]
+    return kind(map(_from_nesting, nesting[1:]))
+
+
 def _parts(model: nn.Module) -> list[_Part]:
     """What of a detector may be a graph, in the order in which it runs."""
     found = [_Part("backbone", model.backbone, "forward")]
@@ -105,7 +139,11 @@ def _parts(model: nn.Module) -> list[_Part]:
 
 @torch.no_grad()
 def _watch(model: nn.Module, parts: list[_Part]) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """What every part takes and gives on a random picture; parts that do not run are left out."""
+    """What every part takes and gives on a random picture; parts that do not run are left out.
+
+    Raises:
+        _Unwatched: the model takes something else.
+    """
     seen: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def watched(part: _Part) -> Callable[..., Any]:
@@ -124,6 +162,8 @@ def _watch(model: nn.Module, parts: list[_Part]) -> dict[str, tuple[tuple[Any, .
         generator = torch.Generator().manual_seed(0)
         picture = torch.rand((3, *_EXAMPLE), generator=generator) * 255
         model([{"image": picture, "height": _EXAMPLE[0], "width": _EXAMPLE[1]}])
+    except Exception as error:  # whatever a meta-architecture raises
+        raise _Unwatched(f"no part of it can be watched ({error})") from error
     finally:
         for part in parts:
             part.module.__dict__.pop(part.method)
@@ -144,7 +184,7 @@ def _graph(part: _Part, arguments: tuple[Any, ...]) -> Graph:
             height, width = (torch.export.Dim(f"{name}{i}", min=2) for name in ("high", "wide"))
             shapes.append({2: height, 3: width})
     else:
-        shapes = [{0: ROWS} for _ in tensors]
+        shapes = [{0: any_rows()} for _ in tensors]
         tensors = [torch.rand((2, *tensor.shape[1:])) for tensor in tensors]
     inputs = {f"in{i}": tensor.float().contiguous() for i, tensor in enumerate(tensors)}
     with torch.no_grad():
@@ -152,7 +192,9 @@ def _graph(part: _Part, arguments: tuple[Any, ...]) -> Graph:
     return Graph(part.name, flat, inputs, outputs, (tuple(shapes),))
 
 
-def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
+def accelerate(
+    cfg: CfgNode, model: nn.Module, name: str = "", *, keep_weights: bool = True
+) -> list[str]:
     """Let a backend compute the dense parts of a detector, in place.
 
     Args:
@@ -160,6 +202,8 @@ def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
         model: a detector whose weights will not change. One that has no
             backbone of its own, or that is on a GPU, stays as it is.
         name: in the place of TEST.BACKEND, unless "".
+        keep_weights: False frees the weights of what graphs compute: ``model`` cannot be saved,
+            trained or computed by PyTorch any more.
 
     Returns:
         The names of the parts that a graph computes now.
@@ -177,59 +221,92 @@ def accelerate(cfg: CfgNode, model: nn.Module, name: str = "") -> list[str]:
     if name not in ("openvino", "onnx") or not hasattr(model, "backbone"):
         return []
     require_packages(name)
-    parts = _parts(model)
-    try:
-        seen = _watch(model, parts)
-    except Exception as error:  # a meta-architecture that takes something else than a picture
-        logger.warning("the detector runs by PyTorch: no part of it can be watched (%s)", error)
-        return []
-    parts = [part for part in parts if part.name in seen]
-    ending = FORMATS[name][0]
-
-    def make(folder: Path) -> None:
-        refused = {}
-        for part in parts:
-            graph = _graph(part, seen[part.name][0])
-            try:
-                write_graph(graph, folder / f"{part.name}.{ending}", what=type(model).__name__)
-            except ValueError as error:
-                refused[part.name] = str(error)
-        write_description(folder, {"version": VERSION, "format": name, "refused": refused})
-
     precision = engine_precision(name, cfg.TEST.get("PRECISION", "float32"))
-    key = graph_key(cfg, model, name, " ".join(part.name for part in parts))
-    graphs: dict[str, LoadedGraph] = {}
     try:
-        with cached(key, make) as folder:
-            refused = read_description(folder)["refused"]
-            for part in parts:
-                if part.name in refused:
-                    logger.warning("%s: PyTorch computes it", refused[part.name])
-                else:
-                    path = folder / f"{part.name}.{ending}"
-                    graphs[part.name] = load_graph(path, precision)
+        graphs, examples = _from_cache(cfg, model, name, precision)
+    except _Unwatched as error:
+        logger.warning("the detector runs by PyTorch: %s", error)
+        return []
     except ValueError as error:
         if not is_auto:
             raise ValueError(f"TEST.BACKEND {name}: {error}") from error
         logger.warning("TEST.BACKEND auto: the detector runs by PyTorch: %s", error)
         return []
-    for part in parts:
+    for part in _parts(model):
         if part.name in graphs:
-            run = _runner(graphs[part.name], seen[part.name][1], part)
+            run = _runner(graphs[part.name], examples[part.name])
             object.__setattr__(part.module, part.method, run)
+            if not keep_weights and part.method == "forward":  # which is all that it computes
+                for tensor in part.module.parameters():
+                    tensor.data = tensor.data.new_empty(0)
     logger.info("the detector's %s run by %s in %s", ", ".join(graphs), name, precision)
     return list(graphs)
 
 
-def _runner(graph: LoadedGraph, example: Any, part: _Part) -> Callable[..., Any]:
+def _from_cache(
+    cfg: CfgNode, model: nn.Module, engine: str, precision: str
+) -> tuple[dict[str, LoadedGraph], dict[str, Any]]:
+    """By name, the parts that ``engine`` computes, and examples of the nesting of their results.
+
+    Raises:
+        _Unwatched: see `_watch`. ValueError: see `cached`.
+    """
+    parts, ending = _parts(model), FORMATS[engine][0]
+
+    def make(folder: Path) -> None:
+        seen = _watch(model, parts)
+        refused, results = {}, {}
+        for part in parts:
+            if part.name not in seen:
+                continue
+            arguments, result = seen[part.name]
+            graph = _graph(part, arguments)
+            try:
+                write_graph(graph, folder / f"{part.name}.{ending}", what=type(model).__name__)
+            except ValueError as error:
+                refused[part.name] = str(error)
+            # A state has a type of its own, which only the model knows.
+            with contextlib.suppress(TypeError):
+                results[part.name] = _nesting(result)
+        write_description(
+            folder,
+            {
+                "version": VERSION,
+                "format": engine,
+                "refused": refused,
+                "parts": [part.name for part in parts if part.name in seen],
+                "results": results,
+            },
+        )
+
+    key = graph_key(cfg, model, engine, " ".join((_LAYOUT, *(part.name for part in parts))))
+    with cached(key, make) as folder:
+        description = read_description(folder)
+        refused = description["refused"]
+        for reason in refused.values():
+            logger.warning("%s: PyTorch computes it", reason)
+        graphs = {
+            name: load_graph(folder / f"{name}.{ending}", precision)
+            for name in description["parts"]
+            if name not in refused
+        }
+    examples = {name: _from_nesting(of) for name, of in description["results"].items()}
+    if not set(graphs) <= set(examples):
+        examples = {name: result for name, (_, result) in _watch(model, parts).items()}
+    return graphs, examples
+
+
+def _runner(graph: LoadedGraph, example: Any) -> Callable[..., Any]:
     """A part's method, computed by ``graph``; ``example`` is of the nesting of its result."""
-    plain = getattr(type(part.module), part.method)
 
     def run(*arguments: Any) -> Any:
-        tensors = _leaves(arguments)
-        if len(tensors[0]) == 0:  # nobody is there: no engine takes empty tensors
-            return plain(part.module, *arguments)
-        out = graph({f"in{i}": tensor.float() for i, tensor in enumerate(tensors)})
-        return _like(example, out)
+        tensors = [tensor.float() for tensor in _leaves(arguments)]
+        if len(tensors[0]):
+            return _like(example, graph({f"in{i}": tensor for i, tensor in enumerate(tensors)}))
+        # Nobody is there, and no engine takes empty tensors.
+        one = {
+            f"in{i}": tensor.new_zeros((1, *tensor.shape[1:])) for i, tensor in enumerate(tensors)
+        }
+        return _like(example, [out[:0] for out in graph(one)])
 
     return run

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib.util
 import io
@@ -50,7 +51,13 @@ VERSION = 2
 # With fewer bytes than these a disk counts as full, once a file was not written to it.
 _FULL = 1 << 20
 _OPSET = 18
-ROWS = torch.export.Dim("rows", min=1, max=4096)
+
+
+@functools.cache
+def any_rows() -> Any:
+    """Any number of rows, as a dimension of ``torch.export``. Made where a graph is written: it
+    loads SymPy, which a process that runs graphs does not need."""
+    return torch.export.Dim("rows", min=1, max=4096)
 
 
 class ModelFacts(TypedDict):
@@ -71,7 +78,10 @@ class Description(TypedDict):
     version: int
     format: str  # of FORMATS
     sha256: NotRequired[dict[str, str]]  # of every other file
-    refused: NotRequired[dict[str, str]]  # parts of a detector that could not be written -> why
+    # Of a detector: its parts, those that could not be written -> why, nestings of the results.
+    parts: NotRequired[list[str]]
+    refused: NotRequired[dict[str, str]]
+    results: NotRequired[dict[str, Any]]
 
 
 class PoseDescription(Description, ModelFacts):
@@ -299,7 +309,7 @@ def _graphs(
     # Fresh tensors: an example in which two inputs are one tensor would tie them in the graph.
     inputs = {"features": features, "center_map": center}
     inputs |= {name: tensor.clone() for name, tensor in zip(fields, state)}
-    row, states = {0: ROWS}, tuple({0: ROWS} for _ in fields)
+    row, states = {0: any_rows()}, tuple({0: any_rows()} for _ in fields)
     if model.align_state:
         inputs["moves"] = still_moves(2)
         states += (row,)
@@ -321,7 +331,7 @@ def write_graph(graph: Graph, path: Path, *, what: str) -> None:
     Raises:
         ValueError: it does not export. OSError: it cannot be written.
     """
-    shapes = tuple({0: ROWS} for _ in graph.inputs) if graph.shapes is None else graph.shapes
+    shapes = tuple({0: any_rows()} for _ in graph.inputs) if graph.shapes is None else graph.shapes
     try:
         with torch.no_grad(), quiet():
             program = torch.export.export(

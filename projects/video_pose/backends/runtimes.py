@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import mmap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ _CPU = torch.device("cpu")
 RUN_SECONDS = 300.0
 # What such a loop is called in OpenVINO's graphs.
 _LOOPS = {"Loop", "TensorIterator"}
+# In the names of ONNX Runtime's operators that run a part of a graph again and again.
+_REPEATING = (b"Loop", b"Scan", b"Search", b"Sampling")
 
 
 def is_installed(engine: str) -> bool:
@@ -174,24 +177,42 @@ def _load_onnx(path: Path) -> LoadedGraph:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # The exporter leaves out inputs that a graph does not use.
     names = [item.name for item in session.get_inputs()]
+    may_loop = _may_loop(path)
 
     def run(inputs: dict[str, Tensor]) -> list[Tensor]:
         arrays = {name: inputs[name].contiguous().numpy() for name in names}
-        watched = onnxruntime.RunOptions()
-        watched.log_severity_level = 4
-        timer = threading.Timer(RUN_SECONDS, lambda: setattr(watched, "terminate", True))
-        timer.daemon = True
-        timer.start()
-        try:
-            return [torch.from_numpy(array) for array in session.run(None, arrays, watched)]
-        except Exception as error:
-            if watched.terminate:
-                raise ValueError(f"it was ended after {RUN_SECONDS:g} s") from error
-            raise
-        finally:
-            timer.cancel()
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        with _ended_in_time(options) if may_loop else contextlib.nullcontext():
+            return [torch.from_numpy(array) for array in session.run(None, arrays, options)]
 
     return run
+
+
+def _may_loop(path: Path) -> bool:
+    """Whether a graph of ONNX can have a loop, also inside a branch or a function.
+
+    An operator's name stands in the file as it is. Weights that hold the same bytes by chance only
+    cost a timer.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(name) >= 0 for name in _REPEATING)
+
+
+@contextlib.contextmanager
+def _ended_in_time(options: Any) -> Iterator[None]:
+    """End ONNX Runtime's run with these options after `RUN_SECONDS`; it raises ValueError then."""
+    timer = threading.Timer(RUN_SECONDS, lambda: setattr(options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if options.terminate:
+            raise ValueError(f"it was ended after {RUN_SECONDS:g} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _load_program(path: Path) -> LoadedGraph:

@@ -468,16 +468,29 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether glibc was told.
     """
-    if not sys.platform.startswith("linux") or _chosen_by_user():
-        return False
-    try:
-        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
-            return False
-    except ValueError:  # another C library does not know the name
+    if not _has_glibc() or _chosen_by_user():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _LARGEST), (_TOP_PAD, 2**26))
     return all([bool(mallopt(option, value)) for option, value in options])
+
+
+def return_freed_memory() -> bool:
+    """Give what was freed back to the system, once: after much was read that is not kept.
+
+    Returns:
+        Whether there was something; False outside Linux and glibc.
+    """
+    return _has_glibc() and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
+def _has_glibc() -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except ValueError:  # another C library does not know the name
+        return False
 
 
 def _chosen_by_user() -> bool:

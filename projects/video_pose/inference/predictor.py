@@ -30,6 +30,7 @@ from video_pose.backends.runtimes import thread_limit
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine import defaults
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
+from video_pose.engine.launch import return_freed_memory
 from video_pose.engine.views import is_recurrent
 from video_pose.evaluation.calibration import FILE as CALIBRATION_FILE
 from video_pose.evaluation.calibration import Calibration
@@ -165,6 +166,7 @@ class VideoPosePredictor:
         make = _recurrent_stream if is_recurrent(cfg) else _rcnn_stream
         stream, names = make(cfg, settings, config_file)
         about = partial(_describe, cfg, settings)
+        return_freed_memory()  # of weights that engines have in a form of their own now
         return cls(
             stream,
             names,
@@ -364,7 +366,7 @@ def load_detector(cfg: CfgNode, settings: PredictorSettings, threshold: float) -
     )
     # An exported folder is of the pose network: the detector goes by its own configuration.
     backend = "" if is_folder(settings.backend) else settings.backend
-    if "backbone" in accelerate(cfg, detector.model, backend):
+    if "backbone" in accelerate(cfg, detector.model, backend, keep_weights=False):
         detector.precision = "float32"  # of the little that is left to PyTorch
     return detector
 

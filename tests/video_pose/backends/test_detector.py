@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +75,37 @@ def test_the_same_people_within_rounding(cfg: CfgNode, model: nn.Module) -> None
         # Scores are exponentials of random maps, of any size.
         keypoints = [of.pred_keypoints[..., 2].numpy() for of in (found, plain)]
         np.testing.assert_allclose(*keypoints, rtol=5e-3)
+
+
+def test_graphs_from_the_cache_need_neither_a_run_nor_the_weights(
+    cfg: CfgNode, model: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path))
+    first, second = copy.deepcopy(model), copy.deepcopy(model)
+    accelerate(cfg, first, "openvino")
+    assert first.backbone.bottom_up.stem.conv1.weight.numel() > 0
+    monkeypatch.setattr(detector, "_watch", None)
+    used = accelerate(cfg, second, "openvino", keep_weights=False)
+    assert used == ["backbone", "rpn_head", "box_head", "keypoint_head"]
+    assert {parameter.numel() for parameter in second.backbone.parameters()} == {0}
+    expected, found = find(first, 160, 224), find(second, 160, 224)
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.pred_keypoints, expected.pred_keypoints)
+    # No regions: what comes out has none either, in the shapes that PyTorch gives.
+    nobody = torch.zeros(0, 32, 7, 7)
+    assert second.roi_heads.box_head(nobody).shape == model.roi_heads.box_head(nobody).shape
+
+
+def test_nestings_of_results() -> None:
+    example = ([torch.zeros(1)], {"p3": torch.ones(2), "p2": (torch.ones(1),)})
+    nesting = json.loads(json.dumps(detector._nesting(example)))
+    assert nesting == ["tuple", ["list", None], {"p3": None, "p2": ["tuple", None]}]
+    built = detector._from_nesting(nesting)
+    assert [type(part) for part in built] == [list, dict]
+    assert list(built[1]) == ["p3", "p2"] and isinstance(built[1]["p2"], tuple)
+    with pytest.raises(TypeError, match="State is no list"):
+        detector._nesting([collections.namedtuple("State", "fresh")(torch.ones(1))])
 
 
 @pytest.mark.parametrize(
