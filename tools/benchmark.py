@@ -75,6 +75,7 @@ _PEOPLE_CONFIG = str(
     _CONFIGS / "Keypoint-RCNN/recurrent_keypoint_rcnn_R18_FPN_small_sub_jhmdb_split1.yaml"
 )
 _POSE_STREAM_CONFIG = str(_CONFIGS / "quickstart/unipose_lstm_R18_synthetic_jhmdb.yaml")
+_PCK_TASK = "keypoints_pck_"
 BUSY = 2
 _READING_FRAMES = 750  # three groups of pictures
 Row = dict[str, Any]
@@ -210,9 +211,17 @@ def accuracy(cfg: CfgNode, model: Any, variant: str, dataset: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         changed = with_options(cfg, *options, "DATASETS.TEST", (dataset,), "OUTPUT_DIR", folder)
         results = evaluate(changed, model)
-    figures = {key: value for task in results.values() for key, value in task.items()}
+    return pck_figures(results)
+
+
+def pck_figures(results: dict[str, Any]) -> str:
+    """Each protocol's own figure, its first threshold's, of an evaluation's results."""
+    tasks = {name: task for name, task in results.items() if name.startswith(_PCK_TASK)}
+    firsts = {
+        name: next(key for key in task if key.startswith("PCK@")) for name, task in tasks.items()
+    }
     return " / ".join(
-        f"{value:.2f}" for key, value in figures.items() if key.startswith("PCK") and "-" not in key
+        f"{name.removeprefix(_PCK_TASK)} {tasks[name][key]:.2f}" for name, key in firsts.items()
     )
 
 

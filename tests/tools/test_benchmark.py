@@ -122,3 +122,13 @@ def test_a_model_without_memory_is_one_line(
     assert "is no recurrent pose model" in capsys.readouterr().err
     assert tool.main(["--rows", "stream", "--people-config", str(path)]) == 1
     assert "GeneralizedRCNN remembers no people" in capsys.readouterr().err
+
+
+def test_every_protocol_keeps_its_own_figure(tool: ModuleType) -> None:
+    """Protocols have metrics of the same names."""
+    results = {
+        "keypoints_pck_bbox": {"PCK@0.2": 92.361, "PCK@0.2_low": 89.0, "PCK@0.1": 81.7},
+        "keypoints_pck_head": {"PCK@0.5": 49.3, "PCK@0.1": 4.4},
+        "keypoints_motion": {"jitter": 1.0},
+    }
+    assert tool.pck_figures(results) == "bbox 92.36 / head 49.30"

@@ -56,6 +56,7 @@ from detectron2.modeling.roi_heads import (
     MaskRCNNConvUpsampleHead,
     StandardROIHeads,
 )
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference
 from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from fvcore.transforms import HFlipTransform
@@ -66,6 +67,7 @@ from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.skeleton import flip_permutation
 
 IGNORED = -1
+GIVEN_UP = 0.02
 COVERED = 0.5
 OWNED = 0.7
 
@@ -353,7 +355,45 @@ class IgnoringROIHeads(StandardROIHeads):
 
 @ROI_HEADS_REGISTRY.register()
 class IgnoringCascadeROIHeads(CascadeROIHeads):
-    """Detectron2's ``CascadeROIHeads``; proposals in ignored regions carry no loss, in no stage."""
+    """Detectron2's ``CascadeROIHeads``; proposals in ignored regions carry no loss, in no stage.
+
+    In inference a region whose mean score in the stages so far is below `GIVEN_UP` is left out of
+    the later ones. Of a picture's regions most show nobody, and pooling them is a fifth of what a
+    small detector takes.
+    """
+
+    def _forward_box(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> dict[str, Tensor] | list[Instances]:
+        """As the stock method."""
+        if self.training:
+            return super()._forward_box(features, proposals, targets)
+        maps = [features[name] for name in self.box_in_features]
+        sizes = [item.image_size for item in proposals]
+        totals: list[Any] = [0.0] * len(proposals)
+        for stage, predictor in enumerate(self.box_predictor, start=1):
+            predictions = self._run_stage(maps, proposals, stage - 1)
+            boxes = predictor.predict_boxes(predictions, proposals)
+            scores = predictor.predict_probs(predictions, proposals)
+            totals = [total + score for total, score in zip(totals, scores)]
+            if stage < self.num_cascade_stages:
+                # The last score is the background's.
+                kept = [total[:, :-1].amax(dim=1) >= stage * GIVEN_UP for total in totals]
+                totals = [total[rows] for total, rows in zip(totals, kept)]
+                boxes = [box[rows] for box, rows in zip(boxes, kept)]
+                proposals = self._create_proposals_from_boxes(boxes, sizes)
+        found, _ = fast_rcnn_inference(
+            boxes,
+            [total / self.num_cascade_stages for total in totals],
+            sizes,
+            predictor.test_score_thresh,
+            predictor.test_nms_thresh,
+            predictor.test_topk_per_image,
+        )
+        return found
 
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]

@@ -275,8 +275,7 @@ def test_anchors_in_a_region_carry_no_loss() -> None:
     assert (without[0].reshape(8, 8)[1:4, 1:4] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["IgnoringROIHeads", "IgnoringCascadeROIHeads"])
-def test_proposals_in_a_region_carry_no_loss_in_any_stage(name: str) -> None:
+def make_heads(name: str) -> torch.nn.Module:
     cfg = get_cfg()
     cfg.MODEL.ROI_HEADS.NAME = name
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
@@ -287,7 +286,12 @@ def test_proposals_in_a_region_carry_no_loss_in_any_stage(name: str) -> None:
     cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE = "ROIAlignV2"
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 2
     cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
-    heads = build_roi_heads(cfg, {"p3": ShapeSpec(channels=4, stride=8)})
+    return build_roi_heads(cfg, {"p3": ShapeSpec(channels=4, stride=8)})
+
+
+@pytest.mark.parametrize("name", ["IgnoringROIHeads", "IgnoringCascadeROIHeads"])
+def test_proposals_in_a_region_carry_no_loss_in_any_stage(name: str) -> None:
+    heads = make_heads(name)
     truth = targets([[40, 40, 56, 56], [0, 0, 32, 32]], [0, IGNORED])
     proposals = Instances(SIZE)
     places = [[41, 41, 56, 56.0], [2, 2, 20, 20.0], [0, 40, 20, 60.0]]
@@ -303,6 +307,33 @@ def test_proposals_in_a_region_carry_no_loss_in_any_stage(name: str) -> None:
             assert later.proposal_boxes.tensor.tolist() == [places[0], places[2]]
         losses = heads(None, {"p3": torch.rand(1, 4, 8, 8)}, [proposals], [truth])[1]
     assert losses and all(torch.isfinite(value) for value in losses.values())
+
+
+def test_later_stages_leave_out_regions_that_show_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region's scores in the three stages, by its left edge; .02 is needed as their mean."""
+    scores = {
+        0.0: (0.9, 0.9, 0.9),
+        10.0: (0.01, 0.9, 0.9),  # left out after the first stage
+        20.0: (0.03, 0.0, 0.9),  # after the second: .015
+        30.0: (0.03, 0.02, 0.85),
+    }
+    heads = make_heads("IgnoringCascadeROIHeads").eval()
+    seen = []
+
+    def run_stage(features: object, proposals: list[Instances], stage: int) -> tuple[torch.Tensor]:
+        edges = proposals[0].proposal_boxes.tensor[:, 0].tolist()
+        seen.append(edges)
+        person = torch.tensor([scores[edge][stage] for edge in edges])
+        return torch.stack([person, 1 - person], dim=1).log(), torch.zeros(len(edges), 4)
+
+    monkeypatch.setattr(heads, "_run_stage", run_stage)
+    boxes = torch.tensor([[edge, 0.0, edge + 8, 20.0] for edge in scores])
+    proposals = Instances(SIZE, proposal_boxes=Boxes(boxes))
+    with torch.no_grad():
+        (found,) = heads._forward_box({"p3": torch.rand(1, 4, 8, 8)}, [proposals])
+    assert seen == [[0, 10, 20, 30], [0, 20, 30], [0, 30]]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.3])
+    assert found.pred_boxes.tensor.tolist() == [[0, 0, 8, 20], [30, 0, 38, 20]]
 
 
 def test_people_and_regions_are_told_apart() -> None:
