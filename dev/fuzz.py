@@ -57,10 +57,12 @@ from video_pose.data.datasets.coco_video import register_video_keypoints
 from video_pose.data.mat_file import load_mat
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import load_cfg
+from video_pose.evaluation.calibration import Calibration
 from video_pose.evaluation.predictions import read_predictions
+from video_pose.evaluation.score import read_annotations
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers import Recording, open_writers, read_poses
+from video_pose.inference.writers import Recording, open_writers, read_poses, result_paths
 from video_pose.video_io.reading import probe_video
 from video_pose.weights.reader import read_weights
 
@@ -204,7 +206,13 @@ def video_sample(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def table_sample(folder: Path) -> bytes:
+def calibration_sample(folder: Path) -> bytes:
+    curve = ((0.1, 0.9), (0.2, 0.8))
+    Calibration({"": curve, "head": curve}, "clips", {"": curve}).write(folder / "calibration.json")
+    return (folder / "calibration.json").read_bytes()
+
+
+def poses_sample(folder: Path, kind: str) -> bytes:
     frames = [
         PoseFrame(
             index=n, time=n / 25, image=np.zeros((9, 9, 3), np.uint8), video="sample",
@@ -214,11 +222,11 @@ def table_sample(folder: Path) -> bytes:
         )
         for n in range(3)
     ]  # fmt: skip
-    (writer,) = open_writers(["jsonl"], folder, Recording("sample", ("head", "neck")))
+    (writer,) = open_writers([kind], folder, Recording("sample", ("head", "neck")))
     for frame in frames:
         writer.write(frame)
     writer.close()
-    return (folder / "sample.jsonl").read_bytes()
+    return result_paths([kind], folder, "sample")[kind].read_bytes()
 
 
 def description_sample(folder: Path) -> bytes:
@@ -284,13 +292,18 @@ def all_readers(folder: Path) -> list[Reader]:
         Reader("last_checkpoint", b"model_final.pth", resume),
         Reader("config.yaml", config, lambda path: load_cfg(str(path), complete=False), "yaml"),
         Reader("annotations.json", coco_sample(), read_coco_video, "json"),
+        Reader("scored.json", coco_sample(), read_annotations, "json"),
+        Reader("calibration.json", calibration_sample(folder), Calibration.read, "json"),
         Reader("predictions.npz", predictions_sample(), read_predictions),
         Reader("labels.mat", mat_sample(), matlab),
         Reader("packed.mat", mat_sample(do_compression=True), matlab),
         Reader("old.mat", mat_sample(format="4"), matlab),
         Reader("hdf5.mat", hdf5_sample(), matlab),
         Reader("video.mp4", video_sample(folder), read_video),
-        Reader("poses.jsonl", table_sample(folder), read_poses, "json lines"),
+        Reader("poses.jsonl", poses_sample(folder, "jsonl"), read_poses, "json lines"),
+        Reader("poses.csv", poses_sample(folder, "csv"), read_poses),
+        Reader("poses.parquet", poses_sample(folder, "parquet"), read_poses),
+        Reader("p.coco_dataset.json", poses_sample(folder, "coco_dataset"), read_poses, "json"),
         Reader("model.json", description_sample(folder), read_export, "json"),
         Reader("graph.onnx", (folder / "export" / "encode.onnx").read_bytes(), load_graph),
         Reader("graph.xml", (folder / "graph.xml").read_bytes(), load_graph),

@@ -10,7 +10,6 @@ Shape letters: M rows of a predictions file, K joints.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from video_pose.data.json_fields import Field, load_json
 from video_pose.evaluation.motion import box_sides
 from video_pose.evaluation.pck import counted_joints, pixel_distances, scored_columns
 from video_pose.files import write_json
@@ -81,26 +81,32 @@ class Calibration:
     def read(cls, path: Path) -> Calibration:
         """Raises FileNotFoundError, or ValueError for a file that is no calibration."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            curves = _read_curves(content["curves"])
-            late = _read_curves(content.get("late", {}))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no calibration: {error!r}") from error
-        for found in (curves, late) if late else (curves,):
-            if "" not in found or any(len(x) != len(y) or not x for x, y in found.values()):
-                raise ValueError(f"{path} is no calibration: a curve is missing or uneven")
-        return cls(curves, str(content.get("source", "")), late)
+            content = load_json(str(path))
+            curves = _read_curves(content.need("curves"))
+            late, source = content.get("late"), content.get("source")
+            corrected = _read_curves(late) if late is not None and late.content() else {}
+        except ValueError as error:
+            raise ValueError(f"{path} is no calibration: {error}") from error
+        return cls(curves, "" if source is None else str(source.value), corrected)
 
 
 def _written(curves: Curves) -> dict[str, dict[str, tuple[float, ...]]]:
     return {name: {"scores": xs, "shares": ys} for name, (xs, ys) in curves.items()}
 
 
-def _read_curves(content: Mapping[str, Mapping[str, Sequence[float]]]) -> Curves:
-    return {
-        name: (tuple(map(float, curve["scores"])), tuple(map(float, curve["shares"])))
-        for name, curve in content.items()
-    }
+def _read_curves(content: Field) -> Curves:
+    curves = {}
+    for name in content.content():
+        curve = content.need(name)
+        scores, shares = curve.need("scores").numbers(), curve.need("shares").numbers()
+        is_curve = len(scores) == len(shares) > 0 and bool((np.diff(scores) >= 0).all())
+        # Of NaN both are false.
+        if not is_curve or not bool(((shares >= 0) & (shares <= 1)).all()):
+            raise curve.error("scores that rise, and as many shares of 0 to 1")
+        curves[name] = (tuple(scores.tolist()), tuple(shares.tolist()))
+    if "" not in curves:
+        raise ValueError(f'{content.place}: a curve is missing, that of the name ""')
+    return curves
 
 
 @dataclass(frozen=True)

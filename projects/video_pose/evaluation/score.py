@@ -9,14 +9,16 @@ lies in them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import numpy as np
 
+from video_pose.data.datasets.coco_json import Category, choose_category, frame_number
+from video_pose.data.json_fields import Field, load_json, require_unique
 from video_pose.evaluation.people import (
     JointFacts,
     LabelledPeople,
@@ -26,7 +28,8 @@ from video_pose.evaluation.people import (
 )
 from video_pose.skeleton import JointSet, canonical_names, match_joints
 
-Record = dict[str, Any]
+logger = logging.getLogger(__name__)
+
 # Ends of the head, top then bottom, as datasets call them; the first pair that exists is PCKh's.
 _HEADS = (("head_top", "upper_neck"), ("head_top", "head_bottom"), ("head_top", "neck"))
 
@@ -164,29 +167,48 @@ def read_annotations(json_file: str | Path) -> Annotations:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no JSON, or has no images, no category with keypoints, an annotation of
-            another number of joints, or two images of one frame.
+            another number of joints, or two images of one frame; a field is of another type than
+            COCO's. Names file and place.
     """
-    path = Path(json_file)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    categories = [c for c in content.get("categories", []) if c.get("keypoints")]
-    if not content.get("images") or not categories:
-        raise ValueError(f"{path}: needs images and a category with keypoints")
-    facts = joint_facts(categories[0]["keypoints"])
-    numbers = _frame_numbers(content["images"], path)
-    people: dict[int, list[Record]] = {}
-    for annotation in content.get("annotations", []):
-        people.setdefault(annotation["image_id"], []).append(annotation)
+    content = load_json(str(json_file))
+    images, categories = content.get("images"), content.get("categories")
+    known = [] if categories is None else [c for c in categories.items() if c.get("keypoints")]
+    if images is None or not images.members() or not known:
+        raise ValueError(f"{json_file}: needs images and a category with keypoints")
+    category = choose_category(content)
+    facts = joint_facts(category.joints)
+    numbers = _frame_numbers(list(images.items()))
+    people = _people_of_images(content, category, set(numbers))
     frames: dict[tuple[str, int], LabelledPeople] = {}
     names: dict[str, set[str]] = {}
-    for image in content["images"]:
-        video, number = numbers[image["id"]]
+    for image in images.items():
+        key = image.need("id").integer()
+        video, number = numbers[key]
         names.setdefault(video, {video}).update(_image_names(image))
-        if image.get("is_labeled", True):
-            frames[video, number] = _people(people.get(image["id"], []), image, facts, path)
+        labelled = image.get("is_labeled")
+        if labelled is None or labelled.flag():
+            frames[video, number] = _people(people[key], image, facts)
     return Annotations(facts, frames, names)
+
+
+def _people_of_images(
+    content: Field, category: Category, images: set[int]
+) -> dict[int, list[Field]]:
+    """The people's annotations by image id; those of other categories are counted in the log."""
+    people: dict[int, list[Field]] = {image: [] for image in images}
+    others = 0
+    found = content.get("annotations")
+    for annotation in found.items() if found is not None else ():
+        number, image = annotation.get("category_id"), annotation.need("image_id")
+        if image.integer() not in people:
+            raise image.error("the id of one of images[]")
+        if number is not None and category.ids and number.integer() not in category.ids:
+            others += 1
+        else:
+            people[image.integer()].append(annotation)
+    if others:
+        logger.warning("%s: %d annotations of other categories: left out", content.file, others)
+    return people
 
 
 def joint_facts(names: Sequence[str]) -> JointFacts:
@@ -203,54 +225,60 @@ def joint_facts(names: Sequence[str]) -> JointFacts:
     )
 
 
-def _frame_numbers(images: Sequence[Record], path: Path) -> dict[int, tuple[str, int]]:
+def _frame_numbers(images: Sequence[Field]) -> dict[int, tuple[str, int]]:
     """Video and frame of every image id."""
-    videos: dict[str, list[Record]] = {}
+    require_unique([image.need("id") for image in images], "its own whole-number id")
+    videos: dict[str, list[Field]] = {}
     for image in images:
-        video = image.get("video_id", image.get("vid_id"))
+        video = image.get("video_id") or image.get("vid_id")
         if video is None:
-            raise ValueError(f"{path}: image {image.get('id')} has no video_id (nor vid_id)")
-        videos.setdefault(str(video), []).append(image)
+            raise ValueError(
+                f"{image.file}: image {image.need('id').value} has no video_id (nor vid_id)"
+            )
+        videos.setdefault(video.identity(), []).append(image)
     numbers = {}
-    for video, members in videos.items():
-        by_place = any("frame_index" not in image for image in members)
-        if by_place:
-            members = sorted(members, key=lambda image: int(image.get("frame_id") or image["id"]))
-        found = [i if by_place else int(image["frame_index"]) for i, image in enumerate(members)]
+    for video_id, members in videos.items():
+        given = [image.get("frame_index") for image in members]
+        if None in given:  # by place
+            ordered = [image.get("frame_id") for image in members]
+            if None in ordered:
+                ordered = [image.get("id") for image in members]
+            order = [frame_number(item) for item in ordered if item is not None]
+            places = {number: place for place, number in enumerate(sorted(order))}
+            found = [places[number] for number in order]
+        else:
+            found = [frame_number(item) for item in given if item is not None]
         if len(set(found)) != len(found):
-            raise ValueError(f"{path}: two images of video {video!r} have one frame_index")
-        numbers.update({image["id"]: (video, n) for image, n in zip(members, found)})
+            raise ValueError(
+                f"{images[0].file}: two images of video {video_id!r} have one frame_index, or one "
+                "frame_id"
+            )
+        for image, number in zip(members, found, strict=True):
+            numbers[image.need("id").integer()] = (video_id, number)
     return numbers
 
 
-def _image_names(image: Mapping[str, Any]) -> set[str]:
-    if "video_file" in image:
-        return _spellings(image["video_file"])
-    folder = str(PurePath(image.get("file_name", "")).parent)
+def _image_names(image: Field) -> set[str]:
+    video_file, file_name = image.get("video_file"), image.get("file_name")
+    if video_file is not None:
+        return _spellings(video_file.text())
+    folder = "." if file_name is None else str(PurePath(file_name.text()).parent)
     return set() if folder == "." else _spellings(folder)
 
 
-def _people(
-    annotations: Sequence[Record], image: Record, facts: JointFacts, path: Path
-) -> LabelledPeople:
+def _people(annotations: Sequence[Field], image: Field, facts: JointFacts) -> LabelledPeople:
     joints = len(facts.names)
     rows, ignored = [], _ignore_regions(image)
     for annotation in annotations:
-        values = np.asarray(annotation.get("keypoints") or [0] * 3 * joints, np.float64)
-        if values.shape != (3 * joints,):
-            raise ValueError(
-                f"{path}: annotation {annotation.get('id')}: {values.size} numbers of keypoints "
-                f"for {joints} joints"
-            )
-        keypoints = values.reshape(joints, 3)
-        # COCO's joints are pixel indices d: continuous d + 0.5.
-        keypoints[:, :2] += 0.5
+        keypoints = _keypoints(annotation, joints)
         box = _box(annotation, keypoints)
-        if annotation.get("iscrowd") or not (keypoints[:, 2] > 0).any():
+        crowd, area, track = (annotation.get(key) for key in ("iscrowd", "area", "track_id"))
+        if (crowd is not None and crowd.flag()) or not (keypoints[:, 2] > 0).any():
             ignored.append(box)
             continue
-        area = annotation.get("area") or (box[2] - box[0]) * (box[3] - box[1])
-        rows.append((str(annotation.get("track_id", "0")), keypoints, box, float(area)))
+        size = 0.0 if area is None else area.number()
+        size = size or (box[2] - box[0]) * (box[3] - box[1])
+        rows.append(("0" if track is None else track.identity(), keypoints, box, size))
     return LabelledPeople(
         np.array([row[0] for row in rows], str),
         np.array([row[1] for row in rows]).reshape(-1, joints, 3),
@@ -260,16 +288,37 @@ def _people(
     )
 
 
-def _box(annotation: Record, keypoints: np.ndarray) -> list[float]:
+def _keypoints(annotation: Field, joints: int) -> np.ndarray:
+    """(K, 3), continuous pixels; zeros where there are none."""
+    given = annotation.get("keypoints")
+    if given is None or not given.members():
+        return np.zeros((joints, 3))
+    keypoints = given.numbers(3 * joints, f" ({joints} x (x, y, v))").reshape(joints, 3)
+    if not np.isfinite(keypoints).all():
+        raise given.error("finite numbers")
+    # COCO's joints are pixel indices d: continuous d + 0.5.
+    keypoints[:, :2] += 0.5
+    return keypoints
+
+
+def _box(annotation: Field, keypoints: np.ndarray) -> list[float]:
     """XYXY of the annotation, else the extent of its joints; nothing without either."""
-    if annotation.get("bbox"):
-        x, y, w, h = annotation["bbox"]
+    given = annotation.get("bbox")
+    if given is not None and given.members():
+        x, y, w, h = given.numbers(4, " (x, y, width, height)").tolist()
+        if not np.isfinite([x, y, w, h]).all():
+            raise given.error("finite numbers")
         return [x, y, x + w, y + h]
     known = keypoints[keypoints[:, 2] > 0, :2]
     return [0.0] * 4 if not len(known) else [*known.min(axis=0), *known.max(axis=0)]
 
 
-def _ignore_regions(image: Record) -> list[list[float]]:
+def _ignore_regions(image: Field) -> list[list[float]]:
     """Boxes about PoseTrack's polygons."""
-    polygons = zip(image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or [])
-    return [[min(xs), min(ys), max(xs), max(ys)] for xs, ys in polygons if len(xs) and len(ys)]
+    xs, ys = image.get("ignore_regions_x"), image.get("ignore_regions_y")
+    if xs is None or ys is None:
+        return []
+    if len(xs.members()) != len(ys.members()):
+        raise ys.error(f"{len(xs.members())} polygons, as ignore_regions_x has")
+    polygons = [(a.numbers(), b.numbers()) for a, b in zip(xs.items(), ys.items(), strict=True)]
+    return [[min(a), min(b), max(a), max(b)] for a, b in polygons if len(a) and len(b)]

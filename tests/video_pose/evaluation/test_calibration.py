@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,26 @@ def test_the_file(tmp_path: Path) -> None:
         Calibration.read(path)
     path.write_text("{")
     with pytest.raises(ValueError, match="is no calibration"):
+        Calibration.read(path)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        {"scores": ["0.1", "0.9"], "shares": [0, 1]},
+        {"scores": "12", "shares": "01"},
+        {"scores": [0.9, 0.1], "shares": [0, 1]},
+        {"scores": [0.1, float("nan")], "shares": [0, 1]},
+        {"scores": [0.1, 0.9], "shares": [0, 1.5]},
+        {"scores": [0.1, 0.9], "shares": [0]},
+        {"scores": [], "shares": []},
+    ],
+)
+def test_a_curve_that_is_none_is_named(tmp_path: Path, curve: dict) -> None:
+    """Text is no number, and between scores that fall nothing can be read."""
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"curves": {"": curve}}))
+    with pytest.raises(ValueError, match=r"calibration.json is no calibration: .*curves\."):
         Calibration.read(path)
 
 

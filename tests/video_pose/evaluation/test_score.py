@@ -159,6 +159,60 @@ def posetrack(path: Path) -> Path:
     return path
 
 
+def test_frames_are_in_the_order_of_their_numbers_from_0_on(tmp_path) -> None:
+    """Ids say nothing of it: frame 0 has the largest."""
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    for image, frame in zip(content["images"], (2, 0, 1)):
+        image["frame_id"] = frame
+    content["images"][1]["id"] = content["annotations"][0]["image_id"] = 999
+    file.write_text(json.dumps(content))
+    found = read_annotations(file).frames
+    assert sorted(found) == [("000342", 0), ("000342", 2)]
+    assert [len(found["000342", frame].ids) for frame in (0, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["annotations"][0].pop("image_id"), r"annotations\[0\].image_id"),
+        (lambda c: c["annotations"][0].update(image_id=7), r"\[0\].image_id .*one of images\[\]"),
+        (lambda c: c["annotations"][0].update(bbox=["1", 2, 3, 4]), r"annotations\[0\].bbox"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2]), r"annotations\[1\].bbox.*4 numbers"),
+        (lambda c: c["annotations"][0].update(keypoints=[1, 2, 3]), r"keypoints.*12 numbers"),
+        (lambda c: c["annotations"][0].update(keypoints=["x"] * 12), r"keypoints.*numbers"),
+        (lambda c: c["annotations"][0].update(area="9"), r"area.*a number"),
+        (lambda c: c["images"].append(c["images"][0]), r"images\[3\].id.*whole-number id"),
+        (lambda c: c["images"][0].update(frame_id=1000), "two images of video '000342'"),
+        (lambda c: c["images"][0].update(id="a"), r"images\[0\].id"),
+        (lambda c: c["images"][0].update(ignore_regions_y=[]), "1 polygons, as ignore_regions_x"),
+        (lambda c: c.update(annotations=3), r"annotations.*a list"),
+        (lambda c: c.update(images={}), r"images.*a list"),
+        (lambda c: c["categories"].append(4), r"categories\[1\]"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_place(tmp_path, change, message: str) -> None:
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message) as error:
+        read_annotations(file)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_other_categories_are_no_people(tmp_path, caplog) -> None:
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 2, "name": "ball"})
+    content["annotations"][0]["category_id"] = 1
+    content["annotations"].append({"id": 3, "image_id": 10, "category_id": 2, "bbox": [1, 2, 3, 4]})
+    file.write_text(json.dumps(content))
+    found = read_annotations(file).frames["000342", 0]
+    assert len(found.ids) == 1 and len(found.ignored) == 1  # the region of the image
+    assert "1 annotations of other categories: left out" in caplog.text
+
+
 def test_posetrack(tmp_path) -> None:
     file = posetrack(tmp_path / "000342_mpii.json")
     annotations = read_annotations(file)
