@@ -218,6 +218,7 @@ def keep_settings(args: argparse.Namespace) -> None:
     Raises:
         ValueError: the folder was begun with other arguments; names them.
     """
+    from video_pose.data.json_fields import load_json
     from video_pose.files import write_json
 
     path = Path(args.output, SETTINGS)
@@ -226,7 +227,7 @@ def keep_settings(args: argparse.Namespace) -> None:
     if not path.exists():
         write_json(path, own, indent=1)
         return
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = load_json(str(path)).content()
     other = [key for key in own if stored.get(key) != own[key]]
     if other:
         key = other[0]

@@ -164,11 +164,11 @@ def load_json(path: str) -> Field:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no JSON, no UTF-8, or nested too deep.
+        ValueError: it is no JSON, no UTF-8, nested too deep, or an object has a key twice.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return Field(json.load(file), path)
+            return Field(json.load(file, object_pairs_hook=_object), path)
     except FileNotFoundError:
         raise FileNotFoundError(f"JSON file {path} does not exist") from None
     except IsADirectoryError:
@@ -179,6 +179,15 @@ def load_json(path: str) -> Field:
         raise ValueError(f"{path} is no JSON: {error}") from error
     except RecursionError:
         raise ValueError(f"{path} is no JSON to be read: it is nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python's own lets the last of equal keys count, and says nothing."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return content
 
 
 def require_unique(fields: Sequence[Field], what: str) -> None:

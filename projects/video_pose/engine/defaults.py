@@ -385,7 +385,7 @@ def _check(path: str, seen: tuple[str, ...]) -> None:
     if real in seen:
         raise ValueError(f"{path}: its {_BASE} leads back to itself: {' -> '.join([*seen, real])}")
     try:
-        content = yaml.safe_load(read_text(path))
+        content = _load_yaml(read_text(path))
         values = _count(content, {})
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: no plain YAML: {' '.join(str(error).split())}") from error
@@ -403,6 +403,43 @@ def _check(path: str, seen: tuple[str, ...]) -> None:
         )
     for base in _bases(path, content.get(_BASE, [])):
         _check(base, (*seen, real))
+
+
+def _load_yaml(text: str) -> Any:
+    """Plain YAML. ``yaml.safe_load`` lets the last of equal keys count, and says nothing.
+
+    Raises:
+        yaml.YAMLError: it is none, or a mapping has a key twice.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _require_keys_once(root, set())
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _require_keys_once(node: yaml.Node, seen: set[int]) -> None:
+    if isinstance(node, yaml.ScalarNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _require_keys_once(item, seen)
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"the key {key.value} stands on line {lines[key.value]} and on line {line}"
+                )
+            lines[key.value] = line
+        _require_keys_once(value, seen)
 
 
 def _bases(path: str, named: Any) -> Iterable[str]:

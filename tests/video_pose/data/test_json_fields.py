@@ -89,6 +89,7 @@ def test_repeated_values_are_named_not_the_good_ones() -> None:
         ('{"\xe9": 1}'.encode("latin-1"), "no JSON in UTF-8"),
         (b"[" * 100_000, "nested too deep"),
         (b"[" + b"9" * 5000 + b"]", "is no JSON: "),
+        (b'[{"a": {"b": 1, "c": 2, "b": 1}}]', "is no JSON: an object has the key 'b' twice"),
     ],
 )
 def test_what_is_no_json_names_the_file(tmp_path: Path, content: bytes, words: str) -> None:

@@ -313,6 +313,8 @@ def alias_bomb() -> str:
         ("", "expected a YAML mapping of keys, found NoneType"),
         ("- 1\n", "expected a YAML mapping of keys, found list"),
         ("A: [\n", "no plain YAML"),
+        ("SOLVER:\n  MAX_ITER: 1\nSEED: 1\nSOLVER: {}\n", "SOLVER stands on line 1 and on line 4"),
+        ("A:\n- B: [{C: 1, C: 1}]\n", "the key C stands on line 2 and on line 2"),
         ("A: 2024-13-45\n", r"c\.yaml: month must be in"),
         ("SOLVER: 3\n", "c.yaml"),
         ("SOLVER:\n  MAX_ITER: many\n", "c.yaml: Type mismatch .*int.*str.*MAX_ITER"),
