@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 # What "auto" means, where the package is installed and where it is not; see docs/MODEL_ZOO.md for
 # the trackers' figures.
 DEFAULT_TRACKER, WITHOUT_PACKAGE = "ocsort", "iou"
+# A box of the package's is the one that waited for a number, where they overlap by so much (IoU).
+_SAME_BOX = 0.2
 # The velocity of a box is averaged over about two updates.
 _VELOCITY_GAIN = 0.5
 
@@ -189,11 +191,11 @@ class LibraryTracker:
         self._waiting = boxes[sure], ids[sure]
 
     def _waiting_number(self, box: np.ndarray) -> int:
-        """The number of the waiting box that overlaps ``box`` most, and of it alone; else a new
-        one."""
+        """The number of the waiting box that overlaps ``box`` most, at least by `_SAME_BOX`, and of
+        it alone; else a new one."""
         boxes, numbers = self._waiting
         overlap = pairwise_iou(boxes, box[None])[:, 0]
-        if len(overlap) and overlap.max() > 0:
+        if len(overlap) and overlap.max() >= _SAME_BOX:
             best = int(overlap.argmax())
             keep = np.arange(len(numbers)) != best
             self._waiting = boxes[keep], numbers[keep]

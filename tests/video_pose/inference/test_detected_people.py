@@ -128,6 +128,19 @@ def test_a_newcomers_pose_makes_up_for_what_the_detector_doubts() -> None:
     assert unsure.frame([box(50)], [pose(box(50), 0.31)]) == [0]
 
 
+def test_a_few_good_joints_are_nobody() -> None:
+    """Two knees of somebody who has a skeleton already: a mean of .33 in the better half of six
+    joints, of which fewer than a third, two, is sure; two are enough for half a body. Without a
+    threshold of poses everything is shown."""
+    knees, half = pose(box(50), 0.05), pose(box(50), 0.05)
+    knees[0, 2], half[:2, 2] = 0.9, 0.9
+    world = World()
+    assert pose_scores(knees[None])[0] > 0.3
+    assert world.frame([box(50)], [pose(box(50))]) == [0]
+    assert world.frame([box(50)], [knees]) == [-1] and world.frame([box(50)], [half]) == [0]
+    assert World(person_threshold=0.0).frame([box(50)], [knees]) == [0]
+
+
 def test_the_surest_detection_of_a_person_counts() -> None:
     world = World()
     assert world.frame([box(50)], [pose(box(50), 0.38)]) == [-1]

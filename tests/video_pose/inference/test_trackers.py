@@ -142,6 +142,17 @@ def test_a_sure_detection_has_its_number_at_once_and_keeps_it(name: str) -> None
     assert sorted(ids[0]) == [0, 1] and ids == [ids[0]] * 5
 
 
+def test_a_number_that_waits_is_not_given_to_a_small_box_inside() -> None:
+    """A new small box (overlap .02) in the corner of a person whom the package has not numbered:
+    it gets a number of its own, and the person, seen weakly, none that is another's."""
+    pytest.importorskip("trackers")
+    tracker = build_tracker("ocsort", min_score=0.3, max_missed_seconds=1.0)
+    whole, corner = np.array([32.0, 6, 305, 394]), np.array([265.0, 220, 296, 262])
+    first = tracker.update(whole[None], np.array([0.36]), 0.0).tolist()
+    second = tracker.update(np.stack([corner, whole]), np.array([0.31, 0.2]), 0.125).tolist()
+    assert first == [0] and second[0] > 0 and second[1] != second[0]
+
+
 def test_two_frames_of_one_time_leave_the_velocity() -> None:
     """A box that is 2 px further on at the same time would otherwise count as 1,000 px/s."""
     tracker = IoUTracker(min_score=0.5, max_missed_seconds=1.0)
