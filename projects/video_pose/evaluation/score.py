@@ -176,7 +176,10 @@ def read_annotations(json_file: str | Path) -> Annotations:
     if images is None or not images.members() or not known:
         raise ValueError(f"{json_file}: needs images and a category with keypoints")
     category = choose_category(content)
-    facts = joint_facts(category.joints)
+    try:
+        facts = joint_facts(category.joints)
+    except ValueError as error:
+        raise ValueError(f"{json_file}: {error}") from error
     numbers = _frame_numbers(list(images.items()))
     people = _people_of_images(content, category, set(numbers))
     frames: dict[tuple[str, int], LabelledPeople] = {}
@@ -227,7 +230,10 @@ def joint_facts(names: Sequence[str]) -> JointFacts:
 
 def _frame_numbers(images: Sequence[Field]) -> dict[int, tuple[str, int]]:
     """Video and frame of every image id."""
-    require_unique([image.need("id") for image in images], "its own whole-number id")
+    ids = [image.need("id") for image in images]
+    for item in ids:
+        item.integer()
+    require_unique(ids, "its own whole-number id")
     videos: dict[str, list[Field]] = {}
     for image in images:
         video = image.get("video_id") or image.get("vid_id")
