@@ -208,6 +208,16 @@ def test_what_cannot_be_read_names_the_file(tmp_path: Path) -> None:
         read_poses(tmp_path / "nothing.csv")
 
 
+def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
+    """Thrift's words end with a new line."""
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1" + b"\xff" * 40 + (40).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(ValueError, match=r"a\.parquet: no poses can be read") as error:
+        read_poses(path)
+    assert "\n" not in str(error.value)
+
+
 def test_sizes_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
     blank = [replace(frame, image=np.zeros((0, 0, 3), np.uint8)) for frame in frames()]
     with pytest.raises(ValueError, match="clip: the size of its pictures is not known.*--size"):

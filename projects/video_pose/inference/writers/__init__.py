@@ -301,7 +301,8 @@ def read_poses(path: str | Path, kind: str = "") -> list[PoseFrame]:
     try:
         return read(Path(path))
     except Exception as error:  # whatever the bytes of a stranger's file lead to
-        if str(path) in str(error) and isinstance(error, ValueError | OSError):
+        is_one_line = "\n" not in str(error)
+        if is_one_line and str(path) in str(error) and isinstance(error, ValueError | OSError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: no poses can be read from it as {kind}: {reason}") from error
