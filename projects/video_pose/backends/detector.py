@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
@@ -39,6 +40,10 @@ logger = logging.getLogger(__name__)
 _EXAMPLE = (256, 320)
 
 
+# Parts that see pictures, not regions.
+_WHOLE_PICTURES = ("backbone", "rpn_head")
+# Many regions come in multiples of so many: see `_padded`.
+_ROW_STEP = 16
 # Of what the description of a cached folder holds besides its format.
 _LAYOUT = "results"
 
@@ -234,7 +239,8 @@ def accelerate(
         return []
     for part in _parts(model):
         if part.name in graphs:
-            run = _runner(graphs[part.name], examples[part.name])
+            by_rows = part.name not in _WHOLE_PICTURES
+            run = _runner(graphs[part.name], examples[part.name], by_rows)
             object.__setattr__(part.module, part.method, run)
             if not keep_weights and part.method == "forward":  # which is all that it computes
                 for tensor in part.module.parameters():
@@ -296,17 +302,25 @@ def _from_cache(
     return graphs, examples
 
 
-def _runner(graph: LoadedGraph, example: Any) -> Callable[..., Any]:
-    """A part's method, computed by ``graph``; ``example`` is of the nesting of its result."""
+def _runner(graph: LoadedGraph, example: Any, by_rows: bool) -> Callable[..., Any]:
+    """A part's method, computed by ``graph``; ``example`` is of the nesting of its result.
+
+    Args:
+        by_rows: dimension 0 of all that goes in and comes out is the region.
+    """
 
     def run(*arguments: Any) -> Any:
         tensors = [tensor.float() for tensor in _leaves(arguments)]
-        if len(tensors[0]):
-            return _like(example, graph({f"in{i}": tensor for i, tensor in enumerate(tensors)}))
-        # Nobody is there, and no engine takes empty tensors.
-        one = {
-            f"in{i}": tensor.new_zeros((1, *tensor.shape[1:])) for i, tensor in enumerate(tensors)
-        }
-        return _like(example, [out[:0] for out in graph(one)])
+        rows = len(tensors[0])
+        if by_rows and (more := _padded(rows) - rows):
+            tensors = [F.pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, more)) for tensor in tensors]
+        out = graph({f"in{i}": tensor for i, tensor in enumerate(tensors)})
+        return _like(example, [tensor[:rows] for tensor in out] if by_rows else out)
 
     return run
+
+
+def _padded(rows: int) -> int:
+    """How many rows a graph is given for ``rows``: no engine takes none, and each prepares anew,
+    and keeps what it prepared, for every number that it has not seen."""
+    return max(1, rows) if rows < _ROW_STEP else -(-rows // _ROW_STEP) * _ROW_STEP

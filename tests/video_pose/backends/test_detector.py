@@ -97,6 +97,23 @@ def test_graphs_from_the_cache_need_neither_a_run_nor_the_weights(
     assert second.roi_heads.box_head(nobody).shape == model.roi_heads.box_head(nobody).shape
 
 
+def test_a_graph_sees_few_numbers_of_regions() -> None:
+    """Each row comes out as it went in, times 10; 15 stay, 17 become 32, and none becomes one."""
+    seen = []
+
+    def graph(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        seen.append(len(inputs["in0"]))
+        return [inputs["in0"] * 10]
+
+    run = detector._runner(graph, torch.empty(0), True)
+    for rows in (0, 15, 16, 17):
+        maps = torch.arange(rows * 4.0).reshape(rows, 1, 2, 2)
+        assert torch.equal(run(maps), maps * 10)
+    assert seen == [1, 15, 16, 32]
+    assert len(detector._runner(graph, torch.empty(0), False)(torch.ones(17, 1, 2, 2))) == 17
+    assert seen[-1] == 17
+
+
 def test_nestings_of_results() -> None:
     example = ([torch.zeros(1)], {"p3": torch.ones(2), "p2": (torch.ones(1),)})
     nesting = json.loads(json.dumps(detector._nesting(example)))
