@@ -45,7 +45,8 @@ SAME_POSE = 0.4
 GOES_ON = 0.5
 LEAST_JOINTS = 3
 # Of a skeleton that is shown so many joints are sure: fewer are a chair, or the legs of somebody
-# who has another. Chosen on pictures of COCO people (val) beside those reported.
+# who has another. Chosen on videos that were looked at (docs/MODEL_ZOO.md): pictures of COCO people
+# (val) beside those reported lose one person in 541 by it.
 SURE_SHARE = 1 / 3
 # A box is inside another from this share of its area on, and its pose is poor, compared with the
 # other's, below this share of its score.
