@@ -41,6 +41,7 @@ import onnx
 import openvino
 import scipy.sparse
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 import video_pose  # noqa: F401  (first: it silences a warning of Detectron2's import)
@@ -147,6 +148,41 @@ def coco_sample() -> bytes:
         "categories": [{"id": 1, "name": "person", "keypoints": ["head", "neck"]}],
     }
     return json.dumps(content).encode()
+
+
+CVAT_SAMPLE = b"""<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><job><start_frame>10</start_frame>
+<labels><label><name>person</name><type>skeleton</type></label>
+<label><name>head</name><type>points</type><parent>person</parent></label></labels>
+<original_size><width>64</width><height>48</height></original_size></job>
+<source>walk.mp4</source></meta><track id="3" label="person" source="manual">
+<skeleton frame="1" keyframe="1"><points label="head" outside="0" occluded="1" points="20.5,8.00"/>
+</skeleton></track><track id="4" label="person">
+<box frame="1" outside="0" xtl="1" ytl="2" xbr="11" ybr="22"/></track></annotations>"""
+DEEPLABCUT_SAMPLE = b"""scorer,,,me,me,me,me
+individuals,,,ann,ann,bob,bob
+bodyparts,,,nose,nose,nose,nose
+coords,,,x,y,x,y
+labeled-data,walk,img002.png,1.0,2.0,,
+labeled-data,walk,img010.png,3.0,4.0,30,40
+"""
+
+
+def label_studio_sample() -> bytes:
+    point = {"id": "k", "type": "keypointlabels", "original_width": 200, "original_height": 100}
+    box = {**point, "id": "r", "type": "rectanglelabels"}
+    point |= {"value": {"x": 25, "y": 50, "keypointlabels": ["nose"]}, "parentID": "r"}
+    box["value"] = {"x": 1, "y": 2, "width": 30, "height": 40, "rectanglelabels": ["person"]}
+    task = {"id": 5, "data": {"image": "/data/upload/1/0a1b2c3d-v_0007.jpg"}}
+    return json.dumps([{**task, "annotations": [{"result": [box, point]}]}]).encode()
+
+
+def add_pictures(folder: Path) -> None:
+    """Those of the DeepLabCut sample, whose sizes no label tells."""
+    place = folder / "labeled-data" / "walk"
+    place.mkdir(parents=True)
+    for name in ("img002.png", "img010.png"):
+        Image.new("RGB", (64, 48)).save(place / name)
 
 
 def predictions_sample() -> bytes:
@@ -283,6 +319,7 @@ def all_readers(folder: Path) -> list[Reader]:
     def matlab(path: Path) -> dict[str, Any]:
         return load_mat(str(path))
 
+    add_pictures(folder)
     return [
         Reader("weights.pth", saved(model), weights, has_sums=True),
         Reader("legacy.pth", saved(model, archive=False), weights),
@@ -292,6 +329,9 @@ def all_readers(folder: Path) -> list[Reader]:
         Reader("last_checkpoint", b"model_final.pth", resume),
         Reader("config.yaml", config, lambda path: load_cfg(str(path), complete=False), "yaml"),
         Reader("annotations.json", coco_sample(), read_coco_video, "json"),
+        Reader("cvat.xml", CVAT_SAMPLE, read_coco_video),
+        Reader("label_studio.json", label_studio_sample(), read_coco_video, "json"),
+        Reader("deeplabcut.csv", DEEPLABCUT_SAMPLE, read_coco_video),
         Reader("scored.json", coco_sample(), read_annotations, "json"),
         Reader("calibration.json", calibration_sample(folder), Calibration.read, "json"),
         Reader("predictions.npz", predictions_sample(), read_predictions),
