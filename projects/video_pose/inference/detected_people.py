@@ -51,7 +51,7 @@ SURE_SHARE = 1 / 3
 # A box is inside another from this share of its area on, and its pose is poor, compared with the
 # other's, below this share of its score.
 INSIDE = 0.8
-POOR = 0.6
+POOR = 0.75
 # Mean of OKS and overlap from which somebody new continues a lost person, and by how much two
 # people must fit each other's places better than their own, to change them.
 CONTINUES = 0.35

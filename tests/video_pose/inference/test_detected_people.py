@@ -86,8 +86,10 @@ def test_two_people_side_by_side_both_stay() -> None:
 
 
 def test_a_poor_skeleton_inside_a_persons_box_is_nobody() -> None:
-    """A face taken for a body; a child in front of its mother, with a good pose, is somebody."""
+    """A face taken for a body, an upper body of .65 in a whole one of .9; a child in front of its
+    mother, with a good pose, is somebody."""
     mother, inner = box(100, width=80, height=160), box(100, width=30, height=60)
+    assert World().frame([mother, inner], [pose(mother), pose(inner, 0.65)]) == [0, -1]
     assert World().frame([mother, inner], [pose(mother), pose(inner, 0.4)]) == [0, -1]
     assert World().frame([mother, inner], [pose(mother), pose(inner, 0.8)]) == [0, 1]
 
