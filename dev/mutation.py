@@ -182,6 +182,15 @@ def mutants(tree: Path, packages: Sequence[str]) -> list[dict[str, Any]]:
     return out
 
 
+def known_mutants(tree: Path, folder: Path, packages: Sequence[str]) -> list[dict[str, Any]]:
+    """As `mutants`; kept in ``folder``, since to find them takes a minute or more."""
+    kept = folder / f"mutants.{'.'.join(packages)}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(mutants(tree, packages)), encoding="utf-8")
+    found: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
 def _annotations(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Where annotations begin and end."""
     for node in ast.walk(tree):
@@ -325,7 +334,9 @@ def main() -> int:
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     tried = {(one["file"], one["operator"], one["occurrence"]) for one in results}
     lines = Lines(args.folder, tree)
-    wanted = sample(mutants(tree, args.packages), args.mutants, args.seed) if args.mutants else []
+    wanted = []
+    if args.mutants:
+        wanted = sample(known_mutants(tree, args.folder, args.packages), args.mutants, args.seed)
     for one in wanted:
         if (one["file"], one["operator"], one["occurrence"]) in tried:
             continue
