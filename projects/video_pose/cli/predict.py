@@ -73,7 +73,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trust-programs", action="store_true", help="load an export of .pt2: it can run any code")
     add(
         "--confidence-threshold", type=fraction, metavar="F",
-        help="of detections (default .3 where poses are judged, too, else .5)",
+        help="of detections (default .4 where poses are judged, too, else .5)",
     )  # fmt: skip
     add("--max-people", type=int, default=0, metavar="N", help="at most so many (0: everybody)")
     add(

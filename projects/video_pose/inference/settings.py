@@ -11,7 +11,7 @@ from video_pose.plugins import TRACKERS
 WEAK_SCORE = 0.1
 # From which score on a detection makes a person known: where it is all that speaks for them, and
 # where a pose has the last word: chosen on pictures of COCO people (val) beside those reported.
-SURE_SCORE, JUDGED_SCORE = 0.5, 0.3
+SURE_SCORE, JUDGED_SCORE = 0.5, 0.4
 REGIONS = ("frame", "box", "pose", "detector")
 # What a detector alone goes by, and its name on the command line.
 _OF_DETECTORS = {

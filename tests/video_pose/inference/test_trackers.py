@@ -164,7 +164,7 @@ def test_two_frames_of_one_time_leave_the_velocity() -> None:
 
 def test_weaker_detections_begin_people_where_poses_judge_them() -> None:
     settings = PredictorSettings()
-    assert (settings.begins(0.2), settings.begins(0.0)) == (0.3, 0.5)
+    assert (settings.begins(0.2), settings.begins(0.0)) == (0.4, 0.5)
     assert PredictorSettings(min_score=0.7).begins(0.2) == 0.7
     with pytest.raises(ValueError, match="min_score 1.5: expected 0 to 1"):
         PredictorSettings(min_score=1.5)
