@@ -52,3 +52,14 @@ def test_a_file_without_facts_takes_the_registered_ones() -> None:
     stored["dataset_name"] = np.array("someone's own")
     with pytest.raises(KeyError, match="VIDEO_POSE_PLUGINS"):
         scoring_facts(stored)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_columns_of_another_length_are_refused(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "predictions.npz"
+    stored = prediction_arrays("someone's own", JOINTS, truth(), {("v", "0"): TrackPredictions()})
+    count = len(stored["frame_indices"])
+    stored["boxes"] = np.zeros((count + rows - 2, 4), np.float32)
+    np.savez(path, **stored)
+    with pytest.raises(ValueError, match=rf"boxes has the shape .*expected \({count}, 4\)"):
+        read_predictions(path)

@@ -166,5 +166,6 @@ def test_weaker_detections_begin_people_where_poses_judge_them() -> None:
     settings = PredictorSettings()
     assert (settings.begins(0.2), settings.begins(0.0)) == (0.4, 0.5)
     assert PredictorSettings(min_score=0.7).begins(0.2) == 0.7
+    assert settings.max_people == 0  # everybody
     with pytest.raises(ValueError, match="min_score 1.5: expected 0 to 1"):
         PredictorSettings(min_score=1.5)
