@@ -17,7 +17,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from video_pose.data.datasets.coco_json import Category, choose_category, frame_number
+from video_pose.data.datasets.coco_json import (
+    Category,
+    choose_category,
+    frame_number,
+    read_area,
+)
 from video_pose.data.json_fields import Field, load_json, require_unique
 from video_pose.evaluation.people import (
     JointFacts,
@@ -278,13 +283,12 @@ def _people(annotations: Sequence[Field], image: Field, facts: JointFacts) -> La
     for annotation in annotations:
         keypoints = _keypoints(annotation, joints)
         box = _box(annotation, keypoints)
-        crowd, area, track = (annotation.get(key) for key in ("iscrowd", "area", "track_id"))
+        crowd, track = annotation.get("iscrowd"), annotation.get("track_id")
         if (crowd is not None and crowd.flag()) or not (keypoints[:, 2] > 0).any():
             ignored.append(box)
             continue
-        size = 0.0 if area is None else area.number()
-        size = size or (box[2] - box[0]) * (box[3] - box[1])
-        rows.append(("0" if track is None else track.identity(), keypoints, box, size))
+        area = read_area(annotation) or (box[2] - box[0]) * (box[3] - box[1])
+        rows.append(("0" if track is None else track.identity(), keypoints, box, area))
     return LabelledPeople(
         np.array([row[0] for row in rows], str),
         np.array([row[1] for row in rows]).reshape(-1, joints, 3),

@@ -359,14 +359,14 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
         None if track is None else track.identity(),
         points,
         None if box is None else box.numbers(4, " (x, y, width, height)"),
-        _read_area(item),
+        read_area(item),
         crowd is not None and crowd.flag(),
         where,
     )
 
 
-def _read_area(item: Field) -> float | None:
-    """The person's area, px^2; None where it is not told, or told as none."""
+def read_area(item: Field) -> float | None:
+    """The area of an annotation's person, px^2; None where it is not told, or told as none."""
     area = item.get("area")
     if area is None:
         return None
