@@ -332,10 +332,11 @@ class DetectedPeople:
         if len(self._sigmas) and len(self._sigmas) == keypoints.shape[1]:
             keys = self._identify(keys, keypoints)
             twins = self._twins(keys, keypoints)
+        scores = pose_scores(keypoints)
         numbers = np.full(len(keys), -1, np.int64)
         for place, key in enumerate(keys):
             track = self._tracks[key]
-            good = self._is_somebody(track, keypoints[place])
+            good = self._is_somebody(track, keypoints[place], scores[place])
             if place not in twins and good and self._goes_on(track, keypoints[place]):
                 numbers[place] = self._confirm(track, keypoints[place])
             elif place not in twins:
@@ -345,12 +346,12 @@ class DetectedPeople:
             self._drop_twin(keys[twin], None if other is None else keys[other])
         return Verdict(np.array(keys, np.int64), numbers)
 
-    def _is_somebody(self, track: _Track, pose: np.ndarray) -> bool:
-        """Whether a pose (K, 3) is good enough to be shown."""
+    def _is_somebody(self, track: _Track, pose: np.ndarray, score: float) -> bool:
+        """Whether a pose (K, 3) of a score is good enough to be shown."""
         few = (pose[:, 2] >= SURE_JOINT).sum() < SURE_SHARE * len(pose)
         if few and self._threshold > 0:
             return False
-        return bool(pose_scores(pose[None])[0] >= self._needed(track))
+        return bool(score >= self._needed(track))
 
     def _needed(self, track: _Track) -> float:
         """The score from which a pose is shown."""
