@@ -341,27 +341,31 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
 def remove_partial(job: Job) -> None:
     """Take away what a killed run left of a source beside its files."""
     import glob
-    import shutil
 
     for path in job.paths:
         name = glob.escape(path.name)
         for pattern in (f".partial-*-{name}*", f".{name}.*.tmp", f"{name}.parts"):
             for left in path.parent.glob(pattern):
-                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
+                _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """A file or folder, if it is there."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
 
 
 @contextmanager
 def taken_back(job: Job, is_empty: Callable[[], bool]) -> Iterator[None]:
     """After an error in the block, files and checkpoint go if they hold no frame."""
-    import shutil
-
     try:
         yield
     except BaseException:
         if is_empty():
             remove_partial(job)
             for path in filter(None, (*job.paths, job.checkpoint)):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
+                _remove(path)
         raise
 
 
