@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Change one operator, constant or condition at a time, and see whether the tests notice.
 
+    python dev/mutation.py --lines            # once: which test executes which line
     python dev/mutation.py --mutants 100      # a sample; what was tried is not tried again
     python dev/mutation.py --show             # the changes that no test noticed
-    python dev/mutation.py --lines            # first, for a large sample: which test runs a line
 
 cosmic-ray (``pip install cosmic-ray coverage``) makes the changes, in a copy of the tracked files.
-Each is run against the tests that execute its line, where those were recorded (minutes), else
-against the test files that import the module, its own first. Annotations, which nobody evaluates,
-are left alone. Everything is kept in ``--folder``, so that a run that was ended goes on.
+Each is run against the tests that execute its statement; for one that runs on import (a constant, a
+default), those that execute a use of the name that it binds. Without ``--lines`` it is run against
+the test files that import the module, its own first. A change counts as noticed where a test fails
+with it and passes without it. Annotations, which nobody evaluates, are left alone, as are changes
+that are no Python. Everything is kept in ``--folder``, so that a run that was ended goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import argparse
 import ast
 import contextlib
 import difflib
+import functools
+import itertools
 import json
 import os
 import random
@@ -24,20 +28,23 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("modeling", "evaluation", "data", "inference", "engine")
-# A mutant's tests: at most so many, and so many seconds of a quiet machine. Both only lower the
-# score.
-MOST_TESTS, MOST_SECONDS, MOST_FILES = 80, 60.0, 4
-# Seconds of the processor that a mutant may take: an endless loop counts as noticed; and seconds of
-# the clock, after which it counts as not tried.
-MOST_WORK, MOST_WAIT = 400, 3600
+# A mutant's tests: at most so many, and so many seconds as they were recorded; or so many files.
+# All three only lower the score.
+MOST_TESTS, MOST_SECONDS, MOST_FILES = 200, 75.0, 4
+# Of a test file so many tests come first, then as many of the next one.
+AT_ONCE = 6
+# Seconds of the processor that a test may take, beside four times what it took when recorded: an
+# endless loop counts as noticed; and seconds of the clock, after which a mutant is not tried.
+MOST_WORK, MOST_WAIT = 30, 3600
 
 
 def sources(tree: Path, packages: Sequence[str]) -> list[Path]:
@@ -68,12 +75,15 @@ class _Contexts:
     def __init__(self, coverage: Any) -> None:
         self.coverage = coverage
         self.seconds: Counter[str] = Counter()
+        self.failed: set[str] = set()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.coverage.switch_context(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.seconds[report.nodeid] += report.duration
+        if report.failed:
+            self.failed.add(report.nodeid)
 
 
 def record_lines(tree: Path, folder: Path, tests: Sequence[str]) -> None:
@@ -83,6 +93,7 @@ def record_lines(tree: Path, folder: Path, tests: Sequence[str]) -> None:
         if data.exists():
             continue
         if not (pid := os.fork()):
+            _usual_signals()
             with contextlib.suppress(BaseException):
                 _record(tree, data, name)
             os._exit(0)
@@ -91,6 +102,12 @@ def record_lines(tree: Path, folder: Path, tests: Sequence[str]) -> None:
             print(f"{name}: recorded", flush=True)
         else:
             print(f"{name}: failed", file=sys.stderr)
+
+
+def _usual_signals() -> None:
+    """As in any other process: tests send some to themselves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _record(tree: Path, data: Path, name: str) -> None:
@@ -109,42 +126,117 @@ def _record(tree: Path, data: Path, name: str) -> None:
     for file in found.measured_files():
         relative = os.path.relpath(file, tree)
         lines[relative] = found.contexts_by_lineno(file)
-    content = {"seconds": contexts.seconds, "lines": lines}
+    content = {"seconds": contexts.seconds, "failed": sorted(contexts.failed), "lines": lines}
     data.write_text(json.dumps(content), encoding="utf-8")
 
 
 class Lines:
-    """The tests that execute a line."""
+    """The tests that execute a line, but those that fail anyway."""
 
     def __init__(self, folder: Path, tree: Path) -> None:
         self.tree = tree
         self.seconds: dict[str, float] = {}
         self.tests: dict[tuple[str, int], set[str]] = defaultdict(set)
         self.of_file: dict[str, Counter[str]] = defaultdict(Counter)
+        self.failed: set[str] = set()
         for path in folder.glob("lines.*.json"):
             content = json.loads(path.read_text(encoding="utf-8"))
             self.seconds |= content["seconds"]
+            self.failed |= set(content["failed"])
             for file, lines in content["lines"].items():
                 for line, names in lines.items():
-                    known = [name for name in names if name]
-                    self.tests[file, int(line)] |= set(known)
+                    known = {name for name in names if name} - self.failed
+                    self.tests[file, int(line)] |= known
                     self.of_file[file].update(known)
 
-    def choose(self, file: str, lines: range) -> list[str]:
-        """Tests to run for a change within these lines. What runs on import has none of its own:
-        then those that execute most of the file."""
+    def choose(self, file: str, line: int) -> list[str]:
+        """Tests to run for a change of this line: some of each test file in turn, that of the
+        module's name first, then those that execute most of the module."""
         number = self.of_file[file]
         if not number:
             return importing(self.tree, file)
-        own = set().union(*(self.tests[file, line] for line in lines))
-        ordered = sorted(own or number, key=lambda name: (-number[name], name))
+        places = executing(self.tree, file, line)
+        found = set().union(*(self.tests[place] for place in places)) or set(number)
+        found |= self.tests[file, line]  # of what runs on import: tests that import it first
+        # Tests of the module that execute nothing of it here do so in another process.
+        own = f"test_{Path(file).stem}.py"
+        found |= {n for n in self.seconds if f"/{own}::" in n and n not in number} - self.failed
+        files: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(
+            found, key=lambda name: (-number[name], self.seconds.get(name, 1), name)
+        ):
+            files[name.partition("::")[0]].append(name)
+        order = sorted(files, key=lambda path: (Path(path).name != own, -number[files[path][0]]))
+        turns = [
+            (turn // AT_ONCE, place, name)
+            for place, path in enumerate(order)
+            for turn, name in enumerate(files[path])
+        ]
         chosen: list[str] = []
         spent = 0.0
-        for name in ordered[: 4 * MOST_TESTS]:
+        for *_, name in sorted(turns, key=lambda one: one[:2]):
             if spent + self.seconds.get(name, 1) <= MOST_SECONDS and len(chosen) < MOST_TESTS:
                 chosen.append(name)
                 spent += self.seconds.get(name, 1)
-        return chosen or ordered[:1]
+        return chosen or [turns[0][-1]]
+
+
+def executing(tree: Path, file: str, line: int) -> set[tuple[str, int]]:
+    """Lines that are executed where this one has an effect: those of its statement in a function;
+    for a default those of the function; for what else runs on import the uses, in all files, of the
+    names that it binds."""
+    for node, in_function in _statements(_parsed(tree / file)):
+        first, last = _head(node)
+        if not first <= line <= last:
+            continue
+        if in_function:
+            return {(file, number) for number in range(first, last + 1)}
+        if isinstance(node, ast.FunctionDef):
+            return {(file, number) for number in range(last + 1, (node.end_lineno or last) + 1)}
+        stores = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
+        names = {one.id for one in stores if isinstance(one.ctx, ast.Store)}
+        return {
+            (str(path.relative_to(tree)), number)
+            for path in (tree / "projects").rglob("*.py")
+            for name, number in _uses(path)
+            if name in names
+        }
+    return set()
+
+
+def _head(node: Any) -> tuple[int, int]:
+    """First and last line of a statement, but not of the block that it may have."""
+    first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
+    block = getattr(node, "body", None)
+    if not block:
+        cases = getattr(node, "cases", None)
+        return first, cases[0].pattern.lineno - 1 if cases else node.end_lineno
+    decorators = getattr(block[0], "decorator_list", ())
+    return first, max(node.lineno, min(one.lineno for one in (block[0], *decorators)) - 1)
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _uses(path: Path) -> list[tuple[str, int]]:
+    """Names that a file reads, also as attributes, and the lines."""
+    return [
+        (node.id if isinstance(node, ast.Name) else node.attr, node.lineno)
+        for node in ast.walk(_parsed(path))
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+    ]
+
+
+def _statements(node: ast.AST, in_function: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """All statements, innermost first, and whether they are part of a function."""
+    inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    for child in ast.iter_child_nodes(node):
+        yield from _statements(child, inside)
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield child, inside
 
 
 def importing(tree: Path, file: str) -> list[str]:
@@ -171,7 +263,7 @@ def mutants(tree: Path, packages: Sequence[str]) -> list[dict[str, Any]]:
 
     out = []
     for file in sources(tree, packages):
-        left_alone = list(_annotations(ast.parse((tree / file).read_text(encoding="utf-8"))))
+        left_alone = list(_left_alone(ast.parse((tree / file).read_text(encoding="utf-8"))))
         for item in _all_work_items([tree / file], {}):
             (one,) = item.mutations
             if not any(start <= one.start_pos <= end for start, end in left_alone):
@@ -191,70 +283,133 @@ def known_mutants(tree: Path, folder: Path, packages: Sequence[str]) -> list[dic
     return found
 
 
-def _annotations(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where annotations begin and end."""
+def _left_alone(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where annotations begin and end, and the gaps in which a bare ``*`` of parameters stands."""
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
             found = getattr(node, name, None)
             if isinstance(found, ast.expr):
-                end = (found.end_lineno or 0, found.end_col_offset or 0)
-                yield (found.lineno, found.col_offset), end
+                yield (found.lineno, found.col_offset), _end(found)
+        if isinstance(node, ast.arguments) and node.kwonlyargs:
+            before: list[ast.expr | ast.arg] = [*node.posonlyargs, *node.args, *node.defaults]
+            first = node.kwonlyargs[0]
+            if before and not node.vararg:
+                yield max(map(_end, before)), (first.lineno, first.col_offset)
 
 
-def sample(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
-    """A line at most once, so that a line with many operators counts as much as another."""
+def _end(node: Any) -> tuple[int, int]:
+    return node.end_lineno or 0, node.end_col_offset or 0
+
+
+def sample(tree: Path, found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
+    """A line at most once, so that a line with many operators counts as much as another; changes
+    that are no Python, which no test need notice, are passed over."""
     rng = random.Random(seed)
     places: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for one in found:
         places[one["file"], one["lines"][0]].append(one)
-    chosen = rng.sample(sorted(places), min(number, len(places)))
-    return [rng.choice(places[place]) for place in chosen]
+    order = sorted(places)
+    rng.shuffle(order)
+    chosen: list[dict[str, Any]] = []
+    for place in order:
+        options = places[place]
+        rng.shuffle(options)
+        legal = (one for one in options if _is_legal(changed(tree, one)))
+        chosen += itertools.islice(legal, 1)
+        if len(chosen) >= number:
+            break
+    return chosen[:number]
+
+
+def changed(tree: Path, mutant: dict[str, Any]) -> str:
+    """The text of its file with a change."""
+    from cosmic_ray.mutating import MutationVisitor
+    from cosmic_ray.plugins import get_operator
+
+    before = (tree / mutant["file"]).read_text(encoding="utf-8")
+    operator = get_operator(mutant["operator"])()
+    return str(MutationVisitor.mutate_code(before, operator, mutant["occurrence"]))
+
+
+def _is_legal(text: str) -> bool:
+    try:
+        compile(text, "", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def try_one(tree: Path, mutant: dict[str, Any], lines: Lines) -> dict[str, Any]:
     """Make a change, run its tests, take it back."""
-    from cosmic_ray.mutating import MutationVisitor
-    from cosmic_ray.plugins import get_operator
-
     path = tree / mutant["file"]
-    before = path.read_text(encoding="utf-8")
-    after = MutationVisitor.mutate_code(
-        before, get_operator(mutant["operator"])(), mutant["occurrence"]
-    )
+    before, after = path.read_text(encoding="utf-8"), changed(tree, mutant)
     change = [
         line
         for line in difflib.unified_diff(before.split("\n"), after.split("\n"), n=0, lineterm="")
         if line[:1] in "+-" and line[:3] not in ("+++", "---")
     ]
-    first, last = mutant["lines"]
-    tests = lines.choose(mutant["file"], range(first, last + 1))
+    tests = lines.choose(mutant["file"], mutant["lines"][0])
     start = time.monotonic()
     try:
         path.write_text(after, encoding="utf-8")
-        answer = run_tests(tree, tests) if tests else "no test"
+        answer, last = run_tests(tree, tests, lines.seconds) if tests else ("no test", "")
     finally:
         path.write_text(before, encoding="utf-8")
+    if (
+        answer == "noticed"
+        and run_tests(tree, [last] if last else tests, lines.seconds)[0] != "alive"
+    ):
+        answer = "not tried"  # it fails without the change, too
     seconds = round(time.monotonic() - start, 1)
-    return {**mutant, "answer": answer, "tests": len(tests), "seconds": seconds, "change": change}
+    return {
+        **mutant,
+        "answer": answer,
+        "by": last,
+        "tests": len(tests),
+        "seconds": seconds,
+        "change": change,
+    }
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> str:
-    """In a fork, which has imported what costs time: "noticed" or "alive"."""
-    if not (pid := os.fork()):
-        os.setsid()
-        status = 3
-        with contextlib.suppress(BaseException):
-            import pytest
+class _Limits:
+    """A plugin of pytest that ends the process where a test takes too long, and notes the test."""
 
-            resource.setrlimit(resource.RLIMIT_CPU, (MOST_WORK, MOST_WORK))
-            os.chdir(tree)
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            sys.dont_write_bytecode = True
-            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-o",
-                                  "addopts=--import-mode=importlib", *tests])  # fmt: skip
-        os._exit(int(status))
+    def __init__(self, seconds: Mapping[str, float], note: int) -> None:
+        self.seconds, self.note = seconds, note
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        os.pwrite(self.note, nodeid.encode().ljust(1000), 0)
+        signal.setitimer(signal.ITIMER_PROF, MOST_WORK + 4 * self.seconds.get(nodeid, MOST_WORK))
+
+
+def run_tests(tree: Path, tests: Sequence[str], seconds: Mapping[str, float]) -> tuple[str, str]:
+    """In a fork, which has imported what costs time: "noticed" or "alive", and the last test."""
+    with tempfile.TemporaryFile() as note:
+        if not (pid := os.fork()):
+            os.setsid()
+            status = 3
+            with contextlib.suppress(BaseException):
+                status = _run(tree, tests, _Limits(seconds, note.fileno()))
+            os._exit(status)
+        answer = _wait(pid)
+        return answer, note.read().decode().strip()
+
+
+def _run(tree: Path, tests: Sequence[str], limits: _Limits) -> int:
+    import pytest
+
+    _usual_signals()
+    most = 10 * MOST_WORK  # also of each process that a test starts
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+    os.chdir(tree)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
+    return int(pytest.main([*options, *tests], plugins=[limits]))
+
+
+def _wait(pid: int) -> str:
     end = time.monotonic() + MOST_WAIT
     done = 0
     try:
@@ -265,8 +420,9 @@ def run_tests(tree: Path, tests: Sequence[str]) -> str:
             time.sleep(0.05)
         return "not tried"
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # with what it started
         if not done:
-            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
 
@@ -336,12 +492,14 @@ def main() -> int:
     lines = Lines(args.folder, tree)
     wanted = []
     if args.mutants:
-        wanted = sample(known_mutants(tree, args.folder, args.packages), args.mutants, args.seed)
+        found = known_mutants(tree, args.folder, args.packages)
+        wanted = sample(tree, found, args.mutants, args.seed)
     for one in wanted:
         if (one["file"], one["operator"], one["occurrence"]) in tried:
             continue
         result = try_one(tree, one, lines)
         if result["answer"] == "not tried":
+            print(f"{one['file']}:{one['lines'][0]}: not tried, {result['by']}", file=sys.stderr)
             continue
         results.append(result)
         with log.open("a", encoding="utf-8") as file:
