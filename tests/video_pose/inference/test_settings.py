@@ -1,0 +1,103 @@
+"""The choices of a video predictor: defaults, bounds, and what contradicts what."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+
+from video_pose.cli import predict
+from video_pose.inference import VideoPosePredictor
+from video_pose.inference.settings import PredictorSettings
+
+BOX = (1.0, 2.0, 30.0, 40.0)
+
+
+def test_the_command_without_options_is_the_python_interface_without_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a video would have other people by the one than by the other."""
+    monkeypatch.setattr(VideoPosePredictor, "from_config", lambda *_, settings, **__: settings)
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    assert predict.build_predictor(parser.parse_args([])) == PredictorSettings()
+    assert predict.build_predictor(parser.parse_args(["--lag", "0"])) == PredictorSettings(lag=0)
+
+
+def test_defaults_that_the_documents_tell() -> None:
+    settings = PredictorSettings()
+    assert (settings.where, settings.tracker, settings.refiner) == ("frame", "auto", "auto")
+    assert (settings.detect_every, settings.max_people, settings.batch_frames) == (1, 0, 1)
+    assert (settings.min_pose_score, settings.box_smoothing) == (0.1, 0.15)
+    assert (settings.max_missed, settings.max_gap, settings.join_gap) == (1.0, 0.5, 2.0)
+    assert settings.cut_threshold == 0.2 and not settings.waits
+    for name in ("smooth", "offline", "repair_sides", "heatmaps", "trust_programs"):
+        assert getattr(settings, name) is False, name
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("min_score", (0, 1, 0.5), (-0.1, 1.1)),
+        ("person_threshold", (0, 1, 0.5), (-0.1, 1.1)),
+        ("max_people", (0, 1), (-1,)),
+        ("box_smoothing", (0, 0.5), (-0.1,)),
+        ("lag", (0, 3), (-1,)),
+        ("max_gap", (0, 0.1), (-0.1,)),
+        ("join_gap", (0, 0.1), (-0.1,)),
+    ],
+)
+def test_bounds_are_part_of_the_range(name: str, good: tuple, bad: tuple) -> None:
+    for value in good:
+        assert getattr(PredictorSettings(**{name: value}), name) == value
+    for value in bad:
+        with pytest.raises(ValueError, match=f"{name.replace('_', '.')} {value}"):
+            PredictorSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"region": "room"}, "region 'room': choose from frame, box, pose, detector"),
+        ({"region": "box"}, "region 'box' needs a box"),
+        ({"region": "frame", "detector": "d.yaml"}, "no effect with region 'frame'"),
+        ({"region": "box", "box": BOX, "detector": "d.yaml"}, "no effect with region 'box'"),
+        ({"region": "frame", "box": BOX}, "a box has no effect with region 'frame'"),
+        ({"detector": "d.yaml", "box": BOX}, "a box has no effect with region 'detector'"),
+        ({"offline": True, "lag": 0}, "offline and lag: name one"),
+        ({"offline": True, "smooth": True}, "smoothing of their own"),
+        ({"lag": 0, "smooth": True}, "smoothing of their own"),
+        ({"lag": 2, "heatmaps": True}, "no heatmaps"),
+        ({"repair_sides": True}, "repair_sides needs offline or lag"),
+    ],
+)
+def test_contradictions(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PredictorSettings(**choices)
+
+
+def test_what_goes_together() -> None:
+    assert PredictorSettings(region="pose", box=BOX).where == "pose"
+    assert PredictorSettings(box=BOX).where == "box"
+    assert PredictorSettings(detector="d.yaml").where == "detector"
+    assert PredictorSettings(smooth=True, heatmaps=True).heatmaps
+    assert PredictorSettings(lag=0, repair_sides=True).waits
+    assert PredictorSettings(offline=True, repair_sides=True).waits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "option"),
+    [
+        ("detector_options", ("A", 1), "--detector-opts"),
+        ("class_name", "cat", "--class"),
+        ("detect_every", 2, "--detect-every"),
+        ("tracker", "iou", "--tracker"),
+        ("min_score", 0.0, "--confidence-threshold"),
+        ("max_missed", 0.0, "--max-missed"),
+    ],
+)
+def test_without_a_detector_its_options_are_refused(name: str, value: Any, option: str) -> None:
+    with pytest.raises(ValueError, match=rf"{option} .*\({name}\) has no effect.*'frame'"):
+        PredictorSettings(**{name: value}).refuse_unused()
+    PredictorSettings(smooth=True, max_people=3).refuse_unused()
