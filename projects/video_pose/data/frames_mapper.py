@@ -140,6 +140,8 @@ class FrameMapper(DatasetMapper):
         kwargs["reader"] = FrameReader(cfg.INPUT.FRAME_CACHE_BYTES, cfg.INPUT.FORMAT)
         kwargs["unmasked"] = cfg.INPUT.FRAMES.UNMASKED
         kwargs["crowds"] = cfg.INPUT.FRAMES.CROWDS
+        if cfg.INPUT.AUG.COLOR < 0:
+            raise ValueError(f"INPUT.AUG.COLOR is {cfg.INPUT.AUG.COLOR}: expected 0 or more")
         if is_train and cfg.INPUT.AUG.COLOR > 0:
             kwargs["augmentations"] += color_changes(cfg.INPUT.AUG.COLOR, cfg.INPUT.FORMAT)
         kwargs["joint_maps"] = {}

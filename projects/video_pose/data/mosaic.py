@@ -149,4 +149,4 @@ def _resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
         return images.new_zeros((0, *size))
     smooth = {"antialias": True, "align_corners": False} if mode == "bilinear" else {}
     out = F.interpolate(images[None].float(), size=size, mode=mode, **smooth)[0]
-    return out.round().clamp(0, 255).to(torch.uint8)
+    return out.round().to(torch.uint8)
