@@ -526,6 +526,11 @@ def test_a_file_a_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert [t["video_id"] for t in tracks] == ["7", "b/7"]
     assert len({int(t["image_ids"][0]) for t in tracks}) == 2
     assert "set apart" in caplog.text
+    # Those that call every video 7, with images of their own.
+    other = {"images": [_image(9, 1)], "annotations": [_annotation(9)]}
+    tracks = load_video_keypoints(str(_two_files(tmp_path, other)), str(tmp_path), NAMES)
+    assert [t["video_id"] for t in tracks] == ["a/7", "b/7"]
+    assert "video ids that two files have" in caplog.text
     folder = _two_files(tmp_path, {"categories": [{**CATEGORY, "keypoints": ["a", "b", "c"]}]})
     with pytest.raises(ValueError, match="b.json: expected the joints of .*a.json"):
         read_labels([open_labels(p) for p in list_files(str(folder))])

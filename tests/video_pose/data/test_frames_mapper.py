@@ -23,6 +23,7 @@ from video_pose.data.frames_mapper import (
     color_changes,
     encode_mask,
     joint_maps,
+    visible_share,
 )
 from video_pose.skeleton import match_joints
 
@@ -286,3 +287,20 @@ def test_regions_that_carry_no_loss_reach_the_model_as_such(frame) -> None:
         MetadataCatalog.remove(name)
     with pytest.raises(ValueError, match="INPUT.FRAMES.CROWDS 'keep': choose from"):
         make_mapper(crowds="keep")
+
+
+@pytest.mark.parametrize(
+    ("box", "share"),
+    [
+        ((0, 0, 10, 10), 1.0),
+        ((30, 20, 40, 30), 1.0),
+        ((-5, 0, 5, 10), 0.5),
+        ((35, 25, 45, 35), 0.25),
+        ((-10, 5, 0, 15), 0.0),
+        ((3, 3, 3, 9), 0.0),
+    ],
+)
+def test_the_visible_share_of_a_box(box: tuple[int, ...], share: float) -> None:
+    """In a picture of 40 x 30, up to its edges."""
+    item = {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS}
+    assert visible_share(item, T.TransformList([]), (30, 40)) == pytest.approx(share)

@@ -58,6 +58,8 @@ def test_the_assignment_is_of_the_largest_sum_and_only_above_the_least() -> None
     # Above .5 alone: the pair (1, 1) of .1 must not be chosen for company.
     assert people.assign(np.array([[0.9, 0.6], [0.45, 0.1]]), 0.5) == [(0, 0)]
     assert people.assign(np.zeros((2, 0))) == []
+    # Who have nothing in common are no pair, and the bound itself is not above it.
+    assert people.assign(np.zeros((1, 1))) == [] and people.assign(np.eye(1), 1.0) == []
 
 
 def test_counts_and_pck() -> None:

@@ -11,6 +11,7 @@ from detectron2.data import MetadataCatalog
 from video_pose.evaluation.predictions import (
     TrackPredictions,
     TrackTruth,
+    index_tracks,
     prediction_arrays,
     read_predictions,
     scoring_facts,
@@ -63,3 +64,15 @@ def test_columns_of_another_length_are_refused(tmp_path: Path, rows: int) -> Non
     np.savez(path, **stored)
     with pytest.raises(ValueError, match=rf"boxes has the shape .*expected \({count}, 4\)"):
         read_predictions(path)
+
+
+def test_a_track_that_stands_twice_is_named() -> None:
+    track = {
+        "video_id": "v", "track_id": "7", "keypoints": np.zeros((1, 2, 3)),
+        "boxes": np.zeros((1, 4)), "labelled": np.ones(1),
+    }  # fmt: skip
+    found = index_tracks("data", [track, {**track, "video_id": "w"}])
+    assert list(found) == [("v", "7"), ("w", "7")]
+    assert found["w", "7"].source_video == "w" and found["w", "7"].action == ""
+    with pytest.raises(ValueError, match="^data: track '7' of video 'v' appears twice$"):
+        index_tracks("data", [track, track])

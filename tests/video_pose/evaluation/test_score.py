@@ -132,6 +132,15 @@ def test_errors_name_what_is_wrong(crossing, tmp_path) -> None:
         read_annotations(broken)
     image = {"id": 1, "file_name": "1.jpg"}
     category = {"id": 1, "keypoints": ["neck"]}
+    for lacking in (
+        {"images": [], "categories": [category]},
+        {"images": [image], "categories": [{"id": 1}]},
+        {"images": [image]},
+        {"categories": [category]},
+    ):
+        broken.write_text(json.dumps(lacking))
+        with pytest.raises(ValueError, match="a.json: needs images and a category"):
+            read_annotations(broken)
     broken.write_text(json.dumps({"images": [image], "categories": [category]}))
     with pytest.raises(ValueError, match=r"image 1 has no video_id \(nor vid_id\)"):
         read_annotations(broken)
@@ -209,9 +218,13 @@ def test_other_categories_are_no_people(tmp_path, caplog) -> None:
     content["categories"].append({"id": 2, "name": "ball"})
     content["annotations"][0]["category_id"] = 1
     content["annotations"].append({"id": 3, "image_id": 10, "category_id": 2, "bbox": [1, 2, 3, 4]})
+    # A crowd is no person either, and hides none that come after it.
+    content["annotations"].insert(0, {"id": 4, "image_id": 10, "iscrowd": 1, "bbox": [1, 2, 3, 4]})
     file.write_text(json.dumps(content))
     found = read_annotations(file).frames["000342", 0]
-    assert len(found.ids) == 1 and len(found.ignored) == 1  # the region of the image
+    assert found.ids.tolist() == ["5"]
+    # The region of the image, and the crowd.
+    assert found.ignored.tolist() == [[200, 0, 300, 100], [1, 2, 4, 6]]
     assert "1 annotations of other categories: left out" in caplog.text
 
 

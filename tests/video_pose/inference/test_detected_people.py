@@ -163,11 +163,12 @@ class Strict(IoUTracker):
 def test_a_weak_detection_goes_on_with_somebody_known_whatever_the_tracker() -> None:
     """Seated half hidden, .2 for a second: found where the box is, not where the pose was."""
     world = World(Strict, follow=0.0)
-    assert world.frame([box(50)], [pose(box(50))]) == [0]
+    poses = [pose(box(50)), pose(box(300))]
+    assert world.frame([box(50), box(300)], poses) == [0, 1]
     world.score = 0.2
     for i in range(25):
-        assert world.frame([box(51 + i)], [pose(box(50))]) == [0]
-        np.testing.assert_allclose(world.looked_at[0], box(51 + i))
+        assert world.frame([box(51 + i), box(299 - i)], poses) == [0, 1]
+        np.testing.assert_allclose(world.looked_at, [box(51 + i), box(299 - i)])
     # Nobody begins so, and a weak box elsewhere is not that person.
     world.people.reset()
     assert world.frame([box(200)], []) == []

@@ -97,7 +97,9 @@ def test_openpose_has_its_own_order_and_middles(tmp_path: Path) -> None:
     folder = write("openpose", tmp_path, frames())
     names = sorted(path.name for path in folder.iterdir())
     assert names[1] == "clip_000000000001_keypoints.json" and len(names) == 4
-    (person,) = json.loads((folder / names[0]).read_text())["people"]
+    content = json.loads((folder / names[0]).read_text())
+    assert content["version"] == 1.3
+    (person,) = content["people"]
     flat = np.reshape(person["pose_keypoints_2d"], (25, 3))
     # 1 neck, 2 right shoulder, 5 left shoulder, 8 mid-hip, 9 right hip, 12 left hip.
     assert flat[1].tolist() == [9.5, 19.5, 0.5]
@@ -222,3 +224,35 @@ def test_sizes_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
     blank = [replace(frame, image=np.zeros((0, 0, 3), np.uint8)) for frame in frames()]
     with pytest.raises(ValueError, match="clip: the size of its pictures is not known.*--size"):
         write("coco_dataset", tmp_path, blank)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("p/clip_person_1.trc", "trc"),
+        ("p/clip_person_1.c3d", "c3d"),
+        ("clipDLC_resnet50.h5", "dlc_h5"),
+        ("clip_trc/", "trc"),
+        ("clip_openpose18", "openpose18"),
+        ("clip.coco.json", "coco"),
+        ("clip.posetrack.json", "posetrack"),
+        ("labels.json", "coco_dataset"),
+        ("clip.dlc.csv", "dlc"),
+        ("clip.csv", "csv"),
+    ],
+)
+def test_formats_by_the_ending(name: str, kind: str) -> None:
+    assert format_of(name) == kind
+
+
+def test_formats_by_the_content(tmp_path: Path) -> None:
+    """DeepLabCut's own names end as tables do, OpenPose's folders as they like."""
+    (tmp_path / "clipDLC.csv").write_text("scorer,a,a\n")
+    assert format_of(tmp_path / "clipDLC.csv") == "dlc"
+    (tmp_path / "short.csv").write_text("sco")
+    assert format_of(tmp_path / "short.csv") == "csv"
+    (tmp_path / "poses").mkdir()
+    with pytest.raises(ValueError, match="no known ending"):
+        format_of(tmp_path / "poses")
+    (tmp_path / "poses" / "a_keypoints.json").touch()
+    assert format_of(tmp_path / "poses") == "openpose"

@@ -116,6 +116,12 @@ def test_a_lag_does_as_evaluation_does() -> None:
     expected = OverTime(2)(peaks, JOINTS)
     found = np.stack([frame.keypoints[0] for frame in late(frames, OverTime(2))])
     assert found == pytest.approx(expected, abs=1e-4)
+    # Beside somebody else, in another order on every other frame, nothing changes.
+    beside = [frame_of(i, {9: 300.0, 1: 0.0} if i % 2 else {1: 0.0, 9: 300.0}) for i in range(12)]
+    for frame, alone in zip(beside, frames, strict=True):
+        frame.keypoints[frame.track_ids == 1] = alone.keypoints
+    found = np.stack([f.keypoints[f.track_ids == 1][0] for f in late(beside, OverTime(2))])
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_empty_joints_and_scores_that_a_file_lacks_stay_so() -> None:

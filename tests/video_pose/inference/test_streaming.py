@@ -161,6 +161,7 @@ def test_frames_without_anybody_have_a_row(
     assert [(frame.index, len(frame)) for frame in found] == [(i, int(i == 3)) for i in range(9)]
     empty = found[0]
     assert (empty.video, empty.time, empty.keypoints.shape) == ("name", 0.0, (0, 15, 3))
+    assert (empty.boxes.shape, empty.scores.shape, empty.track_ids.shape) == ((0, 4), (0,), (0,))
     assert len(empty.instances()) == 0
     assert len(found[3].instances()) == 1
 

@@ -169,3 +169,20 @@ def test_weaker_detections_begin_people_where_poses_judge_them() -> None:
     assert settings.max_people == 0  # everybody
     with pytest.raises(ValueError, match="min_score 1.5: expected 0 to 1"):
         PredictorSettings(min_score=1.5)
+
+
+def test_library_trackers_follow_from_the_first_sight_on() -> None:
+    """Missed for a frame and weakly seen on the next: ByteTrack follows who was seen once, OC-SORT
+    who was seen twice; trackers that confirm later would begin somebody new."""
+    pytest.importorskip("trackers")
+    for name, scores, expected in (
+        ("bytetrack", (0.9, None, 0.2, 0.9), [0, None, 1, 1]),
+        ("ocsort", (0.9, 0.9, None, 0.2, 0.9), [0, 0, None, -1, 0]),
+    ):
+        tracker = build_tracker(name, min_score=0.5, max_missed_seconds=0.4)
+        ids: list[int | None] = []
+        for i, score in enumerate(scores):
+            boxes = np.zeros((0, 4)) if score is None else np.array([box(50)])
+            given = np.array([] if score is None else [score])
+            ids += tracker.update(boxes, given, i / 25).tolist() or [None]
+        assert ids == expected, name
