@@ -11,6 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from video_pose.engine import launch
@@ -163,6 +164,25 @@ def test_one_function_decides(args, environment, expected: Launch) -> None:
 def test_contradictions_are_refused(args, environment, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         choose_launch(args, environment)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_one_process_runs_here_and_joins_no_group(monkeypatch, restarted: bool) -> None:
+    chosen = Launch("one process", restarted=restarted)
+    monkeypatch.setattr(launch, "choose_launch", lambda args, environment: chosen)
+    seen: list[tuple[int, bool, bool]] = []
+
+    def main(args: Namespace) -> None:
+        seen.append((os.getpid(), args.resume, torch.distributed.is_initialized()))
+
+    given = Namespace(**vars(arguments()), resume=False)
+    assert launch.run(main, given) == 0
+    assert seen == [(os.getpid(), restarted, False)]
+
+    def interrupted(args: Namespace) -> None:
+        raise KeyboardInterrupt
+
+    assert launch.run(interrupted, given) == 130
 
 
 HOLD = """
