@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from video_pose.cli.main import INTERRUPTED, USER_ERRORS, error_text
 from video_pose.cli.predict import (
-    VIDEO_ENDING,
     Job,
     Summary,
     add_model_arguments,
     add_part_arguments,
     build_predictor,
     checkpoint_interval,
+    overlay_ending,
     remove_partial,
 )
 from video_pose.files import lock
@@ -205,7 +205,7 @@ def plan(args: argparse.Namespace, item: Input) -> Job:
         folder = Path(args.output, kind)
         folder.mkdir(exist_ok=True)
         tables |= result_paths([kind], folder, item.name)
-    video = Path(args.output, "video", item.name + VIDEO_ENDING) if args.video else None
+    video = Path(args.output, "video", item.name + overlay_ending(item)) if args.video else None
     if video is not None:
         video.parent.mkdir(exist_ok=True)
     kept = Path(args.output, RESUME, item.name) if item.files else None

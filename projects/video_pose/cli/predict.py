@@ -6,7 +6,8 @@
   predict --webcam --show
   predict video.mp4 --config-file C.yaml --output out/ --opts MODEL.WEIGHTS w.pth
 
-Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format. Without
+Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format, a photo
+OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Without
 --output, the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite.
 A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done, and is gone
 when NAME is. The exit status is 0 only if all inputs could be read to their end.
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
     from video_pose.inference.selection import Moment
     from video_pose.inference.sources import FrameSource
     from video_pose.inference.writers import PoseWriter, Recording
-    from video_pose.video_io.writing import VideoWriter
+    from video_pose.video_io.writing import PictureWriter, VideoWriter
     from video_pose.visualization.overlay import LiveWindow
 
-VIDEO_ENDING = ".mp4"
+VIDEO_ENDING, PHOTO_ENDINGS = ".mp4", (".jpg", ".png")
 RESUME_ENDING = ".resume"
 
 
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="*", metavar="INPUT", help="videos, pictures, folders, quoted patterns")
     add("--input", nargs="+", default=[], metavar="PATH", help="the same, as in Detectron2's demo")
     add("--video-input", metavar="FILE", help="a video file or URL")
+    add("--photos", action="store_true", help="each picture is a photo, and not part of a sequence")
     add("--webcam", nargs="?", const=0, type=int, metavar="N", help="camera N (default 0)")
     add_model_arguments(parser)
     add_part_arguments(parser)
@@ -128,7 +130,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written where."""
     output = parser.add_argument_group("output")
     add = output.add_argument
-    add("--output", metavar="PATH", help="folder for videos and tables, or NAME.mp4")
+    add("--output", metavar="PATH", help="folder for videos and tables, NAME.mp4, or NAME.jpg")
     add(
         "--format", nargs="+", metavar="NAME",
         help="jsonl (default), csv, parquet, coco, coco_dataset, posetrack, openpose, openpose18, "
@@ -251,8 +253,9 @@ class Job:
     """One source and the files that it gives.
 
     Attributes:
-        item: the source. video: of the overlay, or None. tables: format -> path. report: the page
-            about it, or None. checkpoint: the folder that a run cut off is gone on from, or None.
+        item: the source. video: the overlay, a picture for a photo, or None. tables: format ->
+            path. report: the page about it, or None. checkpoint: the folder that a run cut off is
+            gone on from, or None.
     """
 
     item: Input
@@ -288,7 +291,7 @@ def list_inputs(args: argparse.Namespace) -> list[Input]:
     named += [args.webcam] if args.webcam is not None else []
     if not named:
         raise ValueError("no input: name videos, pictures, folders or patterns, or use --webcam")
-    return find_inputs(named)
+    return find_inputs(named, photos=args.photos)
 
 
 def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
@@ -309,16 +312,21 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         if args.resume:
             raise ValueError("--resume needs --output: what was done is kept there")
         return [Job(item, None, {}) for item in items]
-    is_file = args.output.lower().endswith(VIDEO_ENDING) and not os.path.isdir(args.output)
+    is_file = not os.path.isdir(args.output) and args.output.lower().endswith(
+        (VIDEO_ENDING, *PHOTO_ENDINGS)
+    )
     if is_file and (len(items) > 1 or args.no_video):
-        raise ValueError(f"--output {args.output} is one video: name a folder for {len(items)}")
+        kind = "video" if args.output.lower().endswith(VIDEO_ENDING) else "picture"
+        raise ValueError(f"--output {args.output} is one {kind}: name a folder for {len(items)}")
+    if is_file and not items[0].is_photo and not args.output.lower().endswith(VIDEO_ENDING):
+        raise ValueError(f"--output {args.output}: {items[0].name} is no photo: name a folder")
     folder = os.path.dirname(args.output) or "." if is_file else args.output
     check_writable(folder)
     formats = args.format or ([] if is_file else ["jsonl"])
     jobs = []
     for item in items:
         name = Path(args.output).stem if is_file else item.name
-        video = Path(args.output) if is_file else Path(folder, name + VIDEO_ENDING)
+        video = Path(args.output) if is_file else Path(folder, name + overlay_ending(item))
         tables = result_paths(formats, folder, name)
         page = Path(folder, f"{name}.html") if args.report else None
         # Cameras and streams give other frames the next time.
@@ -336,6 +344,11 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
             raise ValueError(f"{error}; --resume goes on where a run was cut off") from error
         raise
     return jobs
+
+
+def overlay_ending(item: Input) -> str:
+    """Of the file that shows a source with its people: a video, but for a photo."""
+    return PHOTO_ENDINGS[0] if item.is_photo else VIDEO_ENDING
 
 
 def remove_partial(job: Job) -> None:
@@ -483,7 +496,10 @@ def require_folders(paths: Sequence[Path]) -> None:
 
 
 def show(
-    picture: np.ndarray, time: float, video: VideoWriter | None, window: LiveWindow | None
+    picture: np.ndarray,
+    time: float,
+    video: VideoWriter | PictureWriter | None,
+    window: LiveWindow | None,
 ) -> bool:
     """Put a drawn frame where it is wanted; whether the user wants more."""
     if video is not None:
@@ -511,7 +527,7 @@ def recording_of(
 
 def open_outputs(
     args: argparse.Namespace, job: Job, recording: Recording, stack: ExitStack, beside: bool
-) -> tuple[VideoWriter | None, list[PoseWriter]]:
+) -> tuple[VideoWriter | PictureWriter | None, list[PoseWriter]]:
     """The overlay's writer, where one is wanted, and those of the poses; ``stack`` closes them.
 
     Args:
@@ -519,14 +535,17 @@ def open_outputs(
     """
     from video_pose.files import replacing
     from video_pose.inference.writers import JsonLinesWriter, writing_results
-    from video_pose.video_io.writing import VideoWriter
+    from video_pose.video_io.writing import PictureWriter, VideoWriter
 
-    video = None
+    video: VideoWriter | PictureWriter | None = None
     if job.video is not None:
         path = stack.enter_context(replacing(job.video)) if beside else job.video
-        sound = recording.path or None
-        video = VideoWriter(path, recording.fps, audio=sound, name=str(job.video))
-        stack.enter_context(video)
+        if job.video.suffix.lower() in PHOTO_ENDINGS:
+            video = stack.enter_context(PictureWriter(path, name=str(job.video)))
+        else:
+            sound = recording.path or None
+            writer = VideoWriter(path, recording.fps, audio=sound, name=str(job.video))
+            video = stack.enter_context(writer)
     writers: list[PoseWriter] = []
     if args.output is None and not args.show:
         writers = [stack.enter_context(closing(JsonLinesWriter("-", recording)))]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_pose.video_io.pictures import PICTURE_SUFFIXES
+from video_pose.video_io.pictures import PICTURE_SUFFIXES, count_pages
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,16 @@ class Input:
     spec: str | int | list[str]
     name: str
     files: tuple[str, ...] = ()
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether it is one still picture: a file that does not tell of more pages."""
+        if len(self.files) != 1 or not is_picture(self.files[0]):
+            return False
+        try:
+            return count_pages(self.files[0]) == 1
+        except (ValueError, FileNotFoundError):  # who opens it says what is wrong
+            return True
 
 
 def is_picture(path: str) -> bool:
@@ -108,30 +118,32 @@ def _say_skipped(paths: Sequence[str], why: str) -> None:
         logger.warning("skipped, %s: %s%s", why, ", ".join(sorted(paths)[:_MAX_NAMED]), more)
 
 
-def find_inputs(specs: Sequence[str | int]) -> list[Input]:
+def find_inputs(specs: Sequence[str | int], photos: bool = False) -> list[Input]:
     """What to open, one by one.
 
     Args:
         specs: files, URLs, folders and glob patterns, and cameras' numbers. Every video is a source
             of its own. The pictures of a folder or pattern are one sequence, and so are several
             picture files if there is nothing else.
+        photos: every picture is a source of its own as well.
 
     Raises:
         FileNotFoundError: a folder or pattern holds neither videos nor pictures. A file that is
             missing is an input all the same, which fails when it is opened.
     """
-    if len(specs) > 1 and all(
+    several = len(specs) > 1 and not photos
+    if several and all(
         isinstance(spec, str) and is_picture(spec) and not glob.has_magic(spec) for spec in specs
     ):
         files = [str(spec) for spec in specs]
         return [Input(files, "images", tuple(files))]
     found: list[Input] = []
     for spec in specs:
-        found += _expand(spec)
+        found += _expand(spec, photos)
     return list(_with_own_names(found))
 
 
-def _expand(spec: str | int) -> list[Input]:
+def _expand(spec: str | int, photos: bool) -> list[Input]:
     if isinstance(spec, int):
         return [Input(spec, f"camera{spec}")]
     if re.fullmatch(r"camera:\d+", spec) or "://" in spec:
@@ -139,6 +151,8 @@ def _expand(spec: str | int) -> list[Input]:
     if os.path.isfile(spec) or not (os.path.isdir(spec) or glob.has_magic(spec)):
         return [Input(spec, spec, (spec,))]
     files = find_files(spec)
+    if photos and files:
+        return [Input(path, path, (path,)) for path in files]
     pictures = [path for path in files if is_picture(path)]
     inputs = [Input(path, path, (path,)) for path in files if is_video(path)]
     if pictures:

@@ -87,7 +87,8 @@ class ImageSource:
                     if image.shape[:2] != first:
                         logger.warning(
                             "%s: %d x %d px (width x height), the first image is %d x %d; its "
-                            "poses are in its own pixels",
+                            "poses are in its own pixels. Pictures that are no sequence are named "
+                            "one by one, or with --photos",
                             path, *image.shape[1::-1], *first[::-1],
                         )  # fmt: skip
                     own = self._fps is None and len(self.paths) == 1

@@ -61,7 +61,8 @@ def write_video_report(
         output: the HTML file.
         frames: the predictions, those of one video.
         fps: frames a second, for times and speeds.
-        overlay: a video to show; a small one is put into the page, another one linked to.
+        overlay: a video or picture to show; a small one is put into the page, another one is
+            linked to.
         tables: files to link to.
         cuts: frames at which a new shot begins.
         notes: what else is to be said, by title: the mode, the filter, the model.
@@ -82,7 +83,8 @@ def write_video_report(
         count=len(numbers),
         duration=(last - min(numbers) + 1) / fps,
         fps=fps,
-        overlay=_video_source(overlay, output),
+        overlay=_overlay_source(overlay, output),
+        is_photo=overlay is not None and overlay.suffix.lower() in _PHOTO_KINDS,
         people=[_row(person, names, fps) for person in people],
         timeline=timeline(people, min(numbers), last, cuts),
         strips=[(p.number, score_strip(p, names)) for p in people],
@@ -235,13 +237,19 @@ def _columns(values: np.ndarray, digits: int = 1) -> list[list[float | None]]:
     ]
 
 
-def _video_source(overlay: Path | None, output: Path) -> str:
+_PHOTO_KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+
+
+def _overlay_source(overlay: Path | None, output: Path) -> str:
     if overlay is None:
         return ""
     if overlay.stat().st_size > EMBEDDED_BYTES:
         return _relative(overlay, output)
-    kind = "webm" if overlay.suffix == ".webm" else "mp4"
-    return f"data:video/{kind};base64," + base64.b64encode(overlay.read_bytes()).decode("ascii")
+    if photo := _PHOTO_KINDS.get(overlay.suffix.lower()):
+        kind = f"image/{photo}"
+    else:
+        kind = "video/webm" if overlay.suffix == ".webm" else "video/mp4"
+    return f"data:{kind};base64," + base64.b64encode(overlay.read_bytes()).decode("ascii")
 
 
 def _relative(path: Path, output: Path) -> str:

@@ -19,7 +19,7 @@ import av
 import cv2
 import numpy as np
 
-from video_pose.files import naming, replacing
+from video_pose.files import naming, replacing, replacing_file
 
 logger = logging.getLogger(__name__)
 
@@ -256,6 +256,56 @@ def _open_audio(path: str, output: Any, start: float) -> _Audio | None:
         if source is not None:
             source.close()
     return None
+
+
+class PictureWriter:
+    """One drawn picture, in the format of the file's ending (.jpg, .png); further ones are refused.
+
+    Args:
+        path: file to write; appears with the picture.
+        name: of the file in messages, if it is another than ``path``.
+    """
+
+    def __init__(self, path: str | Path, name: str = "") -> None:
+        self.path = str(path)
+        self._name = name or self.path
+        self._is_written = False
+
+    def write(self, image: np.ndarray, time: float = 0.0) -> None:
+        """Write uint8 (H, W, 3), BGR. ``time`` is that of `VideoWriter.write`, and is not kept.
+
+        Raises:
+            ValueError: a second picture, or one that the format cannot hold.
+            OSError: it cannot be written; names the file.
+        """
+        if self._is_written:
+            raise ValueError(f"{self._name}: a second picture; a sequence gives a video")
+        check_image(image)
+        ending = Path(self._name).suffix.lower()
+        options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}.get(ending, [])
+        try:
+            is_encoded, data = cv2.imencode(ending, image, options)
+        except cv2.error as error:  # a side of more than 65,500 px, for instance
+            raise ValueError(f"{self._name}: cannot be encoded ({error})") from error
+        if not is_encoded:
+            raise ValueError(f"{self._name}: cannot be encoded as {ending}")
+        with naming(self._name), replacing_file(self.path) as file:
+            file.write(data.tobytes())
+        self._is_written = True
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def __enter__(self) -> PictureWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def check_writable(folder: str | Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -285,3 +286,37 @@ def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[
     assert said in (out / "a.html").read_text()
     status, _, err = run(clips / "a.mp4", "--output", tmp_path / "p", "--smooth", *mode)
     assert status == 1 and "a smoothing of their own" in err
+
+
+def test_a_photo_gives_a_picture_and_an_album_one_each(run, tmp_path: Path) -> None:
+    def sides(path: Path) -> Fraction:  # small pictures are drawn larger
+        height, width, _ = cv2.imread(str(path)).shape
+        return Fraction(height, width)
+
+    album = tmp_path / "album"
+    album.mkdir()
+    for name, size in (("p.png", (64, 97)), ("q.png", (80, 64))):
+        cv2.imwrite(str(album / name), np.full((*size, 3), 90, np.uint8))
+    status, _, err = run(album / "p.png", "--output", tmp_path / "one", "--report")
+    assert status == 0, err
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"p.jpg", "p.jsonl", "p.html"}
+    assert sides(tmp_path / "one" / "p.jpg") == Fraction(64, 97)
+    page = (tmp_path / "one" / "p.html").read_text(encoding="utf-8")
+    assert '<img src="data:image/jpeg;base64,' in page and "<video" not in page
+
+    status, _, err = run(album, "--photos", "--output", tmp_path / "each")
+    assert status == 0, err
+    names = {path.name for path in (tmp_path / "each").iterdir()}
+    assert names == {"p.jpg", "p.jsonl", "q.jpg", "q.jsonl"}
+    assert sides(tmp_path / "each" / "q.jpg") == Fraction(80, 64)
+
+    status, _, err = run(album / "q.png", "--output", tmp_path / "drawn.png")
+    assert status == 0 and sides(tmp_path / "drawn.png") == Fraction(80, 64), err
+    for given, message in (
+        ([album, "--output", tmp_path / "x.png"], "album is no photo: name a folder"),
+        ([album, "--photos", "--output", tmp_path / "x.jpg"], "one picture: name a folder for 2"),
+        ([album / "q.png", "--output", album / "q.png"], "would overwrite the input"),
+    ):
+        status, _, err = run(*given)
+        assert status == 1 and message in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "x.png").exists() and not (tmp_path / "x.jpg").exists()

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from video_pose.inference.inputs import find_files, find_inputs, natural_order
 
@@ -84,3 +85,22 @@ def test_what_is_no_file_is_skipped_and_named(
     for name in ("pipe.mp4", "self.png", "socket.jpg", "b.heic"):
         assert name in caplog.text
     assert len(find_files(str(tmp_path / "**" / "*.png"))) == 2
+
+
+def test_every_picture_is_a_photo_where_that_is_said(tmp_path: Path) -> None:
+    _touch(tmp_path, "album/p1.png", "album/p10.jpg", "album/p2.png", "album/a.mp4")
+    album = str(tmp_path / "album")
+    inputs = find_inputs([album], photos=True)
+    assert _names(inputs) == ["a", "p1", "p2", "p10"]
+    assert [item.is_photo for item in inputs] == [False, True, True, True]
+    files = [f"{album}/p2.png", f"{album}/p1.png"]
+    assert [item.spec for item in find_inputs(files, photos=True)] == files
+    assert not find_inputs(files)[0].is_photo
+
+
+def test_an_animation_is_no_photo(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    pages[0].save(tmp_path / "two.tiff", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tiff")
+    (two,), (one,) = (find_inputs([str(tmp_path / name)]) for name in ("two.tiff", "one.tiff"))
+    assert (two.is_photo, one.is_photo) == (False, True)

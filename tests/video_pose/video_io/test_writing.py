@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from video_pose.inference.video_source import VideoSource
-from video_pose.video_io.writing import VideoWriter, check_writable
+from video_pose.video_io.pictures import read_picture
+from video_pose.video_io.writing import PictureWriter, VideoWriter, check_writable
 
 
 def grey(value: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -149,3 +150,23 @@ def test_a_full_disk_is_one_error_with_the_files_name() -> None:
         for i in range(100):
             writer.write(noise.integers(0, 255, (120, 160, 3), dtype=np.uint8), i / 25)
     writer.close()  # says it no second time
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_a_picture_is_written_once(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"photo{ending}"
+    picture = np.full((30, 41, 3), (20, 90, 200), np.uint8)
+    with PictureWriter(path) as writer:
+        writer.write(picture, 0.0)
+        with pytest.raises(ValueError, match="photo.*a second picture"):
+            writer.write(picture, 0.04)
+    assert np.abs(read_picture(str(path)).astype(int) - picture).max() <= 2
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="photo.jpg: cannot be encoded"):
+        PictureWriter(tmp_path / "photo.jpg").write(np.zeros((1, 70_000, 3), np.uint8))
+    with pytest.raises(OSError, match="mine.jpg"):
+        PictureWriter(tmp_path / "gone" / "x.jpg", "mine.jpg").write(grey(1))
+    assert list(tmp_path.iterdir()) == []
