@@ -52,6 +52,9 @@ SURE_SHARE = 1 / 3
 # other's, below this share of its score.
 INSIDE = 0.8
 POOR = 0.75
+# Of a box of less than such a share of the other's area, which is an arm or a face more often than
+# somebody, the pose must be better than the other's.
+PART = 0.125
 # Mean of OKS and overlap from which somebody new continues a lost person, and by how much two
 # people must fit each other's places better than their own, to change them.
 CONTINUES = 0.35
@@ -480,13 +483,13 @@ class DetectedPeople:
         scores = pose_scores(keypoints)
         same = pairwise_oks(keypoints, keypoints, self._sigmas) >= SAME_POSE
         inside = shares_inside(boxes) >= INSIDE
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        least = np.where(areas[:, None] < PART * areas, 1.0, POOR) * scores
         order = sorted(range(len(keys)), key=lambda i: self._seniority(keys[i], keypoints[i]))
         kept: list[int] = []
         twins: dict[int, int | None] = {}
         for i in order:
-            others = [
-                j for j in kept if same[i, j] or (inside[i, j] and scores[i] < POOR * scores[j])
-            ]
+            others = [j for j in kept if same[i, j] or (inside[i, j] and scores[i] < least[i, j])]
             if others:
                 twins[i] = others[0]
             else:

@@ -94,6 +94,16 @@ def test_a_poor_skeleton_inside_a_persons_box_is_nobody() -> None:
     assert World().frame([mother, inner], [pose(mother), pose(inner, 0.8)]) == [0, 1]
 
 
+def test_an_arm_needs_a_better_pose_than_its_owner() -> None:
+    """A box of 1/9 of the other's area, which is less than 1/8, with a pose of .85; one of 9/64
+    is not measured so, and somebody far behind, with the better pose, is shown."""
+    owner = box(100, width=72, height=144)
+    arm, child = box(100, width=24, height=48), box(100, width=27, height=54)
+    assert World().frame([owner, arm], [pose(owner), pose(arm, 0.85)]) == [0, -1]
+    assert World().frame([owner, child], [pose(owner), pose(child, 0.85)]) == [0, 1]
+    assert World().frame([owner, arm], [pose(owner, 0.8), pose(arm, 0.85)]) == [0, 1]
+
+
 def test_a_thing_without_a_pose_is_never_shown_and_soon_not_looked_at() -> None:
     """.3 s = 8 frames of trial, then 1 s without."""
     world = World()
