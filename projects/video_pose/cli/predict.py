@@ -7,8 +7,9 @@
   predict video.mp4 --config-file C.yaml --output out/ --opts MODEL.WEIGHTS w.pth
 
 Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format, a photo
-OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Without
---output, the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite.
+OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Where
+all are photos the packaged model looks at everybody mirrored as well (--opts TEST.FLIP False).
+Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite.
 A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done, and is gone
 when NAME is. The exit status is 0 only if all inputs could be read to their end.
 """
@@ -158,8 +159,12 @@ def fraction(text: str) -> float:
     return value
 
 
-def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
-    """The predictor that the arguments describe."""
+def build_predictor(args: argparse.Namespace, mirrored: bool = False) -> VideoPosePredictor:
+    """The predictor that the arguments describe.
+
+    Args:
+        mirrored: every person is looked at mirrored as well, unless --opts says otherwise.
+    """
     from video_pose.inference import PredictorSettings, VideoPosePredictor
 
     settings = PredictorSettings(
@@ -186,7 +191,9 @@ def build_predictor(args: argparse.Namespace) -> VideoPosePredictor:
         backend=args.backend or "",
         trust_programs=args.trust_programs,
     )
-    options = [*device_options(args.device), "TEST.PRECISION", args.precision, *args.opts]
+    options = [*device_options(args.device), "TEST.PRECISION", args.precision]
+    options += ["TEST.FLIP", "True"] if mirrored else []
+    options += args.opts
     return VideoPosePredictor.from_config(args.config_file, options=options, settings=settings)
 
 
@@ -664,7 +671,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{_count(len(items) - len(jobs), 'source')} done before")
     if not jobs:
         return 0
-    predictor = build_predictor(args)
+    # Of a photo nobody waits for the next frame. Joints of other models may have no sides.
+    photos = all(job.item.is_photo for job in jobs) and args.config_file is None
+    predictor = build_predictor(args, mirrored=photos)
     summary = Summary()
     try:
         for problem in run_jobs(args, predictor, jobs, summary):

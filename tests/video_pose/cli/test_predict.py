@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from video_pose import inference
 from video_pose.cli import predict
 from video_pose.cli.main import main
 from video_pose.inference.inputs import find_inputs
@@ -286,6 +287,29 @@ def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[
     assert said in (out / "a.html").read_text()
     status, _, err = run(clips / "a.mp4", "--output", tmp_path / "p", "--smooth", *mode)
     assert status == 1 and "a smoothing of their own" in err
+
+
+def test_photos_alone_are_looked_at_mirrored_as_well(clips: Path, monkeypatch) -> None:
+    """By the packaged model, unless the options say otherwise."""
+    built: list[dict[str, object]] = []
+
+    class Stop(Exception):
+        pass
+
+    def from_config(config_file: str | None, options: list[str], settings: object) -> None:
+        pairs = list(zip(options[::2], options[1::2]))
+        built.append({"config": config_file, "flip": [v for k, v in pairs if k == "TEST.FLIP"]})
+        raise Stop
+
+    monkeypatch.setattr(inference.VideoPosePredictor, "from_config", from_config)
+    cv2.imwrite(str(clips / "p.png"), np.full((64, 97, 3), 90, np.uint8))
+    photo, off = str(clips / "p.png"), ["--opts", "TEST.FLIP", "False"]
+    for given in ([photo], [photo, str(clips / "a.mp4")], [photo, *off],
+                  [photo, "--config-file", CONFIG]):  # fmt: skip
+        with pytest.raises(Stop):
+            main(["predict", *given])
+    flips = [one["flip"] for one in built]
+    assert flips == [["True"], [], ["True", "False"], []]
 
 
 def test_a_photo_gives_a_picture_and_an_album_one_each(run, tmp_path: Path) -> None:
