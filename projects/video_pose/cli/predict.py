@@ -9,9 +9,9 @@
 Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format, a photo
 OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Where
 all are photos the packaged model looks at everybody mirrored as well (--opts TEST.FLIP False).
-Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite.
-A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done, and is gone
-when NAME is. The exit status is 0 only if all inputs could be read to their end.
+Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without
+--overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done,
+and is gone when NAME is. The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
