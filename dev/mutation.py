@@ -7,7 +7,8 @@
 
 cosmic-ray (``pip install cosmic-ray coverage``) makes the changes, in a copy of the tracked files.
 Each is run against the tests that execute its statement; for one that runs on import (a constant, a
-default), those that execute a use of the name that it binds. Without ``--lines`` it is run against
+default), those that execute a use of the name that it binds, and for a default those that hold it
+to a list. Without ``--lines`` it is run against
 the test files that import the module, its own first. A change counts as noticed where a test fails
 with it and passes without it. Annotations, which nobody evaluates, are left alone, as are changes
 that are no Python. Everything is kept in ``--folder``, so that a run that was ended goes on.
@@ -45,6 +46,8 @@ AT_ONCE = 6
 # Seconds of the processor that a test may take, beside four times what it took when recorded: an
 # endless loop counts as noticed; and seconds of the clock, after which a mutant is not tried.
 MOST_WORK, MOST_WAIT = 30, 3600
+# Holds the defaults of all public functions to a list, and executes none of them.
+DEFAULTS = "tests/test_defaults.py"
 
 
 def sources(tree: Path, packages: Sequence[str]) -> list[Path]:
@@ -158,6 +161,8 @@ class Lines:
         places = executing(self.tree, file, line)
         found = set().union(*(self.tests[place] for place in places)) or set(number)
         found |= self.tests[file, line]  # of what runs on import: tests that import it first
+        if is_default(self.tree, file, line):
+            found |= {n for n in self.seconds if n.startswith(DEFAULTS)} - self.failed
         # Tests of the module that execute nothing of it here do so in another process.
         own = f"test_{Path(file).stem}.py"
         found |= {n for n in self.seconds if f"/{own}::" in n and n not in number} - self.failed
@@ -185,23 +190,36 @@ def executing(tree: Path, file: str, line: int) -> set[tuple[str, int]]:
     """Lines that are executed where this one has an effect: those of its statement in a function;
     for a default those of the function; for what else runs on import the uses, in all files, of the
     names that it binds."""
-    for node, in_function in _statements(_parsed(tree / file)):
+    node, in_function = _statement_at(tree / file, line)
+    if node is None:
+        return set()
+    first, last = _head(node)
+    if in_function:
+        return {(file, number) for number in range(first, last + 1)}
+    if isinstance(node, ast.FunctionDef):
+        return {(file, number) for number in range(last + 1, (node.end_lineno or last) + 1)}
+    stores = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
+    names = {one.id for one in stores if isinstance(one.ctx, ast.Store)}
+    return {
+        (str(path.relative_to(tree)), number)
+        for path in (tree / "projects").rglob("*.py")
+        for name, number in _uses(path)
+        if name in names
+    }
+
+
+def is_default(tree: Path, file: str, line: int) -> bool:
+    """Whether a line is part of a function's head, as its defaults are."""
+    return isinstance(_statement_at(tree / file, line)[0], ast.FunctionDef)
+
+
+def _statement_at(path: Path, line: int) -> tuple[ast.AST | None, bool]:
+    """The innermost statement whose head has a line, and whether it is part of a function."""
+    for node, in_function in _statements(_parsed(path)):
         first, last = _head(node)
-        if not first <= line <= last:
-            continue
-        if in_function:
-            return {(file, number) for number in range(first, last + 1)}
-        if isinstance(node, ast.FunctionDef):
-            return {(file, number) for number in range(last + 1, (node.end_lineno or last) + 1)}
-        stores = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
-        names = {one.id for one in stores if isinstance(one.ctx, ast.Store)}
-        return {
-            (str(path.relative_to(tree)), number)
-            for path in (tree / "projects").rglob("*.py")
-            for name, number in _uses(path)
-            if name in names
-        }
-    return set()
+        if first <= line <= last:
+            return node, in_function
+    return None, False
 
 
 def _head(node: Any) -> tuple[int, int]:

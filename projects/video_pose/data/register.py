@@ -109,8 +109,9 @@ def complete_track(track: dict[str, Any], joints: int, number: int, where: str) 
     frames = len(source.get("file_names", source.get("frame_numbers", ())))
     keypoints = _array(track["keypoints"], (frames, joints, 3), f"{where}: keypoints")
     visible = keypoints[..., 2]
-    if not np.isin(visible, (0, 1, 2)).all():
-        raise ValueError(f"{where}: keypoints: expected v 0, 1 or 2, got {np.unique(visible)[:5]}")
+    wrong = visible[~np.isin(visible, (0, 1, 2))]
+    if wrong.size:
+        raise ValueError(f"{where}: keypoints: expected v 0, 1 or 2, got {wrong[0]:g}")
     keypoints = make_keypoints(keypoints[..., :2], visible)
     boxes = track.get("boxes")
     boxes = joint_boxes(keypoints) if boxes is None else boxes

@@ -341,7 +341,6 @@ def convolution_of(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return conv
 
 
-@torch.no_grad()
 def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
     """y = scale (W x + b - mean) + shift, with scale = weight / sqrt(var + eps)."""
     scale = (norm.running_var + norm.eps).rsqrt()

@@ -37,6 +37,10 @@ def test_missing_boxes_take_the_nearest_valid_one() -> None:
     assert got[:, 0].tolist() == [1, 1, 1, 1, 6, 6, 6]
     tie = fill_boxes(np.array([[1, 1, 2, 2], nothing, [6, 6, 8, 8]]), 10, 10)
     assert tie[:, 0].tolist() == [1, 1, 6]
+    # Boxes of frames 0, 2 and 9: frame 5 is nearer to 2, frame 6 to 9.
+    rows = np.zeros((10, 4))
+    rows[[0, 2, 9]] = [[1, 1, 2, 2], [3, 1, 4, 2], [5, 1, 6, 2]]
+    assert fill_boxes(rows, 10, 10)[:, 0].tolist() == [1, 1, 3, 3, 3, 3, 5, 5, 5, 5]
 
 
 def test_a_track_without_boxes_shows_the_frame() -> None:
@@ -259,6 +263,16 @@ def test_channels_are_warped_alike_and_keep_their_order(size: tuple[int, int]) -
     for channel in range(3):
         alone = transform.apply_image(np.ascontiguousarray(image[..., channel]))
         np.testing.assert_array_equal(got[..., channel], alone)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 3)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_pictures_with_and_without_colour_keep_shape_and_type(
+    shape: tuple[int, ...], kind: type
+) -> None:
+    image = np.full(shape, 9, kind)
+    got = AffineTransform(np.eye(2, 3), (4, 3), 7).apply_image(image)
+    assert got.shape == (4, 3, *shape[2:]) and got.dtype == kind and (got == 9).all()
 
 
 def test_points_far_outside_move_as_well() -> None:

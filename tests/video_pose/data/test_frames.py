@@ -81,9 +81,10 @@ def test_tracks_of_a_frame_are_merged_by_image_id() -> None:
     assert [a["track_id"] for a in frames[2]["annotations"]] == ["a", "b"]
 
 
-def test_one_id_in_two_videos_is_an_error() -> None:
-    with pytest.raises(ValueError, match="image_id 0 belongs to the videos 'v' and 'w'"):
-        tracks_to_frames([track(), track(video_id="w")])
+@pytest.mark.parametrize(("first", "second"), [("v", "w"), ("w", "v")])
+def test_one_id_in_two_videos_is_an_error(first: str, second: str) -> None:
+    with pytest.raises(ValueError, match=f"0 belongs to the videos '{first}' and '{second}'"):
+        tracks_to_frames([track(video_id=first), track(video_id=second)])
 
 
 def test_a_joint_outside_the_image_is_unlabelled() -> None:

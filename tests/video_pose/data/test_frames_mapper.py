@@ -25,6 +25,7 @@ from video_pose.data.frames_mapper import (
     joint_maps,
     visible_share,
 )
+from video_pose.engine.defaults import get_pose_cfg
 from video_pose.skeleton import match_joints
 
 JOINTS = ["head", "left_hand", "right_hand"]
@@ -210,6 +211,24 @@ def test_changed_colours_keep_size_and_persons(frame) -> None:
     values = {make_mapper(changes)(frame)["image"][1, 10, 14].item() for _ in range(8)}
     assert len(values) > 3 and max(values) <= 255
     assert [kind.intensity_min for kind in color_changes(2.0, "BGR")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("strength", "changes"), [(0.0, 0), (0.5, 3)])
+def test_colours_change_in_training_alone(strength: float, changes: int) -> None:
+    cfg = get_pose_cfg()
+    cfg.INPUT.AUG.COLOR = strength
+    plain = FrameMapper.from_config(cfg, is_train=False)["augmentations"]
+    without = FrameMapper.from_config(get_pose_cfg(), is_train=True)["augmentations"]
+    assert not any(isinstance(one, T.RandomContrast) for one in plain)
+    assert len(FrameMapper.from_config(cfg)["augmentations"]) == len(without) + changes
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_a_negative_strength_of_colour_changes_is_refused(is_train: bool) -> None:
+    cfg = get_pose_cfg()
+    cfg.INPUT.AUG.COLOR = -0.1
+    with pytest.raises(ValueError, match=r"INPUT.AUG.COLOR is -0.1: expected 0 or more"):
+        FrameMapper.from_config(cfg, is_train)
 
 
 @pytest.mark.parametrize(("image_format", "red"), [("RGB", 0), ("BGR", 2)])

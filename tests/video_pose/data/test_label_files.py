@@ -67,6 +67,15 @@ def test_cvats_video_xml(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert tracks["4"]["boxes"][0].tolist() == [1, 2, 11, 22]
     assert tracks["4"]["boxed"].tolist() == [True] and not tracks["4"]["labelled"].any()
     assert "1 <box> of label 'ball': left out" in caplog.text
+    assert person["video_id"] == "walk.mp4"
+
+
+def test_frames_of_a_cvat_task_without_a_video_are_named_by_number(tmp_path: Path) -> None:
+    text = CVAT_VIDEO.replace("<source>walk.mp4</source>", "")
+    person = _load(_save(tmp_path / "a.xml", text), ["RHand", "LHand"])["3"]
+    assert person["video_id"] == "video"
+    names = [f"frame_{number:06d}.PNG" for number in (15, 20)]
+    assert person["file_names"] == [str(tmp_path / name) for name in names]
 
 
 def test_cvats_image_xml(tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def _task(*regions: dict[str, Any], image: str = "/data/upload/1/0a1b2c3d-v_0007
     return {"id": 5, "data": {"image": image}, "annotations": [{"result": list(regions)}]}
 
 
-def test_label_studios_keypoints(tmp_path: Path) -> None:
+def test_label_studios_keypoints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     box = _region("rectanglelabels", "r", "person", 10, 20, value={"width": 30, "height": 40})
     regions = [
         box,
@@ -122,9 +131,24 @@ def test_label_studios_keypoints(tmp_path: Path) -> None:
     assert person["keypoints"].tolist() == [[[50, 50, 2], [60, 10, 2]]]
     assert person["boxes"].tolist() == [[20, 20, 80, 60]]
     assert person["file_names"] == [str(tmp_path / "v_0007.jpg")]
+    assert "left out" not in caplog.text
     local = _task(regions[1], image="/data/local-files/?d=shots/v_0007.jpg")
     path = _save(tmp_path / "ls.json", json.dumps([local]))
     assert _load(path, ["nose"])["0"]["file_names"] == [str(tmp_path / "shots" / "v_0007.jpg")]
+
+
+def test_of_several_annotators_the_first_that_was_not_cancelled_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four annotations, of which the first was cancelled: two are left out, which is said."""
+    task = _task()
+    task["annotations"] = [
+        {"result": [_region("keypointlabels", "k", "nose", x, 50)], "was_cancelled": x == 10}
+        for x in (10, 20, 30, 40)
+    ]
+    path = _save(tmp_path / "ls.json", json.dumps([task]))
+    assert _load(path, ["nose"])["0"]["keypoints"].tolist() == [[[40, 50, 2]]]
+    assert "2 annotations of a task beside its first: left out" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,12 @@ def test_joints_and_mirror_pairs_come_from_the_first_training_dataset() -> None:
     assert cfg.MODEL.POSE.FLIP_MAP == [list(pair) for pair in PENN_ACTION.flip_map]
 
 
+def test_a_dataset_that_is_not_registered_is_named_with_those_that_are() -> None:
+    for train, test in ((["jhmdb"], []), (["penn_action_train"], ["penn_action_test", "jhmdb"])):
+        with pytest.raises(KeyError, match="dataset 'jhmdb' is not reg.*'penn_action_train'"):
+            complete_cfg(config(train, test))
+
+
 def test_named_joints_stay() -> None:
     joints = ["neck", "right_wrist", "left_wrist"]
     cfg = config(["penn_action_train"], JOINTS=joints)  # Penn's neck is computed
@@ -300,6 +306,11 @@ def alias_bomb() -> str:
     return "\n".join(lines)
 
 
+def flat_bomb(copies: int) -> str:
+    """A list of 999 numbers, and aliases of it: 1 + 1000 (copies + 1) + 1 values."""
+    return f"A: &a [{','.join('1' * 999)}]\nB: [{','.join(['*a'] * copies)}]\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -310,6 +321,7 @@ def alias_bomb() -> str:
         ("A: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
         ("A: &a [*a]\n", "stand for more than"),
         (alias_bomb(), "aliases stand for more than 100000 values"),
+        (flat_bomb(99), "aliases stand for more than 100000 values"),
         ("", "expected a YAML mapping of keys, found NoneType"),
         ("- 1\n", "expected a YAML mapping of keys, found list"),
         ("A: [\n", "no plain YAML"),
@@ -326,6 +338,11 @@ def test_a_damaged_file_is_one_line_with_its_name(tmp_path, content, message: st
     with pytest.raises(ValueError, match=message) as error:
         merge_config_file(get_pose_cfg(), path)
     assert path in str(error.value) and "\n" not in str(error.value)
+
+
+def test_as_many_values_as_are_allowed_are_read(tmp_path) -> None:
+    with pytest.raises(KeyError, match="Non-existent config key: A"):
+        merge_config_file(get_pose_cfg(), write(tmp_path, flat_bomb(98)))
 
 
 def test_an_unknown_key_is_named_with_one_like_it(tmp_path: Path) -> None:

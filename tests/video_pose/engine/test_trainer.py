@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,9 @@ def test_averaging_may_begin_in_a_resumed_run(tiny_cfg) -> None:
 def test_what_a_run_leaves_behind(tiny_cfg, tmp_path: Path) -> None:
     options = ["SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2, "SOLVER.EMA_DECAY", 0.5]
     trainer = start(tiny_cfg("UniPoseLSTM", *options))
+    begin = time.perf_counter()
     results = trainer.train()
+    spent = time.perf_counter() - begin
     output = tmp_path / "output"
     assert {"metrics.json", "model_0000001.pth", "model_final.pth"} <= set(os.listdir(output))
     assert any(name.startswith("events.out.tfevents") for name in os.listdir(output))
@@ -250,6 +253,7 @@ def test_what_a_run_leaves_behind(tiny_cfg, tmp_path: Path) -> None:
     for row in rows:
         merged |= row
     assert merged["total_loss"] == pytest.approx(sum(trainer.losses.values()) / 4, rel=1e-4)
+    assert 0 < merged["data_time"] < spent
     assert 0 <= merged["keypoints_pck_bbox/PCK@0.2"] <= 100
     assert 0 <= results["keypoints_pck_bbox"]["PCK@0.2"] <= 100
     folder = output / "inference" / "synthetic_jhmdb_test"

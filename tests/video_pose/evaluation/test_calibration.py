@@ -35,6 +35,10 @@ def test_reliability_by_hand() -> None:
     assert found.error == pytest.approx(0.05) and found.joints == 20
     scores[:10] = np.nan  # no prediction, no score: they take no part
     assert reliability(scores, _stored(scores, right), 1, bins=2).joints == 10
+    scores[:] = np.nan
+    nothing = reliability(scores, _stored(scores, right), 1, bins=2)
+    assert (nothing.mean_score, nothing.share_right, nothing.joints) == ([], [], 0)
+    assert np.isnan(nothing.error)
 
 
 def test_a_curve_makes_overconfident_scores_honest() -> None:

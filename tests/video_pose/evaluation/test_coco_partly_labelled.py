@@ -102,6 +102,20 @@ def images(tmp_path: Path) -> Iterator[str]:
     MetadataCatalog.remove("partly_posed")
 
 
+@pytest.mark.parametrize(("sigmas", "right"), [([0.05] * 2, 50), ([], 80)])
+def test_similarity_is_measured_with_the_widths_given_or_those_of_the_names(
+    images, sigmas: list[float], right: float
+) -> None:
+    """Both joints 2 px off in an area of 600: exp(-4 / (2 * 600 (2 s)^2)) is .72 with s = .05 and
+    .87 with .079, the shoulders', which joints of other names take: right at .5 to .7, to .85."""
+    evaluator = ImageCOCOEvaluator(images, ["a", "b"], ["keypoints"], sigmas)
+    evaluator.reset()
+    moved = detection()
+    moved.pred_keypoints = moved.pred_keypoints + torch.tensor([2.0, 0, 0])
+    evaluator.process([{"image_id": 2}], [{"instances": moved}])
+    assert evaluator.evaluate()["keypoints"]["AP"] == pytest.approx(right)
+
+
 def test_a_person_without_joints_counts_for_none(images) -> None:
     evaluator = ImageCOCOEvaluator(images, ["a", "b"], ["bbox", "segm", "keypoints"], [0.05] * 2)
     evaluator.reset()

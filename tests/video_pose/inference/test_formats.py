@@ -122,6 +122,28 @@ def test_a_middle_of_a_joint_that_is_missing_is_missing(tmp_path: Path) -> None:
     assert flat[24:27] == [0, 0, 0]
 
 
+@pytest.mark.parametrize(("ids", "tracks"), [([0, 4], [0, 4]), ([-1, 4], [0, 1])])
+def test_the_number_0_of_openpose_is_a_track(
+    tmp_path: Path, ids: list[int], tracks: list[int]
+) -> None:
+    """-1 stands for somebody who is not tracked: then nobody is, and people are numbered."""
+    flat = [float(v) for k in range(25) for v in (k + 1, k + 2, 0.5)]
+    people = [{"person_id": [number], "pose_keypoints_2d": flat} for number in ids]
+    (tmp_path / "a_000000000000_keypoints.json").write_text(json.dumps({"people": people}))
+    (frame,) = read_poses(tmp_path)
+    assert frame.track_ids.tolist() == tracks
+
+
+def test_seconds_are_the_frames_own(tmp_path: Path) -> None:
+    """A video of a changing rate: frame 1 came after 0.3 s, of frame 2, which was left out, only
+    the mean rate of 20 a second is known."""
+    first, second, _, last = frames()
+    content = [first, replace(second, time=0.3), replace(last, time=0.9)]
+    folder = write("trc", tmp_path, content)
+    rows = (folder / "person_4.trc").read_text().splitlines()[6:]
+    assert [row.split("\t")[1] for row in rows] == ["0.000000", "0.300000", "0.100000", "0.900000"]
+
+
 def test_trc_as_pose2sim_reads_it(tmp_path: Path) -> None:
     """Names in the fourth line, three columns a marker below the fifth, empty where missing."""
     pandas = pytest.importorskip("pandas")
@@ -167,6 +189,18 @@ def test_deeplabcuts_table(tmp_path: Path, kind: str) -> None:
     one = write(kind, tmp_path, [frame for frame in frames() if 7 not in frame.track_ids])
     if kind == "dlc":
         assert one.read_text().splitlines()[1].startswith("bodyparts,neck,neck,neck,left_shoulder")
+
+
+def test_who_has_no_coordinates_is_not_there(tmp_path: Path) -> None:
+    """DeepLabCut's filters leave out coordinates of joints and keep their likelihoods."""
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.dlc.csv"
+    path.write_text(
+        "scorer,me,me,me\nbodyparts,nose,nose,nose\ncoords,x,y,likelihood\n"
+        "0,3.5,4.5,0.9\n1,,,0.02\n"
+    )
+    first, second = read_poses(path)
+    assert first.keypoints.tolist() == [[[4, 5, np.float32(0.9)]]] and len(second.keypoints) == 0
 
 
 def test_sleap_by_sleap_io(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,6 +127,23 @@ def test_parquet(write: Callable[..., Path], finish: bool) -> None:
     table = parquet.read_table(folder / ("v.parquet" if finish else "v.parquet.parts"))
     assert [tuple(row[name] for name in COLUMNS) for row in table.to_pylist()] == ROWS
     assert (folder / "v.parquet.parts").exists() != finish
+
+
+def test_parts_of_a_killed_run_are_not_taken_for_those_of_the_next(tmp_path: Path) -> None:
+    """Three parts were left, the next run writes one: its own rows are all that the file has."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parts = tmp_path / "v.parquet.parts"
+    (killed,) = open_writers(["parquet"], tmp_path, Recording("v", JOINTS))
+    killed.write(FRAMES[0])
+    killed.close()
+    parts.mkdir()
+    for number in range(3):
+        shutil.copy(tmp_path / "v.parquet", parts / f"part-{number:06d}.parquet")
+    (writer,) = open_writers(["parquet"], tmp_path, Recording("v", JOINTS))
+    writer.write(FRAMES[2])
+    writer.close()
+    rows = parquet.read_table(tmp_path / "v.parquet").to_pylist()
+    assert [row["frame"] for row in rows] == [2, 2, 2]
 
 
 def ground_truth(joints: int) -> COCO:

@@ -11,12 +11,13 @@ COCO's points are pixel indices, here as well; continuous ones become indices by
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import os
 import re
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from video_pose.data.datasets.coco_json import open_coco
@@ -268,24 +269,25 @@ def open_label_studio(path: str) -> Field:
     """
     tasks = list(load_json(path).items())
     joints: dict[str, None] = {}
-    for region in (region for task in tasks for region in _regions(task)):
+    results = [_regions(task) for task in tasks]
+    for region in itertools.chain(*results):
         if region.need("type").text() == "keypointlabels":
             joints[_region_label(region)] = None
     if not joints:
         raise ValueError(f"{path}: expected results of type 'keypointlabels', found none")
     content = Content(path, list(joints))
-    for number, task in enumerate(tasks):
-        _add_task(content, task, number)
+    for number, (task, regions) in enumerate(zip(tasks, results)):
+        _add_task(content, task, regions, number)
     return content.field()
 
 
-def _regions(task: Field) -> Iterator[Field]:
+def _regions(task: Field) -> list[Field]:
     """The results of a task's first annotation that was not cancelled."""
     found = task.get("annotations") or task.get("completions")
     annotations = list(found.items()) if found is not None else []
     kept = [a for a in annotations if (flag := a.get("was_cancelled")) is None or not flag.flag()]
     note("annotations of a task beside its first: left out", max(len(kept) - 1, 0))
-    return kept[0].need("result").items() if kept else iter(())
+    return list(kept[0].need("result").items()) if kept else []
 
 
 def _region_label(region: Field) -> str:
@@ -295,13 +297,13 @@ def _region_label(region: Field) -> str:
     return names[0]
 
 
-def _add_task(content: Content, task: Field, number: int) -> None:
+def _add_task(content: Content, task: Field, regions: list[Field], number: int) -> None:
     points: dict[str, dict[str, tuple[float, float, int]]] = {}
     boxes: dict[str, list[float]] = {}
     parents: dict[str, str] = {}
     keypoints: list[tuple[Field, str, tuple[float, float, int]]] = []
     size: tuple[int, int] | None = None
-    for region in _regions(task):
+    for region in regions:
         kind = region.need("type").text()
         if kind == "relation":
             parents[region.need("from_id").text()] = region.need("to_id").text()

@@ -248,8 +248,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(OSError):  # of a disk that became read-only
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or the disk became read-only
+            path.unlink()
 
 
 def format_of(path: str | Path) -> str:
