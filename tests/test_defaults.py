@@ -60,7 +60,8 @@ data.build.ResumableTrainingSampler: start=0
 data.build.build_pose_train_loader: start_iter=0
 data.clip_mapper.MapperDefaults: region='box', padding=1.25, per='frame', scale_mode='region'
 data.clip_mapper.PoseClipMapper: pad_value=128, clip_length=1, clip_stride=1,
-    test_scales=(1.0,), test_flip=False, test_jitter=0.0
+    test_scales=(1.0,), test_flip=False,
+    test_flip_stills=False, test_jitter=0.0
 data.cropping.RegionRule: region='box', padding=1.25, margin=0.0, stretch=False, per='frame',
     scale_mode='region'
 data.cropping.half_body_boxes: factor=1.3
@@ -124,13 +125,15 @@ inference.selection.keep_wanted: min_person_score=0.0, min_joint_score=0.0
 inference.settings.PredictorSettings: region='', detector='', class_name='', detect_every=1,
     tracker='auto', min_pose_score=0.1, max_people=0, box_smoothing=0.15, max_missed=1.0,
     cut_threshold=0.2, smooth=False, offline=False, refiner='auto', repair_sides=False,
-    max_gap=0.5, join_gap=2.0, batch_frames=1, heatmaps=False, backend='', trust_programs=False
+    max_gap=0.5, join_gap=2.0, batch_frames=1, heatmaps=False, stills=False, backend='',
+    trust_programs=False
 inference.smoothing.OneEuroSmoother: min_cutoff=1.5, beta=4.0, speed_cutoff=1.0, max_gap=0.25
 inference.sources.CameraSource: timeout=30.0, reconnect=0
 inference.sources.open_source: timeout=30.0, reconnect=0
 inference.streaming.CutDetector: threshold=0.2
+inference.streaming.FrameCropper: stills=False
 inference.streaming.StreamingPosePredictor: batch_frames=1, keep_heatmaps=False,
-    keep_peaks=False
+    keep_peaks=False, stills=False
 inference.trackers.IoUTracker: min_score=0.5, max_missed_seconds=1.0, min_iou=0.2
 inference.trackers.LibraryTracker: min_score=0.5
 inference.video_source.VideoSource: timeout=30.0, reconnect=0

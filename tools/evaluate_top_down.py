@@ -70,7 +70,7 @@ class TopDown:
         cfg = load_cfg(args.config_file, options)
         model = cast(VideoPoseNet, load_model(cfg))
         self._backend = build_backend(cfg, model)
-        self._cropper = FrameCropper(build_pose_mapper(cfg, False))
+        self._cropper = FrameCropper(build_pose_mapper(cfg, False), stills=True)
         self._detector = _load_detector(args)
         self.joint_names = self._backend.joint_names
 

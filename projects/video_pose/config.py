@@ -23,6 +23,8 @@ def add_video_pose_config(cfg: CN) -> None:
     cfg.DATASETS.TRAIN_REPEAT_FACTOR = []
     for key in RETIRED_KEYS:
         cfg.register_deprecated_key(key)
+    # Channels of a `Context` on the last stage of "build_short_resnet_fpn_backbone"; 0: none.
+    cfg.MODEL.FPN.CONTEXT_CHANNELS = 0
     _add_model_keys(cfg)
     _add_input_keys(cfg)
     _add_solver_keys(cfg)
@@ -267,8 +269,10 @@ def _add_test_keys(cfg: CN) -> None:
     test.COMPILE = "off"
     # Scales of the multi-scale test, as SCALE_MODE means them; maps are summed at image size.
     test.SCALES = (1.0,)
-    # Also run the mirrored clip and average.
+    # Also run the mirrored clip and average: of every track, and of those of one frame alone, a
+    # photo's, which no memory helps.
     test.FLIP = False
+    test.FLIP_STILLS = False
     # Drop the recurrent state every n frames; 0 = carry it over the whole track.
     test.RESET_EVERY = 0
     # Largest shift of each edge of every given box in an evaluation of clips, as a share of its

@@ -8,10 +8,10 @@
 
 Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format, a photo
 OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Where
-all are photos the packaged model looks at everybody mirrored as well (--opts TEST.FLIP False).
-Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without
---overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done,
-and is gone when NAME is. The exit status is 0 only if all inputs could be read to their end.
+all are photos the packaged model looks at everybody mirrored as well (--opts TEST.FLIP_STILLS
+False). Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced
+without --overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was
+done, and is gone when NAME is. The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
@@ -159,12 +159,8 @@ def fraction(text: str) -> float:
     return value
 
 
-def build_predictor(args: argparse.Namespace, mirrored: bool = False) -> VideoPosePredictor:
-    """The predictor that the arguments describe.
-
-    Args:
-        mirrored: every person is looked at mirrored as well, unless --opts says otherwise.
-    """
+def build_predictor(args: argparse.Namespace, stills: bool = False) -> VideoPosePredictor:
+    """The predictor that the arguments describe; ``stills``: all that it is given are photos."""
     from video_pose.inference import PredictorSettings, VideoPosePredictor
 
     settings = PredictorSettings(
@@ -188,11 +184,11 @@ def build_predictor(args: argparse.Namespace, mirrored: bool = False) -> VideoPo
         max_gap=args.max_gap,
         join_gap=args.join_gap,
         heatmaps=getattr(args, "heatmaps", False),
+        stills=stills,
         backend=args.backend or "",
         trust_programs=args.trust_programs,
     )
     options = [*device_options(args.device), "TEST.PRECISION", args.precision]
-    options += ["TEST.FLIP", "True"] if mirrored else []
     options += args.opts
     return VideoPosePredictor.from_config(args.config_file, options=options, settings=settings)
 
@@ -671,9 +667,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{_count(len(items) - len(jobs), 'source')} done before")
     if not jobs:
         return 0
-    # Of a photo nobody waits for the next frame. Joints of other models may have no sides.
-    photos = all(job.item.is_photo for job in jobs) and args.config_file is None
-    predictor = build_predictor(args, mirrored=photos)
+    predictor = build_predictor(args, stills=all(job.item.is_photo for job in jobs))
     summary = Summary()
     try:
         for problem in run_jobs(args, predictor, jobs, summary):

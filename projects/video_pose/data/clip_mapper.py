@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import cv2
@@ -142,7 +142,7 @@ def joints_from_config(
         )
     known, declared = known_mirror_pairs(dataset_names)
     pairs = mirror_pairs(joints, cfg.MODEL.POSE.FLIP_MAP, known)
-    if cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP:
+    if cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP or cfg.TEST.FLIP_STILLS:
         require_mirror_pairs(joints, pairs, known, declared)
     return maps, flip_permutation(joints, pairs)
 
@@ -199,7 +199,7 @@ class PoseClipMapper:
     map per frame moves picture and joints; mirroring swaps left and right by name; colours are the
     same in all frames, as is the covered rectangle, in the frames that it spans. In testing: the
     frames of the dict's ``chunk`` (the whole track where there is none), each at every test scale,
-    and again mirrored.
+    and again mirrored with ``TEST.FLIP``, or ``TEST.FLIP_STILLS`` for a track of one frame.
 
     Output keys:
 
@@ -247,6 +247,7 @@ class PoseClipMapper:
         flip_order: list[int] | None = None,
         test_scales: tuple[float, ...] = (1.0,),
         test_flip: bool = False,
+        test_flip_stills: bool = False,
         test_jitter: float = 0.0,
     ) -> None:
         """
@@ -283,11 +284,12 @@ class PoseClipMapper:
         self.halves = halves or {}
         self.flip_order = flip_order
         self.test_jitter = test_jitter
-        self.test_draws = [
-            ClipDraw(scale=float(scale), flip=flip)
-            for flip in ([False, True] if test_flip else [False])
-            for scale in test_scales
-        ]
+        upright = [ClipDraw(scale=float(scale)) for scale in test_scales]
+        mirrored = [replace(draw, flip=True) for draw in upright]
+        self._test_draws = {
+            "video": upright + mirrored * test_flip,
+            "still": upright + mirrored * (test_flip or test_flip_stills),
+        }
 
     @classmethod
     def from_config(
@@ -303,6 +305,7 @@ class PoseClipMapper:
             "pad_value": inp.PAD_VALUE,
             "test_scales": tuple(cfg.TEST.SCALES),
             "test_flip": cfg.TEST.FLIP,
+            "test_flip_stills": cfg.TEST.FLIP_STILLS,
             "test_jitter": cfg.TEST.BOX_JITTER,
         }
         if is_train:
@@ -325,6 +328,10 @@ class PoseClipMapper:
         if len(dataset_dict["keypoints"]) == 0:
             raise ValueError(f"video {dataset_dict['video_id']!r} has no frames")
         return self._train_clip(dataset_dict) if self.is_train else self._test_chunk(dataset_dict)
+
+    def test_draws(self, is_still: bool) -> list[ClipDraw]:
+        """The test rows of a track; ``is_still``: of one frame, a photo's."""
+        return self._test_draws["still" if is_still else "video"]
 
     def usable_frames(self, dataset_dict: Track) -> np.ndarray:
         """bool (N,): frames with at least one label of the model's joints."""
@@ -369,12 +376,13 @@ class PoseClipMapper:
         chunk: Chunk = track.get("chunk") or Chunk(0, total, 0, total)
         frames = np.arange(chunk.start, chunk.stop)
         run = np.arange(chunk.run_start, chunk.run_stop)
-        crops, _ = self._crops(track, frames, run, self.test_draws)
+        draws = self.test_draws(is_still=total == 1)
+        crops, _ = self._crops(track, frames, run, draws)
         out = _carried(track, frames, np.zeros(len(frames), dtype=bool))
-        if len(self.test_draws) == 1 and not self.test_draws[0].flip:
+        if len(draws) == 1:
             crops = _only_row(crops)
         else:
-            out["flipped"] = torch.tensor([draw.flip for draw in self.test_draws])
+            out["flipped"] = torch.tensor([draw.flip for draw in draws])
         return {**out, **crops, "is_first": chunk.is_first, "is_last": chunk.is_last}
 
     def _crops(

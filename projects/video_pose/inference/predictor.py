@@ -320,6 +320,7 @@ def _recurrent_stream(
         batch_frames=settings.batch_frames,
         keep_heatmaps=settings.heatmaps,
         keep_peaks=settings.waits,
+        stills=settings.stills,
     )
     return stream, backend.joint_names
 

@@ -65,6 +65,7 @@ class PredictorSettings:
         join_gap: seconds; offline, somebody who comes back within them can be the same person.
         batch_frames: frames encoded together, where people do not depend on earlier poses.
         heatmaps: put heatmaps into the results.
+        stills: every source is a photo, so that TEST.FLIP_STILLS holds.
         backend: what computes the pose network: as TEST.BACKEND, which "" leaves to the config; or
             the folder of an exported model (``video-pose export``).
         trust_programs: load such a folder in the format pt2, which can run any code.
@@ -96,6 +97,7 @@ class PredictorSettings:
     join_gap: float = 2.0
     batch_frames: int = 1
     heatmaps: bool = False
+    stills: bool = False
     backend: str = ""
     trust_programs: bool = False
 

@@ -99,10 +99,11 @@ class PersonCrops(NamedTuple):
 class FrameCropper:
     """All persons of a frame, at every test scale and mirrored as the mapper of testing would."""
 
-    def __init__(self, mapper: PoseClipMapper) -> None:
-        """``mapper``: of testing."""
+    def __init__(self, mapper: PoseClipMapper, stills: bool = False) -> None:
+        """``mapper``: of testing; ``stills``: frames are photos, not parts of videos."""
         assert not mapper.is_train
         self._mapper = mapper
+        self._draws = mapper.test_draws(stills)
         self.crop_size: tuple[int, int] = mapper.rule.crop_size
 
     def __call__(self, image: np.ndarray, people: Sequence[Person]) -> PersonCrops:
@@ -117,13 +118,13 @@ class FrameCropper:
             [image] * len(people),
             fill_boxes(boxes, height, width),
             fill_boxes(unions, height, width),
-            [draw.placement for draw in mapper.test_draws],
+            [draw.placement for draw in self._draws],
         )
         return PersonCrops(
             torch.from_numpy(crops.pictures),
             torch.from_numpy(invert_affine(crops.image_to_crop).astype(np.float32)),
             torch.from_numpy(crops.centers.astype(np.float32)),
-            torch.tensor([draw.flip for draw in mapper.test_draws]),
+            torch.tensor([draw.flip for draw in self._draws]),
         )
 
 
@@ -288,6 +289,7 @@ class StreamingPosePredictor:
         batch_frames: int = 1,
         keep_heatmaps: bool = False,
         keep_peaks: bool = False,
+        stills: bool = False,
     ) -> None:
         """
         Args:
@@ -298,12 +300,13 @@ class StreamingPosePredictor:
                 poses; results do not depend on it, but come later.
             keep_heatmaps: put the joints' heatmaps (of the first test row) into the results.
             keep_peaks: put the highest peaks of every joint into the results.
+            stills: every stream is a photo.
         """
         if batch_frames < 1:
             raise ValueError(f"batches of {batch_frames} frames: expected 1 or more")
         self.backend = backend
         self.people, self.cuts = people, cuts
-        self.cropper = FrameCropper(mapper)
+        self.cropper = FrameCropper(mapper, stills)
         self.batch_frames = batch_frames
         self.keep_heatmaps = keep_heatmaps
         self.keep_peaks = keep_peaks

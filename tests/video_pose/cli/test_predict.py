@@ -19,6 +19,7 @@ import torch
 from video_pose import inference
 from video_pose.cli import predict
 from video_pose.cli.main import main
+from video_pose.inference import PredictorSettings
 from video_pose.inference.inputs import find_inputs
 from video_pose.video_io.writing import VideoWriter
 from video_pose.visualization import overlay
@@ -289,27 +290,24 @@ def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[
     assert status == 1 and "a smoothing of their own" in err
 
 
-def test_photos_alone_are_looked_at_mirrored_as_well(clips: Path, monkeypatch) -> None:
-    """By the packaged model, unless the options say otherwise."""
-    built: list[dict[str, object]] = []
+def test_photos_alone_are_stills(clips: Path, monkeypatch) -> None:
+    """A picture among videos is looked at as they are: one predictor serves all."""
+    stills: list[bool] = []
 
     class Stop(Exception):
         pass
 
-    def from_config(config_file: str | None, options: list[str], settings: object) -> None:
-        pairs = list(zip(options[::2], options[1::2]))
-        built.append({"config": config_file, "flip": [v for k, v in pairs if k == "TEST.FLIP"]})
+    def from_config(config: str | None, options: list[str], settings: PredictorSettings) -> None:
+        stills.append(settings.stills)
         raise Stop
 
     monkeypatch.setattr(inference.VideoPosePredictor, "from_config", from_config)
     cv2.imwrite(str(clips / "p.png"), np.full((64, 97, 3), 90, np.uint8))
-    photo, off = str(clips / "p.png"), ["--opts", "TEST.FLIP", "False"]
-    for given in ([photo], [photo, str(clips / "a.mp4")], [photo, *off],
-                  [photo, "--config-file", CONFIG]):  # fmt: skip
+    photo, video = str(clips / "p.png"), str(clips / "a.mp4")
+    for given in ([photo], [photo, video], [video], [photo, "--config-file", CONFIG]):
         with pytest.raises(Stop):
             main(["predict", *given])
-    flips = [one["flip"] for one in built]
-    assert flips == [["True"], [], ["True", "False"], []]
+    assert stills == [True, False, False, True]
 
 
 def test_a_photo_gives_a_picture_and_an_album_one_each(run, tmp_path: Path) -> None:

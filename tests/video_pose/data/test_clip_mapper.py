@@ -247,6 +247,24 @@ def test_a_single_scale_with_a_mirrored_copy_has_rows(cfg: CfgNode, track: dict)
     assert build_pose_mapper(cfg, False)(track)["image"].shape == (2, 6, 3, 64, 64)
 
 
+def test_a_track_of_one_frame_alone_is_mirrored(
+    cfg: CfgNode, track: dict, make_track: Callable
+) -> None:
+    """By TEST.FLIP_STILLS; a chunk of one frame is a part of a video."""
+    cfg.TEST.FLIP_STILLS = True
+    mapper = build_pose_mapper(cfg, False)
+    assert "flipped" not in mapper(track)
+    assert "flipped" not in mapper({**track, "chunk": Chunk(2, 3, 0, 6)})
+    one = {
+        key: value[:1] if isinstance(value, np.ndarray) else value for key, value in track.items()
+    }
+    one["file_names"] = track["file_names"][:1]
+    still = mapper(one)
+    assert still["flipped"].tolist() == [False, True]
+    cfg.TEST.FLIP = True
+    assert _equal(still, build_pose_mapper(cfg, False)(one))
+
+
 def test_datasets_are_mixed_by_name(cfg: CfgNode, register: Callable, make_track: Callable) -> None:
     first, second = make_track("a"), make_track("b")
     second["keypoints"] = second["keypoints"][:, [2, 0, 1]]

@@ -98,6 +98,22 @@ def test_streaming_equals_the_offline_test(
     assert np.ptp(poses[..., 0]) > 20 and np.abs(np.diff(poses[..., :2], axis=0)).max() > 1
 
 
+def test_a_photo_is_looked_at_mirrored_as_well(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene
+) -> None:
+    """By TEST.FLIP_STILLS, which leaves videos alone."""
+    boxes, photo = scene.people[0].boxes, frames_of(scene)[:1]
+
+    def pose(key: str, stills: bool) -> np.ndarray:
+        cfg = pose_cfg("unipose_lstm", key, True)
+        predictor = streaming(cfg, build_backend(cfg), GivenBoxes(boxes), stills=stills)
+        return next(iter(predictor(photo))).keypoints
+
+    mirrored = pose("TEST.FLIP", False)
+    np.testing.assert_array_equal(pose("TEST.FLIP_STILLS", True), mirrored)
+    assert not np.allclose(pose("TEST.FLIP_STILLS", False), mirrored, atol=1e-3)
+
+
 class TwoPeople:
     """Persons 7 and 3, who come and go by a timetable."""
 
