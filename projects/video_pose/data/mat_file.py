@@ -330,7 +330,7 @@ def _from_hdf5(node: Any, file: Any) -> Any:
         # An empty array is stored as its shape.
         shape = tuple(int(n) for n in np.ravel(node[()]))
         return {"char": "", "cell": [], "struct": []}.get(kind, np.zeros(shape))
-    if node.dtype == h5py.ref_dtype:
+    if _has_references(node):
         # HDF5 axes are MATLAB's reversed: C order here is column order there.
         return [_from_hdf5(file[ref], file) for ref in node[()].ravel()]
     value = np.asarray(node[()])
@@ -343,13 +343,20 @@ def _from_hdf5(node: Any, file: Any) -> Any:
     return value.T
 
 
+def _has_references(node: Any) -> bool:
+    """Texts have the same type of NumPy's, `object`: h5py tells them apart."""
+    import h5py
+
+    return h5py.check_ref_dtype(node.dtype) is not None
+
+
 def _struct_from_hdf5(group: Any, file: Any) -> dict[str, Any] | list[dict[str, Any]]:
     """A struct array is a group whose fields are all references without a class of their own."""
     import h5py
 
     fields = dict(group.items())
     is_array = bool(fields) and all(
-        isinstance(f, h5py.Dataset) and f.dtype == h5py.ref_dtype and "MATLAB_class" not in f.attrs
+        isinstance(f, h5py.Dataset) and _has_references(f) and "MATLAB_class" not in f.attrs
         for f in fields.values()
     )
     values = {name: _from_hdf5(field, file) for name, field in fields.items()}

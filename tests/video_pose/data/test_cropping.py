@@ -322,3 +322,64 @@ def test_edges_move_by_shares_of_their_side() -> None:
     boxes = np.array([[10.0, 20, 30, 60], [0, 0, 10, 10]])
     got = jitter_boxes(boxes, (0.1, -0.1, 0.2, 0.0))
     np.testing.assert_allclose(got, [[12, 16, 34, 60], [1, -1, 12, 10]])
+
+
+@pytest.mark.parametrize("pad_value", [0, 255])
+def test_pad_values_at_the_ends_are_taken(pad_value: int) -> None:
+    box = np.array([[40.0, 40, 60, 60]])
+    cropper = PersonCropper(RegionRule((8, 8), padding=20.0), pad_value)
+    picture = cropper([np.full((100, 100, 3), 9, np.uint8)], box, box[0]).pictures[0, 0]
+    assert picture[:, 0, 0].tolist() == [pad_value] * 3
+    with pytest.raises(ValueError, match="INPUT.PAD_VALUE is -1: expected 0 to 255"):
+        PersonCropper(RegionRule((8, 8)), -1)
+
+
+def test_rules_at_their_ends() -> None:
+    RegionRule((1, 1), padding=0.01, margin=0.0)
+    RegionRule((8, 8), region="frame", window=(0, 0, 5, 5), scale_mode="absolute")
+    for size in ((8, 8, 8), (0, 8), (8, 0), (8,)):
+        with pytest.raises(ValueError, match=r"INPUT.CROP_SIZE is .*: expected \(height, width\)"):
+            RegionRule(size)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="INPUT.REGION_PADDING is 0"):
+        RegionRule((8, 8), padding=0)
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ((0, 0, 200, 100), (0, 0, 200, 100)),
+        ((199, 99, 200, 100), (199, 99, 200, 100)),
+        ((-200, -100, 0, 0), (0, 0, 200, 100)),
+        ((-200, -100, -199, -99), (0, 0, 1, 1)),
+        ((0, 0, 0, 0), (0, 0, 200, 100)),
+        ((0, 0, 201, 100), None),
+        ((0, 0, 200, 101), None),
+        ((-201, 0, 200, 100), None),
+        ((0, -101, 200, 100), None),
+        ((5, 0, 5, 100), None),
+        ((0, 7, 200, 7), None),
+        ((9, 0, 5, 100), None),
+        ((0, 9, 200, 7), None),
+    ],
+)
+def test_windows_reach_to_the_edges_and_no_further(window: tuple, expected: tuple | None) -> None:
+    """Of a frame 200 px wide and 100 high."""
+    if expected is None:
+        with pytest.raises(ValueError, match="of a frame of 200 x 100"):
+            resolve_window(window, 100, 200)
+    else:
+        assert resolve_window(window, 100, 200).tolist() == list(expected)
+
+
+def test_three_joints_are_the_fewest_that_make_a_box() -> None:
+    joints = np.zeros((1, 4, 3))
+    joints[0, :3] = [[10, 10, 2], [20, 10, 1], [10, 30, 2]]
+    got = half_body_boxes(np.array([[0.0, 0, 8, 16]]), joints, [0, 1, 2])
+    # 10 and 20 px by 1.3: 13 and 26 about (15, 20); a quarter of 16 is less.
+    np.testing.assert_allclose(got, [[8.5, 7, 21.5, 33]])
+
+
+def test_a_long_box_that_just_fits_is_not_shrunk() -> None:
+    rule = RegionRule((40, 60), scale_mode="absolute")
+    boxes = np.array([[0.0, 0, 40, 10], [0, 0, 41, 10]])
+    np.testing.assert_allclose(region_scales(rule, boxes, 1.0), [[1, 1], [40 / 41 / 1.05] * 2])

@@ -291,3 +291,113 @@ def test_a_plugin_adds_a_format(tmp_path: Path) -> None:
         FORMATS.remove("one_number")
     with pytest.raises(ValueError, match="file_format 'one_number': choose from.*cvat"):
         _load(path, ["nose"], file_format="one_number")
+
+
+TWO_LABELS = """<annotations><meta/><image id="0" name="7.png" width="64" height="48">
+<skeleton label="person"><points label="nose" outside="0" occluded="1" points="3,4"/>
+<points label="tail" outside="0" occluded="0" points="5,6"/></skeleton>
+<skeleton label="dog"><points label="ear" outside="0" occluded="0" points="9,9"/></skeleton>
+<polygon label="person" points="1,1;2,2"/><box label="dog" xtl="1" ytl="1" xbr="2" ybr="2"/>
+<skeleton label="person" outside="1"><points label="nose" points="9,9"/></skeleton>
+<skeleton label="person"><points label="nose" outside="1" points="9,9"/></skeleton>
+</image></annotations>"""
+
+
+def test_of_two_labels_the_people_are_taken(tmp_path: Path, caplog: Any) -> None:
+    """What is no skeleton or box of theirs is counted; who has no joint is not there."""
+    path = _save(tmp_path / "a.xml", TWO_LABELS)
+    assert open_labels(str(path)).value["categories"][0]["keypoints"] == ["nose", "tail"]
+    tracks = _load(path, ["nose", "tail"])
+    assert list(tracks) == ["0"]
+    assert tracks["0"]["keypoints"].tolist() == [[[3, 4, 1], [5, 6, 2]]]
+    for words in (
+        "<skeleton> of label 'dog'",
+        "<polygon> of label 'person'",
+        "<box> of label 'dog'",
+    ):
+        assert f"1 {words}: left out" in caplog.text
+    other = _save(tmp_path / "b.xml", TWO_LABELS.replace('"person"', '"cat"'))
+    with pytest.raises(ValueError, match=r"several labels \['cat', 'dog'\], none 'person'"):
+        _load(other, ["nose"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("<start_frame>10", "<start_frame>ten", "start_frame 'ten' and step '5'"),
+        ("step=5", "step=0", "start_frame '10' and step '0': expected whole numbers"),
+        ('width="64"', "", "<image> width: expected a whole number, got 'None'"),
+        ('ytl="2"', "", "<box> ytl: expected a number, got None"),
+        ('points="20.5,8.00"', 'points="1,2,3"', "'LHand'>: expected points="),
+    ],
+)
+def test_each_field_of_cvats_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = TWO_LABELS if "64" in old else CVAT_VIDEO
+    path = _save(tmp_path / "bad.xml", text.replace(old, new))
+    with pytest.raises(ValueError, match=f"bad.xml.*{words}"):
+        _load(path, ["nose"])
+
+
+def test_a_cvat_task_of_every_frame_counts_from_its_first(tmp_path: Path) -> None:
+    text = CVAT_VIDEO.replace("<frame_filter>step=5</frame_filter>", "")
+    images = open_labels(str(_save(tmp_path / "a.xml", text))).value["images"]
+    assert [(i["frame_index"], i["width"], i["height"]) for i in images] == [
+        (11, 64, 48), (12, 64, 48),
+    ]  # fmt: skip
+    bare = text.replace("<start_frame>10</start_frame>", "").replace("<width>64</width>", "")
+    images = open_labels(str(_save(tmp_path / "a.xml", bare))).value["images"]
+    assert [i["frame_index"] for i in images] == [1, 2] and "width" not in images[0]
+
+
+def test_label_studios_other_results_and_pictures(tmp_path: Path, caplog: Any) -> None:
+    """A name that no upload made stays; the first field that holds text is the picture."""
+    nose = _region("keypointlabels", "k", "nose", 25, 50)
+    task = _task(nose, {"id": "t", "type": "textarea", "value": {"text": ["x"]}}, image="x.jpg")
+    path = _save(tmp_path / "ls.json", json.dumps([task]))
+    assert _load(path, ["nose"])["0"]["file_names"] == [str(tmp_path / "x.jpg")]
+    assert "1 results of type 'textarea': left out" in caplog.text
+    for data, name in (
+        ({"photo": "y.jpg"}, "y.jpg"),
+        ({"a": "no.jpg", "img": "z.jpg"}, "z.jpg"),
+        ({"image": "/data/0a1b2c3d-v.jpg"}, "0a1b2c3d-v.jpg"),
+        ({"image": "/data/upload/0a1b2c3-v.jpg"}, "0a1b2c3-v.jpg"),
+    ):
+        path.write_text(json.dumps([{**task, "data": data}]))
+        assert _load(path, ["nose"])["0"]["file_names"][0].endswith(name)
+    path.write_text(json.dumps([{**task, "data": {}}]))
+    with pytest.raises(ValueError, match="data.*expected the picture's path"):
+        _load(path, ["nose"])
+    two = _region("keypointlabels", "k", "nose", 25, 50, value={"keypointlabels": ["a", "b"]})
+    path.write_text(json.dumps([_task(two)]))
+    with pytest.raises(ValueError, match="keypointlabels.*expected one joint's name"):
+        _load(path, ["nose"])
+
+
+def test_deeplabcuts_lines_that_do_not_fit(tmp_path: Path) -> None:
+    short = DLC.replace("bodyparts,,,nose,nose,nose,nose", "bodyparts,,,nose,nose,nose")
+    without = DLC.replace("coords,,,x,y,x,y", "coords,,,a,b,c,d")
+    for text in (short, without):
+        with pytest.raises(ValueError, match="expected rows of one length at the top"):
+            _load(_save(tmp_path / "a.csv", text), ["nose"])
+    (tmp_path / "b.csv").write_bytes(b"scorer,\xff\n")
+    with pytest.raises(ValueError, match="b.csv is no csv in UTF-8"):
+        open_labels(str(tmp_path / "b.csv"))
+    pytest.importorskip("tables")
+    (tmp_path / "c.h5").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="c.h5 is no table of DeepLabCut"):
+        open_labels(str(tmp_path / "c.h5"))
+    with pytest.raises(FileNotFoundError, match="annotation file .*d.csv does not exist"):
+        open_labels(str(tmp_path / "d.csv"))
+
+
+def test_sleaps_lists_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleap = pytest.importorskip("sleap_io")
+    skeleton = sleap.Skeleton(nodes=[sleap.Node("a")])
+    video = sleap.Video(filename=["p/0.png", "p/1.png"], open_backend=False)
+    person = sleap.Instance.from_numpy(np.array([[3.0, 4]]), skeleton=skeleton)
+    frame = sleap.LabeledFrame(video=video, frame_idx=1, instances=[person])
+    monkeypatch.setattr(sleap, "load_slp", lambda path, **_: sleap.Labels([frame]))
+    content = open_labels(str(_save(tmp_path / "a.slp", ""))).value
+    (image,) = content["images"]
+    assert (image["file_name"], image["video_id"], image["frame_index"]) == ("p/1.png", "p", 1)
+    assert "video_file" not in image and "track_id" not in content["annotations"][0]

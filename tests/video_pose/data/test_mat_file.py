@@ -268,3 +268,118 @@ def test_a_file_that_inflates_without_end_is_refused(tmp_path: Path, monkeypatch
     path = _write(tmp_path / "a.mat", _packed(_numbers(**many)))
     with pytest.raises(ValueError, match=r"a\.mat .*more than 1 MB inflated"):
         load_mat(path)
+
+
+def _matrix(flags: int, *parts: bytes, sides: tuple[int, ...] = (1, 1)) -> bytes:
+    head = [_element(6, struct.pack("<II", flags, 0))]
+    head += [_element(5, struct.pack(f"<{len(sides)}i", *sides)), _element(1, b"x")]
+    return _element(14, b"".join([*head, *parts]))
+
+
+def _check(*elements: bytes) -> None:
+    header = b"MATLAB 5.0 MAT-file".ljust(124, b" ") + struct.pack("<H", 0x0100) + b"IM"
+    mat_file._checked_v5(header + b"".join(elements))
+
+
+ONE = _element(9, np.ones(1).tobytes())
+CELL = _element(14, _numbers()[8:])
+
+
+def _struct(lengths: list[int], names: bytes) -> bytes:
+    """With one field; ``lengths``: of a name, which must be one number."""
+    sizes = _element(5, struct.pack(f"<{len(lengths)}i", *lengths))
+    return _matrix(2, sizes, _element(1, names), CELL)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        _matrix(6, ONE),
+        _matrix(15, ONE),
+        _matrix(6 | 1 << 11, ONE, ONE),
+        _matrix(4, _element(16, b"a")),
+        _matrix(4, _element(17, b"ab")),
+        _matrix(4, _element(18, b"abcd")),
+        _matrix(4, _element(4, b"ab")),
+        _matrix(1, CELL, CELL, sides=(2, 1)),
+        _matrix(2, _element(5, struct.pack("<i", 2)), _element(1, b"abcd"), CELL, CELL),
+        _matrix(3, _element(1, b"c"), _element(5, struct.pack("<i", 1)), _element(1, b"a"), CELL),
+        _matrix(16, CELL),
+        _element(14, _element(6, struct.pack("<II", 17, 0)) + _element(1, b"x") * 3 + CELL),
+        _element(14, b""),
+        _matrix(1, _element(14, b"")),
+    ],
+)  # fmt: skip
+def test_what_matlab_writes_passes(element: bytes) -> None:
+    """Numbers, complex ones, letters of one, two and four bytes, cells, structs, objects,
+    functions, opaque objects, and empty matrices, whole and as parts."""
+    _check(element)
+
+
+@pytest.mark.parametrize(
+    ("element", "message"),
+    [
+        (_matrix(16), "an element is missing"),
+        (_matrix(5 + 11, ONE), "where a matrix was due"),
+        (_matrix(1, ONE), "an element of type 9 at depth 1 where a matrix was due"),
+        (_matrix(1, _matrix(6, ONE, ONE)), "a matrix of 64 bytes has 80"),
+        (_matrix(1, sides=(1, 2**20)), "a matrix of 1048576 parts has"),
+        (_struct([1, 1], b"a"), "a struct has"),
+        (_struct([0], b"a"), "a struct has 1 bytes"),
+        (_struct([2], b"abc"), "a struct has 3 bytes"),
+        (_matrix(4, _element(9, b"a")), "1 bytes of type 9 are not 1 letters"),
+        (_matrix(4, _element(16, b""), sides=(1, 2**17)), "0 bytes of type 16 are not 131072"),
+        (_matrix(0, ONE), "a matrix is of class 0"),
+        (_matrix(18, ONE), "a matrix is of class 18"),
+        (_element(14, _element(6, b"1234")), "a matrix has 1 flags"),
+        (_element(14, _element(6, b"123")), "3 bytes is no integers"),
+        (_element(9, b"12345678"), "an element of type 9 at depth 0"),
+        (struct.pack("<II", 14, 80), "an element of 80 bytes ends too early"),
+        (_element(14, struct.pack("<II", 6, 80)), "type 6 and 80 bytes ends too early"),
+    ],
+)  # fmt: skip
+def test_what_matlab_never_writes_is_refused(element: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _check(element)
+
+
+def test_matrices_in_matrices_have_an_end() -> None:
+    """50 deep, and no deeper; more parts than are told are left to SciPy at the top alone."""
+    element = _numbers()
+    for _ in range(50):
+        element = _matrix(1, element)
+    _check(element)
+    with pytest.raises(ValueError, match="an element of type 14 at depth 51"):
+        _check(_matrix(1, element))
+
+
+def test_small_elements_hold_their_data_beside_their_type() -> None:
+    """Type and size share four bytes, the content takes the other four."""
+    small = struct.pack("<HHi", 9, 8, 0)  # 8 bytes do not fit there
+    good = struct.pack("<HH4s", 1, 4, b"abcd")
+    parts = _element(6, struct.pack("<II", 6, 0)) + _element(5, struct.pack("<2i", 1, 1))
+    _check(_element(14, parts + good + ONE))
+    with pytest.raises(ValueError, match="type 9 and 8 bytes ends too early"):
+        _check(_element(14, parts + good + small))
+
+
+def test_files_of_the_other_byte_order(tmp_path: Path) -> None:
+    swapped = struct.pack(">II", 14, 56) + struct.pack(">IIII", 6, 8, 6, 0)
+    swapped += struct.pack(">IIii", 5, 8, 1, 1) + struct.pack(">I4s", 1 << 16 | 1, b"x")
+    swapped += struct.pack(">IId", 9, 8, 7.0)
+    header = b"MATLAB 5.0 MAT-file".ljust(124, b" ") + struct.pack(">H", 0x0100) + b"MI"
+    (tmp_path / "a.mat").write_bytes(header + swapped)
+    np.testing.assert_array_equal(load_mat(str(tmp_path / "a.mat"))["x"], [[7]])
+
+
+def test_texts_of_h5py_and_of_several_rows(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["one"] = "a text"
+        file["more"] = ["a", "b"]
+        rows = file.create_dataset("rows", data=np.array([[97, 99], [98, 100]], np.uint16))
+        rows.attrs["MATLAB_class"] = "char"
+        empty = file.create_dataset("empty", data=np.array([0, 3], np.uint64))
+        empty.attrs["MATLAB_empty"], empty.attrs["MATLAB_class"] = 1, np.bytes_("double")
+    found = load_mat(str(tmp_path / "a.mat"))
+    assert (found["one"], found["more"], found["rows"]) == ("a text", ["a", "b"], ["ab", "cd"])
+    assert found["empty"].shape == (0, 3)

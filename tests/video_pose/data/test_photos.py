@@ -200,3 +200,27 @@ def test_mpii_names_the_field_that_is_wrong(tmp_path: Path) -> None:
     _release(tmp_path, x1="left")
     with pytest.raises(ValueError, match=r"annolist\(1\): field 'x1'"):
         read_release(str(tmp_path / "mpii_human_pose_v1_u12_1.mat"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": 16.0}, r"annolist\(1\): point id 16: expected 0 to 15"),
+        ({"id": -1.0}, r"annolist\(1\): point id -1: expected 0 to 15"),
+        ({"x": "left"}, "field 'x': expected one number"),
+        ({"y": np.array([[1.0, 2.0]])}, "field 'y': expected one number"),
+    ],
+)
+def test_points_of_mpii_are_held_to_their_range(tmp_path: Path, change: dict, message: str) -> None:
+    point = {"id": 0.0, "x": 1.0, "y": 2.0, **change}
+    head = dict.fromkeys(("x1", "y1", "x2", "y2"), 1.0)
+    person = {**head, "annopoints": [{"point": [point]}]}
+    image = {"image": [{"name": "a.jpg"}], "annorect": [person]}
+    release = {"RELEASE": {"annolist": _struct_array([image]), "img_train": np.array([[1.0]])}}
+    savemat(tmp_path / "m.mat", release)
+    with pytest.raises(ValueError, match=message):
+        read_release(str(tmp_path / "m.mat"))
+    release["RELEASE"]["img_train"] = np.array([[1.0, 0.0]])
+    savemat(tmp_path / "m.mat", release)
+    with pytest.raises(ValueError, match="RELEASE.img_train has 2 values for 1 images"):
+        read_release(str(tmp_path / "m.mat"))

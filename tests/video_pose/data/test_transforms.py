@@ -182,3 +182,106 @@ def test_what_is_off_leaves_the_other_numbers_as_they_were() -> None:
 def test_values_out_of_range_are_named(key: str, keys: dict) -> None:
     with pytest.raises(ValueError, match=f"INPUT.AUG.{key}"):
         ClipAugmentation(**keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        (": COLOR -0.1", {"color": -0.1}),
+        (": COLOR 0.0 .*TRANSLATION -0.1", {"translation": -0.1}),
+        (": COLOR 0.0 .*ROTATION -1", {"rotation": -1}),
+        ("SCALE_RANGE", {"scale_range": (0.0, 1.0)}),
+        ("SCALE_RANGE", {"scale_range": (1.0,)}),
+        ("OCCLUSION_SIZE goes up to 1.1", {"occlusion_size": (0.5, 1.1)}),
+        ("OCCLUSION_PROB", {"occlusion_prob": -0.1}),
+        ("OCCLUSION_PROB", {"occlusion_prob": 1.1}),
+        ("FLIP_PROB", {"flip_prob": -0.1}),
+        ("HALF_BODY_PROB", {"half_body_prob": -0.1}),
+        ("BLUR_PROB", {"blur_prob": 1.1}),
+        ("LOW_RES_PROB", {"low_res_prob": -0.1}),
+        ("BOX_JITTER", {"box_jitter": -0.1}),
+        ("BOX_JITTER_FRAME", {"box_jitter_frame": -0.1}),
+        ("BOX_JITTER_FRAME", {"box_jitter": 0.2, "box_jitter_frame": 0.3}),
+    ],
+)
+def test_each_bound_is_held(key: str, keys: dict) -> None:
+    with pytest.raises(ValueError, match=f"INPUT.AUG.?{key}"):
+        ClipAugmentation(**keys)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"color": 0.99},
+        {"scale_range": (2.0, 2.0)},
+        {"occlusion_size": (1.0, 1.0), "occlusion_prob": 1},
+        {"occlusion_span": (1.0, 1.0)},
+        {"flip_prob": 1},
+        {"half_body_prob": 1},
+        {"blur_prob": 1, "blur_sigma": (0.1, 0.1)},
+        {"low_res_prob": 1, "low_res_range": (1.0, 1.0)},
+        {"box_jitter": 0.49},
+        {"box_jitter": 0.2, "box_jitter_frame": 0.29},
+    ],
+)
+def test_a_bound_itself_is_taken_and_can_be_drawn(keys: dict) -> None:
+    assert ClipAugmentation(**keys).draw(np.random.default_rng(0), (8, 8)).scale > 0
+
+
+def test_a_seed_draws_what_it_always_drew() -> None:
+    """A training that is repeated sees the same clips: draws may not change in silence."""
+    everything = ClipAugmentation(
+        (0.5, 2.0), 40.0, 0.5, 0.1, 0.3, 0.7, (0.1, 0.3), (0.2, 0.8), "color",
+        box_jitter=0.1, box_jitter_frame=0.05, half_body_prob=0.7, blur_prob=0.6, low_res_prob=0.6,
+    )  # fmt: skip
+    draws = [everything.draw(np.random.default_rng(seed), (100, 200)) for seed in range(8)]
+    numbers = [
+        sum(
+            (2 + np.sin(i)) * float(value)
+            for i, value in enumerate(
+                (
+                    d.scale, d.angle, d.flip, *d.shift, *(d.color or ()), *(d.cover or ()),
+                    *d.cover_span, *(d.cover_color or ()), d.cover_seed % 101, *d.jitter,
+                    d.frame_jitter, d.jitter_seed % 101, d.blur, d.low_res,
+                )
+            )
+        )
+        for d in draws
+    ]  # fmt: skip
+    expected = [160.4734, 1109.3334, -22.243, 1821.1112, 2700.2678, 1259.3475, 2111.2078, 209.4191]
+    assert numbers == pytest.approx(expected, abs=1e-3)
+    upper, lower = "upper", "lower"
+    assert [d.half for d in draws] == ["", upper, upper, lower, "", upper, upper, upper]
+    jitters = [float((d.jitters(3) * np.arange(12).reshape(3, 4)).sum()) for d in draws[:3]]
+    assert jitters == pytest.approx([-0.651635, -1.663582, -0.726378], abs=1e-5)
+
+
+def test_points_stay_where_pictures_change() -> None:
+    points = np.array([[1.0, 2.0]])
+    for transform in (
+        ColorTransform(1.2, 0.9, 1.0, "BGR"), CoverTransform((0, 0, 1, 1), 9),
+        FillTransform((0, 0, 1, 1), (1, 2, 3), 0), BlurTransform(1.0, 2.0),
+    ):  # fmt: skip
+        assert transform.apply_coords(points) is points
+
+
+def test_sizes_of_lost_resolution_by_hand() -> None:
+    """3 x 8 by 4 is 1 x 2 px: a mean of each half of the columns; by 100 it is one px."""
+    image = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None] * 10, 3, axis=0).repeat(3, axis=2)
+    got = BlurTransform(factor=4.0).apply_image(image)
+    assert got.shape == (3, 8, 3) and got[:, 0].tolist() == [[15] * 3] * 3
+    assert got[:, -1].tolist() == [[55] * 3] * 3
+    assert (BlurTransform(factor=100.0).apply_image(image) == 35).all()
+    assert picture_transforms(ClipDraw(blur=0.5), "BGR")[0].sigma == 0.5
+    assert picture_transforms(ClipDraw(low_res=1.5), "BGR")[0].factor == 1.5
+    both = picture_transforms(ClipDraw(color=(1.1, 1, 1), low_res=1.5), "BGR")
+    assert [type(each) for each in both] == [ColorTransform, BlurTransform]
+
+
+def test_noise_of_a_colour_is_that_of_its_seed() -> None:
+    image = np.zeros((6, 9, 3), np.uint8)
+    one = FillTransform((1, 1, 9, 5), (250, 128, 4), 3).apply_image(image)
+    two = FillTransform((1, 1, 9, 5), (250, 128, 4), 4).apply_image(image)
+    assert (one != two).any() and one[0].max() == 0 and one[:, 0].max() == 0 and one[5].max() == 0
+    spread = one[1:5, 1:9, 1].astype(float).std()
+    assert 15 < spread < 40 and one[..., 0].max() == 255 and image.max() == 0

@@ -263,3 +263,98 @@ def test_an_integer_is_no_weight(tmp_path: Path) -> None:
     torch.save({"model": state}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"x\.pth: .* is of type torch.int64, the model's is"):
         PoseCheckpointer(Net(["a", "b"])).load(str(tmp_path / "x.pth"))
+
+
+def test_addresses_with_a_question(tmp_path: Path) -> None:
+    """Detectron2's own is known, no other; by it names are matched by their ends."""
+    PoseCheckpointer(Net(["a", "b"], 3.0), str(tmp_path)).save("x")
+    path = str(tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x.pth\?a=1: unknown query 'a=1'"):
+        PoseCheckpointer(Net(["a", "b"])).load(f"{path}?a=1")
+    outer = nn.Module()
+    outer.inner = Net(["a", "b"])
+    PoseCheckpointer(outer).load(f"{path}?matching_heuristics=True")
+    assert outer.inner.body.bias.tolist() == [3] * 4
+    with pytest.raises(ValueError, match="no tensor of the checkpoint fits"):
+        PoseCheckpointer(outer).load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), "7", None, True, [1]])
+def test_a_schedule_whose_numbers_are_none_is_passed_over(tmp_path: Path, value: object) -> None:
+    saver = PoseCheckpointer(Net(["a"], 1.0), str(tmp_path), scheduler=Counter(4))
+    saver.save("model_0000001")
+    saver.checkpointables["scheduler"].count = value
+    saver.save("model_0000002")
+    again = PoseCheckpointer(Net(["a"]), str(tmp_path), scheduler=Counter(0))
+    again.resume()
+    assert again.checkpointables["scheduler"].count == 4
+
+
+def test_an_earlier_run_is_set_aside_under_a_number_of_its_own(tmp_path: Path, caplog) -> None:
+    for number in (1, 2):
+        saver = PoseCheckpointer(Net(["a"], float(number)), str(tmp_path))
+        saver.save("model_0000003")
+        saver.save("other")
+        saver.set_aside()
+        place = tmp_path / f"earlier-{number}"
+        assert sorted(os.listdir(place)) == ["last_checkpoint", "model_0000003.pth"]
+        assert f"its checkpoints are in {place}" in caplog.text
+    assert sorted(os.listdir(tmp_path)) == ["earlier-1", "earlier-2", "other.pth"]
+    caplog.clear()
+    PoseCheckpointer(Net(["a"]), str(tmp_path)).set_aside()
+    PoseCheckpointer(Net(["a"]), "").set_aside()
+    PoseCheckpointer(Net(["a"]), str(tmp_path / "earlier-1"), save_to_disk=False).set_aside()
+    assert not caplog.text and len(os.listdir(tmp_path / "earlier-1")) == 2
+
+
+def test_the_newest_good_one_is_gone_back_to(tmp_path: Path, caplog) -> None:
+    saver = PoseCheckpointer(Net(["a"], 1.0), str(tmp_path))
+    for number, age in ((1, 30), (2, 10), (3, 20)):
+        torch.nn.init.constant_(saver.model.body.bias, float(number))
+        saver.save(f"model_000000{number}")
+        path = tmp_path / f"model_000000{number}.pth"
+        os.utime(path, (1e9 - age, 1e9 - age))
+    (tmp_path / "model_0000003.pth").write_bytes(b"cut")
+    model = Net(["a"])
+    PoseCheckpointer(model, str(tmp_path)).resume()
+    assert model.body.bias.tolist() == [2] * 4
+    assert f"Going back to {tmp_path / 'model_0000002.pth'}, the newest good" in caplog.text
+    for number in (1, 2):
+        (tmp_path / f"model_000000{number}.pth").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="model_0000003.pth"):
+        PoseCheckpointer(model, str(tmp_path)).resume()
+
+
+def test_kernels_of_another_size_are_left_as_they_are(tmp_path: Path) -> None:
+    """The file's 3 x 3 maps of joints fit no 1 x 1; channels that are no joints' are named."""
+    other = Net(["a", "b"], 5.0)
+    other.predict = nn.Conv2d(4, 3, 3)
+    PoseCheckpointer(other, str(tmp_path)).save("wide")
+    model = Net(["b", "a"], 1.0)
+    PoseCheckpointer(model).load(str(tmp_path / "wide.pth"))
+    assert model.predict.weight.unique().tolist() == [1] and model.body.bias.tolist() == [5] * 4
+    other.predict = nn.Conv2d(4, 5, 1)
+    PoseCheckpointer(other, str(tmp_path)).save("five")
+    with pytest.raises(
+        ValueError, match=r"has 5 channels in dimension 0, but its joints \['a', 'b'"
+    ):
+        PoseCheckpointer(Net(["b", "a"])).load(str(tmp_path / "five.pth"))
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "backbone.bottom_up."])
+@pytest.mark.parametrize("own", ["", "backbone.", "backbone.bottom_up."])
+def test_backbones_are_found_wherever_they_lie(tmp_path: Path, prefix: str, own: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            place = self
+            for name in own.split(".")[:-1]:
+                setattr(place, name, nn.Module())
+                place = getattr(place, name)
+            place.stem = nn.Linear(2, 2)
+            self.head = nn.Linear(2, 3)
+
+    torch.save({f"module.{prefix}stem.weight": torch.full((2, 2), 7.0)}, tmp_path / "x.pth")
+    model = Model()
+    PoseCheckpointer(model).load(str(tmp_path / "x.pth"))
+    assert model.state_dict()[f"{own}stem.weight"].unique().tolist() == [7]

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import video_pose
 from video_pose.engine.defaults import (
+    check_values,
     complete_cfg,
     find_config,
     get_pose_cfg,
@@ -372,3 +373,132 @@ def test_configs_of_packaged_models_go_by_name(name: str) -> None:
     assert found.parts[-3:] == ("pretrained", "unipose_lstm_R50_res4", "config.yaml")
     with pytest.raises(FileNotFoundError, match="the package's models are .*unipose_lstm_R50_res4"):
         find_config("video-pose://unipose_lstm_R51")
+
+
+BOUNDS = [
+    ("SOLVER.OPTIMIZER", ("sgd", "AdamW"), ("",)),
+    ("SOLVER.BASE_LR", (0.0, 5.0), (-0.001, float("inf"))),
+    ("SOLVER.WEIGHT_DECAY", (0.0, 5.0), (-0.001, float("inf"), float("nan"))),
+    ("SOLVER.CLIP_GLOBAL_NORM", (0.0, float("inf")), (-0.1, float("nan"))),
+    ("SOLVER.EMA_DECAY", (0.0, 0.999), (-0.1, 1.0, 2.0)),
+    ("MODEL.POSE.HEATMAP.STRIDE", (1, 16), (0, -1)),
+    ("MODEL.POSE.HEATMAP.SIGMA", (0.1, 9.0), (0.0, -1.0, float("inf"))),
+    ("TEST.CHUNK_LENGTH", (1, 99), (0,)),
+    ("TEST.RESET_EVERY", (0, 5), (-1,)),
+    ("TEST.BACKEND", ("auto", "torch", "/"), ("/no/such/folder", "")),
+    ("TEST.SCALES", ((0.1,), (1.0, 2.0)), ((), (1.0, 0.0), (-1.0,))),
+    ("TEST.PERSON_THRESHOLD", (0.0, 1.0), (-0.1, 1.1)),
+    ("MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS", (1, 64), (0, -1)),
+    ("MODEL.RECURRENT_KEYPOINT.FEATURE_CHANNELS", (1, 64), (0, -1)),
+    ("MODEL.RECURRENT_KEYPOINT.MIN_SCORE", (0.0, 1.0), (-0.1, 1.1)),
+    ("MODEL.RECURRENT_KEYPOINT.MIN_IOU", (0.0, 1.0), (-0.1, 1.1)),
+    ("MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT", (0.0, 1.0), (-0.1, 1.1)),
+    ("MODEL.RECURRENT_KEYPOINT.BOX_JITTER", (0.0, 2.0), (-0.1,)),
+    ("MODEL.RECURRENT_KEYPOINT.MAX_MISSED", (0, 9), (-1,)),
+    ("MODEL.PIXEL_MEAN", ([0.0, 0.0, 0.0],), ([], [1.0] * 4)),
+    ("MODEL.PIXEL_STD", ([-1.0, 1.0, 255.0],), ([0.0, 1.0, 1.0], [1.0] * 2, [1.0] * 4)),
+    ("INPUT.CROP_SIZE", ((1, 4096), (4096, 1)), ((0, 8), (8, 4097), (8, 8, 8), ())),
+]
+
+
+@pytest.mark.parametrize(("key", "good", "bad"), BOUNDS, ids=[key for key, *_ in BOUNDS])
+def test_bounds_of_values_are_part_of_their_range(key: str, good: tuple, bad: tuple) -> None:
+    cfg = get_pose_cfg()
+    *path, last = key.split(".")
+    node = cfg
+    for part in path:
+        node = node[part]
+    for value in good:
+        node[last] = value
+        check_values(cfg)
+    for value in bad:
+        node[last] = value
+        with pytest.raises(ValueError, match=f"{key} is .*: must be "):
+            check_values(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("CLIP_GRADIENTS.ENABLED", True, "CLIP_GLOBAL_NORM"),
+        ("BIAS_LR_FACTOR", 2.0, "BIAS_LR_MULTIPLIER"),
+        ("BIAS_LR_FACTOR", 0.5, "BIAS_LR_MULTIPLIER"),
+        ("WEIGHT_DECAY_BIAS", 0.0, "BIAS_DECAY"),
+    ],
+)
+def test_keys_of_detectron2_without_effect_are_refused(key, value, instead: str) -> None:
+    with pytest.raises(ValueError, match=f"SOLVER.{key} has no effect here: use SOLVER.{instead}"):
+        load_cfg("", [*CLIPS, f"SOLVER.{key}", value])
+
+
+@pytest.mark.parametrize(
+    ("iterations", "warmup", "method", "rate"),
+    [
+        (10, 100, "linear", "1.09"),  # a tenth of the way from .01 to 1: .01 * .9 + .1
+        (100, 100, "linear", None),
+        (0, 100, "linear", None),
+        (10, 100, "constant", None),
+    ],
+)
+def test_how_far_a_long_warm_up_comes(iterations, warmup, method, rate, caplog) -> None:
+    cfg = get_pose_cfg()
+    solver = cfg.SOLVER
+    solver.MAX_ITER, solver.WARMUP_ITERS, solver.WARMUP_METHOD = iterations, warmup, method
+    solver.WARMUP_FACTOR, solver.BASE_LR = 0.01, 10.0
+    check_values(cfg)
+    said = f"MAX_ITER {iterations} is below WARMUP_ITERS {warmup}: the learning rate ends at {rate}"
+    assert (said in caplog.text) == (rate is not None)
+    assert rate is not None or not caplog.text
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:1", "cuda:7"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_gpu_that_is_not_there(monkeypatch, device: str, count: int) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    number = int(device.rpartition(":")[2]) if ":" in device else 0
+    if number < count:
+        require_device(device)
+    else:
+        with pytest.raises(ValueError, match=f"{device}'.*this machine has {count} GPUs"):
+            require_device(device)
+    require_device("cpu")
+
+
+def test_what_a_name_may_have_meant() -> None:
+    for key, meant in (
+        ("SOLVER.BASE_LRR", "SOLVER.BASE_LR"),
+        ("FLIP_MAPP", "FLIP_MAP"),
+    ):
+        with pytest.raises(KeyError, match=f"did you mean .*{meant}") as error:
+            load_cfg("", [key, 1])
+        assert "options: " in str(error.value)
+    with pytest.raises(KeyError) as error:
+        load_cfg("", ["ZZZZ.QQQQ", 1])
+    assert "did you mean" not in str(error.value)
+
+
+def test_devices_without_a_gpu_fall_back_and_are_said(caplog) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    cfg = config(["penn_action_train"])
+    cfg.MODEL.DEVICE = "cuda"
+    with caplog.at_level("INFO", "video_pose.engine.defaults"):
+        complete_cfg(cfg)
+    assert cfg.MODEL.DEVICE == "cpu" and "No GPU: MODEL.DEVICE is cpu" in caplog.text
+
+
+def test_datasets_of_somebody_else_do_not_stop_a_prediction() -> None:
+    joints = ["MODEL.META_ARCHITECTURE", "UniPose", "MODEL.POSE.JOINTS", ["head"]]
+    names = ["DATASETS.TRAIN", ("strangers", "penn_action_train"), "DATASETS.TEST", ("other",)]
+    cfg = load_cfg("", [*joints, *names], for_inference=True)
+    assert cfg.DATASETS.TRAIN == ("penn_action_train",) and cfg.DATASETS.TEST == ()
+    with pytest.raises(KeyError, match="strangers"):
+        load_cfg("", [*joints, *names])
+    # A detector of another project needs its classes' names alone.
+    stock = load_cfg("", ["DATASETS.TRAIN", ("strangers",)], for_inference=True)
+    assert stock.DATASETS.TRAIN == ("strangers",) and stock.INPUT.VIEW == ""

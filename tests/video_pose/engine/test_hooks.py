@@ -1,12 +1,18 @@
-"""The running average of weights, by hand."""
+"""The running average of weights, by hand; when a run is saved, and what interrupts it."""
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
+from detectron2.utils import comm
 from torch import nn
 
-from video_pose.engine.hooks import ModelEMA
+from video_pose.engine import hooks
+from video_pose.engine.hooks import ModelEMA, ResumableCheckpoints
+from video_pose.engine.launch import HANGUP, REQUEST
 
 
 class Scalar(nn.Module):
@@ -71,3 +77,134 @@ def test_state_goes_round() -> None:
 def test_decay_out_of_range(decay: float) -> None:
     with pytest.raises(ValueError, match=f"EMA_DECAY {decay}"):
         ModelEMA(Scalar(0.0), decay)
+
+
+class Saves:
+    """A trainer and its checkpointer: names and iterations of what was saved."""
+
+    def __init__(self, period: int = 0, seconds: float = 0.0, max_iter: int = 10) -> None:
+        self.saved: list[tuple[str, int]] = []
+        self.final = self.checked = 0
+        self.iter, self.max_iter = 0, max_iter
+        self.hook = ResumableCheckpoints(self, period=period, seconds=seconds)
+        self.hook.trainer = self
+
+    def save(self, name: str, iteration: int) -> None:
+        self.saved.append((name, iteration))
+
+    def save_final(self, checkpointer: object) -> None:
+        assert checkpointer is self
+        self.final += 1
+
+    def check_pending_losses(self) -> None:
+        self.checked += 1
+
+    def run(self, interrupt_at: int = -1) -> Saves:
+        self.hook.before_train()
+        try:
+            for step in range(self.max_iter):
+                self.iter = step
+                if self.iter == interrupt_at:
+                    signal.raise_signal(signal.SIGTERM)
+                self.hook.after_step()
+            self.iter += 1
+        finally:
+            self.hook.after_train()
+        return self
+
+
+@pytest.mark.parametrize(
+    ("period", "names"),
+    [
+        (0, []),
+        (4, [("model_0000003", 3), ("model_0000007", 7)]),
+        (5, [("model_0000004", 4)]),  # the tenth is the final one
+        (1, [(f"model_{i:07d}", i) for i in range(9)]),
+        (20, []),
+    ],
+)
+def test_checkpoints_of_a_period(period: int, names: list) -> None:
+    done = Saves(period).run()
+    assert done.saved == names and done.final == 1 and done.checked == len(names)
+
+
+def test_checkpoints_by_the_clock(monkeypatch) -> None:
+    """A step a second, a save when more than 3 s have gone; a period's save starts the clock."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(hooks.time, "monotonic", lambda: next(clock))
+    assert Saves(seconds=2.5, max_iter=9).run().saved == [("model_resume", 2), ("model_resume", 5)]
+    assert Saves(seconds=0.0).run().saved == []
+    assert Saves(4, seconds=1e9).run().saved == [("model_0000003", 3), ("model_0000007", 7)]
+
+
+def test_an_interrupt_saves_and_ends() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run = Saves(period=4)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(interrupt_at=5)
+    assert run.saved == [("model_0000003", 3), ("model_resume", 5)] and run.final == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    last = Saves()
+    with pytest.raises(KeyboardInterrupt):  # when all is done, there is nothing to go on with
+        last.run(interrupt_at=9)
+    assert last.saved == [] and last.final == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "after", "stops"),
+    [
+        (signal.SIGINT, 0.5, False),
+        (signal.SIGINT, 1.5, True),
+        (signal.SIGTERM, 1.5, True),
+        (REQUEST, 1.5, False),
+    ],
+)
+def test_a_second_interrupt_ends_at_once(monkeypatch, number, after: float, stops: bool) -> None:
+    """Within a second it is the same one; a request never ends at once."""
+    now = [100.0]
+    monkeypatch.setattr(hooks.time, "monotonic", lambda: now[0])
+    run = Saves()
+    run.hook.before_train()
+    try:
+        run.hook._handle(signal.SIGTERM, None)
+        now[0] += after
+        if stops:
+            with pytest.raises(KeyboardInterrupt):
+                run.hook._handle(number, None)
+        else:
+            run.hook._handle(number, None)
+    finally:
+        run.hook.after_train()
+
+
+def test_a_loaders_worker_and_a_program_of_nohup_are_left_alone(monkeypatch) -> None:
+    before = signal.signal(HANGUP, signal.SIG_IGN)
+    try:
+        run = Saves()
+        run.hook.before_train()
+        assert signal.getsignal(HANGUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == run.hook._handle
+        monkeypatch.setattr(run.hook, "_process", os.getpid() + 1)
+        run.hook._handle(signal.SIGTERM, None)
+        assert not run.hook._interrupted
+        run.hook.after_train()
+    finally:
+        signal.signal(HANGUP, before)
+
+
+def test_ranks_agree_every_ten_steps_and_at_the_last(monkeypatch) -> None:
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda value: [value, True])
+    run = Saves(max_iter=25)
+    asked = []
+    for run.iter in range(25):
+        asked.append(run.hook._any_rank_interrupted(is_last=run.iter == 24))
+    assert [i for i, value in enumerate(asked) if value] == [0, 10, 20, 24]
+
+
+def test_an_average_of_another_model_is_refused() -> None:
+    average = ModelEMA(Scalar(0.0), 0.5)
+    for state in ({"average": {"weight": torch.zeros(1)}}, {"average": 3}, {}):
+        with pytest.raises(ValueError, match="the average of the weights is that of another model"):
+            average.load_state_dict({"updates": 1, **state})
+    assert average.updates == 0

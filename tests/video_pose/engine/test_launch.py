@@ -263,3 +263,84 @@ def test_a_childs_error_is_raised_as_the_kind_that_a_user_can_mend(
         child = ProcessRaisedException(f"Traceback ...\n{defect}", 1, 2)
         with pytest.raises(ProcessRaisedException):
             launch._raise_users(child)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (Launch("one process"), "one process"),
+        (Launch("torchrun"), "one process (torchrun)"),
+        (Launch("SLURM", 6, local_size=2), "6 processes, 2 a machine (SLURM)"),
+    ],
+)
+def test_what_is_said_of_processes(given: Launch, text: str) -> None:
+    assert str(given) == text
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node7", "node7"),
+        ("a1,b2", "a1"),
+        ("a1,b[2-3]", "a1"),
+        ("gpu[003-005,9]", "gpu003"),
+        ("gpu[7,9-12]", "gpu7"),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes: str, host: str) -> None:
+    environment = SLURM | {"SLURM_STEP_NODELIST": nodes}
+    assert choose_launch(arguments(), environment).address == f"tcp://{host}:20123"
+
+
+@pytest.mark.parametrize("missing", [*TORCHRUN, "all"])
+def test_a_half_set_environment_is_refused(missing: str) -> None:
+    environment = {k: v for k, v in TORCHRUN.items() if k != missing}
+    if missing == "all":
+        assert choose_launch(arguments(), environment).kind == "torchrun"
+        return
+    with pytest.raises(ValueError, match=rf"as torchrun sets it, but lacks \['{missing}'\]"):
+        choose_launch(arguments(), environment)
+
+
+def test_signals_are_handed_to_the_processes_of_a_run(monkeypatch) -> None:
+    """The first as a request, however often Ctrl-C is pressed; a second SIGTERM as it is."""
+    sent: list[int] = []
+    children = [Namespace(pid=11), Namespace(pid=None)]
+    monkeypatch.setattr(torch.multiprocessing, "active_children", lambda: children)
+    monkeypatch.setattr(launch.os, "kill", lambda pid, number: sent.append(number))
+
+    def interrupted(*_args, **_kwargs) -> None:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            signal.getsignal(number)(number, None)
+        raise ProcessRaisedException("Traceback\nValueError: no", 0, 1)
+
+    monkeypatch.setattr(launch, "detectron2_launch", interrupted)
+    args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="", resume=False)
+    before = signal.getsignal(signal.SIGTERM)
+    assert launch.run(print, args) == 130
+    assert sent == [launch.REQUEST, launch.REQUEST, signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 130])
+def test_how_a_run_of_several_processes_ends(monkeypatch, code: int) -> None:
+    def ended(*_args, **_kwargs) -> None:
+        if code:
+            raise ProcessExitedException("process 1 terminated", 1, 4711, code)
+
+    monkeypatch.setattr(launch, "detectron2_launch", ended)
+    args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="", resume=False)
+    if code in (0, 130):
+        assert launch.run(print, args) == code
+    else:
+        with pytest.raises(ProcessExitedException):
+            launch.run(print, args)
+
+
+def test_an_interrupted_process_has_the_status_of_one() -> None:
+    def main(args: Namespace) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as raised:
+        launch._main_of_child(main, Namespace())
+    assert raised.value.code == 130

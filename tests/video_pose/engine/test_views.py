@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from video_pose.data.frames import register_frames
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.evaluation import build_evaluators
-from video_pose.engine.views import default_view, oks_sigmas
+from video_pose.engine.views import default_view, oks_sigmas, view_of
 
 
 @pytest.fixture
@@ -100,6 +100,9 @@ def test_a_state_that_is_not_there_cannot_move() -> None:
             complete_cfg(cfg)
 
 
+RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -111,6 +114,14 @@ def test_a_state_that_is_not_there_cannot_move() -> None:
         (
             {"INPUT.VIEW": "frames", "MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"},
             "INPUT.VIEW is 'frames': RecurrentKeypointRCNN takes \"frame_clips\"",
+        ),
+        (
+            {**RECURRENT, "TEST.AUG.ENABLED": True},
+            "TEST.AUG.ENABLED: test scales and flips would mix people's memories",
+        ),
+        (
+            {**RECURRENT, "INPUT.FRAMES.MOSAIC_PROB": 0.1},
+            "INPUT.FRAMES.MOSAIC_PROB: a clip's frames are not composed",
         ),
         ({"MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS": 0}, "HIDDEN_CHANNELS is 0: must be 1"),
         ({"MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT": 2.0}, "OKS_WEIGHT is 2.0: must be 0 to 1"),
@@ -144,3 +155,52 @@ def test_a_frames_view_of_a_users_videos(register) -> None:
     assert cfg.TEST.KEYPOINT_OKS_SIGMAS == [0.026]
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
+
+
+def test_each_view_names_its_side_of_a_dataset(register) -> None:
+    cfg = keypoint_cfg("jhmdb_split1_train_frames")
+    assert view_of(cfg).dataset_name("jhmdb_split1_test") == "jhmdb_split1_test_frames"
+    register("fv_alone", ["nose"])
+    assert view_of(cfg).dataset_name("fv_alone") == "fv_alone"
+    clips = keypoint_cfg("jhmdb_split1_train", **{"MODEL.META_ARCHITECTURE": "UniPose"})
+    assert view_of(clips).dataset_name("jhmdb_split1_test") == "jhmdb_split1_test"
+    assert view_of(clips).needs_joints(clips)
+
+
+def test_a_clip_model_has_its_values_written_out() -> None:
+    keys = {"MODEL.META_ARCHITECTURE": "UniPoseLSTM", "INPUT.MAPPER": "BBCPoseClipMapper"}
+    cfg = keypoint_cfg("bbc_pose_train", **keys)
+    cfg.DATASETS.TEST = ("bbc_pose_test",)
+    complete_cfg(cfg)
+    assert (cfg.INPUT.REGION, cfg.INPUT.REGION_PER, cfg.INPUT.SCALE_MODE) == (
+        "box", "clip", "region",
+    )  # fmt: skip
+    assert cfg.INPUT.REGION_PADDING == 1.0 and cfg.INPUT.AUG.ROTATION == 20.0
+    assert tuple(cfg.INPUT.AUG.SCALE_RANGE) == (0.8, 1.2)
+    stride = cfg.MODEL.POSE.HEATMAP.STRIDE
+    assert cfg.MODEL.POSE.HEATMAP.ENCODE_OFFSET == (stride - 1) / 2
+    assert cfg.MODEL.POSE.HEATMAP.DECODE_OFFSET == (stride - 1) / 2
+    assert tuple(cfg.TEST.PCK.PROTOCOLS) == ("pixels",)
+    given = keypoint_cfg(
+        "bbc_pose_train", **keys, **{"INPUT.AUG.ROTATION": 0.0, "INPUT.REGION_PADDING": 2.0},
+        **{"MODEL.POSE.HEATMAP.ENCODE_OFFSET": 0.0, "INPUT.AUG.SCALE_RANGE": (1.0, 1.1)},
+    )  # fmt: skip
+    given.DATASETS.TEST = ("bbc_pose_test", "jhmdb_split1_test")
+    given.MODEL.POSE.JOINTS = ["head", "right_wrist", "left_wrist"]
+    complete_cfg(given)
+    assert given.INPUT.AUG.ROTATION == 0 and given.MODEL.POSE.HEATMAP.ENCODE_OFFSET == 0
+    assert tuple(given.INPUT.AUG.SCALE_RANGE) == (1.0, 1.1) and given.INPUT.REGION_PADDING == 2
+    assert not given.TEST.PCK.PROTOCOLS  # two datasets with protocols of their own
+
+
+def test_joints_and_protocols_that_a_test_set_cannot_score(register) -> None:
+    keys = {"MODEL.META_ARCHITECTURE": "UniPose", "TEST.PCK.PROTOCOLS": ("head",)}
+    cfg = keypoint_cfg("penn_action_train", **keys)
+    cfg.DATASETS.TEST = ("penn_action_test",)
+    with pytest.raises(ValueError, match="protocol 'head' needs a head segment"):
+        complete_cfg(cfg)
+    other = keypoint_cfg("penn_action_train", **{"MODEL.META_ARCHITECTURE": "UniPose"})
+    other.MODEL.POSE.JOINTS = ["right_knee", "left_knee"]
+    other.DATASETS.TEST = ("bbc_pose_test",)
+    with pytest.raises(ValueError, match="MODEL.POSE.JOINTS and dataset 'bbc_pose_test'"):
+        complete_cfg(other)

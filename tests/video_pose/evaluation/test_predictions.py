@@ -11,7 +11,9 @@ from detectron2.data import MetadataCatalog
 from video_pose.evaluation.predictions import (
     TrackPredictions,
     TrackTruth,
+    find_predictions,
     index_tracks,
+    merge_predictions,
     prediction_arrays,
     read_predictions,
     scoring_facts,
@@ -76,3 +78,93 @@ def test_a_track_that_stands_twice_is_named() -> None:
     assert found["w", "7"].source_video == "w" and found["w", "7"].action == ""
     with pytest.raises(ValueError, match="^data: track '7' of video 'v' appears twice$"):
         index_tracks("data", [track, track])
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return prediction_arrays("someone's own", JOINTS, truth(), {("v", "0"): TrackPredictions()})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": None}, r"arrays \['boxes'\] are missing, it has \['joint_names'"),
+        ({"dataset_name": None}, r"arrays \['dataset_name'\] are missing"),
+        ({"predictions": np.zeros((2, 2, 3), int)}, "predictions is of type int64, expected num"),
+        ({"ground_truth": np.zeros((2, 2, 3), bool)}, "ground_truth is of type bool"),
+        ({"boxes": np.full((2, 4), "1")}, "boxes is of type <U1"),
+        ({"frame_indices": np.zeros(2)}, "frame_indices are of type float64"),
+        ({"predictions": np.zeros((2, 3, 3))}, r"predictions .*expected \(2, 2, 3\)"),
+        ({"ground_truth": np.zeros((3, 2, 3))}, r"ground_truth .*expected \(2, 2, 3\)"),
+        ({"video_ids": np.zeros(1)}, r"video_ids has the shape \(1,\), expected \(2,\)"),
+        ({"track_ids": np.zeros((2, 1))}, "track_ids has the shape"),
+        ({"dataset_name": np.array(["a"])}, r"dataset_name has the shape \(1,\), expected \(\)"),
+    ],
+)
+def test_a_file_with_something_wrong_is_named(tmp_path: Path, change: dict, message: str) -> None:
+    path = tmp_path / "predictions.npz"
+    content = {name: value for name, value in {**arrays(), **change}.items() if value is not None}
+    np.savez(path, **content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_predictions(path)
+    assert str(path) in str(error.value)
+
+
+def test_what_an_older_file_lacks_is_what_it_meant(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    older = {k: v for k, v in arrays().items()
+             if k not in ("source_videos", "scored_joints", "actions")}  # fmt: skip
+    np.savez(path, **{**older, "boxes": older["boxes"].astype(np.int64)})
+    found = read_predictions(path)
+    assert found["source_videos"].tolist() == ["v", "v"] and found["actions"].tolist() == ["", ""]
+    assert found["scored_joints"].tolist() == JOINTS
+
+
+def test_damaged_and_absent_files(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    with pytest.raises(FileNotFoundError, match="no such file: .*predictions.npz"):
+        read_predictions(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(
+        ValueError, match="npz: no file of predictions can be read from it: File is"
+    ):
+        read_predictions(path)
+    np.savez(path, **arrays())
+    content = bytearray(path.read_bytes())
+    content[content.index(b"NUMPY") + 60] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="the check sum of .* is wrong"):
+        read_predictions(path)
+
+
+def test_predictions_are_found_below_a_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="inference/<dataset>/predictions.npz exists"):
+        find_predictions(tmp_path)
+    for name in ("b", "a"):
+        (tmp_path / "inference" / name).mkdir(parents=True)
+    file = tmp_path / "inference" / "b" / "predictions.npz"
+    file.touch()
+    assert find_predictions(tmp_path) == find_predictions(file) == file
+    assert find_predictions(file.parent) == file
+    (tmp_path / "inference" / "a" / "predictions.npz").touch()
+    assert find_predictions(tmp_path, "b") == file
+    with pytest.raises(ValueError, match=r"was evaluated on \['a', 'b'\]: name one"):
+        find_predictions(tmp_path)
+    with pytest.raises(FileNotFoundError, match="inference/c/predictions.npz"):
+        find_predictions(tmp_path, "c")
+
+
+def test_shares_of_two_processes() -> None:
+    """Frames in their order, with gaps where nobody was found; none of them twice."""
+    pose = np.ones((2, 3), np.float32)
+    key = ("v", "0")
+    merged = merge_predictions([
+        {key: TrackPredictions({4: pose, 1: None})}, {key: TrackPredictions({2: 2 * pose})},
+    ])  # fmt: skip
+    frames, rows = merged[key].rows(2)
+    assert frames.tolist() == [1, 2, 4] and frames.dtype == np.int64
+    assert np.isnan(rows[0]).all() and rows[1:, 0, 0].tolist() == [2, 1]
+    with pytest.raises(
+        ValueError, match=r"video 'v', track '0': frames \[2\] were predicted by two"
+    ):
+        merge_predictions([merged, {key: TrackPredictions({2: pose})}])
+    assert merge_predictions([]) == {}

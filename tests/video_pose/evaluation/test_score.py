@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
-from video_pose.evaluation.score import read_annotations, score_poses
+from video_pose.evaluation.score import joint_facts, read_annotations, score_poses
 from video_pose.inference.writers import read_poses
 
 
@@ -245,3 +245,83 @@ def test_posetrack(tmp_path) -> None:
     assert (results["persons"], results["matched"], results["false"]) == (2, 2, 0)
     assert results["PCKh@0.5"] == 100 and results["PCKh@0.1"] == 75
     assert results["switches"] == 0 and "head_bottom" in text
+
+
+def test_people_whose_box_or_area_is_not_told(tmp_path) -> None:
+    """The labelled joints' extent, in continuous px; an area of 0 is none; v 0 says nothing."""
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    first, second = content["annotations"]
+    del first["bbox"]
+    first["keypoints"][:3] = [900, 900, 0]
+    second.update(area=0)
+    content["images"][0]["frame_id"], content["images"][2]["is_labeled"] = 1002, True
+    file.write_text(json.dumps(content))
+    frames = read_annotations(file).frames
+    person = frames["000342", 0]
+    assert person.boxes.tolist() == [[20.5, 20.5, 80.5, 80.5]] and person.areas.tolist() == [3600]
+    assert frames["000342", 2].areas.tolist() == [80 * 90]
+    assert len(frames["000342", 1].ids) == 0
+    second.update(area=123.5)
+    file.write_text(json.dumps(content))
+    assert read_annotations(file).frames["000342", 2].areas.tolist() == [123.5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, None, 4]), "bbox.*finite numbers"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, None), "keypoints.*finite"),
+    ],
+)
+def test_numbers_that_are_not_told_are_named(tmp_path, change, message: str) -> None:
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_annotations(file)
+
+
+def test_frames_without_numbers_are_in_the_order_of_their_ids(tmp_path) -> None:
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    for image, number in zip(content["images"], (7, 3, 5)):
+        del image["frame_id"]
+        image["id"] = number
+    content["annotations"][0]["image_id"], content["annotations"][1]["image_id"] = 3, 7
+    file.write_text(json.dumps(content))
+    frames = read_annotations(file).frames
+    assert {key: len(people.ids) for key, people in frames.items()} == {
+        ("000342", 0): 1, ("000342", 2): 1,
+    }  # fmt: skip
+
+
+def test_one_video_is_that_of_the_file_whatever_its_name(tmp_path) -> None:
+    """But not where the predictions are of two, and all have the joints of the first."""
+    file = posetrack(tmp_path / "a.json")
+    names = ["head_bottom", "head_top", "right_wrist", "left_wrist"]
+    person = np.array([[50.5, 40.5, 1], [50.5, 20.5, 1], [80.5, 80.5, 1], [20.5, 80.5, 1]])
+    frame = Poses("mine", 0, names, person[None], np.ones(1), np.array([1]))
+    results, text = score_poses([frame], file)
+    assert results["matched"] == 1 and "2 frames, 1 of them without predictions" in text
+    with pytest.raises(ValueError, match="'mine' is none of"):
+        score_poses([frame, replace(frame, video="other")], file)
+    with pytest.raises(ValueError, match="frame 2 of 'mine' has the joints .*the first one"):
+        score_poses([frame, replace(frame, index=2, joint_names=names[::-1])], file)
+
+
+@pytest.mark.parametrize(
+    ("joints", "protocol", "segment"),
+    [
+        (["head_top", "upper_neck", "head_bottom"], "head", ("head_top", "upper_neck")),
+        (["head_top", "neck", "head_bottom"], "head", ("head_top", "head_bottom")),
+        (["head_top", "neck"], "head", ("head_top", "neck")),
+        (["head_top", "nose"], "bbox", None),
+        (["neck", "nose"], "bbox", None),
+    ],
+)
+def test_pckh_where_the_head_has_two_ends(joints, protocol: str, segment) -> None:
+    facts = joint_facts(joints)
+    assert (facts.protocol, facts.head_segment, facts.min_visibility) == (protocol, segment, 1)
+    assert len(facts.sigmas) == len(joints)

@@ -290,3 +290,234 @@ def test_formats_by_the_content(tmp_path: Path) -> None:
         format_of(tmp_path / "poses")
     (tmp_path / "poses" / "a_keypoints.json").touch()
     assert format_of(tmp_path / "poses") == "openpose"
+
+
+def flat(joints: int, start: float = 1) -> list[float]:
+    return [value for k in range(joints) for value in (start + k, start, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.json": {}}, r"no file \*_keypoints.json of OpenPose"),
+        ({"a_0_keypoints.json": {}}, "a_0_keypoints.json: no file of OpenPose: KeyError"),
+        ({"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": flat(7)}]}}, r"\[7\] joints"),
+        (
+            {"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": flat(n)} for n in (25, 18)]}},
+            r"people with \[18, 25\] joints: expected 25 or 18",
+        ),
+        ({"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": [1, 2]}]}}, "ValueError"),
+    ],
+)
+def test_what_is_no_folder_of_openpose(tmp_path: Path, files: dict, message: str) -> None:
+    folder = tmp_path / "x_openpose"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_poses(folder)
+
+
+def test_a_folder_of_openpose_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    """Frames 2, 9 and 10; nobody on the first; a joint of score 0 is not there."""
+    one = flat(18)
+    one[3:6] = [4, 4, 0]
+    for number, people in ((10, [one]), (9, [flat(18), flat(18, 3)]), (2, [])):
+        content = {"people": [{"pose_keypoints_2d": values} for values in people]}
+        (tmp_path / f"clip_{number:03d}_keypoints.json").write_text(json.dumps(content))
+    (tmp_path / "notes_keypoints.json").write_text("{}")
+    found = read_poses(tmp_path, "openpose18")
+    assert [(f.index, f.video, f.track_ids.tolist()) for f in found] == [
+        (2, "clip", []), (9, "clip", [0, 1]), (10, "clip", [0]),
+    ]  # fmt: skip
+    assert [len(f.joint_names) for f in found] == [25, 18, 18]
+    assert found[1].keypoints[1, 0].tolist() == [3.5, 3.5, 0.5]
+    assert np.isnan(found[2].keypoints[0, 1]).all() and np.isfinite(found[2].keypoints[0, 0]).all()
+    assert found[2].boxes[0].tolist() == [1.5, 1.5, 18.5, 1.5] and found[2].scores[0] == 0.5
+
+
+def test_old_files_of_a_folder_are_not_left_beside_new_ones(tmp_path: Path) -> None:
+    for kind, old, other in (
+        ("openpose", "b_000000000009_keypoints.json", "readme.txt"),
+        ("trc", "person_99.trc", "other.trc"),
+    ):
+        folder = result_paths([kind], tmp_path, "clip")[kind]
+        folder.mkdir()
+        (folder / old).touch()
+        (folder / other).touch()
+        write(kind, tmp_path, frames())
+        names = {path.name for path in folder.iterdir()}
+        assert old not in names and other in names and len(names) > 2
+
+
+def _trc(names: str, rows: list[str], rate: str = "20") -> str:
+    head = ["PathFileType", "DataRate", rate, f"Frame#\tTime\t{names}", "\t\tX1\tY1\tZ1", ""]
+    return "\n".join(head + rows) + "\n"
+
+
+def test_trc_files_by_hand(tmp_path: Path) -> None:
+    """Two people, the second shorter and with an empty marker; a rate of 0 tells no times."""
+    (tmp_path / "person_3.trc").write_text(_trc("a\t\t\tb\t\t", ["1\t0\t1\t2\t0\t3\t4\t0"] * 2))
+    (tmp_path / "person_-2.trc").write_text(_trc("a\t\t\tb\t\t", ["1\t0\t\t\t\t5\t6\t0"]))
+    (tmp_path / "person_x.trc").write_text("nothing")
+    first, second = read_poses(tmp_path, "trc")
+    assert first.track_ids.tolist() == [-2, 3] and second.track_ids.tolist() == [3]
+    assert np.isnan(first.keypoints[0, 0]).all()
+    assert first.keypoints[:, 1].tolist() == [[5.5, 6.5, 1], [3.5, 4.5, 1]]
+    assert (first.time, second.time, first.joint_names) == (0.0, 0.05, ("a", "b"))
+    alone = tmp_path / "alone.trc"
+    alone.write_text(_trc("a\t\t", ["1\t0\t1\t2\t0"], rate="0"))
+    (frame,) = read_poses(alone)
+    assert np.isnan(frame.time) and frame.track_ids.tolist() == [0] and frame.video == "alone"
+    (tmp_path / "person_3.trc").write_text(_trc("a\t\t\tc\t\t", ["1\t0\t1\t2\t0\t3\t4\t0"]))
+    with pytest.raises(ValueError, match="its files have different markers"):
+        read_poses(tmp_path, "trc")
+    (tmp_path / "no_trc").mkdir()
+    with pytest.raises(ValueError, match="no file person_<number>.trc"):
+        read_poses(tmp_path / "no_trc")
+    alone.write_text(_trc("a\t\t", ["1\t0\tx\t2\t0"]))
+    with pytest.raises(ValueError, match="alone.trc: no TRC file"):
+        read_poses(alone)
+
+
+@pytest.mark.parametrize("kind", ["c3d", "nwb", "sleap", "dlc_h5"])
+def test_a_file_of_something_else_is_named(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip(NEEDS[kind])
+    path = tmp_path / f"a{WRITERS.get(kind).ending}"
+    if kind == "c3d":
+        path.mkdir()
+        path = path / "person_0.c3d"
+    path.write_bytes(b"something else" * 100)
+    with pytest.raises(ValueError, match=path.name.replace(".", r"\.")):
+        read_poses(path if kind != "c3d" else path.parent, kind)
+
+
+def test_sleap_files_by_hand(tmp_path: Path) -> None:
+    """A frame without people between two; a person without a track, and one of another name."""
+    sio = pytest.importorskip("sleap_io")
+    skeleton = sio.Skeleton([sio.Node("a"), sio.Node("b")], name="s")
+    video = sio.Video("v.mp4", open_backend=False)
+    track = sio.Track("someone")
+    points = np.array([[3.0, 4], [np.nan, np.nan]])
+    people = [
+        sio.Instance.from_numpy(points, skeleton, track=track),
+        sio.PredictedInstance.from_numpy(
+            points + 1, skeleton, point_scores=np.array([0.3, 0]), score=0.25
+        ),
+    ]
+    frames = [sio.LabeledFrame(video, 0, people[:1]), sio.LabeledFrame(video, 2, people[::-1])]
+    path = tmp_path / "a.slp"
+    labels = sio.Labels(frames, videos=[video], skeletons=[skeleton], tracks=[track])
+    sio.save_slp(labels, str(path), verbose=False)
+    first, none, last = read_poses(path)
+    assert len(none) == 0 and (first.video, none.index, last.index) == ("a", 1, 2)
+    assert first.track_ids.tolist() == [0] and first.scores.tolist() == [1]
+    assert first.keypoints[0, 0].tolist() == [3.5, 4.5, 1] and np.isnan(first.keypoints[0, 1]).all()
+    assert last.scores.tolist() == [0.25, 1] and last.track_ids.tolist() == [0, 0]
+    assert last.keypoints[0, 0].tolist() == pytest.approx([4.5, 5.5, 0.3])
+    other = sio.Video("w.mp4", open_backend=False)
+    labels = sio.Labels(
+        [*frames, sio.LabeledFrame(other, 0, people[:1])], videos=[video, other],
+        skeletons=[skeleton], tracks=[track],
+    )  # fmt: skip
+    sio.save_slp(labels, str(path), verbose=False)
+    with pytest.raises(ValueError, match="2 videos and 1 skeletons: expected one of each"):
+        read_poses(path)
+
+
+def coco(**changes: object) -> str:
+    image = {"id": 5, "video_id": "v", "frame_id": 3, "height": 40, "width": 60}
+    box = {"image_id": 5, "bbox": [1, 2, 3, 4]}
+    content = {
+        "images": [image, {"id": 4, "video_id": "v", "frame_id": 1}],
+        "annotations": [
+            {**box, "category_id": 2, "keypoints": [1, 2, 2, 9, 9, 0]},
+            {**box, "category_id": 7},
+        ],
+        "categories": [{"id": 7}, {"id": 2, "keypoints": ["a", "b"]}],
+    }  # fmt: skip
+    return json.dumps({**content, **changes})
+
+
+def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
+    """Of two kinds one has joints; no scores, tracks or sizes are told: 1, the place, unknown."""
+    path = tmp_path / "a.json"
+    path.write_text(coco())
+    nobody, frame = read_poses(path)
+    assert (nobody.index, len(nobody), nobody.image.shape) == (1, 0, (0, 0, 3))
+    assert frame.index == 3 and frame.image.shape == (40, 60, 3) and np.isnan(frame.time)
+    assert frame.keypoints[0, 0].tolist() == [1.5, 2.5, 1] and np.isnan(frame.keypoints[0, 1]).all()
+    assert frame.boxes.tolist() == [[1, 2, 4, 6]]
+    assert (frame.scores.tolist(), frame.track_ids.tolist()) == ([1], [0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no JSON"),
+        ("[]", "is a list of COCO results, which has neither joint names"),
+        (coco(categories=[{"id": 7}]), "no COCO dataset|no poses can be read"),
+        (coco(annotations=[{"image_id": 5}]), "no COCO dataset of one video: KeyError"),
+        (coco(images=[{"id": 1, "video_id": v} for v in "ab"]), r"holds 2 videos: \['a', 'b'\]"),
+        (coco(images=[{"id": 1, "vid_id": v} for v in "cab"]), r"3 videos: \['a', 'b', 'c'\]"),
+    ],
+)
+def test_what_is_no_coco_dataset(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_poses(path)
+    assert "a.json" in str(error.value)
+
+
+def _table(**changes: object) -> str:
+    row = {"video": "v", "frame": 0, "time": 0.5, "track": 1, "person_score": 0.5, "joint": "a"}
+    row |= dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1", "x", "y", "score"), 1.0)
+    return json.dumps({**row, **changes}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_table() + _table(frame="first"), "row 2, column frame: 'first' is no whole number"),
+        (_table() + _table(frame=None), "row 2, column frame: None is no whole number"),
+        (_table() + _table(x="left"), "a row cannot be read"),
+        (_table() + _table(track="somebody"), "a row cannot be read"),
+        (_table() + "{}\n", "."),
+        (_table() + "7\n", "line 2 is no JSON object"),
+        (_table() + "{\n", "line 2 is no JSON: "),
+        ('{"frame": 1}\n', "the columns .*'video'.* are missing: it is no table of poses"),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_poses(path)
+    assert "a.jsonl" in str(error.value)
+
+
+def test_a_table_by_hand(tmp_path: Path) -> None:
+    """Two videos; a joint that is not told; a person without a joint; nobody."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        _table() + _table(joint="b", x=None, y="", score=3) + _table(track=2, joint=None)
+        + _table(video="w", frame=4, track=-1, time=None, joint=None)
+    )  # fmt: skip
+    both, nobody = read_poses(path)
+    assert (both.video, both.time, both.joint_names) == ("v", 0.5, ("a", "b"))
+    assert both.track_ids.tolist() == [1, 2] and both.boxes.tolist() == [[1, 1, 1, 1]] * 2
+    assert both.keypoints[0, 0].tolist() == [1, 1, 1] and both.keypoints[0, 1, 2] == 3
+    assert np.isnan(both.keypoints[0, 1, :2]).all() and np.isnan(both.keypoints[1]).all()
+    assert (nobody.video, nobody.index, len(nobody)) == ("w", 4, 0) and np.isnan(nobody.time)
+    path.write_text("")
+    assert read_poses(path) == []
+
+
+def test_poses_without_coordinates_have_no_extent_and_no_score() -> None:
+    frame = stored_frame(0, 0.0, "v", ("a", "b"), np.full((1, 2, 3), np.nan))
+    assert np.isnan(frame.boxes).all() and np.isnan(frame.scores).all()
+    poses = np.array([[[1, 5, 0.5], [3, 4, np.nan]], [[1, 5, 0.25], [3, 4, 0.75]]])
+    frame = stored_frame(0, 0.0, "v", ("a", "b"), poses)
+    assert frame.boxes.tolist() == [[1, 4, 3, 5]] * 2 and frame.scores.tolist() == [0.5, 0.5]
+    assert frame.track_ids.tolist() == [0, 1]

@@ -104,3 +104,37 @@ def test_an_animation_is_no_photo(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "one.tiff")
     (two,), (one,) = (find_inputs([str(tmp_path / name)]) for name in ("two.tiff", "one.tiff"))
     assert (two.is_photo, one.is_photo) == (False, True)
+
+
+@pytest.mark.parametrize("count", [3, 4, 6])
+def test_three_of_those_skipped_are_named(tmp_path: Path, caplog, count: int) -> None:
+    _touch(tmp_path, "a.png", *(f"b{i}.heic" for i in range(count)))
+    find_files(str(tmp_path))
+    names = ", ".join(f"{tmp_path}/b{i}.heic" for i in range(3))
+    more = f" and {count - 3} more" if count > 3 else ""
+    assert f"skipped, of a kind that is not read: {names}{more}" in caplog.messages
+
+
+def test_patterns_that_reach_into_folders(tmp_path: Path, monkeypatch) -> None:
+    """From the working folder as well; a hidden folder above the pattern is no obstacle."""
+    _touch(tmp_path, ".up/a/1.png", ".up/a/b/2.png", ".up/3.png", ".up/a/.h/4.png")
+    root = tmp_path / ".up"
+    found = find_files(f"{root}/**/*.png")
+    assert found == [f"{root}/{name}" for name in ("3.png", "a/1.png", "a/b/2.png")]
+    assert find_files(f"{root}/a/**/*.png") == found[1:]
+    monkeypatch.chdir(root)
+    assert find_files("**/*.png") == ["3.png", "a/1.png", "a/b/2.png"]
+
+
+def test_pictures_of_a_pattern_have_their_folders_name(tmp_path: Path) -> None:
+    _touch(tmp_path, "walk/f1.png", "walk/f2.png", "walk/a.mp4")
+    (item,) = find_inputs([f"{tmp_path}/walk/f*.png"])
+    assert (item.name, len(item.files), item.spec) == ("walk", 2, f"{tmp_path}/walk/f*.png")
+    # Two of which one is a pattern are no list of pictures.
+    assert len(find_inputs([f"{tmp_path}/walk/f1.png", f"{tmp_path}/walk/f*.png"])) == 2
+    assert len(find_inputs([f"{tmp_path}/walk/f1.png", f"{tmp_path}/walk/a.mp4"])) == 2
+    (one,) = find_inputs([f"{tmp_path}/walk/f1.png"])
+    assert (one.name, one.spec) == ("f1", f"{tmp_path}/walk/f1.png")
+    assert _names(find_inputs([f"{tmp_path}/absent.mp4", "camera:12", "rtsp://h/"])) == [
+        "absent", "camera12", "h",
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from video_pose.inference.sources import ArraySource
 from video_pose.modeling.sequences import OverTime
 
 ROOT = Path(__file__).parents[3]
+GOLDEN = Path(__file__).parent / "golden"
 JOINTS = ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_knee", "right_knee")
 POSE = np.array([[20, 0, 1], [0, 0, 1], [20, 50, 1], [0, 50, 1], [20, 100, 1], [0, 100, 1.0]])
 
@@ -179,3 +181,57 @@ def test_a_calibrated_model_tells_probabilities(
     assert all(frame.probabilities == pytest.approx(expected) for frame in found)
     (tmp_path / "calibration.json").unlink()
     assert calibration_beside(cfg, chosen) is None
+
+
+def _made_up() -> list[PoseFrame]:
+    """Four numbers, two of which are one person; frames without somebody, joints that are not
+    there, a box and scores that nobody told, a cut, and frames that last unlike."""
+    rng = np.random.default_rng(8)
+    frames = []
+    for i in range(40):
+        here = {1: 4.0 * i, 2 if i < 14 else 5: 200 - 3.0 * i, 7: 90.0 + i % 3}
+        if 14 <= i < 18:
+            del here[5]
+        if i in (6, 7, 25, 26, 27, 28, 29):
+            del here[1]
+        if 22 < i < 30:
+            del here[7]
+        frame = frame_of(i, here, starts_shot=i == 31)
+        poses = frame.keypoints + rng.normal(0, 1.5, frame.keypoints.shape).astype(np.float32)
+        poses[..., 2] = rng.uniform(0.1, 0.99, poses.shape[:2])
+        poses[rng.uniform(size=poses.shape[:2]) < 0.05] = np.nan
+        poses[rng.uniform(size=poses.shape[:2]) < 0.05, 2] = 0
+        scores = np.where(rng.uniform(size=len(here)) < 0.1, np.nan, frame.scores)
+        boxes = frame.boxes.copy()
+        boxes[:, 2] += i
+        if i % 9 == 4:
+            boxes[0] = np.nan
+        frames.append(replace(
+            frame, keypoints=poses, scores=scores.astype(np.float32), boxes=boxes,
+            time=frame.time + 0.01 * (i % 2),
+        ))  # fmt: skip
+    return frames
+
+
+@pytest.mark.parametrize("name", ["offline", "repaired", "late", "late_repaired", "strict"])
+def test_a_made_up_video_to_the_letter(name: str) -> None:
+    """Where a change is wanted, VIDEO_POSE_GOLDEN=1 writes it anew, which is to be read."""
+    lag = 2 if name.startswith("late") else None
+    rule = OverTime(lag, repair_sides="repaired" in name)
+    gaps = {"max_gap": 0.15, "join_gap": 0.2} if name == "strict" else {}
+    given = _made_up()
+    found = correct_video(given, rule, **gaps) if lag is None else list(late(given, rule))
+    lines = []
+    for frame in found:
+        people = [
+            f"{number} {np.round(pose, 1).tolist()} {np.round(box, 1).tolist()} {score:.2f}"
+            for number, pose, box, score in zip(
+                frame.track_ids.tolist(), frame.keypoints, frame.boxes, frame.scores
+            )
+        ]
+        lines.append(f"{frame.index} {frame.time:.2f} {frame.starts_shot} {'; '.join(people)}")
+    text = "\n".join(lines) + "\n"
+    golden = GOLDEN / f"over_time_{name}.txt"
+    if os.environ.get("VIDEO_POSE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()

@@ -192,3 +192,69 @@ def test_crossing_people_of_a_scene_keep_their_numbers(tracker: Tracker, seed: i
             numbers[who[0]].add(found.track_id)
     assert all(len(own) == 1 for own in numbers.values()), numbers
     assert len(set.union(*numbers.values())) == 3
+
+
+def _picture(shade: int, part: int = 0, colour: int = 0) -> np.ndarray:
+    """Grey, with ``part`` columns of 64 in another shade."""
+    image = np.full((48, 64, 3), shade, np.uint8)
+    image[:, :part] = (200 + colour, 40, 90)
+    return image
+
+
+@pytest.mark.parametrize("part", [8, 16, 24, 32, 48])
+def test_how_much_of_a_picture_makes_a_cut(part: int) -> None:
+    """Of 64 columns ``part`` change; values between two bins count for both, half and quarters, so
+    that a quarter of what a grey picture holds may be found in the other shade's bins as well."""
+    first, second = _picture(16), _picture(16, part)
+    share = part / 64
+    for threshold, cut in ((share - 0.01, True), (share + 0.01, False)):
+        detector = CutDetector(threshold)
+        assert detector(first) is False
+        assert detector(second) is cut and detector(second) is False
+
+
+def test_another_size_is_a_cut_and_the_first_frame_is_none() -> None:
+    detector = CutDetector(1.0)
+    assert not detector(_picture(16)) and not detector(_picture(200, 64))
+    assert detector(np.zeros((50, 64, 3), np.uint8)) and detector(np.zeros((50, 60, 3), np.uint8))
+    detector.reset()
+    assert not detector(_picture(16))
+    for threshold in (0, -0.1, 1.01):
+        with pytest.raises(ValueError, match=f"cut threshold is {threshold}: expected more than 0"):
+            CutDetector(threshold)
+
+
+def test_what_moves_within_a_quarter_is_no_cut() -> None:
+    """Counts of quarters: from the left half to the right one is as far as another colour."""
+    image = np.full((48, 64, 3), 16, np.uint8)
+    left, moved, right = image.copy(), image.copy(), image.copy()
+    left[:, :8], moved[:, 20:28], right[:, 40:48] = 240, 240, 240
+    detector = CutDetector(0.05)
+    assert [detector(picture) for picture in (left, moved, right)] == [False, False, True]
+
+
+def test_given_boxes_by_their_frames() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 0, 0], [20, 5, 40, 30.0]])
+    people = GivenBoxes(boxes)
+    found = [people.propose(frame(i))[0] for i in range(3)]
+    assert [p.box.tolist() for p in found] == [[0, 0, 10, 10], [0, 0, 10, 10], [20, 5, 40, 30]]
+    assert {tuple(p.shot_box.tolist()) for p in found} == {(0, 0, 40, 30)}
+    with pytest.raises(ValueError, match="frame 3 has no box: 3 were given"):
+        people.propose(frame(3))
+    (whole,) = GivenBoxes().propose(frame(9))
+    assert whole.box.tolist() == whole.shot_box.tolist() == [0, 0, 200, 100]
+    (one,) = GivenBoxes([1, 2, 3, 4]).propose(frame(9))
+    assert one.box.tolist() == [1, 2, 3, 4] and one.track_id == 0
+    for wrong in (np.zeros((2, 2, 4)), np.zeros(3), np.zeros((2, 5))):
+        with pytest.raises(ValueError, match=r"boxes must be \(4,\) or \(N, 4\), got"):
+            GivenBoxes(wrong)
+    with pytest.raises(ValueError, match=r"no box has an area: \[5.0, 5.0, 5.0, 9.0\]"):
+        GivenBoxes([5, 5, 5, 9])
+
+
+def test_the_extent_of_a_pose_by_hand() -> None:
+    """Joints from (10, 20) to (30, 60): 20 and 40 px times 1.5 about (20, 40)."""
+    pose = np.array([[10, 20, 0.2], [30, 60, 0.4]], np.float32)
+    assert pose_extent(pose, 1.5, 0.3).tolist() == pytest.approx([5, 10, 35, 70])
+    assert pose_extent(pose, 1.5, 0.31) is None and pose_extent(pose[:0], 1.5, 0.0) is None
+    assert pose_extent(pose[:1], 1.5, 0.0) is None  # a point has no extent

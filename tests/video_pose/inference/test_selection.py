@@ -112,3 +112,43 @@ def test_sources_read_side_by_side_have_problems_of_their_own() -> None:
     assert [next(poses).index for poses in (damaged, part)] == [0, 0]
     assert len(list(damaged)) == 9 and len(list(part)) == 3
     assert (damaged.problems, part.problems) == (["damaged"], [])
+
+
+def test_bounds_belong_to_what_is_wanted() -> None:
+    """A score that is the bound; a bound of people or joints alone; all that a person has."""
+    from dataclasses import replace
+
+    poses = np.array([[[5, 6, 0.5], [7, 8, 0.5]], [[1, 2, 0.25], [3, 4, 0.25]]], np.float32)
+    frame = stored_frame(0, 0.0, "v", ("a", "b"), poses, track_ids=np.array([4, 9]))
+    frame = replace(
+        frame, probabilities=np.ones((2, 2)), masks=np.ones((2, 3, 3), bool),
+        heatmaps=np.ones((2, 1)), map_to_image=np.ones((2, 1)), peaks=np.arange(2)[:, None],
+    )  # fmt: skip
+    people = keep_wanted(frame, min_person_score=0.5)
+    assert people.track_ids.tolist() == [4] and people.keypoints[..., 2].tolist() == [[0.5, 0.5]]
+    for name in ("masks", "heatmaps", "map_to_image", "peaks", "probabilities"):
+        assert len(getattr(people, name)) == 1, name
+    assert people.peaks.tolist() == [[0]]
+    assert len(keep_wanted(frame, min_person_score=0.25)) == 2
+    joints = keep_wanted(frame, min_joint_score=0.5)
+    assert len(joints) == 2 and np.isfinite(joints.keypoints[0]).all()
+    assert np.isnan(joints.keypoints[1, :, :2]).all() and joints.peaks.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(("seconds", "reached"), [(1.0, True), (1.0000005, True), (1.00001, False)])
+def test_a_moment_a_millionth_away_is_reached(seconds: float, reached: bool) -> None:
+    frame = Frame(4, 1.0, np.zeros((2, 2, 3), np.uint8))
+    assert Moment(seconds=seconds).is_reached(frame) is reached
+    assert Moment(frames=4).is_reached(frame) and not Moment(frames=5).is_reached(frame)
+    assert not Moment().is_reached(frame)
+
+
+def test_a_part_tells_what_its_source_tells() -> None:
+    whole = Excerpt(Source())
+    assert (whole.name, whole.fps, whole.num_frames, whole.path) == ("v", 4.0, 10, "v.mp4")
+    assert whole.reads_twice and not whole.sound
+    for part in ("start", "end", "step"):
+        assert Excerpt(Source(), **{part: Moment(frames=1)}).num_frames is None
+    with pytest.raises(ValueError, match="a step of 0"):
+        Excerpt(Source(), step=Moment(seconds=0.0))
+    assert Moment.parse("0f") == Moment(frames=0) and Moment.parse("0") == Moment(seconds=0)

@@ -215,3 +215,58 @@ def test_an_open_capture_is_a_source(numbers_video: WriteNumbers) -> None:
 def test_wrong_limits(timeout: float, reconnect: int) -> None:
     with pytest.raises(ValueError, match="expected > 0 and >= 0"):
         VideoSource("a.mp4", timeout=timeout, reconnect=reconnect)
+
+
+@pytest.mark.parametrize(
+    ("told", "rate"), [(0.0, 25), (0.9, 25), (1.0, 1), (30.0, 30), (1000.0, 1000), (1001.0, 25)]
+)
+def test_a_cameras_rate_where_it_is_one(monkeypatch, told: float, rate: float) -> None:
+    monkeypatch.setattr(FakeCamera, "get", lambda self, key: told)
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([2]).open)
+    source = CameraSource(3)
+    assert (source.fps, source.name, source.num_frames, source.reads_twice) == (
+        rate, "camera3", None, False,
+    )  # fmt: skip
+
+
+def test_how_long_a_camera_is_waited_for(monkeypatch, caplog) -> None:
+    """Half a second, then twice as long each time, ten seconds at most."""
+    waits: list[float] = []
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([1]).open)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    source = CameraSource(4, reconnect=7)
+    assert len(list(source)) == 1
+    assert waits == [0.5, 1, 2, 4, 8, 10, 10]
+    assert "camera4 failed after 1 frames; opened again (7 of 7)" in caplog.text
+    assert source.problems == ["camera4: no more frames after 1"]
+
+
+def test_a_camera_gives_seconds_since_its_first_picture(monkeypatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([3]).open)
+    clock = itertools.count(50, 0.5)
+    source = CameraSource(0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    times = [frame.time for frame in source._read()]
+    assert times == [0, 0.5, 1.0]
+
+
+def test_a_camera_that_cannot_be_opened(monkeypatch) -> None:
+    monkeypatch.setattr(FakeCamera, "isOpened", lambda self: False)
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([]).open)
+    with pytest.raises(ValueError, match="camera 2 cannot be opened"):
+        CameraSource(2)
+
+
+@pytest.mark.parametrize("address", ["rtsp://h/live/", "rtsp://h/live"])
+def test_a_stream_is_named_by_its_end_and_read_once(monkeypatch, address: str) -> None:
+    monkeypatch.setattr(VideoSource, "_inspect", lambda self: None)
+    source = VideoSource(address, reconnect=3)
+    assert (source.name, source.reads_twice, source.num_frames) == ("live", False, None)
+    assert source._reconnect == 3 and not source.sound and source.start_time is None
+    assert source.number_at(2.0) is None
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"fps is {wrong}: expected a number above 0"):
+            VideoSource(address, fps=wrong)
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"timeout {wrong}, reconnect 0: expected > 0"):
+            VideoSource(address, timeout=wrong)

@@ -105,3 +105,34 @@ def test_a_time_that_stands_still_is_no_division_by_zero() -> None:
 def test_settings_out_of_range() -> None:
     with pytest.raises(ValueError, match="min_cutoff 0"):
         OneEuroSmoother(min_cutoff=0)
+
+
+def test_a_jumping_path_to_a_hundredth() -> None:
+    """Steps of unlike length, a fast stretch, a gap that is bridged, and one that is not."""
+    times = [0, 0.04, 0.08, 0.12, 0.2, 0.24, 0.44, 0.48, 0.98, 1.02, 1.06]
+    xs = [0, 3, 2, 9, 30, 62, 64, 65, 20, 24, 21]
+    expected = [0, 1.037, 1.335, 4.71, 23.778, 52.239, 62.662, 64.014, 20, 21.467, 21.336]
+    assert smoothed(OneEuroSmoother(), frames(xs, times)) == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["min_cutoff", "speed_cutoff", "beta", "max_gap"])
+def test_what_a_smoother_takes(name: str) -> None:
+    least = 0.01 if "cutoff" in name else 0.0
+    OneEuroSmoother(**{name: least})
+    wrong = 0.0 if "cutoff" in name else -0.01
+    with pytest.raises(ValueError, match=f"{name} {wrong}"):
+        OneEuroSmoother(**{name: wrong})
+
+
+def test_a_gap_of_the_longest_length_is_bridged() -> None:
+    bridged = smoothed(OneEuroSmoother(max_gap=0.25), frames([0, None, 80], [0, 0.125, 0.25]))
+    assert bridged[1] < 80
+
+
+def test_joints_have_paths_of_their_own() -> None:
+    """The second joint is away on the second frame: its path goes on from the first."""
+    given = frames([0, 10, 20], [0, 0.04, 0.08])
+    given[1].keypoints[0, 1] = np.nan
+    out = [frame.keypoints[0] for frame in OneEuroSmoother()(given)]
+    assert 0 < out[1][0, 0] < 10 and np.isnan(out[1][1]).all()
+    assert 0 < out[2][1, 0] < 20 and out[2][1, 1] == pytest.approx(100)

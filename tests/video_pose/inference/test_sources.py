@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -282,3 +283,60 @@ def test_a_folder_with_one_video_is_that_video(numbers_video: WriteNumbers, tmp_
     numbers_video("second.mp4")
     with pytest.raises(ValueError, match="0 images and 2 videos: open one of them"):
         open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan")])
+def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: float) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    for spec in (str(tmp_path), [np.zeros((4, 6, 3), np.uint8)]):
+        with pytest.raises(ValueError, match=f"fps is {rate}: expected a number above 0"):
+            open_source(spec, fps=rate)
+    assert open_source(str(tmp_path)).fps == 25 and open_source(str(tmp_path), fps=0.5).fps == 0.5
+
+
+def test_places_that_are_nothing_to_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for spec, kind, words in (
+        ("pipe", ValueError, "it is neither a regular file nor a folder"),
+        ("absent.mp4", FileNotFoundError, "no such file, folder or pattern"),
+        ("*.mkv", FileNotFoundError, "no image matches .*, nor a video"),
+        (".", ValueError, "no image in "),
+    ):
+        with pytest.raises(kind, match=words):
+            open_source(str(tmp_path / spec))
+    with pytest.raises(ValueError, match="no image in an empty list"):
+        open_source([])
+
+
+def test_pictures_of_a_pattern_and_of_a_folder_have_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    for name in "ab":
+        cv2.imwrite(str(folder / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    assert [open_source(str(folder / spec)).name for spec in ("*.png", ".", "a.png")] == [
+        "walk", "walk", "a.png",
+    ]  # fmt: skip
+    assert open_source([str(folder / "a.png")] * 2).name == "images"
+
+
+def test_damaged_pictures_keep_their_number_and_time(tmp_path: Path) -> None:
+    """The second of three cannot be read; the last has another size, which is said."""
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 10, 3), np.uint8))
+    (tmp_path / "2.png").write_bytes(b"nothing")
+    cv2.imwrite(str(tmp_path / "3.png"), np.zeros((6, 10, 3), np.uint8))
+    source = open_source(str(tmp_path), fps=4)
+    assert [(f.index, f.time, f.image.shape) for f in source] == [
+        (0, 0.0, (8, 10, 3)), (2, 0.5, (6, 10, 3)),
+    ]  # fmt: skip
+    (problem,) = source.problems
+    assert problem.startswith(f"{tmp_path}/2.png: cannot be read (") and source.num_frames == 3
+    assert len(list(source)) == 2 and len(source.problems) == 1  # not twice
+
+
+def test_pages_have_times_of_their_own_unless_a_rate_is_given(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 8), (i * 40, 0, 0)) for i in range(3)]
+    path = tmp_path / "a.webp"
+    pages[0].save(path, save_all=True, append_images=pages[1:], duration=[100, 300, 50])
+    assert [frame.time for frame in open_source(str(path))] == pytest.approx([0, 0.1, 0.4])
+    assert [frame.time for frame in open_source(str(path), fps=2)] == [0, 0.5, 1]
+    assert open_source(str(path)).num_frames == 3

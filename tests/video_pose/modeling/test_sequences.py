@@ -197,3 +197,83 @@ def test_mirrors_and_lines_go_by_names() -> None:
         [0, 1], [0, 2], [1, 0], [1, 3], [2, 0], [3, 1],
     ]  # fmt: skip
     assert size.shape == (1, 1, 1, 1)
+
+
+def fixed_refiner() -> SequenceRefiner:
+    """Weights that no generator draws, so that any version of PyTorch has them."""
+    refiner = SequenceRefiner(width=6)
+    with torch.no_grad():
+        for number, parameter in enumerate(refiner.parameters()):
+            steps = torch.arange(parameter.numel(), dtype=torch.float32)
+            parameter.copy_((0.4 * torch.sin(1.7 * steps + number)).view_as(parameter))
+    return refiner.eval()
+
+
+def noisy(frames: int = 30) -> np.ndarray:
+    """Peaks (T, 4, 3, 3) with gaps, second peaks, and sides that are exchanged for a while."""
+    t = np.arange(frames)
+    peaks = np.repeat(standing(frames), 3, axis=2)
+    for k in range(4):
+        peaks[:, k, :, 0] += 3 * np.sin(t * 0.9 + k)[:, None] + [0, 9, -14]
+        peaks[:, k, :, 1] += 2 * np.cos(t * 0.7 + k)[:, None] + [0, -6, 5]
+        peaks[:, k, :, 2] = np.abs(np.sin(t * 0.5 + k))[:, None] * [1, 0.6, 0.3]
+    peaks[11:14, [2, 3]] = peaks[11:14, [3, 2]]
+    peaks[20] = np.nan
+    peaks[24:27, 1] = np.nan
+    peaks[5, 0, 0, 2] = 0
+    return peaks
+
+
+REFINED = {
+    "smoothed": (55.8002, 62.7628, 57.4299, 69.8674),
+    "refined": (55.0732, 62.3776, 57.2759, 69.7647),
+    "repaired": (55.1088, 61.7162, 57.2769, 69.7622),
+    "late": (55.0901, 62.5150, 57.2450, 69.7093),
+}
+
+
+def _numbers(poses: np.ndarray) -> list[float]:
+    """Of each quarter of the frames a mean in which every place has its own weight."""
+    values = np.nan_to_num(poses).reshape(len(poses), -1)
+    weights = 2 + np.sin(np.arange(values.size)).reshape(values.shape)
+    return [float(part.mean()) for part in np.array_split(values * weights, 4)]
+
+
+@pytest.mark.parametrize("name", REFINED)
+def test_a_made_up_path_to_a_thousandth(name: str) -> None:
+    rule = {
+        "smoothed": OverTime(),
+        "refined": OverTime(refiner=fixed_refiner()),
+        "repaired": OverTime(refiner=fixed_refiner(), repair_sides=True),
+        "late": OverTime(2, fixed_refiner()),
+    }[name]
+    assert _numbers(rule(noisy(), JOINTS)) == pytest.approx(REFINED[name], abs=2e-3)
+
+
+def test_how_a_rule_calls_itself() -> None:
+    assert OverTime().describe() == "offline, the whole video: smoothed"
+    refined = OverTime(0, SequenceRefiner(), True).describe()
+    assert refined == "0 frames late: refined over time, sides repaired"
+
+
+def test_a_refiner_of_another_version_is_refused(tmp_path: Path) -> None:
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "r.safetensors"
+    SequenceRefiner().save(path, "")
+    facts = {"version": 2, "width": 24, "source": ""}
+    save_file(load_file(path), path, {"refiner": json.dumps(facts)})
+    with pytest.raises(ValueError, match="version 2, expected 1"):
+        SequenceRefiner.load(path)
+
+
+def test_gaps_are_filled_where_both_ends_are_known() -> None:
+    """One frame alone, from 40 to 42; and none where the frames follow each other."""
+    poses = standing(6)[:, :, 0].copy()
+    poses[1] = np.nan
+    filled = fill_gaps(poses, 1)
+    assert filled[1, 0].tolist() == [41, 0, 0.5] and np.isfinite(filled).all()
+    np.testing.assert_array_equal(filled[2:], poses[2:])
+    assert np.isnan(fill_gaps(poses, 0)[1]).all()
