@@ -55,12 +55,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config-file", metavar="FILE", help="of the pose model (default: the package's)")
     add("--detector", metavar="FILE", help="config of the detector (default: the package's)")
     add("--min-score", type=float, default=0.05, help="of a detection (default 0.05)")
+    add("--as-video", action="store_true", help="one look at each, as at a video's frames")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="keys of the pose model")
     return parser.parse_args(argv)
 
 
 class TopDown:
-    """A detector, and a pose model that sees every picture as the first frame of a video."""
+    """A detector and a pose model, which see pictures as photos, or as videos' first frames."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         options: list[object] = list(args.opts)
@@ -70,7 +71,7 @@ class TopDown:
         cfg = load_cfg(args.config_file, options)
         model = cast(VideoPoseNet, load_model(cfg))
         self._backend = build_backend(cfg, model)
-        self._cropper = FrameCropper(build_pose_mapper(cfg, False), stills=True)
+        self._cropper = FrameCropper(build_pose_mapper(cfg, False), stills=not args.as_video)
         self._detector = _load_detector(args)
         self.joint_names = self._backend.joint_names
 
@@ -109,6 +110,8 @@ def _load_detector(args: argparse.Namespace) -> PersonRCNN:
     cfg = load_cfg(args.detector, options)
     detector = PersonRCNN.from_cfg(cfg, load_model(cfg), args.min_score)
     accelerate(cfg, detector.model)  # as `train_net.py --eval-only` computes it
+    if cfg.TEST.AUG.STILLS and not args.as_video:
+        detector.augment(cfg)
     return detector
 
 

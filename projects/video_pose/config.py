@@ -273,6 +273,8 @@ def _add_test_keys(cfg: CN) -> None:
     # photo's, which no memory helps.
     test.FLIP = False
     test.FLIP_STILLS = False
+    # Whether people in photos are found on the images of TEST.AUG (sizes, mirrored), of a detector.
+    test.AUG.STILLS = False
     # Drop the recurrent state every n frames; 0 = carry it over the whole track.
     test.RESET_EVERY = 0
     # Largest shift of each edge of every given box in an evaluation of clips, as a share of its

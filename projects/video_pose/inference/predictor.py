@@ -369,6 +369,8 @@ def load_detector(cfg: CfgNode, settings: PredictorSettings, threshold: float) -
     backend = "" if is_folder(settings.backend) else settings.backend
     if "backbone" in accelerate(cfg, detector.model, backend, keep_weights=False):
         detector.precision = "float32"  # of the little that is left to PyTorch
+    if settings.stills and cfg.TEST.AUG.get("STILLS", False):
+        detector.augment(cfg)
     return detector
 
 

@@ -23,7 +23,11 @@ from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.resume import Checkpoint, Past
 from video_pose.inference.streaming import CutDetector
 from video_pose.modeling.precision import check_precision, inference_autocast
-from video_pose.modeling.rcnn_parts import naming_divergence, prepare_regions
+from video_pose.modeling.rcnn_parts import (
+    KeypointRCNNWithTTA,
+    naming_divergence,
+    prepare_regions,
+)
 from video_pose.modeling.recurrent_keypoint_rcnn import (
     KeypointMemory,
     PeopleMemory,
@@ -64,6 +68,7 @@ class PersonRCNN:
         self._person_class, self._min_score = person_class, min_score
         self._image_format = image_format
         self._resize = T.ResizeShortestEdge([min_size, min_size], max_size)
+        self._dtype: type = np.float32
 
     @classmethod
     def from_cfg(
@@ -90,6 +95,18 @@ class PersonRCNN:
             precision=cfg.TEST.get("PRECISION", "float32"),
         )
 
+    def augment(self, cfg: CfgNode) -> None:
+        """Find people on all images of ``TEST.AUG`` from now on, as in photos; slower.
+
+        Raises:
+            ValueError: the model is no `GeneralizedRCNN`.
+        """
+        self.model = KeypointRCNNWithTTA(cfg, self.model).eval()
+        # The smaller images are made of the largest one, which bounds the memory.
+        largest = max(cfg.TEST.AUG.MIN_SIZES)
+        self._resize = T.ResizeShortestEdge([largest, largest], cfg.TEST.AUG.MAX_SIZE)
+        self._dtype = np.uint8  # what Detectron2 shrinks with all pixels taken into account
+
     def new_memory(self) -> PeopleMemory | None:
         """What a stream hands to `instances`; None where the model remembers nobody."""
         return PeopleMemory() if isinstance(self.model, RecurrentKeypointRCNN) else None
@@ -108,7 +125,7 @@ class PersonRCNN:
         if self._image_format == "RGB":
             image = image[:, :, ::-1]
         resized = self._resize.get_transform(image).apply_image(image)
-        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32))
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), self._dtype))
         inputs = [{"image": tensor, "height": height, "width": width}]
         with naming_divergence(), inference_autocast(self.precision, _device_of(self.model)):
             result = self.model(inputs)[0] if memory is None else self.model.step(inputs[0], memory)

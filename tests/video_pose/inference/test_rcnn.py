@@ -16,13 +16,16 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from video_pose.data.synthetic.scene import render_scene
+from video_pose.inference import PredictorSettings
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
-from video_pose.inference.predictor import load_cfg, load_model
+from video_pose.inference.predictor import load_cfg, load_detector, load_model
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
 from video_pose.inference.trackers import IoUTracker
 from video_pose.modeling.rcnn_parts import naming_divergence
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
+from video_pose.packaged import default_detector
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
 IMAGE[..., 0] = 250  # blue
@@ -256,3 +259,21 @@ def test_classes_without_names_go_by_number() -> None:
         PersonRCNN.from_cfg(cfg, Scripted())
     numbered = PersonRCNN.from_cfg(cfg, Scripted(), class_name="1")
     assert numbered(IMAGE)[1].tolist() == pytest.approx([0.99])
+
+
+def test_in_photos_the_packaged_detector_looks_several_times() -> None:
+    """Mirrored as well: a mirrored photo gives the mirrored people, which one look does not."""
+    packaged = default_detector()
+    assert packaged is not None
+    cfg = load_cfg(packaged.config, ["MODEL.WEIGHTS", packaged.weights, "TEST.BACKEND", "torch"])
+    picture = render_scene(5, frames=1, size=(160, 120), occluders="none").frames[0]
+
+    def differs(stills: bool) -> float:
+        detector = load_detector(cfg, PredictorSettings(stills=stills), 0.25)
+        boxes, mirrored = (
+            detector(np.ascontiguousarray(image))[0][:1] for image in (picture, picture[:, ::-1])
+        )
+        back = np.stack([160 - mirrored[:, 2], 160 - mirrored[:, 0]], axis=1)
+        return float(np.abs(boxes[:, ::2] - back).max())
+
+    assert differs(stills=True) < 0.01 < 0.1 < differs(stills=False)
