@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from video_pose.data.json_fields import Field, load_json, require_unique
+from video_pose.data.json_fields import Field, describe, load_json, require_unique
 
 
 def _field(value: Any, key: str = "k") -> Field:
@@ -107,3 +107,56 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
         load_json(str(tmp_path / "none.json"))
     with pytest.raises(ValueError, match="is a folder"):
         load_json(str(tmp_path))
+
+
+def test_how_much_of_a_value_is_shown() -> None:
+    """80 letters of a text; lists and objects up to 80 as they are, then their length."""
+    for value, shown in (
+        ("x" * 78, "text '" + "x" * 78 + "'"),
+        ("x" * 79, "text '" + "x" * 79 + "..."),
+        ([1] * 26, "a list [" + "1, " * 25 + "1]"),
+        ([1] * 27, "a list of 27"),
+        ({"a": 1}, "an object {'a': 1}"),
+        ({i: 1 for i in range(30)}, "an object of 30"),
+        (None, "None"), (True, "true or false True"), (3, "3"), (2.5, "2.5"),
+    ):  # fmt: skip
+        assert describe(value) == shown
+    crowded = Field({f"k{i:02d}": 1 for i in range(14)}, "f.json")
+    with pytest.raises(ValueError, match=r"keys: k00, .*k10, k11\)$"):
+        crowded.need("x")
+    with pytest.raises(ValueError, match=r"no such key \(keys: none\)$"):
+        Field({}, "f.json").need("x")
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "good"),
+    [
+        (2**63 - 1, None, True), (2**63, None, False), (-(2**63) + 1, None, True),
+        (-(2**63), None, False), (1, 1, True), (0, 1, False), (2.0, None, True),
+        (2.5, None, False), (True, None, False), ("2", None, False),
+    ],
+)  # fmt: skip
+def test_whole_numbers(value: Any, least: int | None, good: bool) -> None:
+    if good:
+        assert _field(value).integer(least) == int(value)
+    else:
+        limit = "" if least is None else " of at least 1"
+        with pytest.raises(ValueError, match=f"expected a whole number{limit}, got"):
+            _field(value).integer(least)
+
+
+def test_ten_repeated_values_are_named() -> None:
+    fields = [Field(n, "f.json", Field([], "f.json"), n) for n in [*range(12), *range(12)]]
+    with pytest.raises(ValueError, match=r"repeated are \[0, 1, 2, 3, 4, 5, 6, 7, 8, 9\], got 0"):
+        require_unique(fields, "its own id")
+
+
+def test_flags_and_places() -> None:
+    assert [_field(value).flag() for value in (0, 1, True, False)] == [False, True, True, False]
+    for value in (2, -1, 1.0, "1", None):
+        with pytest.raises(ValueError, match="true, false, 0 or 1"):
+            Field(value, "f.json", Field({}, "f.json"), "k").flag()
+    inner = next(Field({"a": {"b": [[5]]}}, "f.json").need("a").need("b").items())
+    assert inner.place == "a.b[0]" and next(inner.items()).place == "a.b[0][0]"
+    with pytest.raises(ValueError, match="^f.json: expected text, got"):
+        Field(3, "f.json").text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -401,3 +402,18 @@ def test_sleaps_lists_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (image,) = content["images"]
     assert (image["file_name"], image["video_id"], image["frame_index"]) == ("p/1.png", "p", 1)
     assert "video_file" not in image and "track_id" not in content["annotations"][0]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        ("pandas", "a.h5", "DeepLabCut's h5 needs pandas with tables; the csv beside it needs"),
+        ("sleap_io", "a.slp", r".slp needs sleap-io: pip install -e"),
+    ],
+)
+def test_packages_of_a_tool_that_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=f"{name}.*{words}"):
+        open_labels(str(_save(tmp_path / name, "")))

@@ -383,3 +383,29 @@ def test_texts_of_h5py_and_of_several_rows(tmp_path: Path) -> None:
     found = load_mat(str(tmp_path / "a.mat"))
     assert (found["one"], found["more"], found["rows"]) == ("a text", ["a", "b"], ["ab", "cd"])
     assert found["empty"].shape == (0, 3)
+
+
+def test_fields_of_a_struct_array_have_one_length(tmp_path: Path) -> None:
+    w = Hdf5Writer(tmp_path / "a.mat")
+    many = w.file.create_group("many")
+    many.attrs["MATLAB_class"] = np.bytes_("struct")
+    for field, count in (("a", 2), ("b", 1)):
+        nodes = [w.text(w.refs, f"{field}{i}", "x") for i in range(count)]
+        w.references(many, field, nodes, None)
+    w.file.close()
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read"):
+        load_mat(str(tmp_path / "a.mat"))
+
+
+def test_reasons_are_cut_and_texts_are_described(tmp_path: Path, monkeypatch: Any) -> None:
+    def fail(data: bytes) -> bytes:
+        raise TypeError("why  " * 100)
+
+    _write_v5(tmp_path / "a.mat")
+    monkeypatch.setattr(mat_file, "_checked_v5", fail)
+    with pytest.raises(ValueError) as error:
+        load_mat(str(tmp_path / "a.mat"))
+    assert str(error.value).partition("v7.3): ")[2] == "why " * 50
+    for value, words in ((3, "int"), ([], r"a list of 0 \(empty\)"), ("x", "str 'x'")):
+        with pytest.raises(ValueError, match=f"expected numbers of shape .1., got {words}"):
+            require_array({"f": value}, "f", (1,), "x.mat")

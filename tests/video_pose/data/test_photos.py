@@ -224,3 +224,29 @@ def test_points_of_mpii_are_held_to_their_range(tmp_path: Path, change: dict, me
     savemat(tmp_path / "m.mat", release)
     with pytest.raises(ValueError, match="RELEASE.img_train has 2 values for 1 images"):
         read_release(str(tmp_path / "m.mat"))
+
+
+@pytest.mark.parametrize("subset", ["train", "valid"])
+def test_mpii_of_hrnets_form_alone(tmp_path: Path, subset: str) -> None:
+    """Without the release nobody has a head's size, which is not said then; two on one picture."""
+    _release(tmp_path)
+    (tmp_path / "mpii_human_pose_v1_u12_1.mat").unlink()
+    (tmp_path / "annot").mkdir()
+    points = np.full((16, 2), 7.0)
+    points[3] = 0, 9  # x may be 0: one of the two is enough
+    points[4] = 0, 0
+    person = {"image": "a.jpg", "joints": points.tolist(), "joints_vis": [1] * 15 + [0]}
+    other = {**person, "image": "b.jpg"}
+    file = tmp_path / "annot" / f"{subset}.json"
+    file.write_text(json.dumps([person, other, person]))
+    tracks = load_mpii(str(tmp_path), subset)
+    assert [(t["video_id"], t["track_id"]) for t in tracks] == [("a", "0"), ("b", "0"), ("a", "1")]
+    assert [t["image_ids"][0] for t in tracks] == [0, 1_000_000, 0]
+    assert tracks[0]["keypoints"][0, [0, 3, 4, 15]].tolist() == [
+        [6.5, 6.5, 2], [-0.5, 8.5, 2], [0, 0, 0], [0, 0, 0],
+    ]  # fmt: skip
+    file.write_text(json.dumps([{**person, "joints": [[1, 2]] * 15}]))
+    with pytest.raises(ValueError, match=r"joints: expected 16 points \(x, y\)|joints"):
+        load_mpii(str(tmp_path), subset)
+    with pytest.raises(FileNotFoundError, match="mpii_human_pose"):
+        load_mpii(str(tmp_path), "trainval")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 import torch
@@ -208,3 +209,13 @@ def test_an_average_of_another_model_is_refused() -> None:
         with pytest.raises(ValueError, match="the average of the weights is that of another model"):
             average.load_state_dict({"updates": 1, **state})
     assert average.updates == 0
+
+
+def test_a_run_in_a_thread_leaves_signals_to_the_program() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    found: list[Saves] = []
+    thread = threading.Thread(target=lambda: found.append(Saves(period=4).run()))
+    thread.start()
+    thread.join()
+    assert found[0].final == 1 and len(found[0].saved) == 2
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -344,3 +344,24 @@ def test_an_interrupted_process_has_the_status_of_one() -> None:
     with pytest.raises(SystemExit) as raised:
         launch._main_of_child(main, Namespace())
     assert raised.value.code == 130
+
+
+def test_a_system_without_such_locks(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    lock_output(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_ray_that_is_not_installed_is_asked_for(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    args = Namespace(**vars(arguments(2)), launcher="ray", resume=False)
+    with pytest.raises(ValueError, match=r"--launcher ray needs Ray: pip install 'ray\[train\]'"):
+        launch.run(print, args)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OSError, match=f"cannot write OUTPUT_DIR {tmp_path}/file/x: Not a directory"
+    ):
+        lock_output(str(tmp_path / "file" / "x"))

@@ -14,7 +14,7 @@ from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, Instances
 
 from video_pose.data.frames import tracks_to_frames
-from video_pose.evaluation.coco import FrameCOCOEvaluator, write_coco_json
+from video_pose.evaluation.coco import FrameCOCOEvaluator, copy_for_coco, write_coco_json
 from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, PCKEvaluator, assign_by_overlap
 from video_pose.evaluation.people import PeopleEvaluator
 
@@ -280,3 +280,60 @@ def test_results_have_the_category_ids_of_the_users_file(make_track, tmp_path: P
     content = json.loads(path.read_text())
     assert [category["id"] for category in content["categories"]] == [7]
     assert [annotation["category_id"] for annotation in content["annotations"]] == [7]
+
+
+def test_nobody_found_has_the_fields_of_nobody(joints) -> None:
+    for found in (Instances((9, 9)), Instances((9, 9), pred_boxes=Boxes(torch.zeros(0, 4)))):
+        copied = copy_for_coco(found, ["bbox", "keypoints"], None)
+        assert copied.image_size == (9, 9) and len(copied.pred_boxes) == 0
+        assert copied.scores.tolist() == [] and copied.pred_classes.dtype == torch.int64
+
+
+def test_what_is_copied_for_coco_is_apart_from_the_model() -> None:
+    found = Instances(
+        (9, 9), pred_boxes=Boxes(torch.ones(1, 4)), scores=torch.ones(1),
+        pred_classes=torch.ones(1, dtype=torch.int64), pred_keypoints=torch.zeros(1, 2, 3),
+        pred_masks=torch.ones(1, 9, 9, dtype=torch.bool),
+    )  # fmt: skip
+    copied = copy_for_coco(found, ["bbox", "segm", "keypoints"], None)
+    for name in ("scores", "pred_classes", "pred_keypoints", "pred_masks"):
+        getattr(copied, name).zero_()
+    copied.pred_boxes.tensor.zero_()
+    assert found.scores.item() == 1 and found.pred_boxes.tensor.min() == 1
+    assert found.pred_classes.item() == 1 and found.pred_masks.all()
+    boxes = copy_for_coco(found, ["bbox"], None)
+    assert not boxes.has("pred_keypoints") and not boxes.has("pred_masks")
+    again = copy_for_coco(found, ["keypoints"], None).pred_keypoints
+    assert again[..., 2].tolist() == [[1, 1]] and found.pred_keypoints.max() == 0
+
+
+def test_annotations_by_hand(tmp_path: Path) -> None:
+    """Ids of the dataset's own file, areas as labelled or of the box, joints as pixel indices."""
+    person = {
+        "bbox": [1.0, 2.0, 5.0, 12.0], "category_id": 0, "iscrowd": 0,
+        "keypoints": [3.5, 4.5, 2, 9.0, 9.0, 0],
+    }  # fmt: skip
+    frame = {"file_name": "a.png", "image_id": 7, "height": 20, "width": 30}
+    frames = [
+        {**frame, "annotations": [person, {**person, "area": 11.0, "category_id": 1}]},
+        {**frame, "image_id": 8, "video_file": "v.mp4", "frame_number": 3, "annotations": []},
+    ]
+    write_coco_json(tmp_path / "x" / "a.json", frames, ["person", "dog"], ["a", "b"], {4: 0, 9: 1})
+    content = json.loads((tmp_path / "x" / "a.json").read_text())
+    assert content["images"] == [
+        {"id": 7, "file_name": "a.png", "height": 20, "width": 30},
+        {"id": 8, "file_name": "v.mp4#3", "height": 20, "width": 30},
+    ]
+    one, two = content["annotations"]
+    assert (one["id"], one["image_id"], one["category_id"], one["area"]) == (1, 7, 4, 40)
+    assert (two["id"], two["category_id"], two["area"]) == (2, 9, 11)
+    assert one["bbox"] == [1, 2, 4, 10] and one["keypoints"] == [3, 4, 2, 0, 0, 0]
+    assert one["num_keypoints"] == 1 and one["iscrowd"] == 0
+    assert content["categories"] == [
+        {"id": 4, "name": "person", "keypoints": ["a", "b"]},
+        {"id": 9, "name": "dog", "keypoints": ["a", "b"]},
+    ]
+    write_coco_json(tmp_path / "b.json", frames, ["person", "dog"], ["a", "b"])
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert [a["category_id"] for a in content["annotations"]] == [0, 1]
+    assert [c["id"] for c in content["categories"]] == [0, 1]

@@ -331,3 +331,41 @@ def test_with_detectron2s_functions_and_files(
     report = (tmp_path / "out/pck.txt").read_text("utf-8")
     words = ("longer side", "PCK@0.2 mean pose", "pck_detectron_test", "of 1 videos (1 source")
     assert all(word in report for word in words)
+
+
+def test_a_few_of_many_are_named(
+    register: Register, make_track: MakeTrack, joints: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three tracks of those that there are, ten of those that were never predicted."""
+    tracks = [make_track(f"v{i:02d}", "0", 1) for i in range(12)]
+    name = register("pck_many_test", tracks)
+    evaluator = PCKEvaluator(name, joints, distributed=False)
+    stranger = {**clip(tracks[0], [0]), "video_id": "w"}
+    with pytest.raises(KeyError) as error:
+        evaluator.process([stranger], [predict(tracks[0], clip(tracks[0], [0]))])
+    known = [(f"v{i:02d}", "0") for i in range(3)]
+    assert error.value.args[0].endswith(f"it has 12 tracks, such as {known}")
+    give(evaluator, tracks[0], [0])
+    with pytest.raises(ValueError) as wrong:
+        evaluator.evaluate()
+    first = [(f"v{i:02d}", "0") for i in range(1, 11)]
+    assert f"predicted of 11 of 12 tracks (video, track): {first};" in str(wrong.value)
+    with pytest.raises(ValueError, match="1 inputs but 2 outputs"):
+        evaluator.process([clip(tracks[0], [0])], [{"instances": []}] * 2)
+    with pytest.raises(IndexError, match="frame -1 of a track of 1"):
+        evaluator.process([clip(tracks[0], [-1])], [{"instances": [nobody(7)]}])
+    caplog.clear()
+    PCKEvaluator(name, joints[1:], distributed=False)
+    assert f"{name}: scored on the joints {joints[1:]}; the model has no ['head']" in caplog.text
+
+
+def test_a_run_in_which_nothing_is_counted_is_said(
+    register: Register, make_track: MakeTrack, joints: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    track = make_track("a", "0", 2)
+    track["boxes"][:] = 0
+    evaluator = PCKEvaluator(register("pck_none_test", [track]), joints, ["bbox"])
+    give(evaluator, track, [0, 1])
+    results = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert np.isnan(results["PCK@0.2"]) and results["excluded_frames"] == 2
+    assert "no joint was counted (2 labelled frames, 2 of them without a reference" in caplog.text

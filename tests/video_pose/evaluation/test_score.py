@@ -325,3 +325,14 @@ def test_pckh_where_the_head_has_two_ends(joints, protocol: str, segment) -> Non
     facts = joint_facts(joints)
     assert (facts.protocol, facts.head_segment, facts.min_visibility) == (protocol, segment, 1)
     assert len(facts.sigmas) == len(joints)
+
+
+def test_five_videos_of_a_file_are_named(tmp_path) -> None:
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    content["images"] = [{**content["images"][1], "id": n, "vid_id": f"v{n}"} for n in range(7)]
+    content["annotations"] = []
+    file.write_text(json.dumps(content))
+    frame = Poses("w", 0, ["head_top"], np.zeros((1, 1, 3)), np.ones(1), np.array([1]))
+    with pytest.raises(ValueError, match=r"which has \['v0', 'v1', 'v2', 'v3', 'v4'\]$"):
+        score_poses([frame], file)

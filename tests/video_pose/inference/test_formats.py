@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from video_pose.inference.writers import (
     open_writers,
     read_poses,
     result_paths,
+    to_dataframe,
 )
 from video_pose.inference.writers.tables import stored_frame
 
@@ -521,3 +523,34 @@ def test_poses_without_coordinates_have_no_extent_and_no_score() -> None:
     frame = stored_frame(0, 0.0, "v", ("a", "b"), poses)
     assert frame.boxes.tolist() == [[1, 4, 3, 5]] * 2 and frame.scores.tolist() == [0.5, 0.5]
     assert frame.track_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "words"),
+    [
+        ("pyarrow", "parquet", "the format parquet needs the package pyarrow"),
+        ("ezc3d", "c3d", r"the format c3d needs the package ezc3d: pip install .*interchange"),
+        ("pandas", "dlc", "the format dlc needs the package pandas"),
+        ("tables", "dlc_h5", "the format dlc_h5 needs the package tables"),
+        ("sleap_io", "sleap", "the format sleap needs the package sleap-io"),
+        ("pynwb", "nwb", "the format nwb needs the package pynwb"),
+        ("ndx_pose", "nwb", "the format nwb needs the package ndx-pose"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, kind: str, words: str
+) -> None:
+    if kind == "dlc_h5":
+        pytest.importorskip("pandas")
+    if module == "ndx_pose":
+        pytest.importorskip("pynwb")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=words):
+        open_writers([kind], tmp_path, Recording("clip", JOINTS))
+    if kind == "parquet":
+        (tmp_path / "a.parquet").touch()
+        with pytest.raises(ValueError, match="a.parquet: Parquet needs the package pyarrow"):
+            read_poses(tmp_path / "a.parquet")
+    if kind == "dlc":
+        with pytest.raises(ValueError, match="a DataFrame needs the package pandas"):
+            to_dataframe(frames())

@@ -8,8 +8,8 @@ import pytest
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
-from video_pose.inference.people import FollowedPerson, GivenBoxes, pose_extent
-from video_pose.inference.streaming import CutDetector
+from video_pose.inference.people import FollowedPerson, GivenBoxes, Person, pose_extent
+from video_pose.inference.streaming import CutDetector, _union
 from video_pose.inference.trackers import IoUTracker, Tracker, pairwise_iou
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -258,3 +258,15 @@ def test_the_extent_of_a_pose_by_hand() -> None:
     assert pose_extent(pose, 1.5, 0.3).tolist() == pytest.approx([5, 10, 35, 70])
     assert pose_extent(pose, 1.5, 0.31) is None and pose_extent(pose[:0], 1.5, 0.0) is None
     assert pose_extent(pose[:1], 1.5, 0.0) is None  # a point has no extent
+
+
+def test_the_region_of_a_shot_where_a_box_is_none() -> None:
+    """The box of this frame has no area: the shot's alone counts, and where neither has, both."""
+    empty, real = np.array([9.0, 9, 9, 9]), np.array([20.0, 5, 40, 30])
+    for box, shot, expected in (
+        (real, empty, real),
+        (empty, real, real),
+        (empty, empty + 4, [9, 9, 13, 13]),
+        (real, real + 10, [20, 5, 50, 40]),
+    ):
+        np.testing.assert_array_equal(_union(Person(0, box, shot)), expected)

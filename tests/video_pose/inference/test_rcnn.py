@@ -277,3 +277,52 @@ def test_in_photos_the_packaged_detector_looks_several_times() -> None:
         return float(np.abs(boxes[:, ::2] - back).max())
 
     assert differs(stills=True) < 0.01 < 0.1 < differs(stills=False)
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_eight_classes_are_named(count: int) -> None:
+    names = [f"c{i}" for i in range(count)]
+    more = ", ..." if count > 8 else ""
+    with pytest.raises(ValueError) as error:
+        PersonRCNN.from_cfg(config(names), Scripted())
+    assert str(error.value).endswith(f"its classes are: {', '.join(names[:8])}{more}")
+    for wanted in (str(count), "-1", "c9"):
+        with pytest.raises(ValueError, match=f"no class '{wanted}'"):
+            PersonRCNN.from_cfg(config(names), Scripted(), class_name=wanted)
+    last = PersonRCNN.from_cfg(config(names), Scripted(), class_name=str(count - 1))
+    assert last(IMAGE)[1].tolist() == []
+
+
+def test_a_dataset_that_is_not_on_this_disk_is_passed_over() -> None:
+    def absent() -> list[dict]:
+        raise FileNotFoundError("elsewhere")
+
+    DatasetCatalog.register("rcnn_test_absent", absent)
+    MetadataCatalog.get("rcnn_test_known").set(thing_classes=["cat", "person"])
+    try:
+        cfg = get_cfg()
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("rcnn_test_absent",), ("rcnn_test_known",)
+        assert PersonRCNN.from_cfg(cfg, Scripted())(IMAGE)[1].tolist() == pytest.approx([0.99])
+    finally:
+        DatasetCatalog.remove("rcnn_test_absent")
+        MetadataCatalog.remove("rcnn_test_known")
+
+
+def test_a_score_that_is_the_bound_counts() -> None:
+    assert len(PersonRCNN(Scripted(), person_class=0, min_score=0.59)(IMAGE)[1]) == 2
+    sure = PersonRCNN(Scripted(), person_class=0, min_score=float(torch.tensor(0.6)))
+    assert len(sure(IMAGE)[1]) == 2
+    assert len(PersonRCNN(Scripted(), person_class=0, min_score=0.61)(IMAGE)[1]) == 1
+
+
+def test_numbers_of_a_half_precision_model_are_floats() -> None:
+    class Half(Scripted):
+        def forward(self, batch: list[dict]) -> list[dict]:
+            found = super().forward(batch)[0]["instances"]
+            found.pred_boxes.tensor = found.pred_boxes.tensor.half()
+            found.scores = found.scores.half()
+            return [{"instances": found}]
+
+    found = PersonRCNN(Half(keypoints=True), person_class=0).instances(IMAGE)
+    assert found.pred_boxes.tensor.dtype == found.scores.dtype == torch.float32
+    assert found.pred_classes.dtype == torch.int64

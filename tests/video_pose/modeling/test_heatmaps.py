@@ -14,6 +14,7 @@ from video_pose.modeling.heatmaps import (
     CenterMap,
     decode_rows,
     heatmap_loss,
+    move_outside_away,
     to_instances,
 )
 from video_pose.skeleton import flip_permutation
@@ -337,3 +338,24 @@ def test_instances_of_every_frame() -> None:
     # Of three joints the better two: (.75 + 1) / 2 and (.25 + .5) / 2.
     assert first.scores.tolist() == [0.875] and first.pred_classes.tolist() == [0]
     assert second.pred_boxes.tensor.tolist() == [[1, -4, 3, 2]] and second.scores.item() == 0.375
+
+
+def test_joints_outside_an_oblong_crop_or_picture_are_moved_away() -> None:
+    """A crop of 40 x 60 px (height x width) that shows a picture of 100 x 90 from (50, 70) on: its
+    last 20 rows are below the picture, its last 10 columns right of it."""
+    places = [(0, 0), (49, 0), (50, 0), (0, 19), (0, 20), (59, 0), (-1, 0), (0, -1), (45, 39)]
+    points = torch.tensor([[[*place, 2.0] for place in places]])
+    clip = {
+        "crop_to_image": torch.tensor([[[1.0, 0, 50], [0, 1, 70]]]), "width": 100, "height": 90,
+    }  # fmt: skip
+    moved = move_outside_away(points[None], [clip], (40, 60))[0, 0]
+    gone = moved[:, 0] == -1e6
+    assert gone.tolist() == [False, False, True, False, True, True, True, True, True]
+    assert (moved[:, 1] == -1e6).tolist() == gone.tolist() and (moved[:, 2] == 2).all()
+    wide = {"crop_to_image": torch.eye(2, 3)[None], "width": 500, "height": 500}
+    kept = move_outside_away(points[None], [wide], (40, 60))[0, 0, :, 0] > -1e6
+    assert kept.tolist() == [True] * 6 + [False, False, True]
+    edges = torch.tensor([[[59.0, 39, 1], [60, 0, 1], [0, 40, 1]]])
+    assert (move_outside_away(edges[None], [wide], (40, 60))[0, 0, :, 0] > -1e6).tolist() == [
+        True, False, False,
+    ]  # fmt: skip

@@ -429,7 +429,7 @@ def _deeplabcut_rows(path: str) -> list[list[str]]:
     ]
     body = [
         [*map(str, key), *("" if math.isnan(v) else repr(float(v)) for v in values)]
-        for key, values in zip(index, table.to_numpy(), strict=True)
+        for key, values in zip(index, table.to_numpy())
     ]
     return head + body
 
@@ -485,7 +485,7 @@ def open_sleap(path: str) -> Field:
                 continue
             points = {
                 name: (float(x), float(y), 2)
-                for name, (x, y) in zip(skeleton.node_names, person.numpy(), strict=True)
+                for name, (x, y) in zip(skeleton.node_names, person.numpy())
                 if math.isfinite(x) and math.isfinite(y)
             }
             content.person(image, points, None if person.track is None else person.track.name)
