@@ -131,3 +131,46 @@ def test_models_are_found_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(video_pose, "entry_points", entry_points)
     assert video_pose.load_models() == {"toy": "module"}
     assert asked == ["video_pose.models"]
+
+
+def test_where_each_dataset_lies_and_what_it_is_measured_against() -> None:
+    found = {name: (s.kind, s.folder, s.train_dataset) for name, s in builtin_splits().items()}
+    for name, expected in {
+        "lspet_train": ("lspet", "lspet", None),
+        "lsp_test": ("lsp", "lsp", None),
+        "mpii_valid": ("mpii", "mpii", None),
+        "coco_people_2017_val": ("coco", "coco", None),
+        "bbc_pose_val": ("bbc_pose", "bbc_pose", None),
+        "penn_action_test": ("penn_action", "Penn_Action", None),
+        "synthetic_penn_action_train": ("penn_action", "synthetic/Penn_Action", None),
+        "synthetic_bbc_pose_test": ("bbc_pose", "synthetic/bbc_pose", None),
+        "jhmdb_split3_holdout": ("jhmdb", "jhmdb", "jhmdb_split3_fit"),
+        "sub_jhmdb_split1_test": ("jhmdb", "jhmdb", None),
+        "synthetic_occluded_holdout": ("jhmdb", "synthetic/occluded", "synthetic_occluded_fit"),
+        "synthetic_jhmdb_fit": ("jhmdb", "synthetic/jhmdb", None),
+    }.items():
+        assert found[name] == expected
+    assert MetadataCatalog.get("coco_people_2017_val").box_margin == 0.0
+    assert MetadataCatalog.get("penn_action_test").get("box_margin") is None
+
+
+def test_the_loaders_have_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+    for name in ("load_penn_action", "load_bbc_pose", "load_jhmdb"):
+        monkeypatch.setattr(builtin, name, lambda *args, name=name: calls.append((name, *args)))
+    splits = builtin_splits()
+    for name in (
+        "penn_action_train", "synthetic_penn_action_test", "bbc_pose_val",
+        "synthetic_bbc_pose_train",
+        "jhmdb_split2_fit", "sub_jhmdb_split3_test", "synthetic_occluded_train",
+    ):  # fmt: skip
+        splits[name].load("root")
+    assert calls == [
+        ("load_penn_action", "root", "train"),
+        ("load_penn_action", "root", "test"),
+        ("load_bbc_pose", "root", "val", 20),
+        ("load_bbc_pose", "root", "train", None),
+        ("load_jhmdb", "root", 2, "fit", ("splits",)),
+        ("load_jhmdb", "root", 3, "test", ("sub_splits",)),
+        ("load_jhmdb", "root", 1, "train", ("splits", "sub_splits")),
+    ]

@@ -87,3 +87,33 @@ def test_without_warmup_frames_runs_are_the_labelled_frames() -> None:
     labelled = np.array([1, 0, 1, 1, 0], dtype=bool)
     assert warmup_runs(labelled, 0) == [(0, 1), (2, 4)]
     assert warmup_runs(np.zeros(3, dtype=bool), 2) == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "length", "stride"), [(0, 1, 1), (1, 0, 1), (1, 1, 0), (-1, 1, 1)]
+)
+def test_a_clip_of_nothing_is_refused(frames: int, length: int, stride: int) -> None:
+    with pytest.raises(ValueError, match=f"got {frames} frames, length {length}, stride {stride}"):
+        sample_clip(frames, length, stride, np.random.default_rng(0))
+
+
+def test_frames_that_fit_exactly_need_no_padding() -> None:
+    for frames, padded in ((7, 0), (6, 1), (5, 1), (4, 2)):
+        clip = sample_clip(frames, 4, 2, np.random.default_rng(0))
+        assert clip.is_padding.sum() == padded, frames
+
+
+def test_all_usable_frames_are_drawn_as_without_a_choice() -> None:
+    for seed in range(5):
+        one = sample_clip(30, 4, 2, np.random.default_rng(seed), np.ones(30, bool))
+        two = sample_clip(30, 4, 2, np.random.default_rng(seed))
+        np.testing.assert_array_equal(one.frames, two.frames)
+
+
+def test_runs_and_chunks_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="warm-up of -1 frames: expected 0 or more"):
+        warmup_runs(np.ones(3, bool), -1)
+    with pytest.raises(ValueError, match="chunk length 0: expected 1 or more"):
+        cut_run((0, 3), 0)
+    assert [(c.start, c.stop) for c in cut_run((0, 3), 1)] == [(0, 1), (1, 2), (2, 3)]
+    assert whole_run(1) == [(0, 1)]

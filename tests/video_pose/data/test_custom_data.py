@@ -19,7 +19,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from video_pose.cli import datasets
-from video_pose.data.register import register_video_tracks
+from video_pose.data.register import complete_track, register_video_tracks
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.views import view_of
 from video_pose.report.dataset import dataset_sheet, describe_dataset
@@ -170,3 +170,46 @@ def test_a_track_that_is_wrong_is_named(changes: dict[str, object], words: str) 
         for name in ("wrong_tracks", "wrong_tracks_frames"):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"height": 0}, "height: expected a whole number of px, got 0"),
+        ({"width": -1}, "width: expected a whole number of px, got -1"),
+        ({"height": 4.0}, "height: expected a whole number of px, got 4.0"),
+        ({"keypoints": [[[1, 2, 3]]]}, r"keypoints: expected v 0, 1 or 2"),
+        ({"keypoints": [[1, 2, 2]]}, r"keypoints: expected shape \(1, 1, 3\), got \(1, 3\)"),
+        ({"keypoints": "x"}, r"keypoints: expected numbers of shape \(1, 1, 3\)"),
+        ({"boxes": [[1, 2, 3]]}, r"boxes: expected shape \(1, 4\)"),
+        ({"image_ids": [1, 2]}, r"image_ids: expected shape \(1,\)"),
+        ({"video_id": None, "drop": "video_id"}, "expected video_id, height, width, keypoints"),
+        ({"drop": "file_names"}, "and file_names or video_file with frame_numbers"),
+        ({"video_file": "v.mp4"}, "and file_names or video_file with frame_numbers"),
+        ({"colour": 1}, r"the keys \['colour'\] mean nothing"),
+    ],
+)
+def test_each_field_of_a_track_is_held(change: dict, words: str) -> None:
+    track = {
+        "video_id": "v", "height": 4, "width": 6, "file_names": ["a.png"],
+        "keypoints": [[[1, 2, 2]]],
+    }  # fmt: skip
+    dropped = change.pop("drop", None)
+    track = {k: v for k, v in {**track, **change}.items() if k != dropped}
+    with pytest.raises(ValueError, match=f"here: .*{words}|{words}"):
+        complete_track(track, 1, 3, "here")
+
+
+def test_what_a_track_does_not_tell_is_filled_in() -> None:
+    track = {
+        "video_id": 7, "height": np.int64(1), "width": 6, "video_file": "v.mp4",
+        "frame_numbers": [4, 9], "keypoints": [[[1, 1, 2], [3, 1, 1]], [[0, 0, 0], [0, 0, 0]]],
+        "action": "run",
+    }  # fmt: skip
+    found = complete_track(track, 2, 3, "here")
+    assert (found["video_id"], found["track_id"], found["height"]) == ("7", "0", 1)
+    assert found["image_ids"].tolist() == [3_000_000, 3_000_001] and found["action"] == "run"
+    assert found["labelled"].tolist() == [True, False]
+    assert found["boxes"].tolist() == [[0.75, 1, 3.25, 1], [0, 0, 0, 0]]
+    given = complete_track({**track, "boxes": [[1, 1, 2, 2]] * 2, "track_id": 5}, 2, 3, "here")
+    assert given["boxes"].tolist() == [[1, 1, 2, 2]] * 2 and given["track_id"] == "5"

@@ -20,12 +20,18 @@ from video_pose.data.datasets.penn_action import load_penn_action
 from video_pose.data.frame_reader import FrameReader
 from video_pose.data.synthetic.body import JOINTS
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
-from video_pose.data.synthetic.plan import plan_videos
-from video_pose.data.synthetic.scene import render_scene
+from video_pose.data.synthetic.plan import (
+    VideoPlan,
+    inspect_folder,
+    plan_videos,
+    write_manifest,
+)
+from video_pose.data.synthetic.scene import PersonTrack, render_scene
 from video_pose.data.synthetic.writers import (
     JHMDB_JOINTS,
     PENN_JOINTS,
     JHMDBClip,
+    _penn_labels,
     jhmdb_clip_name,
     write_jhmdb_splits,
     write_mat,
@@ -247,3 +253,86 @@ def test_coco_video_reads_back_tracks(tmp_path: Path) -> None:
         np.testing.assert_allclose(points[known], person.joints[known], atol=2e-3)
     images = json.loads(path.read_text())["images"]
     assert [image["frame_index"] for image in images] == list(range(plan[0].frames))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"form": "jhmdb", "frames_as": "gif"}, "frames_as='gif'"),
+        ({"form": "coco_video", "people": 0}, "people=0"),
+        ({"form": "jhmdb", "test_videos": -1}, "test_videos=-1"),
+        ({"form": "jhmdb", "frames": (1, 4)}, r"frames=\(1, 4\): expected 2 <= shortest"),
+        ({"form": "jhmdb", "size": (62, 72)}, r"size=\(62, 72\)"),
+        ({"form": "jhmdb", "size": (72, 62)}, r"size=\(72, 62\)"),
+        ({"form": "jhmdb", "size": (72, 65)}, r"size=\(72, 65\)"),
+    ],
+)
+def test_each_option_is_held_to_its_range(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _options(**changes).check()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"form": "jhmdb", "frames_as": "avi", "videos": 1, "test_videos": 0},
+        {"form": "coco_video", "people": 5, "size": (64, 64)},
+        {"form": "penn_action", "frames": (2, 2), "people": 1},
+        {"form": "bbc_pose", "occluders": "blocking"},
+    ],
+)
+def test_bounds_of_options_are_taken(changes: dict) -> None:
+    _options(**changes).check()
+
+
+def test_an_older_version_and_a_lost_file_are_written_anew(tmp_path: Path) -> None:
+    """The manifest tells arguments, version, and how many files of how many bytes there are."""
+    arguments = {"a": (1, 2)}
+    assert inspect_folder(tmp_path / "x", arguments) == "nothing"
+    (tmp_path / "x").mkdir()
+    assert inspect_folder(tmp_path / "x", arguments) == "nothing"
+    (tmp_path / "x" / "f").write_bytes(b"123")
+    write_manifest(tmp_path / "x", arguments, complete=False)
+    assert inspect_folder(tmp_path / "x", arguments) == "part"
+    write_manifest(tmp_path / "x", arguments, complete=True)
+    assert inspect_folder(tmp_path / "x", arguments) == "complete"
+    assert inspect_folder(tmp_path / "x", {"a": (1, 3)}) == "other"
+    file = tmp_path / "x" / "synthetic.json"
+    manifest = json.loads(file.read_text())
+    assert manifest["inventory"] == {"files": 1, "bytes": 3}
+    assert manifest["arguments"] == {"a": [1, 2]}
+    file.write_text(json.dumps({**manifest, "hash": "0"}))
+    assert inspect_folder(tmp_path / "x", arguments) == "part"
+    write_manifest(tmp_path / "x", arguments, complete=True)
+    for content in (b"1234", b"12"):
+        (tmp_path / "x" / "f").write_bytes(content)
+        assert inspect_folder(tmp_path / "x", arguments) == "part"
+
+
+PENN = {
+    # Index of the video -> (frames of its box, whether joints are at (1, 1), kind of coordinates).
+    0: (4, False, "f"), 2: (4, False, "u"), 3: (4, True, "f"), 6: (3, False, "f"),
+    7: (4, False, "u"), 9: (4, False, "f"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("index", PENN)
+def test_which_videos_of_penn_have_which_defect(index: int) -> None:
+    joints = np.arange(4 * 15 * 2, dtype=float).reshape(4, 15, 2) + 3
+    inside = np.ones((4, 15), bool)
+    inside[:, :3] = False
+    person = PersonTrack(
+        "walk", joints, inside, ~inside, inside, np.ones((4, 8, 8), bool),
+        np.tile([0.5, 0.5, 7.5, 6.5], (4, 1)), np.ones(4),
+    )  # fmt: skip
+    plan = VideoPlan(index, "test" if index == 7 else "train", "walk", 4, (96, 72), "none", (0,))
+    labels = _penn_labels(plan, person)
+    boxes, at_one, kind = PENN[index]
+    assert len(labels["bbox"]) == boxes and labels["x"].dtype.kind == kind
+    corner = (labels["x"] == 1) & (labels["y"] == 1)
+    assert bool(corner.any()) == at_one and corner.sum() == 4 * at_one
+    assert labels["train"] == (-1 if index == 7 else 1)
+    assert labels["dimensions"].tolist() == [[72, 96, 4]] and labels["nframes"].dtype == np.uint8
+    flat = (labels["bbox"][:, 2:] == labels["bbox"][:, :2]).all(axis=1)
+    assert flat.tolist() == [False] * 2 + [index == 9] + [False] * (boxes - 3)
+    assert labels["bbox"][0].tolist() == [1, 1, 8, 7]

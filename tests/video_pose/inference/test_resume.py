@@ -22,7 +22,7 @@ from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import FollowedPerson, GivenBoxes
 from video_pose.inference.predictor import VideoPosePredictor
 from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
-from video_pose.inference.resume import CHECKPOINT, Checkpoint, Past, describe_files
+from video_pose.inference.resume import CHECKPOINT, Checkpoint, Past, describe_files, describe_text
 from video_pose.inference.selection import Excerpt, Moment
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.streaming import CutDetector, StreamingPosePredictor
@@ -390,3 +390,69 @@ def test_a_parquet_file_follows_from_its_rows_and_not_from_the_clock(
     groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     assert groups == [40, 40, 10] and len(contents) == 1
     assert file.read()["x"].to_pylist() == [i for i in range(45) for _ in "ab"]
+
+
+def test_a_checkpoint_is_due_by_frames_or_by_seconds(tmp_path: Path, monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("video_pose.inference.resume.time.monotonic", lambda: now[0])
+    by_time = Checkpoint(tmp_path / "t", {}, seconds=5)
+    assert not by_time.is_due()
+    now[0] = 104.9
+    by_time.add(past(0), image())
+    assert not by_time.is_due()
+    now[0] = 105.0
+    assert by_time.is_due()
+    by_time.save({}, {})
+    now[0] = 109.9
+    by_time.add(past(1), image())
+    assert not by_time.is_due()
+    now[0] = 110.0
+    assert by_time.is_due()
+    by_frames = Checkpoint(tmp_path / "f", {}, seconds=0, frames=3)
+    for i in range(3):
+        assert not by_frames.is_due()
+        by_frames.add(past(i), image())
+    assert by_frames.is_due()
+    for wrong in ({"seconds": -1}, {"frames": -1}):
+        with pytest.raises(ValueError, match="a checkpoint every .* frames: expected >= 0"):
+            Checkpoint(tmp_path / "w", {}, **wrong)  # type: ignore[arg-type]
+
+
+def test_frames_of_a_checkpoint_are_those_that_it_was_written_of(tmp_path: Path) -> None:
+    """Another number, another time, another last picture, fewer: each is said."""
+    frames = [Frame(i, i / 10, image(i)) for i in range(4)]
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    for frame in frames[:3]:
+        checkpoint.add(past(frame.index), frame.image)
+    checkpoint.save({}, {})
+    again = Checkpoint(tmp_path / "c", {})
+    assert [f.index for f in again.frames(frames)] == [0, 1, 2, 3]
+    for place, other in (
+        (1, Frame(5, 0.1, image(1))), (1, Frame(1, 0.11, image(1))), (2, Frame(2, 0.2, image(7))),
+    ):  # fmt: skip
+        changed = [*frames[:place], other, *frames[place + 1 :]]
+        with pytest.raises(ValueError, match=f"frame {place} is another than when"):
+            list(Checkpoint(tmp_path / "c", {}).frames(changed))
+    with pytest.raises(ValueError, match="frame 2 is another than when"):
+        list(Checkpoint(tmp_path / "c", {}).frames(frames[:2]))
+    # Pictures before the last one are not compared.
+    changed = [Frame(0, 0.0, image(9)), *frames[1:]]
+    assert len(list(Checkpoint(tmp_path / "c", {}).frames(changed))) == 4
+
+
+def test_the_middle_of_a_long_file_is_not_read(tmp_path: Path) -> None:
+    """A megabyte of its start and one of its end; of a thousand files 4 KB of each."""
+    path = tmp_path / "v"
+
+    def described(place: int, files: int = 1) -> str:
+        data = bytearray(3 << 20)
+        data[place] = 1
+        path.write_bytes(data)
+        os.utime(path, (5, 5))
+        return describe_files([path] * files)
+
+    ends = [described(place) for place in (0, (1 << 20) - 1, 2 << 20, (3 << 20) - 1)]
+    assert len(set(ends)) == 4 and len(ends[0]) == 32
+    assert described(1 << 20) == described((2 << 20) - 1) == described(3 << 19)
+    assert described(4095, 1000) != described(4096, 1000) == described(3 << 19, 1000)
+    assert describe_text("a", "b") != describe_text("ab") and len(describe_text(1)) == 32

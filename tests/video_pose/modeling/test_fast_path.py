@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from video_pose.modeling.fast_path import fast_path
+from video_pose.modeling.fast_path import Compiled, fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 Clip = Callable[..., dict[str, Any]]
@@ -114,3 +114,43 @@ def test_unknown_names(toy_net: type[VideoPoseNet]) -> None:
         fast_path(toy_net(), compile="fast")
     with pytest.raises(ValueError, match="precision 'int8'"):
         fast_path(toy_net(), precision="int8")
+
+
+class Pair(NamedTuple):
+    maps: torch.Tensor
+    cell: torch.Tensor
+
+
+def test_what_a_graph_gives_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call would write over it: tensors, tuples and states, in each other."""
+    kept = torch.zeros(2)
+    modes, steps = [], []
+
+    def compile_(function: Any, mode: Any) -> Any:
+        modes.append(mode)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(
+        torch.compiler, "cudagraph_mark_step_begin", lambda: steps.append(1), raising=False
+    )
+    graphs = Compiled(lambda: (kept, Pair(kept, kept), [kept]), graphs=True)
+    one, state, several = graphs()
+    kept.fill_(1)
+    assert isinstance(state, Pair) and isinstance(several, list)
+    assert [t.tolist() for t in (one, *state, *several)] == [[0, 0]] * 4
+    assert modes == ["reduce-overhead"] and steps == [1]
+    plain = Compiled(lambda: kept, graphs=False)
+    assert plain() is kept and modes[1] is None and steps == [1]
+
+
+def test_too_little_memory_says_nothing_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(torch, "compile", lambda function, mode: function)
+    compiled = Compiled(fail, graphs=False)
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            compiled()
+    assert compiled._compiled is not None
