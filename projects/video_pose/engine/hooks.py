@@ -122,7 +122,6 @@ class ModelEMA:
         self.updates = 0
         self.average = {key: value.detach().clone() for key, value in model.state_dict().items()}
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take in the model's present weights."""
         self.updates += 1

@@ -91,7 +91,6 @@ def bfloat16_is_faster() -> bool:
     return _time_convolution(torch.float32) > _WORTH * _time_convolution(torch.bfloat16)
 
 
-@torch.no_grad()
 def _time_convolution(dtype: torch.dtype, repetitions: int = 5) -> float:
     """Seconds of one thread for a 3x3 convolution of 64 channels; the shortest of some."""
     threads = torch.get_num_threads()

@@ -326,3 +326,18 @@ def test_numbers_of_a_half_precision_model_are_floats() -> None:
     found = PersonRCNN(Half(keypoints=True), person_class=0).instances(IMAGE)
     assert found.pred_boxes.tensor.dtype == found.scores.dtype == torch.float32
     assert found.pred_classes.dtype == torch.int64
+
+
+def test_a_detector_keeps_no_gradients() -> None:
+    class Learning(Scripted):
+        def __init__(self) -> None:
+            super().__init__(keypoints=True)
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, batch: list[dict]) -> list[dict]:
+            found = super().forward(batch)[0]["instances"]
+            found.scores = found.scores * self.scale
+            return [{"instances": found}]
+
+    boxes, scores = PersonRCNN(Learning(), person_class=0)(IMAGE)
+    assert len(boxes) == 2 and scores.tolist() == pytest.approx([0.9, 0.6])

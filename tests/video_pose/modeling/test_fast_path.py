@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from video_pose.modeling.backend import ClipInference, TorchBackend, even_parts
 from video_pose.modeling.fast_path import Compiled, fast_path
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -154,3 +155,24 @@ def test_too_little_memory_says_nothing_of_the_compiler(monkeypatch: pytest.Monk
         with pytest.raises(torch.OutOfMemoryError):
             compiled()
     assert compiled._compiled is not None
+
+
+def test_what_computes_a_pose_is_said(toy_net: type[VideoPoseNet]) -> None:
+    assert TorchBackend(toy_net()).describe() == "PyTorch on cpu, float32"
+    assert TorchBackend(toy_net(precision="bfloat16")).describe() == "PyTorch on cpu, bfloat16"
+
+
+def test_tested_poses_carry_no_gradients(toy_net: type[VideoPoseNet], clip: Clip) -> None:
+    """Else a long video's memory would grow."""
+    backend = TorchBackend(toy_net())
+    for tested in (ClipInference(backend), backend.model):
+        found = tested([chunk(clip)])[0]["instances"]
+        assert not any(person.pred_keypoints.requires_grad for person in found)
+    assert ClipInference(backend).device == backend.device
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(0, [0]), (1, [1]), (8, [8]), (9, [5, 4]), (17, [6, 6, 5])]
+)
+def test_images_are_encoded_in_even_parts(count: int, sizes: list[int]) -> None:
+    assert [len(part) for part in even_parts(torch.zeros(count, 1))] == sizes
