@@ -157,3 +157,11 @@ def test_v73_struct_array(tmp_path: Path) -> None:
     (track,) = load_bbc_pose(str(tmp_path), "test")
     assert track["video_id"] == "2"
     assert track["keypoints"][:, 0].tolist() == [[4.5, 10.5, 2], [7.5, 10.5, 2]]
+
+
+def test_the_first_picture_tells_the_size(tmp_path: Path) -> None:
+    """One of another size is an error when it is read, not a dataset of that size."""
+    _write(tmp_path, [_entry("train", [3, 9])], {1: [3, 9]})
+    Image.new("RGB", (80, 30)).save(tmp_path / "1" / "9.jpg")
+    (track,) = load_bbc_pose(str(tmp_path), "train")
+    assert (track["height"], track["width"]) == (40, 60)

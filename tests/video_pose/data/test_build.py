@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from torch.utils.data import DataLoader, Dataset
 
+from video_pose.data import build
 from video_pose.data.build import (
     ResumableTrainingSampler,
     WholeRunSampler,
@@ -308,3 +310,81 @@ def test_batches_are_the_same(workers: int) -> None:
     small = batches[0][0]["keypoints"]
     assert not small.is_shared() and not batches[0][0]["empty"].is_shared()
     assert batches[0][0]["image"].is_shared() == bool(workers)
+
+
+def test_small_tensors_travel_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 16 KB; large ones through shared memory, which is worth its cost for them."""
+    item = {
+        "small": torch.arange(4096, dtype=torch.float32), "name": "v",
+        "large": torch.zeros(4097, dtype=torch.float32),
+    }  # fmt: skip
+    assert collate([item]) == [item]
+    monkeypatch.setattr(build, "get_worker_info", lambda: object())
+    (sent,) = collate([item])
+    assert sent["large"] is item["large"] and sent["name"] == "v"
+    assert not isinstance(sent["small"], torch.Tensor)
+    back = pickle.loads(pickle.dumps(sent["small"]))
+    assert torch.equal(back, item["small"]) and back.dtype == torch.float32
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_worker_draws_with_one_thread(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(build.cv2, "getNumThreads", lambda: threads)
+    monkeypatch.setattr(build.cv2, "setNumThreads", asked.append)
+    build._init_worker(0)
+    assert asked == ([] if threads == 1 else [1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"size": 0}, "sampler of 0 items from position 0"),
+        ({"size": 3, "start": -1}, "sampler of 3 items from position -1"),
+        ({"size": 3, "repeats": [1.0, 2.0]}, "must be 3 numbers above 0"),
+        ({"size": 2, "repeats": [1.0, 0.0]}, "must be 2 numbers above 0"),
+    ],
+)
+def test_samplers_of_nothing_are_refused(arguments: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ResumableTrainingSampler(seed=0, **arguments)
+
+
+def test_orders_are_those_of_their_seed() -> None:
+    """A resumed or repeated training sees the same items: orders may not change in silence."""
+    sampler = ResumableTrainingSampler(5, seed=3, repeats=[0.5, 1.0, 1.5, 2.0, 0.25])
+    assert [item for item, _ in _take(sampler, 16)] == [
+        2,
+        0,
+        1,
+        3,
+        3,
+        2,
+        2,
+        3,
+        2,
+        3,
+        1,
+        0,
+        1,
+        2,
+        3,
+        3,
+    ]
+    assert [item for item, _ in _take(ResumableTrainingSampler(6, seed=9), 12)] == [
+        5,
+        2,
+        0,
+        4,
+        3,
+        1,
+        3,
+        4,
+        1,
+        2,
+        0,
+        5,
+    ]
+    assert [p for _, p in _take(ResumableTrainingSampler(6, 9, 4, rank=1, world_size=3), 4)] == [
+        4, 7, 10, 13,
+    ]  # fmt: skip

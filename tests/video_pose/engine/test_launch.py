@@ -365,3 +365,94 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         OSError, match=f"cannot write OUTPUT_DIR {tmp_path}/file/x: Not a directory"
     ):
         lock_output(str(tmp_path / "file" / "x"))
+
+
+@pytest.fixture
+def group(monkeypatch) -> list[tuple]:
+    """What is asked of PyTorch's group of processes, of which this is one of two."""
+    asked: list[tuple] = []
+    fake = launch.distributed
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(fake, "rendezvous", lambda url: iter([("agent's store", 0, 2)]))
+    monkeypatch.setattr(fake, "PrefixStore", lambda prefix, store: (prefix, store))
+    monkeypatch.setattr(
+        fake, "init_process_group", lambda backend, **keys: asked.append((backend, keys))
+    )
+    monkeypatch.setattr(fake, "destroy_process_group", lambda: asked.append(("destroyed",)))
+    monkeypatch.setattr(launch, "join_local_group", lambda size: asked.append(("local", size)))
+    return asked
+
+
+def test_how_a_process_joins_its_group(group: list[tuple], monkeypatch) -> None:
+    """torchrun's keeps its addresses of each try apart; SLURM's meets at an address."""
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
+    with launch._joined(Launch("torchrun", 2, 1, 1, 2, "tcp://h:1")):
+        assert len(group) == 2
+    store = {"store": ("try 3", "agent's store"), "rank": 1, "world_size": 2}
+    assert group == [("gloo", store), ("local", 2), ("destroyed",)]
+    group.clear()
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT")
+    with pytest.raises(KeyError), launch._joined(Launch("SLURM", 4, 3, 1, 2, "tcp://h:1")):
+        raise KeyError
+    address = {"init_method": "tcp://h:1", "rank": 3, "world_size": 4}
+    assert group == [("gloo", address), ("local", 2), ("destroyed",)]
+    group.clear()
+    with launch._joined(Launch("torchrun", 2, 0, 0, 2)):
+        assert group[0][1]["store"][0] == "try 0"
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_each_process_of_a_machine_has_a_gpu(group: list[tuple], monkeypatch, gpus: int) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    joined = launch._joined(Launch("SLURM", 2, 1, 1, 2, "tcp://h:1"))
+    if gpus == 1:
+        with pytest.raises(ValueError, match="started 2 processes on a machine with 1 GPUs"):
+            joined.__enter__()
+    else:
+        with joined:
+            assert chosen == [1] and group[0][0] == "nccl"
+
+
+def test_a_run_of_slurm_is_said_by_its_first_process(
+    group: list[tuple], monkeypatch, capsys
+) -> None:
+    for rank in (0, 1):
+        chosen = Launch("SLURM", 2, rank, rank, 2, "tcp://h:1")
+        monkeypatch.setattr(launch, "choose_launch", lambda args, environment, c=chosen: c)
+        args = Namespace(**vars(arguments()), resume=True)
+        assert launch.run(lambda args: None, args) == 0 and args.resume
+    assert capsys.readouterr().out == "Processes: 2 processes, 2 a machine (SLURM)\n"
+
+
+@pytest.mark.parametrize("others", [2, 3])
+def test_machines_have_as_many_processes(monkeypatch, others: int) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(launch.distributed, "get_world_size", lambda: 2)
+
+    def gather(sizes: list[int], own: int) -> None:
+        assert len(sizes) == 2
+        sizes[:] = [own, others]
+
+    monkeypatch.setattr(launch.distributed, "all_gather_object", gather)
+    monkeypatch.setattr(launch.comm, "create_local_process_group", made.append)
+    monkeypatch.setattr(launch.comm, "synchronize", lambda: made.append(-1))
+    if others == 2:
+        launch.join_local_group(2)
+        assert made == [2, -1]
+    else:
+        with pytest.raises(ValueError, match=r"machines have \[2, 3\] processes: start as many"):
+            launch.join_local_group(2)
+
+
+def test_a_worker_of_ray_goes_to_the_runs_folder(monkeypatch, tmp_path: Path) -> None:
+    seen: list[object] = []
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(launch, "join_local_group", seen.append)
+    monkeypatch.chdir("/")
+    launch._main_of_ray({
+        "args": 7, "folder": str(tmp_path), "main": lambda args: seen.append((args, os.getcwd())),
+    })  # fmt: skip
+    assert seen == [4, (7, str(tmp_path))]

@@ -22,6 +22,7 @@ from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
+from video_pose.engine import trainer as trainer_module
 from video_pose.engine.defaults import get_pose_cfg
 from video_pose.engine.trainer import PoseTrainer, build_optimizer, on_device, parameter_groups
 
@@ -516,3 +517,42 @@ def test_a_run_of_no_step_is_refused() -> None:
     cfg.SOLVER.MAX_ITER = 0
     with pytest.raises(ValueError, match="SOLVER.MAX_ITER is 0: must be 1 or more"):
         PoseTrainer(cfg)
+
+
+def test_ranks_score_the_statistics_of_the_first(tiny_cfg, monkeypatch) -> None:
+    trainer = PoseTrainer(tiny_cfg("UniPose"))
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(
+        trainer_module, "evaluate", lambda cfg, model, changes: {"changes": changes}
+    )
+    monkeypatch.setattr(
+        torch.distributed, "broadcast", lambda buffer, rank: sent.append((id(buffer), rank))
+    )
+    assert trainer.test() == {"changes": True}
+    assert sent == [(id(buffer), 0) for buffer in trainer.model.buffers()]
+    sent.clear()
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 1)
+    trainer.test()
+    assert sent == []
+
+
+def test_ranks_keep_statistics_of_their_own(tiny_cfg, monkeypatch) -> None:
+    import inspect
+
+    made: list[dict] = []
+    model = nn.Linear(1, 1)
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 2)
+
+    def recent(model, device_ids, forward_sync_buffers=True) -> str:
+        made.append({"ids": device_ids, "sync": forward_sync_buffers})
+        return "wrapped"
+
+    def older(model, device_ids, broadcast_buffers=True) -> str:
+        return recent(model, device_ids, broadcast_buffers)
+
+    for kind in (recent, older):
+        assert "device_ids" in inspect.signature(kind).parameters
+        monkeypatch.setattr(trainer_module, "DistributedDataParallel", kind)
+        assert PoseTrainer._distribute(model) == "wrapped"
+    assert made == [{"ids": None, "sync": False}] * 2
