@@ -21,7 +21,7 @@ from video_pose.data.datasets.coco_video import (
     register_video_keypoints,
 )
 from video_pose.data.datasets.label_files import open_labels
-from video_pose.data.datasets.tracks import noted
+from video_pose.data.datasets.tracks import ImageFolder, noted
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.json_fields import Field
 from video_pose.data.records import is_person
@@ -504,6 +504,18 @@ def test_people_with_a_box_alone_and_crowds_are_kept_in_both_views(tmp_path: Pat
     assert not np.any(first["annotations"][1]["keypoints"])
 
 
+def test_a_box_told_before_the_joints_of_its_person_is_none_of_the_person(tmp_path: Path) -> None:
+    """In either order of a file: the joints are the track, the box stays a box."""
+    box = _annotation(1, track_id=1, keypoints=None, id=5, bbox=[3, 3, 9, 9])
+    for people in ([box, _annotation(1, track_id=1)], [_annotation(1, track_id=1), box]):
+        tracks = {t["track_id"]: t for t in _load(tmp_path, [_image(1, 1)], people)}
+        assert sorted(tracks) == ["1", "box_0"]
+        assert tracks["1"]["boxes"].tolist() == [[1, 2, 31, 42]]
+        assert tracks["1"]["keypoints"][0, 0].tolist() == [10.5, 20.5, 2]
+        assert tracks["box_0"]["boxes"].tolist() == [[3, 3, 12, 12]]
+        assert tracks["box_0"]["boxed"].tolist() == [True]
+
+
 def _two_files(tmp_path: Path, second: dict[str, Any]) -> Path:
     folder = tmp_path / "many"
     folder.mkdir(exist_ok=True)
@@ -548,6 +560,27 @@ def test_paths_of_another_system_are_found_by_their_end(tmp_path: Path, name: st
     (tmp_path / "v" / "1.jpg").write_bytes(b"")
     (track,) = _load(tmp_path, [_image(1, 1, file_name=name)], [_annotation(1)])
     assert os.path.samefile(track["file_names"][0], tmp_path / "v" / "1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("https://host/v/1.jpg", "https://host/v/1.jpg"),
+        ("{root}/v/1.jpg", "{root}/v/1.jpg"),
+        ("{root}/elsewhere/1.jpg", "{root}{root}/elsewhere/1.jpg"),
+        ("C:\\v\\9.jpg", "{root}/v/9.jpg"),
+        ("C:", "{root}/C:"),
+        (".", "{root}"),
+        (".", "{root}"),
+    ],
+)
+def test_a_name_that_stands_for_no_other_is_taken_as_it_is(
+    tmp_path: Path, name: str, path: str
+) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "1.jpg").write_bytes(b"")
+    found = ImageFolder(str(tmp_path)).find(name.format(root=tmp_path))
+    assert found == path.format(root=tmp_path)
 
 
 def test_one_file_for_two_names_is_refused_and_missing_ones_are_said(

@@ -120,3 +120,24 @@ def test_pictures_without_tracks_are_named(
         frame_clips.build_frame_clips_train_loader(cfg)
     assert "pictures has no tracks: its pictures are clips of one frame" in caplog.text
     assert "videos has no tracks" not in caplog.text
+
+
+def test_a_test_reads_the_frames_of_each_video_in_order(
+    tiny_rcnn_cfg: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames without people and without joints as well: a video is gone through whole."""
+    shown = [frame(4, [("A", 1)]), {"image_id": 1}, frame(9, [("A", 0)]), frame(5, [("B", 0)], "w")]
+    asked = []
+    monkeypatch.setattr(
+        frame_clips, "named_frames", lambda *args, **kwargs: asked.append((args, kwargs)) or shown
+    )
+    loader = frame_clips.build_frame_clips_test_loader(
+        tiny_rcnn_cfg(), "some", lambda record: (record["video_id"], record["image_id"])
+    )
+    assert asked == [(("some",), {"filter_empty": False, "min_keypoints": 0})]
+    assert list(loader) == [[("v", 9)], [("v", 4)], [("image 1", 1)], [("w", 5)]]
+    assert len(loader) == 4
+
+
+def test_a_frame_clip_dataset_is_as_long_as_its_videos() -> None:
+    assert len(dataset(2)) == 1

@@ -116,6 +116,55 @@ def test_a_person_without_mask_is_kept_or_refused(frame) -> None:
         assert len(plain) == 1 and not plain.has("gt_masks")
 
 
+def test_joints_that_no_model_asks_for_stay_behind(frame) -> None:
+    mapper = make_mapper()
+    mapper.use_keypoint = False
+    persons = mapper(frame)["instances"]
+    assert not persons.has("gt_keypoints") and len(persons) == 1
+    assert "keypoints" in frame["annotations"][0]
+
+
+def test_the_track_of_a_person_comes_along_where_all_have_one(frame) -> None:
+    (person,) = frame["annotations"]
+    assert not make_mapper()(frame)["instances"].has("gt_tracks")
+    frame["annotations"] = [{**person, "track_number": 4}, {**person, "track_number": 0}]
+    assert make_mapper()(frame)["instances"].gt_tracks.tolist() == [4, 0]
+    del frame["annotations"][0]["track_number"]
+    assert not make_mapper()(frame)["instances"].has("gt_tracks")
+
+
+def test_boxes_are_those_of_the_masks_where_asked_for(frame) -> None:
+    """Where there is a mask: a person without one keeps its box."""
+    (person,) = frame["annotations"]
+    person["bbox"] = [8.0, 2.0, 30.0, 28.0]
+    boxed = {key: value for key, value in person.items() if key != "segmentation_ref"}
+    frame["annotations"] = [person, boxed]
+    mapper = make_mapper(unmasked="keep")
+    assert mapper(frame)["instances"].gt_boxes.tensor.tolist() == [[8, 2, 30, 28]] * 2
+    mapper.recompute_boxes = True
+    boxes = mapper(frame)["instances"].gt_boxes.tensor.tolist()
+    assert boxes == [[10, 5, 20, 25], [8, 2, 30, 28]]
+    frame["annotations"] = [boxed]
+    assert mapper(frame)["instances"].gt_boxes.tensor.tolist() == [[8, 2, 30, 28]]
+
+
+def test_masks_of_the_clips_read_last_are_kept(tmp_path: Path, monkeypatch) -> None:
+    read = []
+
+    def masks(reference: dict) -> list[np.ndarray]:
+        read.append(reference["mat_file"])
+        return [np.ones((2, 3), bool)]
+
+    monkeypatch.setattr("video_pose.data.frames_mapper.read_masks", masks)
+    reader = MaskReader(keep=2)
+    for name in "abacab":
+        reference = {"mat_file": name, "field": "part_mask", "index": 0}
+        assert reader.read(reference)["size"] == [2, 3]
+        assert reader.read({**reference, "index": 1}) is None
+    # c took the place of b, which was read longer ago than a; b that of c.
+    assert read == ["a", "b", "c", "b"]
+
+
 def test_an_unknown_rule_and_polygons_are_refused(frame) -> None:
     with pytest.raises(ValueError, match="INPUT.FRAMES.UNMASKED 'drop'"):
         make_mapper(unmasked="drop")

@@ -87,6 +87,20 @@ def test_frames_without_persons_and_without_masks() -> None:
     assert len(Mosaic(1.0, SIZE)([empty] * 4)["instances"]) == 0
 
 
+def test_images_that_have_all_masks_say_so_in_a_mosaic() -> None:
+    """Frames of both kinds are one batch: whether a person has a mask is known of each."""
+    np.random.seed(1)
+    frames = [frame(value) for value in (40, 90, 140, 200)]
+    for item in frames[:2]:
+        item["instances"].remove("gt_has_mask")
+    frames[2]["instances"].gt_has_mask = torch.tensor([False])
+    persons = Mosaic(1.0, SIZE)(frames)["instances"]
+    known = dict(zip(persons.gt_classes.tolist(), persons.gt_has_mask.tolist()))
+    told = {40: True, 90: True, 140: False, 200: True}
+    assert len(known) > 2 and known == {value: told[value] for value in known}
+    assert persons.gt_has_mask.dtype == torch.bool
+
+
 def test_how_often_and_with_which_frames() -> None:
     np.random.seed(2)
     mosaic = Mosaic(0.3, SIZE, weights=[1.0, 0.0001, 3.0])

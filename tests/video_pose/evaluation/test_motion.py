@@ -97,6 +97,22 @@ def test_lag_is_the_best_shift(late: float) -> None:
     assert found["lag_frames"] == pytest.approx(late, abs=0.05)
 
 
+@pytest.mark.parametrize(("late", "found"), [(3, 3.0), (-3, -3.0), (5, 3.0), (-5, -3.0), (2, 2.0)])
+def test_lag_is_at_most_the_greatest_shift(late: int, found: float) -> None:
+    """At an end there is no neighbour to fit a parabola through: the shift itself is told."""
+    time = np.arange(40.0)
+    truth, points = (np.stack([at, 0 * at], axis=-1)[:, None] for at in (time, time - late))
+    assert motion.lag(points, truth, _sides(40), [slice(0, 40)], 3)["lag_frames"] == found
+
+
+def test_lag_of_still_joints_is_none_and_far_ones_count_alike() -> None:
+    still = _path(*[7] * 20)
+    # All shifts fit alike: the first one is told.
+    assert motion.lag(still, still, _sides(20), [slice(0, 20)], 2) == {"lag_frames": -2.0}
+    far = still + 1e6
+    assert motion.lag(far, still, _sides(20), [slice(0, 20)], 2) == {"lag_frames": -2.0}
+
+
 def test_lag_needs_a_run_longer_than_twice_the_shift() -> None:
     path = _path(*range(6))
     assert np.isnan(motion.lag(path, path, _sides(6), [slice(0, 6)])["lag_frames"])

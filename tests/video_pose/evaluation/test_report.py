@@ -10,6 +10,7 @@ from video_pose.evaluation.report import (
     frame_errors,
     joint_speeds,
     quartile_numbers,
+    require_pair,
     worst_frames,
 )
 from video_pose.skeleton import JHMDB
@@ -91,3 +92,44 @@ def test_errors_and_order() -> None:
     # Source x by its second frame, then y; the frame without a prediction cannot be drawn.
     assert worst_frames(errors, stored["source_videos"], 12) == [1, 2]
     assert worst_frames(errors, stored["source_videos"], 1) == [1]
+
+
+def test_two_evaluations_of_the_same_frames_are_a_pair() -> None:
+    require_pair(_worst(), _worst())
+    # An unlabelled joint, NaN in both, is no difference; predictions may differ.
+    a, b = _worst(), _worst()
+    a["ground_truth"][1, 2] = b["ground_truth"][1, 2] = np.nan
+    b["predictions"] += 5
+    require_pair(a, b)
+    # What an older file does not tell was all joints.
+    require_pair({**a, "scored_joints": a["joint_names"]}, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset_name": np.array("other")}, "A was scored on 'sub_.*', B on 'other': no pair"),
+        ({"scored_joints": np.array(["neck"])}, r"the scored_joints differ: .*, B \['neck'\]"),
+        ({"joint_names": np.array(["neck"])}, r"the joint_names differ: .*, B \['neck'\]"),
+        (
+            {"video_ids": np.array(["a", "b", "q", "d"])},
+            r"A has 4 rows, 1 that B lacks \(\[\('c', '0', 2\)\]\); B has 4, 1 that A lacks "
+            r"\(\[\('q', '0', 2\)\]\)",
+        ),
+        ({"track_ids": np.array(["0", "0", "0", "1"])}, r"1 that A lacks \(\[\('d', '1', 3\)"),
+        ({"frame_indices": np.array([1, 0, 2, 3])}, "come in another order: A has 4 rows, 2 that"),
+        ({"source_videos": np.array(["x"] * 4)}, "other source videos .* Evaluate both anew"),
+    ],
+)
+def test_evaluations_of_other_joints_or_frames_are_no_pair(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        require_pair(_worst(), {**_worst(), **change})
+
+
+@pytest.mark.parametrize("name", ["ground_truth", "boxes"])
+def test_other_labels_or_boxes_are_no_pair(name: str) -> None:
+    other = _worst()
+    other[name][2, 1] += 1
+    other[name][3, 0] += 1
+    with pytest.raises(ValueError, match=rf"{name} differs in 2 frames, first in \('c', '0', 2\)"):
+        require_pair(_worst(), other)

@@ -263,7 +263,7 @@ class ImageFolder:
         if "://" in name:
             return name
         parts = [p for p in name.replace("\\", "/").split("/") if p not in ("", ".")]
-        if re.fullmatch(r"[A-Za-z]:", parts[0]) and len(parts) > 1:
+        if len(parts) > 1 and re.fullmatch(r"[A-Za-z]:", parts[0]):
             parts = parts[1:]
         if os.path.isabs(name) and os.path.isfile(name):
             return name
