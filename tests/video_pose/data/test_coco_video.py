@@ -440,6 +440,10 @@ def test_people_are_those_of_one_category(tmp_path: Path, caplog: pytest.LogCapt
             _write_categories(tmp_path, [cat, CATEGORY], [_annotation(1, category_id=None)]),
             str(tmp_path), NAMES,
         )  # fmt: skip
+    # Of one category everybody is, said or not.
+    people = [_annotation(1, category_id=None), _annotation(1, id=5, track_id=3)]
+    path = _write_categories(tmp_path, [CATEGORY], people)
+    assert len(load_video_keypoints(path, str(tmp_path), NAMES)) == 2
     with pytest.raises(ValueError, match=r"category='<name>'"):
         _infer([{**cat, "name": "dog"}, {**cat, "keypoints": ["x"]}])
 

@@ -483,10 +483,31 @@ def test_the_state_of_other_parameters_is_refused() -> None:
             build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(damaged)
 
 
+@pytest.mark.parametrize("kind", ["SGD", "ADAM", "ADAMW"])
+@pytest.mark.parametrize("other", ["SGD", "ADAM", "ADAMW"])
+def test_the_state_of_another_kind_of_optimizer_is_refused(kind: str, other: str) -> None:
+    state = build_optimizer(config(OPTIMIZER=kind), Net()).state_dict()
+    optimizer = build_optimizer(config(OPTIMIZER=other), Net())
+    if kind == other:
+        optimizer.load_state_dict(state)
+        return
+    with pytest.raises(ValueError, match=rf"OPTIMIZER {kind}, and is resumed with {other}: keep"):
+        optimizer.load_state_dict(state)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda state: state["param_groups"][0].update(lr="x"), "lr is 'x'"),
+        (lambda state: state["param_groups"][1].update(lr=True), "lr is True"),
+        (lambda state: state["param_groups"][0].update(eps={}), "eps is {}"),
+        (lambda state: state["param_groups"][0].update(amsgrad="no"), "amsgrad is 'no'"),
+        (lambda state: state["param_groups"][0].update(betas=(0.9, "x")), r"betas is \(0.9, 'x'"),
+        (lambda state: state["param_groups"][0].update(betas=0.9), "betas is 0.9"),
+        (lambda state: state["param_groups"][0].update(lr=torch.ones(2)), "lr is tensor"),
+        (lambda state: state["param_groups"][0].pop("params"), "param_groups are damaged"),
+        (lambda state: state.pop("state"), "no param_groups, or no state"),
+        (lambda state: state.update(param_groups={}), "no param_groups, or no state"),
         (lambda state: state["param_groups"][0].update(lr=float("nan")), "lr is nan"),
         (lambda state: state["param_groups"][0].update(betas=(0.9,)), r"betas is \(0.9,\)"),
         (lambda state: state["state"].update({0: 3}), "no dict"),
@@ -499,6 +520,18 @@ def test_settings_of_other_types_are_refused(change: Any, message: str) -> None:
     change(state)
     with pytest.raises(ValueError, match=message):
         build_optimizer(config(OPTIMIZER="ADAM"), Net()).load_state_dict(state)
+
+
+def test_settings_of_the_same_kind_are_taken() -> None:
+    """Those of an older PyTorch, which lack some or have more, and a rate that is a tensor."""
+    optimizer = build_optimizer(config(OPTIMIZER="ADAM"), Net())
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0].update(lr=torch.tensor(0.25), betas=[0.5, 0.75], of_another=1)
+    state["param_groups"][1].update(lr=1)
+    del state["param_groups"][1]["amsgrad"]
+    optimizer.load_state_dict(state)
+    first, second = optimizer.param_groups[:2]
+    assert (float(first["lr"]), second["lr"], list(first["betas"])) == (0.25, 1, [0.5, 0.75])
 
 
 def test_a_users_error_in_training_is_logged_without_a_traceback(caplog: Any) -> None:

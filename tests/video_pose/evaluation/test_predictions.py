@@ -97,6 +97,10 @@ def arrays() -> dict[str, np.ndarray]:
         ({"ground_truth": np.zeros((3, 2, 3))}, r"ground_truth .*expected \(2, 2, 3\)"),
         ({"video_ids": np.zeros(1)}, r"video_ids has the shape \(1,\), expected \(2,\)"),
         ({"track_ids": np.zeros((2, 1))}, "track_ids has the shape"),
+        (
+            {"frame_indices": np.zeros((2, 1), int)},
+            r"frame_indices has the shape \(2, 1\), expected \(2,\)",
+        ),
         ({"dataset_name": np.array(["a"])}, r"dataset_name has the shape \(1,\), expected \(\)"),
     ],
 )
