@@ -163,7 +163,7 @@ class Checkpoint:
             "last": self._last,
             "state": self._state,
         }
-        write_json(self.folder / CHECKPOINT, content, indent=1)
+        write_json(self.folder / CHECKPOINT, content)
 
     # ---- what was done
 

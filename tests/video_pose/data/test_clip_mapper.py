@@ -11,6 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from video_pose.data import clip_mapper
 from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper, joint_table
 from video_pose.data.clips import Chunk
 from video_pose.data.cropping import apply_affine
@@ -488,3 +489,14 @@ def test_a_half_body_crop_is_centred_on_its_joints(cfg: CfgNode, register: Calla
 class _OneFrame:
     def read(self, track: dict[str, Any], indices: list[int]) -> list[np.ndarray]:
         return [np.zeros((80, 100, 3), np.uint8) for _ in indices]
+
+
+def test_clips_without_a_seed_follow_from_the_global_generator() -> None:
+    """Whoever seeds NumPy gets the same clips again, and each clip draws anew."""
+    np.random.seed(3)
+    first = [clip_mapper._clip_rng({}).random() for _ in range(100)]
+    np.random.seed(3)
+    assert [clip_mapper._clip_rng({}).random() for _ in range(100)] == first
+    assert len(set(first)) == 100
+    seeded = clip_mapper._clip_rng({"clip_seed": 7}).random()
+    assert seeded == np.random.default_rng(7).random() and seeded not in first

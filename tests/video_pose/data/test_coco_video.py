@@ -531,6 +531,16 @@ def _two_files(tmp_path: Path, second: dict[str, Any]) -> Path:
     return folder
 
 
+def test_three_files_stand_for_a_dataset(tmp_path: Path) -> None:
+    paths = []
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        images = [_image(number, 1, video_id=number)]
+        paths.append(_write(tmp_path / str(number), images, []))
+    with pytest.raises(ValueError, match=f"^{', '.join(paths[:3])} has no usable frame: 4 tracks"):
+        load_video_keypoints(paths, str(tmp_path), NAMES)
+
+
 def test_a_file_a_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = {"images": [_image(9, 1, video_id="w")], "annotations": [_annotation(9, x=30)]}
     folder = _two_files(tmp_path, other)

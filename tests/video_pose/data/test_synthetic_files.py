@@ -299,6 +299,7 @@ def test_an_older_version_and_a_lost_file_are_written_anew(tmp_path: Path) -> No
     assert inspect_folder(tmp_path / "x", {"a": (1, 3)}) == "other"
     file = tmp_path / "x" / "synthetic.json"
     manifest = json.loads(file.read_text())
+    assert file.read_text() == json.dumps(manifest, indent=2) + "\n"  # for reading
     assert manifest["inventory"] == {"files": 1, "bytes": 3}
     assert manifest["arguments"] == {"a": [1, 2]}
     file.write_text(json.dumps({**manifest, "hash": "0"}))

@@ -181,6 +181,25 @@ def test_evaluation_wants_complete_weights(tmp_path: Path) -> None:
         load_for_evaluation(Net(["a", "b"]), evaluation_cfg("", tmp_path / "none"), resume=True)
 
 
+def test_three_tensors_stand_for_what_does_not_fit(tmp_path: Path) -> None:
+    """And eighty letters for a name."""
+    torch.save({"model": {f"w{i}": torch.ones(1) for i in range(4)}}, tmp_path / "other.pth")
+    own = r"\['body.weight', 'body.bias', 'predict.weight'\]..."
+    message = rf"it has \['w0', 'w1', 'w2'\]..., the model wants {own}"
+    with pytest.raises(ValueError, match=message):
+        PoseCheckpointer(Net(["a"])).load(str(tmp_path / "other.pth"))
+    PoseCheckpointer(Net(["a", "b"]), str(tmp_path)).save("model_final")
+    wider = Net(["a", "b"])
+    wider.extra = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1))
+    cfg = evaluation_cfg(str(tmp_path / "model_final.pth"), tmp_path)
+    with pytest.raises(ValueError, match="in 4 tensors, such as (.*)$") as error:
+        load_for_evaluation(wider, cfg, resume=False)
+    assert str(error.value).count("extra.") == 3
+    (tmp_path / "last_checkpoint").write_text("x" * 78 + "/yz")
+    with pytest.raises(ValueError, match="found 'x{78}/y'$"):
+        PoseCheckpointer(Net(["a"]), str(tmp_path)).get_checkpoint_file()
+
+
 def test_another_background_channel_is_refused(tmp_path: Path) -> None:
     first, last = Net(["a", "b"]), Net(["a", "b"])
     first.codec, last.codec = HeatmapCodec(background="first"), HeatmapCodec(background="last")

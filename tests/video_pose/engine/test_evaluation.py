@@ -13,7 +13,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
-from video_pose.engine.evaluation import evaluate
+from video_pose.engine.defaults import get_pose_cfg
+from video_pose.engine.evaluation import evaluate, write_results
 
 
 def predictions(cfg: CfgNode, folder: Path) -> dict[str, np.ndarray]:
@@ -92,3 +93,13 @@ def test_a_real_clip_in_chunks(tiny_cfg, tmp_path: Path) -> None:
         DatasetCatalog.remove("one_real_clip")
         MetadataCatalog.remove("one_real_clip")
     assert_same(whole, cut)
+
+
+def test_results_are_kept_for_reading(tmp_path: Path) -> None:
+    """Figures that nothing was found for are null. A second test of a dataset takes the place."""
+    cfg = get_pose_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    for figure in (1.0, 62.5):
+        write_results(cfg, "some_test", {"pck": {"mean": figure, "neck": float("nan")}})
+    text = (tmp_path / "inference" / "some_test" / "results.json").read_text()
+    assert text == '{\n "pck": {\n  "mean": 62.5,\n  "neck": null\n }\n}'

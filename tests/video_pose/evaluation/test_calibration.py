@@ -74,6 +74,17 @@ def test_few_joints_of_a_kind_take_the_common_curve() -> None:
         fit_calibration(_stored(scores[:20, :1], scores[:20, :1] > 0), 1, "made up")
 
 
+def test_the_file_is_for_reading(tmp_path: Path) -> None:
+    """A key a line, each level one space further in."""
+    path = tmp_path / "calibration.json"
+    Calibration({"": ((0.1, 0.9), (0.2, 0.8))}, "clips").write(path)
+    lines = path.read_text().splitlines()
+    assert lines[:5] == [
+        "{", ' "right_within": 0.1,', ' "source": "clips",', ' "curves": {', '  "": {',
+    ]  # fmt: skip
+    assert lines[-2:] == [' "late": {}', "}"]
+
+
 def test_the_file(tmp_path: Path) -> None:
     curve = ((0.1, 0.9), (0.2, 0.8))
     path = tmp_path / "calibration.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,19 @@ def test_a_track_that_stands_twice_is_named() -> None:
     assert found["w", "7"].source_video == "w" and found["w", "7"].action == ""
     with pytest.raises(ValueError, match="^data: track '7' of video 'v' appears twice$"):
         index_tracks("data", [track, track])
+
+
+def test_at_most_ten_frames_of_two_ranks_are_named() -> None:
+    def share(frames: range) -> dict[tuple[str, str], TrackPredictions]:
+        return {("v", "7"): TrackPredictions(dict.fromkeys(frames))}
+
+    merged = merge_predictions(
+        [share(range(3)), share(range(3, 5)), {("w", "7"): TrackPredictions()}]
+    )
+    assert sorted(merged["v", "7"].frames) == [0, 1, 2, 3, 4] and len(merged) == 2
+    message = rf"video 'v', track '7': frames {re.escape(str(list(range(4, 14))))} were predicted"
+    with pytest.raises(ValueError, match=message):
+        merge_predictions([share(range(20)), share(range(4, 15))])
 
 
 def arrays() -> dict[str, np.ndarray]:

@@ -126,6 +126,16 @@ def test_evaluations_of_other_joints_or_frames_are_no_pair(change: dict, message
         require_pair(_worst(), {**_worst(), **change})
 
 
+def test_three_frames_that_the_other_lacks_are_named() -> None:
+    other = {**_worst(), "video_ids": np.array(list("pqrs"))}
+    message = (
+        r"A has 4 rows, 4 that B lacks \(\[\('a', '0', 0\), \('b', '0', 1\), \('c', '0', 2\)\]\); "
+        r"B has 4, 4 that A lacks \(\[\('p', '0', 0\), \('q', '0', 1\), \('r', '0', 2\)\]\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        require_pair(_worst(), other)
+
+
 @pytest.mark.parametrize("name", ["ground_truth", "boxes"])
 def test_other_labels_or_boxes_are_no_pair(name: str) -> None:
     other = _worst()
