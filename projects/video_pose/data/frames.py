@@ -75,6 +75,7 @@ TRACKS_SUFFIX = "_tracks"
 # Facts of the video dataset that do not hold for its frames.
 _NOT_INHERITED = ("name", "json_file", "image_root", "evaluator_type")
 
+BOX_MARGIN = 0.5  # px, from the pixel indices that a box bounds to the pixels' edges
 # Ends ``file_name`` of a frame that is no file.
 INSIDE_VIDEO = " (a frame inside a video: map it with video_pose.data.frames_mapper.FrameMapper)"
 
@@ -122,11 +123,15 @@ def free_view_name(view_name: str, key: str, name: str) -> None:
 
 def load_frames(video_dataset: str) -> list[FrameRecord]:
     """Frame dicts of a registered video dataset, in the order of its tracks."""
-    margin = MetadataCatalog.get(video_dataset).get("box_margin", 0.5)
-    return tracks_to_frames(DatasetCatalog.get(video_dataset), margin)
+    return tracks_to_frames(DatasetCatalog.get(video_dataset), box_margin_of(video_dataset))
 
 
-def tracks_to_frames(tracks: Iterable[Track], box_margin: float = 0.5) -> list[FrameRecord]:
+def box_margin_of(video_dataset: str) -> float:
+    """What a box of the frames has more on each side than the catalog's, px."""
+    return MetadataCatalog.get(video_dataset).get("box_margin", BOX_MARGIN)
+
+
+def tracks_to_frames(tracks: Iterable[Track], box_margin: float = BOX_MARGIN) -> list[FrameRecord]:
     """Frame dicts of catalog tracks; frames of equal ``image_id`` are one.
 
     Args:

@@ -29,7 +29,7 @@ from detectron2.utils import comm
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from video_pose.data.frames import tracks_to_frames
+from video_pose.data.frames import box_margin_of, tracks_to_frames
 from video_pose.data.frames_mapper import MaskReader
 from video_pose.data.records import (
     Annotation,
@@ -81,7 +81,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
             raise ValueError(f"evaluation tasks {unknown}: choose from {TASKS}")
         metadata = MetadataCatalog.get(video_dataset)
         tracks = DatasetCatalog.get(video_dataset)
-        frames = tracks_to_frames(tracks, metadata.get("box_margin", 0.5))
+        frames = tracks_to_frames(tracks, box_margin_of(video_dataset))
         self._dataset = video_dataset
         self._image_of = {
             (frame["video_id"], track, index): frame["image_id"]

@@ -24,7 +24,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
-from video_pose.data.frames import tracks_to_frames
+from video_pose.data.frames import box_margin_of, tracks_to_frames
 from video_pose.data.records import FramePrediction, MappedFrame, Track
 from video_pose.evaluation.pck import (
     PCKAccumulator,
@@ -423,7 +423,7 @@ class PeopleEvaluator(DatasetEvaluator):
         columns = [list(metadata.keypoint_names).index(name) for name in self._pose.scored]
         self._columns = np.array(columns)
         tracks = DatasetCatalog.get(video_dataset)
-        margin = metadata.get("box_margin", 0.5)
+        margin = box_margin_of(video_dataset)
         self._truth = {
             image: (key, replace(truth, keypoints=truth.keypoints[:, self._columns]))
             for image, (key, truth) in catalog_truth(video_dataset, tracks, margin).items()

@@ -234,9 +234,10 @@ def test_failed_registration_leaves_no_trace(tmp_path: Path, name: str) -> None:
 
 def test_a_picture_whose_size_is_needed_is_named_with_its_place(tmp_path: Path, name: str) -> None:
     image = {"id": 7, "file_name": "gone.jpg", "video_id": "a", "frame_id": 0}
+    later = {**image, "id": 8, "file_name": "later.jpg", "frame_id": 1}
     person = {"id": 1, "image_id": 7, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 1]}
     category = {**CATEGORY, "keypoints": ["nose", "neck"]}
-    content = {"images": [image], "annotations": [person], "categories": [category]}
+    content = {"images": [image, later], "annotations": [person], "categories": [category]}
     (tmp_path / "labels.json").write_text(json.dumps(content))
     register_video_keypoints(name, str(tmp_path / "labels.json"), str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"labels.json: images\[0\] .*gone.jpg"):

@@ -16,6 +16,7 @@ from detectron2.structures import BoxMode
 import video_pose  # noqa: F401  registers the built-in datasets
 from video_pose.data.datasets.builtin import builtin_splits
 from video_pose.data.frames import (
+    box_margin_of,
     build_frames_test_loader,
     build_frames_train_loader,
     get_training_frames,
@@ -182,6 +183,15 @@ def test_registration_reads_nothing_and_replaces_the_view_of_a_removed_dataset(v
     assert MetadataCatalog.get(frames_name).keypoint_names == ["b", "c"]
     assert DatasetCatalog.get(frames_name)[0]["annotations"][0]["bbox"][0] == 5.5
     assert len(load_frames(video_name)) == 3
+
+
+def test_boxes_of_a_dataset_that_says_nothing_bound_pixel_indices(video_name) -> None:
+    DatasetCatalog.register(video_name, lambda: [track(frames=1)])
+    MetadataCatalog.get(video_name).set(keypoint_names=["a"])
+    assert box_margin_of(video_name) == 0.5
+    assert load_frames(video_name)[0]["annotations"][0]["bbox"] == [5, 10, 41, 71]
+    MetadataCatalog.get(video_name).set(box_margin=2.0)
+    assert load_frames(video_name)[0]["annotations"][0]["bbox"] == [3.5, 8.5, 42.5, 72.5]
 
 
 def test_a_foreign_dataset_of_that_name_is_not_replaced(video_name) -> None:
