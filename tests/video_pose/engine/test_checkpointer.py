@@ -277,6 +277,32 @@ def test_weights_of_an_address_that_cannot_be_reached(tmp_path: Path, monkeypatc
     assert "without a network, download it" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("no group 'a'"), "no group 'a'"),
+        (KeyError("first", "second"), "first"),
+        (KeyError(), ""),
+        (ValueError("two\n  lines"), "two lines"),
+        (ValueError("one", 2), "('one', 2)"),
+        (TypeError("no number"), "no number"),
+        (RuntimeError("sizes differ"), "sizes differ"),
+    ],
+)
+def test_what_a_state_does_not_fit_is_said_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(self: Counter, state: dict) -> None:
+        raise error
+
+    PoseCheckpointer(Net(["a"]), str(tmp_path), counter=Counter(1)).save("model_0000001")
+    monkeypatch.setattr(Counter, "load_state_dict", fail)
+    path = str(tmp_path / "model_0000001.pth")
+    with pytest.raises(ValueError) as found:
+        PoseCheckpointer(Net(["a"]), counter=Counter(0)).load(path)
+    assert str(found.value) == f"{path}: {said}" and found.value.__cause__ is error
+
+
 def test_an_integer_is_no_weight(tmp_path: Path) -> None:
     state = {key: value.long() for key, value in Net(["a", "b"]).state_dict().items()}
     torch.save({"model": state}, tmp_path / "x.pth")

@@ -83,6 +83,14 @@ def test_two_boxes_on_one_person_are_one_person() -> None:
     assert world.frame([whole], [first]) == [0]
 
 
+def test_who_is_known_keeps_a_pose_before_whoever_is_new() -> None:
+    """However far it moved, and however sure the newcomer's is."""
+    world = World()
+    assert world.frame([box(50)], [pose(box(50))]) == [0]
+    moved, half = box(58), np.array([38, 60, 78, 100.0])
+    assert world.frame([moved, half], [pose(moved, 0.6), pose(moved, 1.0)]) == [0, -1]
+
+
 def test_two_people_side_by_side_both_stay() -> None:
     world = World()
     assert world.frame([box(50), box(75)], [pose(box(50)), pose(box(75))]) == [0, 1]
