@@ -179,7 +179,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, item: tuple[int, int]) -> ClipRecord:
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
-        clip_seed = int(sequence.generate_state(1, np.uint64)[0])
+        clip_seed = sequence.generate_state(1, np.uint64).item()
         track: Track = self._tracks[index]
         return self._mapper({**track, "clip_seed": clip_seed})
 

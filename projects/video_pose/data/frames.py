@@ -333,7 +333,7 @@ class FrameDataset(Dataset):
     def __getitem__(self, item: tuple[int, int]) -> MappedFrame | MosaicFrame:
         index, position = item
         sequence = np.random.SeedSequence([self._seed, position])
-        with numpy_seed(int(sequence.generate_state(1)[0])):
+        with numpy_seed(sequence.generate_state(1).item()):
             others = None if self._mosaic is None else self._mosaic.draw(len(self))
             if self._mosaic is None or others is None:
                 return self._mapper(self._frames[index])

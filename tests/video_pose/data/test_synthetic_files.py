@@ -251,8 +251,19 @@ def test_coco_video_reads_back_tracks(tmp_path: Path) -> None:
         points, known = track["keypoints"][..., :2], track["keypoints"][..., 2] > 0
         np.testing.assert_array_equal(known, person.inside)
         np.testing.assert_allclose(points[known], person.joints[known], atol=2e-3)
-    images = json.loads(path.read_text())["images"]
-    assert [image["frame_index"] for image in images] == list(range(plan[0].frames))
+    content = json.loads(path.read_text())
+    for n, image in enumerate(content["images"]):
+        assert image == {
+            "id": 100_000 + n, "video_file": "videos/0001.mp4", "video_id": 1, "frame_id": n,
+            "frame_index": n, "height": 72, "width": 96,
+        }  # fmt: skip
+    assert len(content["images"]) == plan[0].frames
+    ids = [(a["id"], a["image_id"], a["track_id"]) for a in content["annotations"]]
+    frames = range(100_000, 100_000 + plan[0].frames)
+    assert ids == [(frame * 100 + track, frame, track) for frame in frames for track in range(3)]
+    # Numbers of videos go on in the next part.
+    later = json.loads((tmp_path / "annotations" / "test.json").read_text())["images"][0]
+    assert (later["id"], later["video_file"], later["video_id"]) == (200_000, "videos/0002.mp4", 2)
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,17 @@ def test_similarity_by_hand() -> None:
     assert pairwise_oks(a, b, SIGMAS)[0, 0] == 0
 
 
+@pytest.mark.parametrize(("width", "height", "size"), [(0, 0, 1), (1, 0.5, 1), (1.5, 1, 1.5)])
+def test_a_pose_of_no_extent_counts_as_one_pixel(width: float, height: float, size: float) -> None:
+    """Else it were like nothing, not even itself."""
+    a = pose(np.array([0, 0, width, height], float))[None]
+    b = a + np.array([0.25, 0, 0])
+    np.testing.assert_allclose(
+        pairwise_oks(a, b, SIGMAS), [[np.exp(-(0.25**2) / (2 * size * 0.04))]]
+    )
+    assert pairwise_oks(a, a, SIGMAS)[0, 0] == 1
+
+
 def test_a_poses_score_is_that_of_its_better_half() -> None:
     """Legs outside the picture do not count against a person."""
     half = pose(box(50))
