@@ -433,7 +433,7 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
     times = np.zeros(0)
     names: tuple[str, ...] = ()
     try:
-        with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as file:
+        with pynwb.NWBHDF5IO(str(path), "r") as file:
             modules = [m for key, m in file.read().processing.items() if key != "behavior"]
             poses = [pose for module in modules for pose in module.data_interfaces.values()]
             for place, pose in enumerate(poses):
