@@ -42,9 +42,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("modeling", "evaluation", "data", "inference", "engine")
 # A mutant's tests: at most so many, and so many seconds as they were recorded; or so many files.
 # All three only lower the score.
-MOST_TESTS, MOST_SECONDS, MOST_FILES = 200, 75.0, 4
+MOST_TESTS, MOST_SECONDS, MOST_FILES = 400, 75.0, 4
 # Of a test file so many tests come first, then as many of the next one.
 AT_ONCE = 6
+# Seconds of a test that comes after all quicker ones: else a few use up what a mutant may take.
+SLOW = 1.0
 # Seconds of the processor that a test may take, beside four times what it took when recorded: an
 # endless loop counts as noticed; and seconds of the clock, after which a mutant is not tried.
 MOST_WORK, MOST_WAIT = 30, 3600
@@ -155,8 +157,8 @@ class Lines:
                     self.of_file[file].update(known)
 
     def choose(self, file: str, line: int) -> list[str]:
-        """Tests to run for a change of this line: some of each test file in turn, that of the
-        module's name first, then those that execute most of the module."""
+        """Tests to run for a change of this line: quick ones, then slow ones; of each some of each
+        test file in turn, that of the module's name first, then those that execute most of it."""
         number = self.of_file[file]
         if not number:
             return importing(self.tree, file)
@@ -175,13 +177,13 @@ class Lines:
             files[name.partition("::")[0]].append(name)
         order = sorted(files, key=lambda path: (Path(path).name != own, -number[files[path][0]]))
         turns = [
-            (turn // AT_ONCE, place, name)
+            (self.seconds.get(name, 1) > SLOW, turn // AT_ONCE, place, name)
             for place, path in enumerate(order)
             for turn, name in enumerate(files[path])
         ]
         chosen: list[str] = []
         spent = 0.0
-        for *_, name in sorted(turns, key=lambda one: one[:2]):
+        for *_, name in sorted(turns, key=lambda one: one[:3]):
             if spent + self.seconds.get(name, 1) <= MOST_SECONDS and len(chosen) < MOST_TESTS:
                 chosen.append(name)
                 spent += self.seconds.get(name, 1)

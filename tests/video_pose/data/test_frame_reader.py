@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -70,6 +71,26 @@ def _track(path: str, numbers: np.ndarray | None = None) -> dict:
 
 def _numbers(reader: FrameReader, track: dict, indices: list[int]) -> list[int]:
     return [_read_number(image) for image in reader.read(track, indices)]
+
+
+def test_what_a_decoder_calls_corrupt_is_damage_from_the_key_frame_on(video: str) -> None:
+    """Frames shown before it may lack their references, and are passed over."""
+    for after, is_lost in ((-1, False), (0, True), (1, True)):
+        reader = VideoFile(video)
+        key = reader.index.keys[-1][0]
+        shown = iter(range(key - 2, key + 3))
+
+        def decode(shown=shown, corrupt: int = key + after) -> tuple[int, SimpleNamespace]:
+            number = next(shown)
+            return number, SimpleNamespace(number=number, is_corrupt=number == corrupt)
+
+        reader._decode = decode
+        if is_lost:
+            with pytest.raises(ValueError, match=rf"frame {key + after} of .* missing or damaged"):
+                reader.decode_frame(key + 2)
+        else:
+            assert reader.decode_frame(key + 2).number == key + 2
+        reader.close()
 
 
 def test_every_frame_in_order_and_by_itself(video: str) -> None:

@@ -124,6 +124,14 @@ def test_joints_that_no_model_asks_for_stay_behind(frame) -> None:
     assert "keypoints" in frame["annotations"][0]
 
 
+@pytest.mark.parametrize("points", [None, []])
+def test_a_person_of_no_joints_has_all_of_them_unlabelled(frame, points: list | None) -> None:
+    frame["annotations"][0]["keypoints"] = points
+    persons = make_mapper()(frame)["instances"]
+    assert persons.gt_keypoints.tensor.tolist() == [[[0, 0, 0]] * 3]
+    assert frame["annotations"][0]["keypoints"] == points
+
+
 def test_the_track_of_a_person_comes_along_where_all_have_one(frame) -> None:
     (person,) = frame["annotations"]
     assert not make_mapper()(frame)["instances"].has("gt_tracks")

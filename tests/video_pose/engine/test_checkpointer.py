@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pickle
 from pathlib import Path
@@ -201,11 +203,15 @@ def test_three_tensors_stand_for_what_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_another_background_channel_is_refused(tmp_path: Path) -> None:
-    first, last = Net(["a", "b"]), Net(["a", "b"])
-    first.codec, last.codec = HeatmapCodec(background="first"), HeatmapCodec(background="last")
-    PoseCheckpointer(first, str(tmp_path)).save("model_final")
-    with pytest.raises(ValueError, match="background map is 'first'.*'last'"):
-        PoseCheckpointer(last).load(str(tmp_path / "model_final.pth"))
+    places = ("first", "last")
+    for stored, wanted in itertools.product(places, places):
+        old, new = Net(["a", "b"]), Net(["a", "b"])
+        old.codec, new.codec = HeatmapCodec(background=stored), HeatmapCodec(background=wanted)
+        PoseCheckpointer(old, str(tmp_path)).save("model_final")
+        same = contextlib.nullcontext()
+        message = f"background map is '{stored}'.*'{wanted}'"
+        with same if stored == wanted else pytest.raises(ValueError, match=message):
+            PoseCheckpointer(new).load(str(tmp_path / "model_final.pth"))
 
 
 class Payload:
