@@ -496,15 +496,15 @@ class DetectedPeople:
                 kept.append(i)
         return twins | dict.fromkeys(spanning(boxes, scores, kept))
 
-    def _seniority(self, key: int, pose: np.ndarray) -> tuple[float, float, float]:
+    def _seniority(self, key: int, pose: np.ndarray) -> tuple[bool, float, float]:
         """Who comes first keeps a pose that several have: of the known the one whose last pose it
         continues, of others the better pose, and who was there before."""
         track = self._tracks[key]
         last = track.moved_pose(self._time)
         if last is None:
-            return 0.0, -round(float(pose_scores(pose[None])[0]), 1), track.born
+            return True, -round(float(pose_scores(pose[None])[0]), 1), track.born
         continuity = pairwise_oks(pose[None], last[None], self._sigmas)[0, 0]
-        return -1.0, -round(float(continuity), 2), track.born
+        return False, -round(float(continuity), 2), track.born
 
     def tracked(self) -> set[int] | None:
         return set(self._tracks)
