@@ -23,8 +23,6 @@ def add_video_pose_config(cfg: CN) -> None:
     cfg.DATASETS.TRAIN_REPEAT_FACTOR = []
     for key in RETIRED_KEYS:
         cfg.register_deprecated_key(key)
-    # Channels of a `Context` on the last stage of "build_short_resnet_fpn_backbone"; 0: none.
-    cfg.MODEL.FPN.CONTEXT_CHANNELS = 0
     _add_model_keys(cfg)
     _add_input_keys(cfg)
     _add_solver_keys(cfg)

@@ -18,8 +18,7 @@ joints, test-time flips, a pyramid without res5.
   nor wrong if at least `COVERED` of it lies in such regions (as COCO's evaluation treats
   detections), and not `OWNED` of it lies in one labelled person: a head or a torso alone remains a
   wrong box.
-* `build_short_resnet_fpn_backbone`: a feature pyramid on a ResNet that ends before res5, which
-  `Context` can give a wider view.
+* `build_short_resnet_fpn_backbone`: a feature pyramid on a ResNet that ends before res5.
 
 Shape letters: R regions, P persons, K joints, S cells along a side of a map, A anchors or
 proposals, G labelled people.
@@ -41,7 +40,7 @@ from detectron2.modeling import (
     GeneralizedRCNN,
     GeneralizedRCNNWithTTA,
 )
-from detectron2.modeling.backbone import FPN, ResNet, build_resnet_backbone
+from detectron2.modeling.backbone import FPN, build_resnet_backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
@@ -62,7 +61,6 @@ from detectron2.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference
 from detectron2.structures import Boxes, Instances, pairwise_ioa, pairwise_iou
 from fvcore.transforms import HFlipTransform
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from video_pose.data.records import MappedFrame
 from video_pose.heatmap_codec import HeatmapCodec
@@ -412,66 +410,14 @@ class IgnoringCascadeROIHeads(CascadeROIHeads):
         return super()._match_and_label_boxes(kept, stage, people)
 
 
-class Context(nn.Module):
-    """Map (N, C, H, W) -> the same map with what lies around: two residual blocks at half its
-    resolution, enlarged and added.
-
-    A small ResNet without res5 sees little of a person who fills the picture. The last layer starts
-    at zero, so that weights trained without this block go on where they were.
-    """
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(channels, hidden, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(hidden, hidden, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(hidden, hidden, 3, padding=1),
-            )
-            for _ in range(2)
-        )
-        self.out = nn.Conv2d(hidden, channels, 1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
-        for last in (*(block[-1] for block in self.blocks), self.out):
-            nn.init.zeros_(last.weight)
-
-    def forward(self, features: Tensor) -> Tensor:
-        around = F.relu(self.down(features))
-        for block in self.blocks:
-            around = F.relu(around + block(around))
-        around = F.interpolate(self.out(around), size=features.shape[-2:], mode="nearest")
-        return F.relu(features + around)
-
-
-class ContextResNet(ResNet):
-    """A ResNet whose last feature map passes a `Context`; parameters keep their names."""
-
-    def __init__(self, resnet: ResNet, hidden: int) -> None:
-        # resnet has frozen its stages already.
-        super().__init__(resnet.stem, resnet.stages, out_features=resnet._out_features)
-        self.last = resnet.stage_names[-1]
-        self.context = Context(resnet.output_shape()[self.last].channels, hidden)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        maps = super().forward(x)
-        return {**maps, self.last: self.context(maps[self.last])}
-
-
 @BACKBONE_REGISTRY.register()
 def build_short_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """As Detectron2's ``build_resnet_fpn_backbone``, for any last stage of MODEL.FPN.IN_FEATURES.
 
     With res2, res3, res4 it gives p2 to p4, and p5, which is p4 thinned by two. Detectron2's thins
-    the level p5, that is, wants res5. MODEL.FPN.CONTEXT_CHANNELS above 0 puts a `Context` of
-    so many channels on the last stage.
+    the level p5, that is, wants res5.
     """
     bottom_up = build_resnet_backbone(cfg, input_shape)
-    if cfg.MODEL.FPN.CONTEXT_CHANNELS:
-        bottom_up = ContextResNet(bottom_up, cfg.MODEL.FPN.CONTEXT_CHANNELS)
     in_features = cfg.MODEL.FPN.IN_FEATURES
     top = LastLevelMaxPool()
     top.in_feature = in_features[-1].replace("res", "p")

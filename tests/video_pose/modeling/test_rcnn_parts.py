@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import Backbone, build_backbone
+from detectron2.modeling import build_backbone
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import build_proposal_generator
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead, build_roi_heads
@@ -19,7 +19,6 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 import video_pose.modeling.layers  # noqa: F401  registers the backbone
-from video_pose.config import add_video_pose_config
 from video_pose.modeling.rcnn_parts import (
     IGNORED,
     PartlyLabelledMaskHead,
@@ -98,21 +97,15 @@ def test_pooling_under_autocast_keeps_the_boxes_exact() -> None:
     assert len(pooler._forward_pre_hooks) == 1
 
 
-def short_pyramid(context: int = 0) -> Backbone:
+def test_a_pyramid_on_res4() -> None:
     cfg = get_cfg()
-    add_video_pose_config(cfg)
     cfg.MODEL.BACKBONE.NAME = "build_short_resnet_fpn_backbone"
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4"]
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 8
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 32
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4"]
     cfg.MODEL.FPN.OUT_CHANNELS = 16
-    cfg.MODEL.FPN.CONTEXT_CHANNELS = context
-    return build_backbone(cfg)
-
-
-def test_a_pyramid_on_res4() -> None:
-    backbone = short_pyramid()
+    backbone = build_backbone(cfg)
     maps = backbone(torch.zeros(1, 3, 64, 96))
     assert {name: tuple(m.shape) for name, m in maps.items()} == {
         "p2": (1, 16, 16, 24),
@@ -121,27 +114,6 @@ def test_a_pyramid_on_res4() -> None:
         "p5": (1, 16, 2, 3),
     }
     assert not any("res5" in name for name, _ in backbone.named_parameters())
-
-
-def test_context_begins_as_nothing_and_sees_far() -> None:
-    """It takes weights trained without it as they are; then a corner answers to the one opposite,
-    which lies beyond what two kernels of 3 cells see at full resolution."""
-    torch.manual_seed(0)
-    plain, wide = short_pyramid(), short_pyramid(context=6)
-    missing, unexpected = wide.load_state_dict(plain.state_dict(), strict=False)
-    assert not unexpected and all(name.startswith("bottom_up.context.") for name in missing)
-    image = torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        for name, features in plain(image).items():
-            assert torch.equal(wide(image)[name], features), name
-        context = wide.bottom_up.context
-        for layer in (*(block[-1] for block in context.blocks), context.out):
-            torch.nn.init.normal_(layer.weight)
-        features = torch.rand(1, 128, 5, 7)  # odd sides
-        changed = features.clone()
-        changed[..., -1, -1] += 1
-        assert context(features).shape == features.shape
-        assert not torch.equal(context(features)[..., 0, 0], context(changed)[..., 0, 0])
 
 
 SIDE = 56
