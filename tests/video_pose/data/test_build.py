@@ -388,3 +388,15 @@ def test_orders_are_those_of_their_seed() -> None:
     assert [p for _, p in _take(ResumableTrainingSampler(6, 9, 4, rank=1, world_size=3), 4)] == [
         4, 7, 10, 13,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("available", [True, False])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "cpu"])
+def test_memory_is_pinned_for_a_gpu_alone(
+    train_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, device: str, available: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    train_cfg.MODEL.DEVICE = device
+    name = train_cfg.DATASETS.TRAIN[0]
+    pinned = device != "cpu" and available
+    assert build_pose_test_loader(train_cfg, name).pin_memory is pinned
