@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -226,6 +228,29 @@ def test_each_bound_is_held(key: str, keys: dict) -> None:
 )
 def test_a_bound_itself_is_taken_and_can_be_drawn(keys: dict) -> None:
     assert ClipAugmentation(**keys).draw(np.random.default_rng(0), (8, 8)).scale > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "draw"),
+    [
+        ({"box_jitter": 0.2}, "jitter", lambda rng: tuple(rng.uniform(-0.2, 0.2, 4).tolist())),
+        ({"box_jitter_frame": 0.1}, "jitter_seed", lambda rng: int(rng.integers(2**31))),
+        (
+            {"half_body_prob": 1.0},
+            "half",
+            lambda rng: "upper" if (rng.random(), rng.random())[1] < 0.6 else "lower",
+        ),
+        ({"blur_prob": 1.0}, "blur", lambda rng: (rng.random(), rng.uniform(1, 2))[1]),
+        ({"low_res_prob": 1.0}, "low_res", lambda rng: (rng.random(), rng.uniform(2, 4))[1]),
+    ],
+)
+def test_a_part_that_is_off_takes_no_number(options: dict, field: str, draw: Any) -> None:
+    """Each part draws the first numbers after those of a recipe without any."""
+    ranges = {"blur_sigma": (1, 2), "low_res_range": (2, 4)}
+    first, second = (np.random.default_rng(8) for _ in range(2))
+    ClipAugmentation().draw(first, (20, 30))
+    found = ClipAugmentation(**ranges, **options).draw(second, (20, 30))
+    assert getattr(found, field) == draw(first)
 
 
 def test_a_seed_draws_what_it_always_drew() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -350,6 +351,53 @@ def test_a_system_without_such_locks(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     lock_output(str(tmp_path))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "holds", "initialized", "resumes"),
+    [(False, False, False, True), (False, True, True, False), (True, True, False, True)],
+)
+def test_what_ray_is_told(
+    monkeypatch, tmp_path: Path, asked: bool, holds: bool, initialized: bool, resumes: bool
+) -> None:
+    """A failed run goes on up to three times, unless the folder held another one."""
+    told: dict[str, object] = {}
+
+    def record(name: str):
+        return lambda *args, **kwargs: told.update({name: (args, kwargs)}) or (name, kwargs)
+
+    class Trainer:
+        def __init__(self, loop: object, **kwargs: object) -> None:
+            told.update(loop=loop, **kwargs)
+
+        def fit(self) -> None:
+            told["fitted"] = True
+
+    ray, train, of_torch = (ModuleType(name) for name in ("ray", "ray.train", "ray.train.torch"))
+    ray.is_initialized, ray.init = (lambda: initialized), record("init")
+    for name in ("FailureConfig", "RunConfig", "ScalingConfig"):
+        setattr(train, name, record(name))
+    of_torch.TorchTrainer = Trainer
+    for module in (ray, train, of_torch):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(launch, "_output_of", lambda args: str(tmp_path))
+    monkeypatch.setenv("VIDEO_POSE_PLUGINS", "own")
+    for name in ("DETECTRON2_DATASETS", "PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    if holds:
+        (tmp_path / "last_checkpoint").write_text("x")
+    args = Namespace(**vars(arguments(2)), launcher="ray", resume=asked)
+    assert launch.run(print, args) == 0
+    assert told["fitted"] and told["loop"] is launch._main_of_ray and args.resume is resumes
+    assert told["train_loop_config"] == {"main": print, "args": args, "folder": str(tmp_path)}
+    scaling = {"num_workers": 2, "use_gpu": torch.cuda.is_available()}
+    assert told["ScalingConfig"] == ((), scaling)
+    assert told["FailureConfig"] == ((), {"max_failures": 3 if resumes else 0})
+    assert told["RunConfig"][1]["storage_path"] == str(tmp_path / "ray")
+    variables = {"env_vars": {"VIDEO_POSE_PLUGINS": "own"}}
+    init = ((), {"runtime_env": variables, "log_to_driver": True})
+    assert told.get("init") == (None if initialized else init)
 
 
 def test_ray_that_is_not_installed_is_asked_for(monkeypatch) -> None:
