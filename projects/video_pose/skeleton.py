@@ -198,8 +198,9 @@ def require_mirror_pairs(
             f"mirroring is on, but no joints are known to change sides with {', '.join(doubtful)} "
             f"of {list(names)} (known pairs: {list(pairs)}): name joints left_<joint> and "
             "right_<joint>, set MODEL.POSE.FLIP_MAP, or keypoint_flip_map in the dataset's "
-            "metadata, to the pairs, or mirror nothing: INPUT.AUG.FLIP_PROB 0 and TEST.FLIP False "
-            "(clips), INPUT.RANDOM_FLIP none and TEST.AUG.FLIP False (frames)"
+            "metadata, to the pairs, or mirror nothing: INPUT.AUG.FLIP_PROB 0, TEST.FLIP and "
+            "TEST.FLIP_STILLS False (clips), INPUT.RANDOM_FLIP none and TEST.AUG.FLIP False "
+            "(frames)"
         )
 
 

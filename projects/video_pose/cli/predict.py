@@ -8,10 +8,11 @@
 
 Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format, a photo
 OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Where
-all are photos the packaged model looks at everybody mirrored as well (--opts TEST.FLIP_STILLS
-False). Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced
-without --overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was
-done, and is gone when NAME is. The exit status is 0 only if all inputs could be read to their end.
+all are photos the packaged models look at everybody mirrored as well, and for people at two sizes
+(not so: --opts TEST.FLIP_STILLS False, --detector-opts TEST.AUG.STILLS False). Without --output,
+the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite. A run that
+was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done, and is gone when NAME is.
+The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
@@ -667,7 +668,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{_count(len(items) - len(jobs), 'source')} done before")
     if not jobs:
         return 0
-    predictor = build_predictor(args, stills=all(job.item.is_photo for job in jobs))
+    predictor = build_predictor(args, stills=all(item.is_photo for item in items))
     summary = Summary()
     try:
         for problem in run_jobs(args, predictor, jobs, summary):

@@ -18,6 +18,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
+from video_pose.data.records import known_mirror_pairs
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.resume import Checkpoint, Past
@@ -33,6 +34,7 @@ from video_pose.modeling.recurrent_keypoint_rcnn import (
     PeopleMemory,
     RecurrentKeypointRCNN,
 )
+from video_pose.skeleton import require_mirror_pairs
 
 PERSON = "person"
 
@@ -99,8 +101,16 @@ class PersonRCNN:
         """Find people on all images of ``TEST.AUG`` from now on, as in photos; slower.
 
         Raises:
-            ValueError: the model is no `GeneralizedRCNN`.
+            ValueError: the model is no `GeneralizedRCNN`, it remembers people, or what a mirror
+                image swaps of its joints is unknown.
         """
+        if self.new_memory() is not None:
+            raise ValueError("TEST.AUG.STILLS: test scales and flips would mix people's memories")
+        if cfg.MODEL.KEYPOINT_ON and cfg.TEST.AUG.FLIP:
+            if not cfg.MODEL.POSE.JOINTS:
+                raise ValueError("TEST.AUG.STILLS with TEST.AUG.FLIP needs MODEL.POSE.JOINTS")
+            pairs = [(left, right) for left, right in cfg.MODEL.POSE.FLIP_MAP]
+            require_mirror_pairs(cfg.MODEL.POSE.JOINTS, pairs, *known_mirror_pairs([]))
         self.model = KeypointRCNNWithTTA(cfg, self.model).eval()
         # The smaller images are made of the largest one, which bounds the memory.
         largest = max(cfg.TEST.AUG.MIN_SIZES)

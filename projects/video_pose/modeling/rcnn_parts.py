@@ -229,9 +229,10 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
     def __init__(self, cfg: CfgNode, model: nn.Module, batch_size: int = 3) -> None:
         # Not the parent's: it refuses keypoints.
         nn.Module.__init__(self)
-        if not isinstance(model, GeneralizedRCNN):
+        # Subclasses with an ``inference`` of their own, as PanopticFPN, take other arguments.
+        if getattr(type(model), "inference", None) is not GeneralizedRCNN.inference:
             raise ValueError(
-                f"TEST.AUG.ENABLED works for GeneralizedRCNN only, not for {type(model).__name__}"
+                f"TEST.AUG works for GeneralizedRCNN only, not for {type(model).__name__}"
             )
         self.cfg = cfg.clone()
         self.model = model

@@ -293,6 +293,7 @@ def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[
 def test_photos_alone_are_stills(clips: Path, monkeypatch) -> None:
     """A picture among videos is looked at as they are: one predictor serves all."""
     stills: list[bool] = []
+    plan_jobs = predict.plan_jobs
 
     class Stop(Exception):
         pass
@@ -304,10 +305,15 @@ def test_photos_alone_are_stills(clips: Path, monkeypatch) -> None:
     monkeypatch.setattr(inference.VideoPosePredictor, "from_config", from_config)
     cv2.imwrite(str(clips / "p.png"), np.full((64, 97, 3), 90, np.uint8))
     photo, video = str(clips / "p.png"), str(clips / "a.mp4")
+    out = clips / "out"
     for given in ([photo], [photo, video], [video], [photo, "--config-file", CONFIG]):
         with pytest.raises(Stop):
             main(["predict", *given])
-    assert stills == [True, False, False, True]
+    # What is left after a run that was cut off is looked at as what was done.
+    monkeypatch.setattr(predict, "plan_jobs", lambda args, items: plan_jobs(args, items)[:1])
+    with pytest.raises(Stop):
+        main(["predict", photo, video, "--output", str(out)])
+    assert stills == [True, False, False, True, False]
 
 
 def test_a_photo_gives_a_picture_and_an_album_one_each(run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from video_pose.config import add_video_pose_config
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import PredictorSettings
 from video_pose.inference.detected_people import DetectedPeople
@@ -261,11 +262,14 @@ def test_classes_without_names_go_by_number() -> None:
     assert numbered(IMAGE)[1].tolist() == pytest.approx([0.99])
 
 
-def test_in_photos_the_packaged_detector_looks_several_times() -> None:
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_in_photos_the_packaged_detector_looks_several_times(backend: str) -> None:
     """Mirrored as well: a mirrored photo gives the mirrored people, which one look does not."""
     packaged = default_detector()
     assert packaged is not None
-    cfg = load_cfg(packaged.config, ["MODEL.WEIGHTS", packaged.weights, "TEST.BACKEND", "torch"])
+    if backend != "torch":
+        pytest.importorskip(backend)
+    cfg = load_cfg(packaged.config, ["MODEL.WEIGHTS", packaged.weights, "TEST.BACKEND", backend])
     picture = render_scene(5, frames=1, size=(160, 120), occluders="none").frames[0]
 
     def differs(stills: bool) -> float:
@@ -341,3 +345,20 @@ def test_a_detector_keeps_no_gradients() -> None:
 
     boxes, scores = PersonRCNN(Learning(), person_class=0)(IMAGE)
     assert len(boxes) == 2 and scores.tolist() == pytest.approx([0.9, 0.6])
+
+
+def test_what_cannot_be_looked_at_mirrored() -> None:
+    """Sides that nobody names would be averaged with one another."""
+    cfg = config(["person"], ["left_eye", "tail"])
+    add_video_pose_config(cfg)
+    detector = PersonRCNN(Scripted(), person_class=0)
+    with pytest.raises(ValueError, match="TEST.AUG works for GeneralizedRCNN only, not for Script"):
+        detector.augment(cfg)
+    cfg.MODEL.KEYPOINT_ON = True
+    with pytest.raises(ValueError, match=r"TEST.AUG.FLIP needs MODEL.POSE.JOINTS"):
+        detector.augment(cfg)
+    cfg.MODEL.POSE.JOINTS = ["left_eye", "tail"]
+    with pytest.raises(ValueError, match=r"'left_eye' \(no right_eye\)"):
+        detector.augment(cfg)
+    with pytest.raises(ValueError, match="would mix people's memories"):
+        PersonRCNN(Remembering(), person_class=0).augment(cfg)

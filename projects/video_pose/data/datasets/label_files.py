@@ -485,7 +485,7 @@ def open_sleap(path: str) -> Field:
                 continue
             points = {
                 name: (float(x), float(y), 2)
-                for name, (x, y) in zip(skeleton.node_names, person.numpy())
+                for name, (x, y) in zip(skeleton.node_names, person.numpy(), strict=True)
                 if math.isfinite(x) and math.isfinite(y)
             }
             content.person(image, points, None if person.track is None else person.track.name)
