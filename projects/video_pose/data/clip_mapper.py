@@ -353,7 +353,7 @@ class PoseClipMapper:
         keypoints = np.array(keypoints, dtype=np.float64)
         crops, maps = self._crops(track, clip.frames, kept, [draw], joints=keypoints)
         absent = self._absent(track, keypoints)
-        for frame, matrix in zip(keypoints, maps[0]):
+        for frame, matrix in zip(keypoints, maps[0], strict=True):
             frame[:, :2] = apply_affine(matrix, frame[:, :2])
         keypoints[keypoints[..., 2] <= 0] = 0
         keypoints[absent, 2] = -1
@@ -419,7 +419,7 @@ class PoseClipMapper:
         train = joints is not None
         images = self.reader.read(track, frames.tolist())
         crops = self.cropper(images, boxes, union, [draw.placement for draw in draws], train)
-        for row, draw in zip(crops.pictures, draws):
+        for row, draw in zip(crops.pictures, draws, strict=True):
             self._paint(row, draw)
         to_image = invert_affine(crops.image_to_crop)
         out: ClipRecord = {

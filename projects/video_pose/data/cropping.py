@@ -125,7 +125,7 @@ def half_body_boxes(
         joints in a row are no sliver.
     """
     boxes = np.array(boxes, dtype=np.float64)
-    for box, joints in zip(boxes, keypoints[:, rows]):
+    for box, joints in zip(boxes, keypoints[:, rows], strict=True):
         points = joints[joints[:, 2] > 0, :2]
         if len(points) < 3:
             continue
@@ -278,7 +278,7 @@ def hide_surroundings(
     """
     sides = margin * (regions[:, 2:] - regions[:, :2]).max(axis=1, keepdims=True)
     shown = np.concatenate([regions[:, :2] - sides, regions[:, 2:] + sides], axis=1)
-    for picture, edges, matrix in zip(pictures, shown, maps):
+    for picture, edges, matrix in zip(pictures, shown, maps, strict=True):
         corners = apply_affine(matrix, edges[[[0, 1], [2, 1], [2, 3], [0, 3]]]) - 0.5
         hidden = np.ones(picture.shape[1:], np.uint8)
         cv2.fillConvexPoly(hidden, np.round(corners).astype(np.int32), 0)
@@ -407,8 +407,8 @@ class PersonCropper:
         regions = clip_regions(self.rule, boxes, union, height, width)
         affine = np.stack([self._maps(regions, placement, train) for placement in placements])
         pictures = np.empty((*affine.shape[:2], 3, *self.rule.crop_size), dtype=np.uint8)
-        for row, maps in zip(pictures, affine):
-            for planes, image, matrix in zip(row, images, maps):
+        for row, maps in zip(pictures, affine, strict=True):
+            for planes, image, matrix in zip(row, images, maps, strict=True):
                 warp = AffineTransform(matrix, self.rule.crop_size, self.pad_value)
                 cv2.split(warp.apply_image(image), list(planes))
             if self.rule.margin > 0:

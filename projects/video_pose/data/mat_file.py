@@ -242,7 +242,9 @@ def require_array(
     array = value
     if array.ndim == len(shape) - 1:
         array = array[..., None]
-    fits = array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape))
+    fits = array.ndim == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, array.shape, strict=True)
+    )
     if not fits:
         raise ValueError(
             f"{path}: field {field!r}: expected shape {wanted}, got {_describe(value)}."

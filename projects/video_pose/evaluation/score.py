@@ -264,7 +264,7 @@ def _frame_numbers(images: Sequence[Field]) -> dict[int, tuple[str, int]]:
                 f"{images[0].file}: two images of video {video_id!r} have one frame_index, or one "
                 "frame_id"
             )
-        for image, number in zip(members, found):
+        for image, number in zip(members, found, strict=True):
             numbers[image.need("id").integer()] = (video_id, number)
     return numbers
 
@@ -330,5 +330,5 @@ def _ignore_regions(image: Field) -> list[list[float]]:
         return []
     if len(xs.members()) != len(ys.members()):
         raise ys.error(f"{len(xs.members())} polygons, as ignore_regions_x has")
-    polygons = [(a.numbers(), b.numbers()) for a, b in zip(xs.items(), ys.items())]
+    polygons = [(a.numbers(), b.numbers()) for a, b in zip(xs.items(), ys.items(), strict=True)]
     return [[min(a), min(b), max(a), max(b)] for a, b in polygons if len(a) and len(b)]

@@ -181,7 +181,7 @@ def _merge_at_image_size(
     maps = maps.float()
     offset = codec.decode_offset + 0.5
     total = maps.new_zeros((maps.shape[1], height, width))
-    for row, matrix in zip(maps, matrices.to(maps)):
+    for row, matrix in zip(maps, matrices.to(maps), strict=True):
         x = _cells(width, matrix[0, 0], matrix[0, 2], offset, codec.stride, maps)
         y = _cells(height, matrix[1, 1], matrix[1, 2], offset, codec.stride, maps)
         across = _cubic_matrix(x, row.shape[-1])

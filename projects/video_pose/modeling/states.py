@@ -41,7 +41,7 @@ def append_rows(states: Sequence[State]) -> State:
     """One state that holds the rows of all ``states``, in order."""
     if not states:
         raise ValueError("no states to append")
-    return type(states[0])(*(torch.cat(tensors, 0) for tensors in zip(*states)))
+    return type(states[0])(*(torch.cat(tensors, 0) for tensors in zip(*states, strict=True)))
 
 
 def put_rows(state: State, rows: Sequence[int], values: State) -> State:
@@ -51,7 +51,7 @@ def put_rows(state: State, rows: Sequence[int], values: State) -> State:
         index = torch.as_tensor(rows, device=old.device, dtype=torch.long)
         return old.index_copy(0, index, new.to(old.dtype))
 
-    return type(state)(*(put(a, b) for a, b in zip(state, values)))
+    return type(state)(*(put(a, b) for a, b in zip(state, values, strict=True)))
 
 
 class TrackStates:

@@ -197,7 +197,7 @@ def _in_order(video: str, images: list[Image]) -> list[Image]:
                 "own frame_id or frame_index, or a number in its file name"
             )
         note("images without frame_id: ordered by the number in their name", len(images))
-        images = [i._replace(frame=n) for i, n in zip(images, numbers)]
+        images = [i._replace(frame=n) for i, n in zip(images, numbers, strict=True)]
     seen: dict[int | None, Image] = {}
     wrong = [i for i in images if i.frame is None or seen.setdefault(i.frame, i) is not i]
     if wrong:

@@ -276,7 +276,7 @@ def open_label_studio(path: str) -> Field:
     if not joints:
         raise ValueError(f"{path}: expected results of type 'keypointlabels', found none")
     content = Content(path, list(joints))
-    for number, (task, regions) in enumerate(zip(tasks, results)):
+    for number, (task, regions) in enumerate(zip(tasks, results, strict=True)):
         _add_task(content, task, regions, number)
     return content.field()
 
@@ -429,7 +429,7 @@ def _deeplabcut_rows(path: str) -> list[list[str]]:
     ]
     body = [
         [*map(str, key), *("" if math.isnan(v) else repr(float(v)) for v in values)]
-        for key, values in zip(index, table.to_numpy())
+        for key, values in zip(index, table.to_numpy(), strict=True)
     ]
     return head + body
 
