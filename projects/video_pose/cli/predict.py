@@ -189,8 +189,7 @@ def build_predictor(args: argparse.Namespace, stills: bool = False) -> VideoPose
         backend=args.backend or "",
         trust_programs=args.trust_programs,
     )
-    options = [*device_options(args.device), "TEST.PRECISION", args.precision]
-    options += args.opts
+    options = [*device_options(args.device), "TEST.PRECISION", args.precision, *args.opts]
     return VideoPosePredictor.from_config(args.config_file, options=options, settings=settings)
 
 

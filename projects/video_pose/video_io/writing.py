@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import av
 import cv2
@@ -34,7 +34,25 @@ _FRAGMENT_SECONDS = 1.0
 _MIN_BIT_RATE = 2_000_000
 
 
-class VideoWriter:
+class _Closing:
+    """A context manager that closes what it gives."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class VideoWriter(_Closing):
     """An mp4 that grows by fragments: H.264, or MPEG-4 where PyAV has no H.264 encoder.
 
     Frames keep their times, hence a variable rate stays one. The first frame fixes the size; later
@@ -176,17 +194,6 @@ class VideoWriter:
             if not self._failed:
                 raise
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 class _Audio:
     """The sound of a file, packet by packet, for a container that is being written."""
@@ -258,7 +265,7 @@ def _open_audio(path: str, output: Any, start: float) -> _Audio | None:
     return None
 
 
-class PictureWriter:
+class PictureWriter(_Closing):
     """One drawn picture, in the format of the file's ending (.jpg, .png); further ones are refused.
 
     Args:
@@ -295,17 +302,6 @@ class PictureWriter:
 
     def close(self) -> None:
         """Nothing is left to do."""
-
-    def __enter__(self) -> PictureWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_writable(folder: str | Path) -> None:

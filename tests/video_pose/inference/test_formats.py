@@ -453,6 +453,13 @@ def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     assert (frame.scores.tolist(), frame.track_ids.tolist()) == ([1], [0])
 
 
+def refuse(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_poses(path)
+    assert path.name in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -465,11 +472,7 @@ def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_coco_dataset(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message) as error:
-        read_poses(path)
-    assert "a.json" in str(error.value)
+    refuse(tmp_path / "a.json", text, message)
 
 
 def _table(**changes: object) -> str:
@@ -492,11 +495,7 @@ def _table(**changes: object) -> str:
     ],
 )
 def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message) as error:
-        read_poses(path)
-    assert "a.jsonl" in str(error.value)
+    refuse(tmp_path / "a.jsonl", text, message)
 
 
 def test_a_table_by_hand(tmp_path: Path) -> None:
