@@ -304,7 +304,8 @@ class SequenceRefiner(nn.Module):
         except FileNotFoundError:
             raise FileNotFoundError(f"no such refiner: {path}") from None
         except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is no refiner of sequences: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is no refiner of sequences: {reason}") from error
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise ValueError(f"{path}: a value is not finite")
         return refiner.eval()
