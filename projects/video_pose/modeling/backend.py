@@ -167,16 +167,16 @@ def infer_chunk(
         images, matrices, centers = images[None], matrices[None], centers[None]
     heatmaps = run_chunk(backend, states, clip, images, centers, matrices)
     size = (clip["height"], clip["width"])
+    flipped = torch.as_tensor(clip.get("flipped", [False] * len(images)))
     poses = decode_rows(
         heatmaps,
         matrices.to(heatmaps.device),
         codec=backend.codec,
         swap=backend.flip_channels,
-        flipped=torch.as_tensor(clip.get("flipped", [False] * len(images))),
+        flipped=flipped,
         image_size=size,
     )
     if over_time is not None:
-        flipped = torch.as_tensor(clip.get("flipped", [False] * len(images)))
         peaks = image_peaks(backend, heatmaps, matrices, flipped, poses).cpu().numpy()
         poses = torch.from_numpy(over_time(peaks, backend.joint_names)).to(poses)
     return {"instances": to_instances(poses, size)}
