@@ -344,11 +344,11 @@ def refine(
     mask = torch.from_numpy(there.any(axis=1)).float()[None]
     if refiner is None:
         weights = places[..., 0, 2].clamp(min=_LEAST) ** 2 * mask[..., None]
-        out = smooth(places[..., 0, :], weights, SMOOTHED[0])[0]
+        (out,) = smooth(places[..., 0, :], weights, SMOOTHED[0])
     else:
         sequences, size = as_sequences(places, mask, joint_names)
-        out = refiner(sequences)[0]
-        out[..., :2] *= size[0]
+        (out,) = refiner(sequences)
+        out[..., :2] *= size.squeeze()
     poses = out.numpy().astype(np.float32)
     poses[~there.any(axis=1)] = np.nan
     poses[:, ~there.any(axis=0)] = np.nan
@@ -420,7 +420,7 @@ def fill_gaps(poses: np.ndarray, longest: int) -> np.ndarray:
     known = np.flatnonzero(there)
     for before, after in zip(known, known[1:]):
         missing = after - before - 1
-        if not 0 < missing <= longest:
+        if missing > longest:
             continue
         part = (np.arange(1, missing + 1) / (missing + 1))[:, None, None]
         line = (1 - part) * poses[before, :, :2] + part * poses[after, :, :2]
