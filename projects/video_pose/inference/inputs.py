@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import logging
 import os
 import re
@@ -94,15 +95,16 @@ def find_files(spec: str) -> list[str]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    if "**" not in pattern:
+    """``**`` as a part of its own stands for any number of folders; within a part it is ``*``."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
         yield from glob.glob(pattern)
         return
-    fixed = pattern[: pattern.index("**")]
-    root = fixed if os.path.isdir(fixed or ".") else os.path.dirname(fixed)
-    for path in Path(root or ".").glob(os.path.relpath(pattern, root or ".")):
-        inner = path.relative_to(root or ".").parts
+    fixed = os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    for path in Path(fixed).glob(os.path.relpath(pattern, fixed or ".")):
+        inner = path.relative_to(fixed).parts
         if not any(is_hidden(part) for part in inner):
-            yield os.path.join(root, *inner)
+            yield os.path.join(fixed, *inner)
 
 
 def _is_regular(path: str) -> bool:
@@ -186,8 +188,8 @@ def _with_own_names(inputs: Iterable[Input]) -> Iterator[Input]:
 def natural_order(paths: Sequence[str]) -> list[str]:
     """Sorted so that numbers count as numbers: frame2 before frame10."""
 
-    def key(path: str) -> list[tuple[int, int, str]]:
+    def key(path: str) -> list[int | str]:
         parts = re.split(r"(\d+)", path)
-        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+        return [int(part) if part.isdecimal() else part for part in parts]  # text first, in turn
 
     return sorted(paths, key=key)

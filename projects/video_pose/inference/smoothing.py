@@ -71,9 +71,11 @@ class OneEuroSmoother:
         xy = pose[:, :2].astype(np.float64)
         elapsed = time - state.time
         valid = (pose[:, 2] > 0) & np.isfinite(xy).all(axis=1)
+        if not valid.any():
+            return xy
         going_on = valid & (elapsed <= self._max_gap) & (elapsed > 0)
         step = np.where(going_on, elapsed, 1.0)[:, None]
-        size = max(float(np.ptp(xy[valid], axis=0).max()), 1.0) if valid.any() else 1.0
+        size = max(float(np.ptp(xy[valid], axis=0).max()), 1.0)
         measured = (xy - state.raw) / step / size
         speed = state.speed + _gain(self._speed_cutoff, step) * (measured - state.speed)
         cutoff = self._min_cutoff + self._beta * np.linalg.norm(speed, axis=1, keepdims=True)
@@ -92,9 +94,7 @@ class _PoseFilter:
     """The last smoothed and measured places (K, 2), speeds (K, 2) and times (K,)."""
 
     def __init__(self, joints: int) -> None:
-        self.xy = np.zeros((joints, 2))
-        self.raw = np.zeros((joints, 2))
-        self.speed = np.zeros((joints, 2))
+        self.xy = self.raw = self.speed = np.zeros((joints, 2))
         self.time = np.full(joints, -math.inf)
 
 

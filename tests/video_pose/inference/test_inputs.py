@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from video_pose.inference.inputs import find_files, find_inputs, natural_order
+from video_pose.inference import inputs
+from video_pose.inference.inputs import Input, find_files, find_inputs, natural_order
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -21,7 +22,8 @@ def _names(inputs: list) -> list[str]:
 
 
 def test_natural_order_mixes_names_and_numbers() -> None:
-    assert natural_order(["b1", "a10", "a9", "1"]) == ["1", "a9", "a10", "b1"]
+    expected = ["", "1", "02", "10", "a", "a9", "a9b", "a10", "a10.5", "a10.11", "b1"]
+    assert natural_order(expected[::-1]) == expected
 
 
 def test_videos_of_a_folder_or_pattern_are_sources_of_their_own(tmp_path: Path) -> None:
@@ -46,7 +48,10 @@ def test_pictures_are_one_sequence(tmp_path: Path, caplog: pytest.LogCaptureFixt
     sequence, video = find_inputs([folder])
     assert sequence.spec == [f"{folder}/f1.png", f"{folder}/f2.png"] and sequence.name == "walk"
     assert video.spec == f"{folder}/a.mp4"
-    assert "its 2 images are one sequence, its 1 videos" in caplog.text
+    _touch(tmp_path, "walk/b.mp4")
+    assert _names(find_inputs([folder])) == ["walk", "a", "b"]
+    text = "its 2 images are one sequence, its %d videos one source each"
+    assert caplog.messages == [f"{folder}: {text % count}" for count in (1, 2)]
 
 
 def test_names_of_outputs_are_all_different(tmp_path: Path) -> None:
@@ -106,13 +111,13 @@ def test_an_animation_is_no_photo(tmp_path: Path) -> None:
     assert (two.is_photo, one.is_photo) == (False, True)
 
 
-@pytest.mark.parametrize("count", [3, 4, 6])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
 def test_three_of_those_skipped_are_named(tmp_path: Path, caplog, count: int) -> None:
     _touch(tmp_path, "a.png", *(f"b{i}.heic" for i in range(count)))
     find_files(str(tmp_path))
-    names = ", ".join(f"{tmp_path}/b{i}.heic" for i in range(3))
+    names = ", ".join(f"{tmp_path}/b{i}.heic" for i in range(min(count, 3)))
     more = f" and {count - 3} more" if count > 3 else ""
-    assert f"skipped, of a kind that is not read: {names}{more}" in caplog.messages
+    assert caplog.messages == [f"skipped, of a kind that is not read: {names}{more}"]
 
 
 def test_patterns_that_reach_into_folders(tmp_path: Path, monkeypatch) -> None:
@@ -122,8 +127,15 @@ def test_patterns_that_reach_into_folders(tmp_path: Path, monkeypatch) -> None:
     found = find_files(f"{root}/**/*.png")
     assert found == [f"{root}/{name}" for name in ("3.png", "a/1.png", "a/b/2.png")]
     assert find_files(f"{root}/a/**/*.png") == found[1:]
+    # Two stars beside other letters are one; a pattern may come before the folders.
+    assert find_files(f"{root}/a/**.png") == find_files(f"{root}/*/1**") == found[1:2]
+    assert find_files(f"{root}/*/**/*.png") == find_files(f"{root}/[a-c]/**/*.png") == found[1:]
+    assert find_files(f"{root}/**") == find_files(f"{root}/**/absent.png") == []
     monkeypatch.chdir(root)
-    assert find_files("**/*.png") == ["3.png", "a/1.png", "a/b/2.png"]
+    assert find_files("**/*.png") == find_files("./**/*.png") == ["3.png", "a/1.png", "a/b/2.png"]
+    assert find_files("a/**/*.png") == find_files("*/**/*.png") == ["a/1.png", "a/b/2.png"]
+    monkeypatch.chdir(root / "a" / "b")
+    assert find_files("../**/*.png") == ["../1.png", "../b/2.png"]
 
 
 def test_pictures_of_a_pattern_have_their_folders_name(tmp_path: Path) -> None:
@@ -138,3 +150,40 @@ def test_pictures_of_a_pattern_have_their_folders_name(tmp_path: Path) -> None:
     assert _names(find_inputs([f"{tmp_path}/absent.mp4", "camera:12", "rtsp://h/"])) == [
         "absent", "camera12", "h",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("photos", [False, True])
+def test_what_a_user_names_alone(tmp_path: Path, photos: bool) -> None:
+    """Nothing, a camera, a picture beside a camera, a file whose name looks like a pattern, a
+    file that is missing; a folder without any is refused, by its name."""
+    _touch(tmp_path, "a.png", "clip[1].mp4", "e/notes.txt")
+    picture, video = f"{tmp_path}/a.png", f"{tmp_path}/clip[1].mp4"
+    assert find_inputs([], photos) == []
+    assert find_inputs([3], photos) == [Input(3, "camera3")]
+    both = find_inputs([picture, 0], photos)
+    assert both == [Input(picture, "a", (picture,)), Input(0, "camera0")]
+    assert [item.is_photo for item in both] == [True, False]
+    assert find_inputs([video], photos) == [Input(video, "clip[1]", (video,))]
+    (absent,) = find_inputs([f"{tmp_path}/absent.png"], photos)
+    assert absent.is_photo and absent.name == "absent"
+    for empty in (f"{tmp_path}/e", f"{tmp_path}/*.gif"):
+        with pytest.raises(FileNotFoundError) as error:
+            find_inputs([empty], photos)
+        assert str(error.value) == f"no video and no image in {empty}"
+
+
+def test_pictures_of_several_folders_are_named_by_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _touch(tmp_path, "a/x.png", "b/x.png", "c/x.png", "d/1.mp4", "d/2.mp4")
+    (item,) = find_inputs([f"{tmp_path}/[a-c]/x.png"])
+    assert item.name == "a" and item.files == tuple(f"{tmp_path}/{name}/x.png" for name in "abc")
+    (one,) = find_inputs([f"{tmp_path}/b/*.png"])
+    assert one == Input(f"{tmp_path}/b/*.png", "b", (f"{tmp_path}/b/x.png",))
+    # A number that another file has already is passed over; the root folder has no name.
+    _touch(tmp_path, "d/v.mp4", "e/v.mp4", "f/v_2.mp4", "g/v_2.avi")
+    assert _names(find_inputs([f"{tmp_path}/[defg]/v*"])) == ["v", "v_2", "v_2_2", "v_2_3"]
+    assert _names(list(inputs._with_own_names([Input("/", "/"), Input("/", "/")]))) == [
+        "video", "video_2",
+    ]  # fmt: skip
+    assert caplog.messages == []
