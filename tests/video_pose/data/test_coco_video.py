@@ -642,3 +642,252 @@ def test_masks_of_strangers_are_said_and_harm_nothing(tmp_path: Path, caplog, ma
             assert np.array_equal(before[key], after[key]), key
     assert "3 fields annotations[].segmentation: not read" in caplog.text
     assert "1 annotations with a mask (segmentation) alone" in caplog.text
+
+
+# ---- whole messages and every bound of the rules
+
+
+def _refused(tmp_path: Path, images: list[Any], annotations: list[Any], **options: Any) -> str:
+    path = _write(tmp_path, images, annotations)
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load_video_keypoints(path, str(tmp_path), NAMES, **options)
+    assert str(error.value).startswith(path)
+    return str(error.value)[len(path) :]
+
+
+def test_frames_of_a_video_need_numbers_of_their_own(tmp_path: Path) -> None:
+    needs = "every image of video '7' needs its own frame_id or frame_index"
+    numbered = [_image(1, 4), _image(2, 5), _image(3, 4)]
+    assert _refused(tmp_path, numbered, []) == (
+        f": images[2] (id 3): {needs}, got 4, as {tmp_path}/labels.json: images[0] (id 1)"
+    )
+    one_without = [_image(1, 4), _image(2, 5, frame_id=None)]
+    assert _refused(tmp_path, one_without, []) == f": images[1] (id 2): {needs}, got none"
+    names = [_image(i, 0, frame_id=None, file_name=name) for i, name in enumerate(("a1", "b"))]
+    assert _refused(tmp_path, names, []) == (
+        f": images[1] (id 1): {needs}, or a number in its file name"
+    )
+    video = [_image(1, 0, frame_id=None, file_name=None, video_file="v1.mp4")]
+    assert _refused(tmp_path, video, []) == (
+        f": images[0] (id 1): {needs}, or a number in its file name"
+    )
+    assert _refused(tmp_path, [_image(1, 0, file_name="b.jpg")], [], videos="names") == (
+        ": images[0] (id 1): videos='names' needs a number in every name, got 'b.jpg'"
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (-1, 0), (0, -1), (2, 1), (10, 9)])
+def test_two_frames_in_either_order(tmp_path: Path, order: tuple[int, int]) -> None:
+    images = [_image(i, frame) for i, frame in enumerate(order)]
+    (track,) = _load(tmp_path, images, [_annotation(0)])
+    assert track["image_ids"].tolist() == ([0, 1] if order[0] < order[1] else [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("f1", "f2", "f3"), 0),  # three say nothing
+        (("f1", "f2", "f5", "f9"), 0),  # half of them in a row
+        (("f1", "f2", "f3", "cover"), 4), (("f1", "f2", "f5", "f6"), 4),
+        (("f5", "f7", "f9", "f11"), 0), (("f0", "f1", "f2", "f9", "f12"), 5),
+        (("a1", "b2", "c3", "d4"), 0), (("a1", "a2", "b1", "b2"), 4),
+    ],
+)  # fmt: skip
+def test_when_stills_look_like_the_frames_of_a_video(
+    tmp_path: Path, names: tuple[str, ...], said: int
+) -> None:
+    images = [
+        _image(i, 0, video_id=None, frame_id=None, file_name=f"{name}.jpg")
+        for i, name in enumerate(names)
+    ]
+    images.append(_image(99, 3, file_name="f4.jpg"))  # a frame of a video is none of them
+    with noted("labels") as notes:
+        _load(tmp_path, images, [_annotation(0)])
+    words = [text for text in notes if "named like frames in a row" in text]
+    assert [notes[text] for text in words] == ([said] if said else [])
+
+
+def test_people_with_tracks_on_stills_are_counted(tmp_path: Path) -> None:
+    images = [_image(i, 0, video_id=None, frame_id=None, file_name=f"f{i}.jpg") for i in range(5)]
+    images.append(_image(9, 0))
+    people = [_annotation(0, track_id=0), _annotation(1, track_id="x"), _annotation(2)]
+    with noted("labels") as notes:
+        _load(tmp_path, images, [*people, _annotation(9, track_id=3)])
+    assert [(text[:32], count) for text, count in notes.items() if "videos='names'" in text] == [
+        ("people with a track_id on images", 2)
+    ]
+
+
+def test_sizes_of_one_video_agree(tmp_path: Path) -> None:
+    images = [_image(1, 1, height=None), _image(2, 2), _image(3, 3, width=65)]
+    assert _refused(tmp_path, images, []) == (
+        ": images[2] (id 3): height and width (48, 65), but "
+        f"{tmp_path}/labels.json: images[1] (id 2) of the same video has (48, 64)"
+    )
+    (track,) = _load(tmp_path, images[:2], [_annotation(1)])
+    assert (track["height"], track["width"]) == (48, 64)
+
+
+def test_files_of_a_video_agree(tmp_path: Path) -> None:
+    def frame(number: int, **changes: Any) -> dict[str, Any]:
+        values = {"file_name": None, "video_file": "v.mp4", "frame_id": None}
+        return _image(number, 0, **{**values, "frame_index": number, **changes})
+
+    needs = "every image of 'v.mp4' needs this video_file and a frame_index"
+    other = [frame(0), frame(1, video_file="w.mp4")]
+    assert _refused(tmp_path, other, []) == f": images[1] (id 1): {needs}"
+    picture = [frame(0), frame(1, video_file=None, file_name="a.jpg")]
+    assert _refused(tmp_path, picture, []) == f": images[1] (id 1): {needs}"
+    first = [frame(0, video_file=None, file_name="a.jpg"), frame(1)]
+    assert _refused(tmp_path, first, []) == (
+        ": images[1] (id 1): an image has no file_name (nor video_file)."
+    )
+    still = frame(0, video_id=None, frame_index=None)
+    assert _refused(tmp_path, [still], []) == f": images[0] (id 0): {needs}"
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    unsized = frame(0, height=None, width=None)
+    assert _refused(tmp_path, [unsized], []).startswith(
+        f": images[0] (id 0): its size is not given, and cannot read video {tmp_path}/v.mp4: "
+    )
+
+
+def test_sizes_are_read_from_the_first_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    for number, size in ((1, (30, 20)), (2, (8, 9))):
+        Image.new("RGB", size).save(tmp_path / "v" / f"{number}.jpg")
+    images = [_image(n, n, height=None, width=None) for n in (1, 2)]
+    (track,) = _load(tmp_path, images, [_annotation(1)])
+    assert (track["height"], track["width"]) == (20, 30)
+
+
+def test_a_person_twice_on_an_image_is_refused(tmp_path: Path) -> None:
+    place = f"{tmp_path}/labels.json: annotation 1001 (annotations[0])"
+    twice = "image 1 of video '7' has two annotations of track"
+    people = [_annotation(1), _annotation(1, id=5)]
+    assert _refused(tmp_path, [_image(1, 1)], people) == (
+        f": annotation 5 (annotations[1]): {twice} '0', the other is {place}. Give each person of "
+        "a video a track_id."
+    )
+    people = [_annotation(1, track_id=3), _annotation(1, id=5, track_id=3)]
+    assert _refused(tmp_path, [_image(1, 1)], people) == (
+        f": annotation 5 (annotations[1]): {twice} '3', the other is {place}."
+    )
+
+
+def test_boxes_of_people_without_joints_one_by_one(tmp_path: Path) -> None:
+    """Each in its own track of one frame, numbered in the file's order; so are crowds."""
+    images = [_image(i, i) for i in range(3)]
+    bare = {"keypoints": None}
+    joined = [_annotation(i, id=10 + i, track_id=1, bbox=[1, 2, 30, 40]) for i in range(3)]
+    people = [
+        _annotation(2, id=1, bbox=[1, 1, 2, 2], **bare),
+        _annotation(0, id=2, bbox=[2, 2, 3, 3], **bare),
+        _annotation(1, id=3, bbox=[3, 3, 4, 4], iscrowd=1, area=9, **bare),
+        _annotation(1, id=4, bbox=[4, 4, 5, 5], iscrowd=1),
+    ]
+    with noted("labels") as notes:
+        tracks = _load(tmp_path, images, people + joined)
+    assert [
+        (t["track_id"], t["image_ids"].tolist(), t["boxes"].tolist(), t["boxed"].tolist(),
+         t.get("crowd"), t["keypoints"].any(), t.get("areas", np.zeros(0)).tolist())
+        for t in tracks
+    ] == [
+        ("1", [0, 1, 2], [[1, 2, 31, 42]] * 3, [True] * 3, None, True, []),
+        ("box_0", [2], [[1, 1, 3, 3]], [True], None, False, []),
+        ("box_1", [0], [[2, 2, 5, 5]], [True], None, False, []),
+        ("crowd_0", [1], [[3, 3, 7, 7]], [True], True, False, [9]),
+        ("crowd_1", [1], [[4, 4, 9, 9]], [True], True, False, []),
+    ]  # fmt: skip
+    assert notes["people with a box and no joints: kept as boxes"] == 2
+    assert notes["crowd regions: neither people nor background"] == 2
+
+
+@pytest.mark.parametrize(
+    ("annotated", "own", "span"),
+    [
+        ((2,), (2,), [0, 1, 2, 3, 4]), ((0, 2, 4), (2,), [1, 2, 3]), ((1, 2, 3), (2,), [2]),
+        ((0, 1, 3, 4), (1, 3), [1, 2, 3]), ((0, 4), (0, 4), [0, 1, 2, 3, 4]),
+        ((0, 4), (0,), [0, 1, 2, 3]), ((0, 4), (4,), [1, 2, 3, 4]), ((1, 3), (3,), [2, 3, 4]),
+    ],
+)  # fmt: skip
+def test_the_frames_that_a_track_covers(
+    tmp_path: Path, annotated: tuple[int, ...], own: tuple[int, ...], span: list[int]
+) -> None:
+    images = [_image(i, i) for i in range(5)]
+    people = [_annotation(i, track_id="a", id=i) for i in own]
+    people += [_annotation(i, track_id="b", id=10 + i) for i in annotated if i not in own]
+    tracks = {t["track_id"]: t for t in _load(tmp_path, images, people)}
+    assert tracks["a"]["image_ids"].tolist() == span
+    assert np.flatnonzero(tracks["a"]["labelled"]).tolist() == [span.index(i) for i in own]
+
+
+FAR_BOX = "more than 10 times as far out as the image is large"
+
+
+@pytest.mark.parametrize(
+    ("box", "written", "note"),
+    [
+        ([1, 2, 0.5, 0.5], [1, 2, 1.5, 2.5], None),
+        ([1, 2, 0, 4], None, "without area"), ([1, 2, 4, 0], None, "without area"),
+        ([1, 2, -1, 4], None, "without area"), ([None, 2, 3, 4], None, "without area"),
+        ([-640, 2, 4, 4], [-640, 2, -636, 6], None), ([-641, 2, 4, 4], None, FAR_BOX),
+        ([1, 636, 4, 4], [1, 636, 5, 640], None), ([1, 637, 4, 4], None, FAR_BOX),
+    ],
+)  # fmt: skip
+def test_bounds_of_boxes(tmp_path: Path, box: list, written: Any, note: str | None) -> None:
+    with noted("labels") as notes:
+        (track,) = _load(tmp_path, [_image(1, 1)], [_annotation(1, bbox=box)])
+    assert track["boxes"][0].tolist() == (written or [9.5, 20, 19.5, 25])
+    said = [(text.partition(":")[0], count) for text, count in notes.items()
+            if text.startswith("boxes")]  # fmt: skip
+    assert said == ([(f"boxes {note}", 1)] if note else [])
+    # Who has a box that is none, and no joints, has no box.
+    people = [_annotation(1, bbox=box, keypoints=None, track_id=1), _annotation(2, track_id=2)]
+    boxed = {t["track_id"]: t["boxed"].tolist() for t in
+             _load(tmp_path, [_image(1, 1), _image(2, 2)], people)}  # fmt: skip
+    assert boxed == {"1": [written is not None], "2": [True]}
+
+
+def test_what_is_registered_beside_the_tracks(tmp_path: Path, name: str) -> None:
+    """The people's id in the file and its path, so that results go with the user's own file."""
+    category = {**CATEGORY, "id": 6}
+    people = [_annotation(1, category_id=6)]
+    path = _write(tmp_path, [_image(1, 1)], people, categories=[category])
+    register_video_keypoints(name, Path(path), str(tmp_path))
+    metadata = MetadataCatalog.get(name)
+    assert metadata.json_file == path and metadata.image_root == str(tmp_path)
+    assert metadata.get("thing_dataset_id_to_contiguous_id") is None
+    DatasetCatalog.get(name)
+    assert metadata.thing_dataset_id_to_contiguous_id == {6: 0}
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for each in (name, f"{name}_frames"):
+            catalog.remove(each)
+    del category["id"]
+    path = _write(tmp_path, [_image(1, 1)], people, categories=[category])
+    register_video_keypoints(name, [path], str(tmp_path))
+    DatasetCatalog.get(name)
+    facts = MetadataCatalog.get(name).as_dict()
+    assert "json_file" not in facts and "thing_dataset_id_to_contiguous_id" not in facts
+
+
+def test_options_of_a_registration(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError) as error:
+        register_video_keypoints(name, "a.json", "x", videos="name")
+    assert str(error.value) == "videos='name': choose from ('video_id', 'names')"
+    images = [_image(i, 0, video_id=None, frame_id=None, file_name=f"{i}.jpg") for i in (2, 1)]
+    path = _write(tmp_path, images, [_annotation(1), _annotation(2)])
+    register_video_keypoints(
+        name, path, str(tmp_path), videos="names", file_format="coco", category="person"
+    )
+    (track,) = DatasetCatalog.get(name)
+    # Nothing is left of the names but their numbers.
+    assert track["video_id"] == "video" and track["image_ids"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("file", "video"), [("a/b_1.jpg", "a/b"), ("a/b-. 1.jpg", "a/b"), ("a/1.jpg", "a")]
+)
+def test_names_of_videos_that_names_make(tmp_path: Path, file: str, video: str) -> None:
+    path = _write(tmp_path, [_image(1, 0, file_name=file)], [_annotation(1)])
+    (track,) = load_video_keypoints(path, str(tmp_path), NAMES, videos="names")
+    assert track["video_id"] == video

@@ -14,6 +14,7 @@ from PIL import Image
 from video_pose.data.datasets.coco_json import choose_category, joint_set
 from video_pose.data.datasets.coco_video import load_video_keypoints
 from video_pose.data.datasets.label_files import FORMATS, open_labels
+from video_pose.data.datasets.tracks import noted
 from video_pose.data.json_fields import Field
 
 CVAT_VIDEO = """<?xml version="1.0" encoding="utf-8"?>
@@ -417,3 +418,310 @@ def test_packages_of_a_tool_that_are_not_installed(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=f"{name}.*{words}"):
         open_labels(str(_save(tmp_path / name, "")))
+
+
+# ---- the whole content of each format, and every bound
+
+
+def _content(path: Path) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    value = open_labels(str(path)).value
+    (category,) = value["categories"]
+    return value["images"], value["annotations"], category
+
+
+def _category(*joints: str, lines: Any = (), pairs: Any = ()) -> dict[str, Any]:
+    return {
+        "id": 1, "name": "person", "keypoints": list(joints),
+        "skeleton": [list(line) for line in lines], "mirror_pairs": [list(pair) for pair in pairs],
+    }  # fmt: skip
+
+
+def test_the_content_of_cvats_video(tmp_path: Path) -> None:
+    images, people, category = _content(_save(tmp_path / "A.XML", CVAT_VIDEO))
+    assert category == _category("RHand", "LHand")
+    video = {"video_id": "walk.mp4", "width": 64, "height": 48, "video_file": "walk.mp4"}
+    assert images == [
+        {"id": 1, "frame_index": 15, **video}, {"id": 2, "frame_index": 20, **video},
+    ]  # fmt: skip
+    own = {"category_id": 1, "track_id": "3"}
+    assert people == [
+        {"id": 1, "image_id": 1, **own, "keypoints": [9.75, 4, 2, 20, 7.5, 1]},
+        {"id": 2, "image_id": 2, **own, "keypoints": [10.5, 4.5, 2, 0, 0, 0]},
+        {"id": 3, "image_id": 1, "category_id": 1, "track_id": "4", "bbox": [1, 2, 10, 20]},
+    ]
+
+
+def test_the_content_of_cvats_images(tmp_path: Path) -> None:
+    text = """<annotations><image id="4" name="a.png" width="5" height="6">
+    <skeleton label="man"><points label="x" points="1.5,2.5"/>
+    <points points="7,8"/><attribute name="mood">good</attribute>
+    <attribute name="track_id">t</attribute></skeleton>
+    <box label="man" xtl="1" ytl="2" xbr="4" ybr="8"/><attribute name="x">1</attribute></image>
+    <image id="7" name="b.png" width="7" height="8">
+    <skeleton label="man"><points label="x" points="3,4" occluded="1"/>
+    <points label="y" points="5,5"/></skeleton></image>
+    <image id="9" name="c.png" width="1" height="0"/></annotations>"""
+    images, people, category = _content(_save(tmp_path / "a.xml", text))
+    assert category == _category("x", "y")  # whose label is no "person": the only one
+    assert images == [
+        {"id": 1, "file_name": "a.png", "width": 5, "height": 6},
+        {"id": 2, "file_name": "b.png", "width": 7, "height": 8},
+        {"id": 3, "file_name": "c.png", "width": 1, "height": 0},
+    ]
+    assert people == [
+        {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [1, 2, 2, 0, 0, 0],
+         "track_id": "t"},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 6]},
+        {"id": 3, "image_id": 2, "category_id": 1, "keypoints": [2.5, 3.5, 1, 4.5, 4.5, 2]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("meta", "frames", "size"),
+    [
+        ("", [1, 2], None),
+        ("<start_frame>0</start_frame><frame_filter>step = 3</frame_filter>", [3, 6], None),
+        ("<start_frame>7</start_frame><frame_filter>every</frame_filter>", [8, 9], None),
+        ("<frame_filter>step=1</frame_filter>", [1, 2], None),
+        ("<original_size><width>9</width><height>x</height></original_size>", [1, 2], (9, None)),
+        ("<original_size><height>8</height></original_size>", [1, 2], (None, 8)),
+    ],
+)
+def test_which_frames_of_a_video_cvat_counts(
+    tmp_path: Path, meta: str, frames: list[int], size: Any
+) -> None:
+    start = CVAT_VIDEO.index("<meta>"), CVAT_VIDEO.index("<track")
+    text = f"{CVAT_VIDEO[: start[0]]}<meta>{meta}</meta>{CVAT_VIDEO[start[1] :]}"
+    images = _content(_save(tmp_path / "a.xml", text))[0]
+    assert [image["frame_index"] for image in images] == frames
+    assert [image["file_name"] for image in images] == [f"frame_{n:06d}.PNG" for n in frames]
+    assert (images[0].get("width"), images[0].get("height")) == (size or (None, None))
+
+
+@pytest.mark.parametrize(
+    ("source", "is_video"), [("A.MP4", True), ("x.webm", True), ("mp4", False), ("a.zip", False)]
+)
+def test_which_sources_of_cvat_are_videos(tmp_path: Path, source: str, is_video: bool) -> None:
+    path = _save(tmp_path / "a.xml", CVAT_VIDEO.replace("walk.mp4", source))
+    (image, _) = _content(path)[0]
+    assert image["video_id"] == source
+    name = {"video_file": source} if is_video else {"file_name": "frame_000015.PNG"}
+    assert {key: image[key] for key in image if key.endswith(("file", "name"))} == name
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE x>", '<!ENTITY a "b">'])
+def test_xml_that_defines_anything_is_not_read(tmp_path: Path, text: str) -> None:
+    path = _save(tmp_path / "a.xml", f"{text}{TWO_LABELS}")
+    with pytest.raises(ValueError) as error:
+        open_labels(str(path))
+    assert str(error.value) == f"{path}: an XML file with a DOCTYPE or entities is not read"
+
+
+def test_the_label_of_the_people_among_several(tmp_path: Path) -> None:
+    """A track's skeletons have the track's label; joints that no frame shows are known too."""
+    both = CVAT_VIDEO.replace(
+        "</annotations>",
+        '<track id="9" label="Dog"><skeleton frame="1"><points label="ear" points="1,1"/>'
+        "</skeleton></track></annotations>",
+    )
+    _, people, category = _content(_save(tmp_path / "a.xml", both))
+    assert category["keypoints"] == ["RHand", "LHand"] and len(people) == 3
+    extra = both.replace('label="LHand" outside="0"', 'label="Tail" outside="0"')
+    assert _content(_save(tmp_path / "a.xml", extra))[2]["keypoints"] == ["RHand", "LHand", "Tail"]
+    cased = both.replace('"person"', '"PERSON"').replace("<name>person", "<name>PERSON")
+    category = _content(_save(tmp_path / "a.xml", cased))[2]
+    assert category["keypoints"] == ["LHand", "RHand"]  # those of the frames, in their order
+    nobody = CVAT_VIDEO.replace("skeleton", "polygon")
+    with pytest.raises(ValueError) as error:
+        open_labels(str(_save(tmp_path / "a.xml", nobody)))
+    assert str(error.value) == f"{tmp_path}/a.xml: expected <skeleton> shapes, found none"
+
+
+def test_the_content_of_label_studio(tmp_path: Path) -> None:
+    """Two people by rectangles, of which one has no joints, and a joint of no rectangle."""
+    size = {"value": {"width": 50, "height": 20}}
+    regions = [
+        _region("keypointlabels", "k1", "nose", 50, 30, parentID="r2"),
+        _region("rectanglelabels", "r1", "person", 10, 20, **size),
+        _region("rectanglelabels", "r2", "person", 30, 40, value={"width": 5, "height": 15}),
+        _region("keypointlabels", "k2", "tail", 0, 100),
+        _region("keypointlabels", "k3", "nose", 100, 0, parentID="gone"),
+        {"type": "relation", "from_id": "k2", "to_id": "r2"},
+    ]
+    task = _task(*regions, image="s3://b/x.jpg")
+    empty = {**_task(image="/data/upload/2/12345678-y.jpg"), "annotations": []}
+    old = {**_task(), "data": {"img": "z.jpg"}, "completions": _task(regions[4])["annotations"]}
+    del old["annotations"]
+    path = _save(tmp_path / "ls.json", json.dumps([task, empty, old]))
+    images, people, category = _content(path)
+    assert category == _category("nose", "tail")
+    assert images == [
+        {"id": 1, "file_name": "s3://b/x.jpg", "width": 200, "height": 100},
+        {"id": 2, "file_name": "y.jpg"},
+        {"id": 3, "file_name": "z.jpg", "width": 200, "height": 100},
+    ]
+    own = {"category_id": 1}
+    assert people == [
+        {"id": 1, "image_id": 1, **own, "keypoints": [99.5, 29.5, 2, -0.5, 99.5, 2],
+         "bbox": [60, 40, 10, 15]},
+        {"id": 2, "image_id": 1, **own, "keypoints": [199.5, -0.5, 2, 0, 0, 0]},
+        {"id": 3, "image_id": 1, **own, "bbox": [20, 20, 100, 20]},
+        {"id": 4, "image_id": 3, **own, "keypoints": [199.5, -0.5, 2, 0, 0, 0]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["original_width", "original_height"])
+def test_sizes_of_label_studios_pictures_are_at_least_one(tmp_path: Path, key: str) -> None:
+    region = _region("keypointlabels", "k", "nose", 50, 50)
+    path = _save(tmp_path / "ls.json", json.dumps([_task({**region, key: 1})]))
+    assert _content(path)[0][0][key.removeprefix("original_")] == 1
+    path = _save(tmp_path / "ls.json", json.dumps([_task({**region, key: 0})]))
+    with pytest.raises(ValueError) as error:
+        open_labels(str(path))
+    assert str(error.value) == (
+        f"{path}: [0].annotations[0].result[0].{key} (id text 'k'): expected a whole number of at "
+        "least 1, got 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        ({"image": "/data/local-files/?d=a%20b/c.jpg&d=e"}, "a b/c.jpg"),
+        ({"image": "/data/upload/3/0123abcd-0123abcd-x.jpg"}, "0123abcd-x.jpg"),
+        ({"image": "/data/upload/3/x-0123abcd-y.jpg"}, "x-0123abcd-y.jpg"),
+        ({"image": "/other/0123abcd-x.jpg?e=1"}, "/other/0123abcd-x.jpg?e=1"),
+        ({"img": "b.jpg", "image": "a.jpg"}, "a.jpg"),
+        ({"note": None, "photo": "c.jpg", "z": "d.jpg"}, "c.jpg"),
+    ],
+)
+def test_names_of_label_studios_pictures(tmp_path: Path, texts: dict, name: str) -> None:
+    task = {**_task(_region("keypointlabels", "k", "nose", 1, 1)), "data": texts}
+    path = _save(tmp_path / "ls.json", json.dumps([task]))
+    assert _content(path)[0][0]["file_name"] == name
+
+
+def test_the_content_of_deeplabcut(tmp_path: Path) -> None:
+    """Columns of other numbers are passed over; a joint counts where both of its numbers do."""
+    text = (
+        "scorer,me,me,me,me,me,me\nbodyparts,nose,nose,nose,ear,ear,tail\n"
+        "coords,x,likelihood,y,x,y,x\n\n"
+        "a\\walk2\\img3_007.png,1,9,2,5,,6\nimg.png,3,9,inf,4,5,1\nb/img1.png,,,,,,\n"
+    )
+    images, people, category = _content(_save(tmp_path / "A.CSV", text))
+    assert category == _category("nose", "ear", "tail")
+    assert images == [
+        {"id": 1, "file_name": "a/walk2/img3_007.png", "video_id": "walk2", "frame_index": 7},
+        {"id": 2, "file_name": "img.png", "video_id": "video"},
+        {"id": 3, "file_name": "b/img1.png", "video_id": "b", "frame_index": 1},
+    ]
+    own = {"category_id": 1, "track_id": "0"}
+    assert people == [
+        {"id": 1, "image_id": 1, **own, "keypoints": [1, 2, 2, *[0] * 6]},
+        {"id": 2, "image_id": 2, **own, "keypoints": [0, 0, 0, 4, 5, 2, 0, 0, 0]},
+    ]
+    images, people, category = _content(_save(tmp_path / "b.csv", DLC))
+    walk = {"video_id": "walk"}
+    assert images == [
+        {"id": 1, "file_name": "labeled-data/walk/img002.png", **walk, "frame_index": 2},
+        {"id": 2, "file_name": "labeled-data/walk/img010.png", **walk, "frame_index": 10},
+    ]
+    assert [(p["image_id"], p["track_id"], p["keypoints"]) for p in people] == [
+        (1, "ann", [1, 2, 2]), (2, "ann", [3, 4, 2]), (2, "bob", [30, 40, 2]),
+    ]  # fmt: skip
+
+
+def test_lines_of_deeplabcuts_csv_are_named(tmp_path: Path) -> None:
+    single = "bodyparts,nose,nose\ncoords,x,y\na.png,1,2\nb.png,{}\n"
+    assert len(_content(_save(tmp_path / "a.csv", single.format(" ,3")))[1]) == 1
+    for values, words in (
+        ("3", "expected 3 columns, got 2"), ("1,x", "expected a number, got 'x'"),
+        ("1,2,3", "expected 3 columns, got 4"),
+    ):  # fmt: skip
+        path = _save(tmp_path / "a.csv", single.format(values))
+        with pytest.raises(ValueError) as error:
+            open_labels(str(path))
+        assert str(error.value) == f"{path}, line 4: {words}"
+    top = "expected rows 'scorer', 'bodyparts' and 'coords' at the top"
+    one = "expected rows of one length at the top, 'coords' with x and y"
+    for text, words in (
+        ("bodyparts,nose\na.png,1\n", top), ("coords,x\na.png,1\n", top), ("bodyparts,a\n", top),
+        ("bodyparts,nose\ncoords,x,y\n", one), ("bodyparts,a\ncoords,z\n", one),
+    ):  # fmt: skip
+        path = _save(tmp_path / "a.csv", text)
+        with pytest.raises(ValueError) as error:
+            open_labels(str(path))
+        assert str(error.value) == f"{path}: {words}"
+
+
+def test_the_content_of_deeplabcuts_h5(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("tables")
+    columns = pandas.MultiIndex.from_product(
+        [["me"], ["nose", "ear"], ["x", "y"]], names=["scorer", "bodyparts", "coords"]
+    )
+    table = pandas.DataFrame(
+        [[1.0, 2.0, None, None], [3.25, 4.0, 5.0, 6.0]], columns=columns,
+        index=["labeled-data/walk/img2.png", "labeled-data/walk/img3.png"],
+    )  # fmt: skip
+    table.to_hdf(tmp_path / "a.H5", key="df")
+    images, people, category = _content(tmp_path / "a.H5")
+    assert category == _category("nose", "ear")
+    walk = {"video_id": "walk"}
+    assert images == [
+        {"id": 1, "file_name": "labeled-data/walk/img2.png", **walk, "frame_index": 2},
+        {"id": 2, "file_name": "labeled-data/walk/img3.png", **walk, "frame_index": 3},
+    ]
+    assert [person["keypoints"] for person in people] == [
+        [1, 2, 2, 0, 0, 0], [3.25, 4, 2, 5, 6, 2],
+    ]  # fmt: skip
+    empty = pandas.DataFrame([], columns=columns)
+    empty.to_hdf(tmp_path / "b.h5", key="df")
+    assert _content(tmp_path / "b.h5")[:2] == ([], [])
+
+
+def test_the_content_of_sleap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleap = pytest.importorskip("sleap_io")
+    nodes = [sleap.Node(name) for name in ("b", "a", "c")]
+    skeleton = sleap.Skeleton(
+        nodes=nodes, edges=[sleap.Edge(nodes[0], nodes[2])],
+        symmetries=[sleap.Symmetry([nodes[0], nodes[1]])],
+    )  # fmt: skip
+    video = sleap.Video(filename="d/m.mp4", open_backend=False)
+    video.backend_metadata["shape"] = (9, 48, 64, 1)
+    points = np.array([[1.0, 2], [3, np.nan], [np.inf, 4]])
+    mine = sleap.Instance.from_numpy(points, skeleton=skeleton, track=sleap.Track("t"))
+    guess = sleap.PredictedInstance.from_numpy(points, skeleton=skeleton)
+    frames = [
+        sleap.LabeledFrame(video=video, frame_idx=i, instances=who)
+        for i, who in ((3, [guess, mine]), (5, [mine, guess]), (8, []))
+    ]
+    monkeypatch.setattr(sleap, "load_slp", lambda path, **_: sleap.Labels(frames))
+    with noted("labels") as said:
+        images, people, category = _content(_save(tmp_path / "a.SLP", ""))
+    assert category == _category("b", "a", "c", lines=[("b", "c")], pairs=[("a", "b")])
+    same = {"video_id": "d/m.mp4", "height": 48, "width": 64, "video_file": "d/m.mp4"}
+    assert images == [
+        {"id": n, "frame_index": i, **same} for n, i in ((1, 3), (2, 5), (3, 8))
+    ]  # fmt: skip
+    own = {"category_id": 1, "track_id": "t", "keypoints": [1, 2, 2, *[0] * 6]}
+    assert people == [{"id": 1, "image_id": 1, **own}, {"id": 2, "image_id": 2, **own}]
+    assert dict(said) == {"people that SLEAP predicted: left out": 2}
+    for source in ("x.slp", None):
+        video.filename = source
+        with pytest.raises(ValueError) as error:
+            open_labels(str(tmp_path / "a.SLP"))
+        assert str(error.value) == (
+            f"{tmp_path}/a.SLP: pictures inside the file are not read; export the videos"
+        )
+
+
+@pytest.mark.parametrize("text", ["[]", "{}"])
+def test_of_json_a_list_is_label_studios(tmp_path: Path, text: str) -> None:
+    path = _save(tmp_path / "a.txt", text)
+    words = "'keypointlabels'" if text == "[]" else r"the lists \['images', 'categories'\]"
+    with pytest.raises(ValueError, match=words):
+        open_labels(str(path))
+    with pytest.raises(FileNotFoundError) as error:
+        open_labels(str(tmp_path))
+    assert str(error.value) == f"annotation file {tmp_path} does not exist"

@@ -396,12 +396,13 @@ def _read_keypoints(keypoints: Field, names: list[str], where: str) -> np.ndarra
 
 
 def _unread_of_person(item: Field) -> list[str]:
-    keys = item.unread()
+    keys = item.unread()  # without "attributes": asked for by whoever reads the person
     attributes = item.get("attributes")
-    if attributes is not None and isinstance(attributes.value, dict):
-        keys = [key for key in keys if key != "attributes"]
-        keys += [f"attributes.{key}" for key in attributes.value if key != "track_id"]
-    return keys
+    if attributes is None:
+        return keys
+    if not isinstance(attributes.value, dict):
+        return [*keys, "attributes"]
+    return keys + [f"attributes.{key}" for key in attributes.value if key != "track_id"]
 
 
 def _id(item: Field) -> Any:

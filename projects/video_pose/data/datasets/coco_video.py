@@ -198,16 +198,16 @@ def _in_order(video: str, images: list[Image]) -> list[Image]:
             )
         note("images without frame_id: ordered by the number in their name", len(images))
         images = [i._replace(frame=n) for i, n in zip(images, numbers, strict=True)]
-    seen: dict[int | None, Image] = {}
-    wrong = [i for i in images if i.frame is None or seen.setdefault(i.frame, i) is not i]
-    if wrong:
-        first = next((image for image in wrong if image.frame is None), wrong[0])
-        state = "none" if first.frame is None else f"{first.frame}, as {seen[first.frame].where}"
-        raise ValueError(
-            f"{first.where}: every image of video {video!r} needs its own frame_id or frame_index, "
-            f"got {state}"
-        )
-    return sorted(images, key=lambda image: image.frame or 0)
+    seen: dict[int, Image] = {}
+    for image in images:
+        other = None if image.frame is None else seen.setdefault(image.frame, image)
+        if other is not image:
+            state = "none" if other is None else f"{image.frame}, as {other.where}"
+            raise ValueError(
+                f"{image.where}: every image of video {video!r} needs its own frame_id or "
+                f"frame_index, got {state}"
+            )
+    return [seen[number] for number in sorted(seen)]
 
 
 def name_number(path: str) -> tuple[str, int | None]:
