@@ -317,11 +317,7 @@ def _digest(image: np.ndarray) -> str:
 
 def _is_channels_last(tensor: Tensor) -> bool:
     """Engines choose their arithmetic by the order in memory, too."""
-    return (
-        tensor.dim() == 4
-        and not tensor.is_contiguous()
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
+    return tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _pack(frames: Sequence[Past]) -> dict[str, np.ndarray]:

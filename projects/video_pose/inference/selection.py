@@ -113,9 +113,9 @@ class Excerpt:
 
     def _from_start(self) -> Iterator[Frame]:
         first = self._first()
-        if first is not None and isinstance(self._source, VideoSource):
-            return self._source.frames_from(first)
-        return iter(self._source)
+        if first is None:
+            return iter(self._source)
+        return cast(VideoSource, self._source).frames_from(first)
 
     def _first(self) -> int | None:
         """The frame of a video where reading begins; None where it is the first that comes."""

@@ -174,7 +174,11 @@ class CameraSource:
         if self._number is not None:
             self._capture = call_interruptibly(self._open, timeout, self.name)
         if not self._capture.isOpened():
-            raise ValueError(f"camera {'' if self._number is None else camera} cannot be opened")
+            raise ValueError(
+                "an open cv2.VideoCapture is expected: this one is closed"
+                if self._number is None
+                else f"camera {camera} cannot be opened"
+            )
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if 1 <= fps <= 1000 else _DEFAULT_FPS
 

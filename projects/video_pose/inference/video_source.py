@@ -92,12 +92,14 @@ class VideoSource:
         self.name = os.path.basename(path.rstrip("/")) or path
         self.problems: list[str] = []
         self._is_file = self.reads_twice = "://" not in path
-        self._fps, self._timeout = fps, timeout
+        self._fps = fps
+        # A file is read from a disk: only a stream may keep silent.
+        self._timeout = None if self._is_file else timeout
         self._reconnect = 0 if self._is_file else reconnect
         self._index: VideoIndex | None = None
         self._sound = True
         self._listed = self._expected = 0
-        call_interruptibly(self._inspect, timeout if not self._is_file else None, path)
+        call_interruptibly(self._inspect, self._timeout, path)
         self.num_frames: int | None = None
         if self._index is not None:
             self._expected = max(self._listed, self._index.packets)
@@ -107,8 +109,7 @@ class VideoSource:
             raise ValueError(f"cannot read video {path}: it holds no frame")
 
     def _open(self) -> Container:
-        # A file is read from a disk: only a stream may keep silent.
-        return open_video(self.path, timeout=None if self._is_file else self._timeout)
+        return open_video(self.path, timeout=self._timeout)
 
     def _inspect(self) -> None:
         with self._open() as container:
@@ -185,8 +186,7 @@ class VideoSource:
         self.problems = []
         since = first if since is None else since
         try:
-            timeout = None if self._is_file else self._timeout
-            yield from read_ahead(lambda: self._read(first, since), timeout, self.path)
+            yield from read_ahead(lambda: self._read(first, since), self._timeout, self.path)
         except Stalled as error:
             self.problems.append(str(error))
 

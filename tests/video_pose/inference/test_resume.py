@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -269,19 +271,40 @@ def test_what_is_of_something_else_is_refused(tmp_path: Path) -> None:
     checkpoint = Checkpoint(folder, {"model": "a", "input": "b"})
     checkpoint.add(past(0), image())
     checkpoint.save({}, {})
-    with pytest.raises(ValueError, match=f"{folder} was begun with another input: delete it"):
-        Checkpoint(folder, {"model": "a", "input": "c"})
-    with pytest.raises(ValueError, match="another model and input"):
-        Checkpoint(folder, {"model": "x", "input": "c"})
+    for about, names in (
+        ({"model": "a", "input": "c"}, "input"),
+        ({"model": "x", "input": "c"}, "model and input"),
+        ({"model": "a"}, "input"),
+        ({"model": "a", "input": "b", "size": "c"}, "size"),
+    ):
+        with pytest.raises(ValueError) as error:
+            Checkpoint(folder, about)
+        assert str(error.value) == (
+            f"{folder} was begun with another {names}: delete it to begin anew, or go on with "
+            "what it was begun with"
+        )
     other = [Frame(0, 0.0, image(1))]  # another picture
     with pytest.raises(ValueError, match="frame 0 is another than when .* delete it"):
         list(Checkpoint(folder, {"model": "a", "input": "b"}).frames(other))
     (folder / "frames-000000.safetensors").write_bytes(b"?")
     with pytest.raises(ValueError, match="frames-000000.safetensors cannot be read .* delete"):
         list(Checkpoint(folder, {"model": "a", "input": "b"}).past())
-    for content in ("{", '{"version": 9}', "[]"):
+    (folder / "frames-000000.safetensors").unlink()
+    (folder / "state-000000.safetensors").unlink()
+    again = Checkpoint(folder, {"model": "a", "input": "b"})
+    with pytest.raises(ValueError, match="frames-000000.safetensors cannot be read .* delete"):
+        list(again.past())
+    with pytest.raises(ValueError, match="state-000000.safetensors cannot be read .* delete"):
+        again.state()
+    whole = json.loads((folder / CHECKPOINT).read_text())
+    for content, words in (
+        ("{", r"Expecting .*"), ('{"version": 9}', "version 9, this program writes 1"),
+        ("[]", "list .*"), (json.dumps({**whole, "frames": "many"}), "invalid literal .*"),
+        (json.dumps({k: v for k, v in whole.items() if k != "state"}), "'state'"),
+    ):  # fmt: skip
         (folder / CHECKPOINT).write_text(content)
-        with pytest.raises(ValueError, match="checkpoint.json cannot be read .* to begin anew"):
+        message = rf"checkpoint.json cannot be read \({words}\): delete {folder} to begin anew$"
+        with pytest.raises(ValueError, match=message):
             Checkpoint(folder, {"model": "a", "input": "b"})
 
 
@@ -315,6 +338,18 @@ def test_files_are_known_by_content_size_and_time(tmp_path: Path) -> None:
     path.write_bytes(b"0123456780")
     os.utime(path, (5, 5))
     assert describe_files([path]) != first
+    path.write_bytes(b"0123456789")
+    os.utime(path, (5, 5))
+    assert describe_files([path]) == first and describe_files([path, path]) != first
+    other = path.rename(tmp_path / "w")
+    assert describe_files([other]) != first and len(describe_files([])) == 32
+    # Of equal ends and times the size tells: zeros, of which the middle ones are not read.
+    found = set()
+    for megabytes in (3, 4):
+        other.write_bytes(bytes(megabytes << 20))
+        os.utime(other, (5, 5))
+        found.add(describe_files([other]))
+    assert len(found) == 2
 
 
 def numbers(frames: Iterator[Frame]) -> list[tuple[int, bytes]]:
@@ -456,3 +491,162 @@ def test_the_middle_of_a_long_file_is_not_read(tmp_path: Path) -> None:
     assert described(1 << 20) == described((2 << 20) - 1) == described(3 << 19)
     assert described(4095, 1000) != described(4096, 1000) == described(3 << 19, 1000)
     assert describe_text("a", "b") != describe_text("ab") and len(describe_text(1)) == 32
+
+
+def test_what_a_checkpoint_says_of_itself(tmp_path: Path) -> None:
+    """Runs of other days read it: the whole file, of two saves, the first of two frames."""
+    source = Listed.__new__(Listed)
+    source.frames, source.read = [Frame(i, i / 10, image(i)) for i in range(4)], []
+    checkpoint = Checkpoint(tmp_path / "a" / "c", {"model": "m"})
+    path = tmp_path / "a" / "c" / CHECKPOINT
+    empty = {"version": 1, "about": {"model": "m"}, "frames": 0, "segments": 0, "last": {},
+             "state": None}  # fmt: skip
+    assert json.loads(path.read_text()) == empty and checkpoint.state() is None
+    frames = checkpoint.frames(source)
+    for count in (2, 1):
+        for _ in range(count):
+            frame = next(frames)
+            checkpoint.add(past(frame.index), frame.image)
+        checkpoint.save({}, {"n": count})
+    assert json.loads(path.read_text()) == {
+        "version": 1, "about": {"model": "m"}, "frames": 3, "segments": 2,
+        # Of 72 bytes of 2, by sha256sum.
+        "last": {"index": 2, "time": 0.2, "sound": True, "picture": DIGEST},
+        "state": {"channels_last": [], "rest": {"n": 1}},
+    }  # fmt: skip
+    again = Checkpoint(tmp_path / "a" / "c", {"model": "m"})
+    assert again.count == checkpoint.count == 3 and again.state() == ({}, {"n": 1})
+    assert [p.index for p in again.past()] == [0, 1, 2]
+
+
+DIGEST = "c6f392711fffabbea5986f8e2cef7f6bad3bc4bda1664259406e4675fc66ed8e"
+
+
+class Placed:
+    """A source that can, or says that it cannot, be entered at a place."""
+
+    def __init__(self, frames: list[Frame], sound: bool = True) -> None:
+        self.frames, self.sound, self.begun = frames, sound, []  # type: ignore[var-annotated]
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.begun.append("start")
+        return iter(self.frames)
+
+    def resume_at(self, index: int) -> Iterator[Frame]:
+        self.begun.append(index)
+        return iter([frame for frame in self.frames if frame.index >= index])
+
+
+def some_frames() -> list[Frame]:
+    return [Frame(i, i / 10, image(i)) for i in (0, 2, 4, 6, 8)]
+
+
+def done(folder: Path, source: Any, count: int = 3) -> None:
+    """A run over ``source`` that was cut off behind ``count`` frames."""
+    checkpoint = Checkpoint(folder, {})
+    taken = checkpoint.frames(source)
+    for _ in range(count):
+        frame = next(taken)
+        checkpoint.add(Past(frame.index, frame.time, (4, 6), False, {}), frame.image)
+    checkpoint.save({}, {})
+
+
+def go_on(folder: Path, source: Any, pictures: bool = False) -> list[Frame]:
+    return list(Checkpoint(folder, {}, pictures=pictures).frames(source))
+
+
+def test_reading_begins_with_the_last_frame_that_was_done(tmp_path: Path) -> None:
+    """Those before it have their number, time and size, and a black picture of no memory."""
+    done(tmp_path, Placed(some_frames()))
+    source = Placed(some_frames())
+    found = go_on(tmp_path, source)
+    assert source.begun == [4]
+    assert [(f.index, f.time) for f in found] == [(i, i / 10) for i in (0, 2, 4, 6, 8)]
+    assert [f.image.max() for f in found] == [0, 0, 4, 6, 8]
+    assert {f.image.shape for f in found} == {(4, 6, 3)} and found[1].image.strides == (0, 0, 1)
+    source.begun.clear()
+    assert [f.image.max() for f in go_on(tmp_path, source, pictures=True)] == [0, 2, 4, 6, 8]
+    assert source.begun == ["start"]
+
+
+def test_where_a_source_cannot_be_entered_it_is_read_anew(tmp_path: Path) -> None:
+    """Frames were lost, now or then, or it has no places, now or then."""
+    for number, (first, second) in enumerate(
+        (
+            (Placed(some_frames(), sound=False), Placed(some_frames())),
+            (some_frames(), Placed(some_frames())),
+            (Placed(some_frames()), some_frames()),
+        )
+    ):
+        done(tmp_path / str(number), first)
+        assert [f.image.max() for f in go_on(tmp_path / str(number), second)] == [0, 2, 4, 6, 8]
+        assert not isinstance(second, Placed) or second.begun == ["start"]
+
+
+@pytest.mark.parametrize("lost", [{4, 6, 8}, {4}, "time", "picture"])
+def test_a_source_that_is_entered_elsewhere_is_read_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lost: Any
+) -> None:
+    """A wrong index leads to another frame, or behind the end: so it is read from its start."""
+    done(tmp_path, Placed(some_frames()))
+
+    class Elsewhere(Placed):
+        def resume_at(self, index: int) -> Iterator[Frame]:
+            frames = super().resume_at(index)
+            if isinstance(lost, set):
+                return iter([frame for frame in frames if frame.index not in lost])
+            first = Frame(4, 0.5, image(4)) if lost == "time" else Frame(4, 0.4, image(5))
+            next(frames)
+            return iter([first, *frames])
+
+    source = Elsewhere(some_frames())
+    assert [f.image.max() for f in go_on(tmp_path, source)] == [0, 2, 4, 6, 8]
+    assert source.begun == [4, "start"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: frames cannot be found again, it is read anew"
+    ]
+
+
+def test_a_folder_that_is_gone_already_is_removed_in_silence(tmp_path: Path) -> None:
+    """Whoever tidied up did what was asked."""
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    shutil.rmtree(tmp_path / "c")
+    checkpoint.remove()
+    assert checkpoint._lock.closed
+    again = Checkpoint(tmp_path / "c", {})
+    assert again.count == 0
+    again.remove()
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 4), (1, 1, 3, 4), (2, 3, 1, 1), (2, 3, 4), (3,), (0,)])
+def test_states_come_back_in_their_order_in_memory(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """An engine's arithmetic depends on it, to the last bit."""
+    for order in ("rows", "channels"):
+        state = torch.rand(shape)
+        if order == "channels" and state.dim() == 4:
+            state = state.contiguous(memory_format=torch.channels_last)
+        checkpoint = Checkpoint(tmp_path / order, {})
+        checkpoint.add(past(0), image())
+        checkpoint.save({"s": state}, {})
+        again = Checkpoint(tmp_path / order, {}).state()
+        assert again is not None and torch.equal(again[0]["s"], state)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            assert again[0]["s"].is_contiguous(memory_format=layout) == state.is_contiguous(
+                memory_format=layout
+            )
+
+
+def test_only_what_was_added_since_the_last_save_is_due(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, {}, seconds=0)
+    assert not checkpoint.is_due()
+    checkpoint.add(past(0), image())
+    assert checkpoint.is_due()
+    checkpoint.save({}, {})
+    assert not checkpoint.is_due() and checkpoint.count == 1
+
+
+def test_texts_are_known_by_their_parts() -> None:
+    """The sums are those of sha256sum, of which 32 digits are kept: other days have them, too."""
+    assert describe_text("a", 1) == "05a9c569a185ac60f5511f9760bc3f1a"
+    assert describe_text() == "e3b0c44298fc1c149afbf4c8996fb924"

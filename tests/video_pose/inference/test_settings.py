@@ -9,9 +9,10 @@ import pytest
 
 from video_pose.cli import predict
 from video_pose.inference import VideoPosePredictor
-from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 
 BOX = (1.0, 2.0, 30.0, 40.0)
+SMOOTHED = "offline and lag come with a smoothing of their own and no heatmaps"
 
 
 def test_the_command_without_options_is_the_python_interface_without_settings(
@@ -60,20 +61,26 @@ def test_bounds_are_part_of_the_range(name: str, good: tuple, bad: tuple) -> Non
     ("choices", "message"),
     [
         ({"region": "room"}, "region 'room': choose from frame, box, pose, detector"),
-        ({"region": "box"}, "region 'box' needs a box"),
-        ({"region": "frame", "detector": "d.yaml"}, "no effect with region 'frame'"),
-        ({"region": "box", "box": BOX, "detector": "d.yaml"}, "no effect with region 'box'"),
+        ({"region": "box"}, "region 'box' needs a box: x0 y0 x1 y1"),
+        ({"region": "frame", "detector": "d.yaml"}, "a detector has no effect with region 'frame'"),
+        (
+            {"region": "box", "box": BOX, "detector": "d.yaml"},
+            "a detector has no effect with region 'box'",
+        ),
         ({"region": "frame", "box": BOX}, "a box has no effect with region 'frame'"),
         ({"detector": "d.yaml", "box": BOX}, "a box has no effect with region 'detector'"),
-        ({"offline": True, "lag": 0}, "offline and lag: name one"),
-        ({"offline": True, "smooth": True}, "smoothing of their own"),
-        ({"lag": 0, "smooth": True}, "smoothing of their own"),
-        ({"lag": 2, "heatmaps": True}, "no heatmaps"),
+        ({"tracker": "aaa"}, r"tracker 'aaa': choose from .*iou.*"),
+        ({"tracker": "zzz"}, r"tracker 'zzz': choose from .*iou.*"),
+        ({"offline": True, "lag": 0}, "offline and lag: name one of them"),
+        ({"offline": True, "smooth": True}, SMOOTHED),
+        ({"offline": True, "heatmaps": True}, SMOOTHED),
+        ({"lag": 0, "smooth": True}, SMOOTHED),
+        ({"lag": 2, "heatmaps": True}, SMOOTHED),
         ({"repair_sides": True}, "repair_sides needs offline or lag"),
     ],
 )
 def test_contradictions(choices: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         PredictorSettings(**choices)
 
 
@@ -101,3 +108,23 @@ def test_without_a_detector_its_options_are_refused(name: str, value: Any, optio
     with pytest.raises(ValueError, match=rf"{option} .*\({name}\) has no effect.*'frame'"):
         PredictorSettings(**{name: value}).refuse_unused()
     PredictorSettings(smooth=True, max_people=3).refuse_unused()
+    # A default that was typed is one: a command line makes numbers and words of its own.
+    typed = PredictorSettings(max_missed=float("1.0"), tracker="".join("auto"))
+    typed.refuse_unused()
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "score"),
+    [(None, 0.0, 0.5), (None, 0.01, 0.4), (None, 1.0, 0.4), (0.0, 0.3, 0.0), (0.7, 0.0, 0.7)],
+)
+def test_from_which_score_on_somebody_is_known(
+    given: float | None, threshold: float, score: float
+) -> None:
+    """Where poses are judged as well, a weaker detection may begin; what is given goes first."""
+    assert PredictorSettings(min_score=given).begins(threshold) == score
+    assert WEAK_SCORE == 0.1  # who is known is followed by weaker ones yet, as ByteTrack does
+
+
+def test_settings_are_values() -> None:
+    """Several streams share them: nobody changes them, and equal ones are one key."""
+    assert len({PredictorSettings(box=BOX), PredictorSettings(box=BOX), PredictorSettings()}) == 2

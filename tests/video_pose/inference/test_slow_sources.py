@@ -152,6 +152,7 @@ def test_a_stream_that_drops_is_opened_again(
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert 80 < len(frames) <= 120
     assert all(a.time < b.time for a, b in itertools.pairwise(frames))
+    assert not any("truncated" in problem for problem in source.problems)
     assert "opened again (1 of 2)" in caplog.text and "opened again (2 of 2)" in caplog.text
 
 
@@ -162,9 +163,10 @@ class FakeCamera:
     """An OpenCV camera that gives ``counts[i]`` pictures when it is opened the i-th time."""
 
     def __init__(self, counts: list[int], hangs: bool = False) -> None:
-        self.counts, self.opened, self.hangs = counts, -1, hangs
+        self.counts, self.opened, self.hangs, self.released = counts, -1, hangs, 0
 
-    def open(self, *_: Any) -> FakeCamera:
+    def open(self, number: int) -> FakeCamera:
+        self.number = number
         self.opened += 1
         self.left = self.counts[self.opened] if self.opened < len(self.counts) else 0
         return self
@@ -182,18 +184,23 @@ class FakeCamera:
         return (True, np.zeros((4, 6, 3), np.uint8)) if self.left >= 0 else (False, None)
 
     def release(self) -> None:
-        pass
+        self.released += 1
 
 
 @pytest.mark.parametrize(("reconnect", "count"), [(0, 3), (1, 5), (2, 6)])
 def test_a_camera_that_fails_is_opened_again(
     monkeypatch: pytest.MonkeyPatch, reconnect: int, count: int
 ) -> None:
-    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([3, 2, 1]).open)
+    camera = FakeCamera([3, 2, 1])
+    monkeypatch.setattr(cv2, "VideoCapture", camera.open)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    source = CameraSource(0, reconnect=reconnect)
+    source = CameraSource(1, reconnect=reconnect)
     assert [frame.index for frame in source] == list(range(count))
-    assert f"no more frames after {count}" in source.problems[0]
+    assert source.problems == [f"camera1: no more frames after {count}"]
+    # It is the same device each time, and is let go each time.
+    assert (camera.number, camera.opened, camera.released) == (1, reconnect, reconnect + 1)
+    list(source)
+    assert len(source.problems) == 1  # of this reading alone
 
 
 def test_a_camera_that_hangs_ends_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +215,7 @@ def test_an_open_capture_is_a_source(numbers_video: WriteNumbers) -> None:
     source = open_source(capture)
     frames = list(source)
     assert len(frames) == 12 and source.problems == [] and source.fps == pytest.approx(25)
-    assert capture.isOpened()  # it is the caller's
+    assert capture.isOpened() and source.name == "capture"  # it is the caller's
 
 
 @pytest.mark.parametrize(("timeout", "reconnect"), [(0, 0), (-1, 0), (float("nan"), 0), (1, -1)])
@@ -237,7 +244,9 @@ def test_how_long_a_camera_is_waited_for(monkeypatch, caplog) -> None:
     source = CameraSource(4, reconnect=7)
     assert len(list(source)) == 1
     assert waits == [0.5, 1, 2, 4, 8, 10, 10]
-    assert "camera4 failed after 1 frames; opened again (7 of 7)" in caplog.text
+    assert [record.getMessage() for record in caplog.records] == [
+        f"camera4 failed after 1 frames; opened again ({i} of 7)" for i in range(1, 8)
+    ]
     assert source.problems == ["camera4: no more frames after 1"]
 
 
@@ -253,7 +262,7 @@ def test_a_camera_gives_seconds_since_its_first_picture(monkeypatch) -> None:
 def test_a_camera_that_cannot_be_opened(monkeypatch) -> None:
     monkeypatch.setattr(FakeCamera, "isOpened", lambda self: False)
     monkeypatch.setattr(cv2, "VideoCapture", FakeCamera([]).open)
-    with pytest.raises(ValueError, match="camera 2 cannot be opened"):
+    with pytest.raises(ValueError, match="^camera 2 cannot be opened$"):
         CameraSource(2)
 
 
@@ -270,3 +279,12 @@ def test_a_stream_is_named_by_its_end_and_read_once(monkeypatch, address: str) -
     for wrong in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=f"timeout {wrong}, reconnect 0: expected > 0"):
             VideoSource(address, timeout=wrong)
+
+
+def test_a_capture_of_the_callers_is_not_opened_again() -> None:
+    """Nobody but him knows how; nor is it let go."""
+    camera: Any = FakeCamera([2])
+    camera.left = 2
+    source = CameraSource(camera, reconnect=3)
+    assert len(list(source)) == 2 and source.problems == []
+    assert (camera.opened, camera.released) == (-1, 0)

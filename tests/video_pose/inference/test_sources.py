@@ -13,10 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from video_pose.inference.sources import open_source
+from video_pose.inference import sources
+from video_pose.inference.sources import ArraySource, CameraSource, ImageSource, open_source
 from video_pose.inference.video_source import VideoSource
 
 WriteNumbers = Callable[..., str]
+EXPECTED = "expected uint8 (H, W, 3) in the order BGR, or a Pillow image"
+PERMUTED = "of a tensor (3, H, W) pass tensor.permute(1, 2, 0).numpy()"
 
 
 def read_number(image: np.ndarray) -> int:
@@ -174,12 +177,16 @@ def test_images_in_natural_order_with_odd_ones_told(
         assert "frame3.png: cannot be read" in source.problems[0]
         assert len(source.problems) == 1
         # The notice reaches the log whatever handlers other code has set up.
-        assert "frame11.png: 16 x 4 px" in caplog.text
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{tmp_path / 'frame11.png'}: 16 x 4 px (width x height), the first image is 16 x 8; "
+            "its poses are in its own pixels. Pictures that are no sequence are named one by one, "
+            "or with --photos"
+        ]
         caplog.clear()
     with pytest.raises(FileNotFoundError, match="no image matches"):
         open_source(str(tmp_path / "*.jpg"))
     (tmp_path / "bare").mkdir()
-    with pytest.raises(ValueError, match="no image in bare"):
+    with pytest.raises(ValueError, match=r"no image in bare \(of .*\.png, .*\.webp.*\)"):
         open_source(str(tmp_path / "bare"))
 
 
@@ -203,7 +210,13 @@ def test_pictures_in_memory() -> None:
             r"picture 1 is uint8 \(4, 6\)",
         ),
         ([np.zeros((4, 6, 3))], "picture 0 is float64"),
-        ([np.zeros((4, 6, 3), np.uint8), "a.png"], "files and arrays"),
+        (
+            [np.zeros((4, 6, 3), np.uint8), "a.png"],
+            "a list of pictures holds files and arrays: expected one kind",
+        ),
+        (np.zeros((4, 6), np.uint8), r"^picture 0 is uint8 \(4, 6\): "),
+        (np.zeros((4, 6, 1), np.uint8), r"^picture 0 is uint8 \(4, 6, 1\): "),
+        (np.zeros((2, 2, 4, 6, 3), np.uint8), r"^picture 0 is uint8 \(2, 4, 6, 3\): "),
     ],
 )
 def test_arrays_that_are_no_pictures(spec: list, message: str) -> None:
@@ -253,19 +266,26 @@ def test_paths_that_come_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (torch.zeros(3, 4, 6, dtype=torch.uint8), r"a tensor, .*permute\(1, 2, 0\)"),
-        ([torch.zeros(3, 4, 6)], r"picture 0 is a tensor, torch.float32 \(3, 4, 6\).*permute"),
-        (iter([np.zeros((4, 6), np.uint8)]), r"picture 0 is uint8 \(4, 6\): expected uint8"),
-        (np.zeros((4, 6, 4), np.uint8), r"uint8 \(4, 6, 4\): expected uint8 \(H, W, 3\)"),
-        (np.zeros((4, 6, 3)), "float64"),
-        (iter([]), "empty"),
-        (2.5, "a source is float: expected"),
-        (True, "no source"),
+        (
+            torch.zeros(3, 4, 6, dtype=torch.uint8),
+            f"a source is a tensor, torch.uint8 (3, 4, 6): {EXPECTED}; {PERMUTED}",
+        ),
+        (
+            [torch.zeros(3, 4, 6)],
+            f"picture 0 is a tensor, torch.float32 (3, 4, 6): {EXPECTED}; {PERMUTED}",
+        ),
+        (iter([np.zeros((4, 6), np.uint8)]), f"picture 0 is uint8 (4, 6): {EXPECTED}"),
+        (np.zeros((4, 6, 4), np.uint8), f"picture 0 is uint8 (4, 6, 4): {EXPECTED}"),
+        (np.zeros((4, 6, 3)), f"picture 0 is float64 (4, 6, 3): {EXPECTED}"),
+        (iter([]), "a list of pictures is empty"),
+        (2.5, f"a source is float: {EXPECTED}"),
+        (True, "True is no source"),
     ],
 )
 def test_what_is_no_source_is_refused_at_the_call(spec: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as error:
         open_source(spec)  # type: ignore[arg-type]
+    assert str(error.value) == message
 
 
 def test_a_wrong_picture_in_a_stream_is_named_with_its_number() -> None:
@@ -281,7 +301,15 @@ def test_a_folder_with_one_video_is_that_video(numbers_video: WriteNumbers, tmp_
     assert open_source(str(tmp_path)).num_frames == 30
     assert open_source(str(tmp_path / "*.mp4")).num_frames == 30
     numbers_video("second.mp4")
-    with pytest.raises(ValueError, match="0 images and 2 videos: open one of them"):
+    with pytest.raises(ValueError) as error:
+        open_source(str(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path} holds 0 images and 2 videos: open one of them at a time (see find_inputs)"
+    )
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "second.mp4").unlink()
+    with pytest.raises(ValueError, match="holds 2 images and 1 videos: open one of them"):
         open_source(str(tmp_path))
 
 
@@ -340,3 +368,120 @@ def test_pages_have_times_of_their_own_unless_a_rate_is_given(tmp_path: Path) ->
     assert [frame.time for frame in open_source(str(path))] == pytest.approx([0, 0.1, 0.4])
     assert [frame.time for frame in open_source(str(path), fps=2)] == [0, 0.5, 1]
     assert open_source(str(path)).num_frames == 3
+
+
+def test_pictures_after_an_odd_one_are_held_against_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, height in (("1", 8), ("2", 6), ("3", 8), ("4", 6)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((height, 10, 3), np.uint8))
+    assert len(list(open_source(str(tmp_path)))) == 4
+    said = [Path(record.getMessage().split(": ")[0]).name for record in caplog.records]
+    assert said == ["2.png", "4.png"]
+
+
+def test_a_single_picture_that_cannot_be_read_is_told_by_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    for name in ("broken.png", "absent.png"):
+        source = open_source([tmp_path / name])
+        assert source.num_frames == 1 and list(source) == [] and len(source.problems) == 1
+        assert source.problems[0].startswith(f"{tmp_path / name}: cannot be read (")
+
+
+def test_pages_of_several_files_come_at_one_rate(tmp_path: Path) -> None:
+    """Their own times would each begin at 0; a page that tells no time lasts as long as one of the
+    rate."""
+    pages = [Image.new("RGB", (8, 8), (i * 40, 0, 0)) for i in range(2)]
+    for name in ("a.webp", "b.webp"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:], duration=300)
+    both = list(open_source(str(tmp_path)))
+    assert [f.time for f in both] == pytest.approx([0, 0.04, 0.08, 0.12])
+    assert [f.index for f in both] == [0, 1, 2, 3]
+    pages[0].save(tmp_path / "c.tiff", save_all=True, append_images=pages[1:])
+    assert [f.time for f in open_source(str(tmp_path / "c.tiff"))] == pytest.approx([0, 0.04])
+
+
+def test_a_file_that_breaks_off_behind_its_first_page_has_the_place_of_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pages and then damage are two frames; a file without one is a gap of one."""
+    pages = {"a": 2, "b": 0, "c": 1}
+
+    def read_pages(path: str) -> Iterator[tuple[np.ndarray, float | None]]:
+        for _ in range(pages[path]):
+            yield np.zeros((8, 8, 3), np.uint8), None
+        if path != "c":
+            raise ValueError("torn")
+
+    monkeypatch.setattr(sources, "read_pages", read_pages)
+    source = ImageSource(["a", "b", "c"], "x", 2.0)
+    assert [(f.index, f.time) for f in source] == [(0, 0.0), (1, 0.5), (3, 1.5)]
+    assert source.problems == ["a: cannot be read (torn)", "b: cannot be read (torn)"]
+
+
+def test_a_list_of_pictures_serves_twice_and_an_iterator_once() -> None:
+    """Correction by the whole video reads it twice."""
+    pictures = [np.full((4, 6, 3), value, np.uint8) for value in (1, 2)]
+    for spec in (pictures, np.stack(pictures), tuple(pictures)):
+        source = ArraySource(spec)
+        assert source.reads_twice and source.num_frames == 2 and source.name == "arrays"
+        assert [len(list(source)) for _ in range(2)] == [2, 2]
+    source = ArraySource(iter(pictures))
+    assert not source.reads_twice and source.num_frames is None and len(list(source)) == 2
+    with pytest.raises(ValueError) as error:
+        list(source)
+    assert str(error.value) == (
+        "an iterator of pictures serves once: pass a list, or a new iterator"
+    )
+    with pytest.raises(ValueError, match="^picture 1 is uint8"):  # before the first is worked on
+        ArraySource([pictures[0], pictures[1][0]])
+
+
+@pytest.mark.parametrize("spec", ["rtsp://h/a.png", "http://h/v.mp4", "v.mp4", ".", "*.mp4"])
+def test_how_long_a_stream_is_waited_for_is_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    """Whatever a video is named by; an address may end as a picture's name does."""
+    asked = []
+
+    class Video:
+        def __init__(self, *arguments: object) -> None:
+            asked.append(arguments)
+
+    monkeypatch.setattr(sources, "VideoSource", Video)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v.mp4").write_bytes(b"x")
+    assert isinstance(open_source(spec, 5.0, 7.0, 2), Video)
+    (arguments,) = asked
+    assert arguments[1:] == (5.0, 7.0, 2)
+    assert Path(arguments[0]).name == ("v.mp4" if "://" not in spec else Path(spec).name)
+
+
+@pytest.mark.parametrize("spec", [3, "camera:3", "camera:03"])
+def test_a_camera_by_its_number(monkeypatch: pytest.MonkeyPatch, spec: int | str) -> None:
+    asked = []
+    monkeypatch.setattr(sources, "CameraSource", lambda *arguments: asked.append(arguments))
+    open_source(spec, None, 7.0, 2)
+    assert asked == [(3, 7.0, 2)]
+    with pytest.raises(FileNotFoundError, match="no such file, folder or pattern: camera:x"):
+        open_source("camera:x")
+
+
+def test_opencvs_words_come_back_after_a_camera_was_asked_for() -> None:
+    log = cv2.utils.logging
+    before = log.getLogLevel()
+    try:
+        log.setLogLevel(log.LOG_LEVEL_WARNING)
+        with sources._silent_opencv():
+            assert log.getLogLevel() == log.LOG_LEVEL_SILENT
+        with pytest.raises(KeyError), sources._silent_opencv():
+            raise KeyError
+        assert log.getLogLevel() == log.LOG_LEVEL_WARNING
+    finally:
+        log.setLogLevel(before)
+
+
+def test_a_capture_that_was_closed_is_refused() -> None:
+    with pytest.raises(ValueError) as error:
+        CameraSource(cv2.VideoCapture())
+    assert str(error.value) == "an open cv2.VideoCapture is expected: this one is closed"
