@@ -37,9 +37,6 @@ class ResumableCheckpoints(HookBase):
         self._checkpointer = checkpointer
         self._period = period
         self._seconds = seconds
-        self._interrupted = False
-        self._since = 0.0
-        self._stopping = False
         self._previous: dict[int, Any] = {}
 
     def before_train(self) -> None:

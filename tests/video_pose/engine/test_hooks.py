@@ -47,6 +47,29 @@ def test_update_by_hand() -> None:
     assert average.average["weight"].item() == pytest.approx(0.25 * 3 + 0.75 * 1)
 
 
+def test_the_average_follows_closely_at_first() -> None:
+    """After n updates of constant weights the share of the initial ones is the product of the
+    decays 2/11, 3/12, 4/13 and so on, until they come to the decay that was asked for."""
+    model = Scalar(1.0)
+    average = ModelEMA(model, decay=0.5)
+    model.set(0.0, 1)
+    left = 1.0
+    for decay in (2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 9 / 18, 0.5, 0.5):
+        average.update()
+        left *= decay
+        assert average.average["weight"].item() == pytest.approx(left, rel=1e-5)
+    assert average.updates == 10
+
+
+def test_a_model_without_counters_is_averaged_too() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    average = ModelEMA(model, decay=0.25)
+    nn.init.constant_(model.weight, 11.0)
+    average.update()
+    assert average.average["weight"].item() == pytest.approx(9.0)
+
+
 def test_the_model_has_averaged_weights_within_the_block_only() -> None:
     model = Scalar(0.0)
     average = ModelEMA(model, decay=0.9)
@@ -68,10 +91,13 @@ def test_state_goes_round() -> None:
     model.set(11.0, 3)
     average.update()
     other = ModelEMA(Scalar(5.0), decay=0.9)
-    other.load_state_dict(average.state_dict())
+    state = average.state_dict()
+    assert state == {"updates": 1, "average": average.average}
+    other.load_state_dict(state)
     assert other.updates == 1 and other.average["weight"].item() == pytest.approx(9.0)
     other.reset()
     assert other.updates == 0 and other.average["weight"].item() == 5.0
+    assert average.average["weight"].item() == pytest.approx(9.0), "it is another's"
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1])
@@ -155,6 +181,7 @@ def test_an_interrupt_saves_and_ends() -> None:
     ("number", "after", "stops"),
     [
         (signal.SIGINT, 0.5, False),
+        (signal.SIGINT, 1.0, False),
         (signal.SIGINT, 1.5, True),
         (signal.SIGTERM, 1.5, True),
         (REQUEST, 1.5, False),
@@ -178,14 +205,15 @@ def test_a_second_interrupt_ends_at_once(monkeypatch, number, after: float, stop
         run.hook.after_train()
 
 
-def test_a_loaders_worker_and_a_program_of_nohup_are_left_alone(monkeypatch) -> None:
+@pytest.mark.parametrize("other", [-1, 1])
+def test_a_loaders_worker_and_a_program_of_nohup_are_left_alone(monkeypatch, other: int) -> None:
     before = signal.signal(HANGUP, signal.SIG_IGN)
     try:
         run = Saves()
         run.hook.before_train()
         assert signal.getsignal(HANGUP) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) == run.hook._handle
-        monkeypatch.setattr(run.hook, "_process", os.getpid() + 1)
+        monkeypatch.setattr(run.hook, "_process", os.getpid() + other)
         run.hook._handle(signal.SIGTERM, None)
         assert not run.hook._interrupted
         run.hook.after_train()
@@ -198,9 +226,88 @@ def test_ranks_agree_every_ten_steps_and_at_the_last(monkeypatch) -> None:
     monkeypatch.setattr(comm, "all_gather", lambda value: [value, True])
     run = Saves(max_iter=25)
     asked = []
+    run.hook.before_train()
     for run.iter in range(25):
         asked.append(run.hook._any_rank_interrupted(is_last=run.iter == 24))
+    run.hook.after_train()
     assert [i for i, value in enumerate(asked) if value] == [0, 10, 20, 24]
+
+
+def test_an_interrupt_of_another_rank_ends_all(monkeypatch, caplog) -> None:
+    """One that came since the tenth step is noticed at the twentieth, or at the last."""
+    waited: list[bool] = []
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "synchronize", lambda: waited.append(True))
+    for steps, saved, final, said in (
+        (25, [("model_resume", 20)], 0, "after 21 iterations; --resume continues from here"),
+        (15, [], 1, "when training was over; --eval-only evaluates the model"),
+    ):
+        run = Saves(max_iter=steps)
+        monkeypatch.setattr(comm, "all_gather", lambda value, run=run: [value, run.iter > 10])
+        caplog.clear()
+        with caplog.at_level("INFO", "video_pose.engine.hooks"), pytest.raises(KeyboardInterrupt):
+            run.run()
+        assert run.saved == saved and run.final == final and run.iter == min(steps, 20)
+        assert [record.getMessage() for record in caplog.records] == [f"Interrupted {said}"]
+    assert waited == [True, True]
+
+
+def test_one_line_says_that_a_run_will_end(monkeypatch, capfd: pytest.CaptureFixture) -> None:
+    """On the terminal, past the log, of the first process alone."""
+    for is_first in (True, False):
+        monkeypatch.setattr(comm, "is_main_process", lambda is_first=is_first: is_first)
+        run = Saves()
+        run.hook.before_train()
+        for _ in range(2):  # as a service manager's arrives twice
+            run.hook._handle(signal.SIGTERM, None)
+        run.hook.after_train()
+        line = "Interrupt: finishing this step and saving (once more to stop at once)\n"
+        assert capfd.readouterr().err == (line if is_first else "")
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "taken"),
+    [
+        (HANGUP, False, True),
+        (HANGUP, True, False),  # nohup's
+        (signal.SIGTERM, True, True),
+        (REQUEST, False, True),
+    ],
+)
+def test_which_signals_a_run_takes(number: int, ignored: bool, taken: bool) -> None:
+    own = signal.SIG_IGN if ignored else signal.SIG_DFL
+    before = signal.signal(number, own)
+    run = Saves()
+    try:
+        run.hook.before_train()
+        assert (signal.getsignal(number) == run.hook._handle) is taken
+        run.hook.after_train()
+        assert signal.getsignal(number) == own
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_run_that_an_error_ends_has_no_final_model() -> None:
+    run = Saves(max_iter=10)
+    run.hook.before_train()
+    run.iter = 9  # the last step, which was not finished
+    run.hook.after_train()
+    assert run.final == 0
+
+
+def test_a_second_training_of_a_run_begins_without_an_interrupt(monkeypatch) -> None:
+    run = Saves(max_iter=3)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(interrupt_at=2)
+    assert run.run().final == 2
+    assert run.saved == []
+
+
+def test_a_save_by_the_clock_waits_until_more_than_its_seconds_have_gone(monkeypatch) -> None:
+    """The clock stands at 0, 3 and 3.5 s; every three seconds."""
+    times = iter([0.0, 3.0, 3.5, 3.5])
+    monkeypatch.setattr(hooks.time, "monotonic", lambda: next(times))
+    assert Saves(seconds=3.0, max_iter=3).run().saved == [("model_resume", 1)]
 
 
 def test_an_average_of_another_model_is_refused() -> None:
