@@ -7,6 +7,7 @@ import itertools
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,15 @@ from detectron2.utils.file_io import PathManager
 from safetensors.torch import save_file
 from torch import nn
 
-from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
+from video_pose.engine import checkpointer as module
+from video_pose.engine.checkpointer import (
+    PoseCheckpointer,
+    carry_over_joints,
+    load_for_evaluation,
+    load_model,
+    local_file,
+    misfits,
+)
 from video_pose.engine.hooks import ModelEMA
 from video_pose.heatmap_codec import HeatmapCodec
 
@@ -64,6 +73,49 @@ def test_round_trip_of_everything(tmp_path: Path) -> None:
     assert other.checkpointables["counter"].count == 0
 
 
+def test_what_a_checkpoint_holds(tmp_path: Path, caplog) -> None:
+    """The model's own weights, or those that are given; the background where the model has one."""
+    net = Net(["a", "b"], 3.0)
+    saver = PoseCheckpointer(net, str(tmp_path), counter=Counter(7))
+    with caplog.at_level("INFO"):
+        saver.save("plain", iteration=4)
+    assert f"Saving checkpoint to {tmp_path / 'plain.pth'}" in caplog.text
+    plain = torch.load(tmp_path / "plain.pth")
+    assert list(plain) == ["model", "counter", "joints", "iteration"]
+    assert plain["counter"] == {"count": 7} and plain["joints"] == ["a", "b"]
+    assert plain["iteration"] == 4 and plain["model"].keys() == net.state_dict().keys()
+    assert plain["model"]["body.bias"].tolist() == [3] * 4
+    net.codec = HeatmapCodec(background="last")
+    saver.save("given", model=Net(["a", "b"], 8.0).state_dict(), trained_model=net.state_dict())
+    given = torch.load(tmp_path / "given.pth")
+    assert list(given) == ["model", "counter", "joints", "background", "trained_model"]
+    assert given["background"] == "last" and given["model"]["body.bias"].tolist() == [8] * 4
+    assert given["trained_model"]["body.bias"].tolist() == [3] * 4
+    bare = PoseCheckpointer(nn.Linear(1, 1), str(tmp_path))  # of no pose model
+    bare.save("bare")
+    assert list(torch.load(tmp_path / "bare.pth")) == ["model"]
+    PoseCheckpointer(net, "").save("nowhere")
+    assert sorted(os.listdir(tmp_path)) == ["bare.pth", "given.pth", "last_checkpoint", "plain.pth"]
+
+
+def test_a_part_of_a_checkpoint_is_loaded(tmp_path: Path, caplog) -> None:
+    PoseCheckpointer(Net(["a"], 1.0), str(tmp_path), one=Counter(1), two=Counter(2)).save("x")
+    for wanted, counts in ((None, [1, 2]), ([], [0, 0]), (["two"], [0, 2]), (["three"], [0, 0])):
+        reader = PoseCheckpointer(Net(["a"]), one=Counter(0), two=Counter(0))
+        with caplog.at_level("INFO"):
+            rest = reader.load(str(tmp_path / "x.pth"), wanted)
+        assert [item.count for item in reader.checkpointables.values()] == counts
+        left = {"one": 1, "two": 2}.items()
+        assert {key: rest[key]["count"] for key in ("one", "two") if key in rest} == {
+            key: count for key, count in left if count not in counts
+        }
+    assert f"Loading from {tmp_path / 'x.pth'}" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert PoseCheckpointer(Net(["a"])).load("") == {}
+    assert "No checkpoint: the model starts from random weights" in caplog.text
+
+
 def test_other_joints_take_their_channels_by_name(tmp_path: Path) -> None:
     PoseCheckpointer(Net(["a", "b", "c"], 10.0), str(tmp_path)).save("old")
     new = Net(["c", "new", "a"])
@@ -71,6 +123,50 @@ def test_other_joints_take_their_channels_by_name(tmp_path: Path) -> None:
     # background 10, c 13, "new" keeps its initial 2, a 11
     assert new.predict.bias.tolist() == [10, 13, 2, 11]
     assert new.body.bias.tolist() == [10] * 4
+
+
+def test_joints_that_are_carried_over_are_said(tmp_path: Path, caplog) -> None:
+    """By the model's spelling; nothing is said where the joints are the same."""
+    PoseCheckpointer(Net(["r_hip", "l_hip"], 10.0), str(tmp_path)).save("old")
+    for joints, said in (
+        (["r_hip", "l_hip"], None),
+        (["right_hip", "left_hip"], None),  # other names of the same
+        (["left_hip", "nose"], "['left_hip'] of ['left_hip', 'nose']"),
+    ):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            PoseCheckpointer(Net(joints)).load(str(tmp_path / "old.pth"))
+        found = [r.getMessage() for r in caplog.records if "carried over" in r.getMessage()]
+        assert found == ([] if said is None else [f"Joints carried over by name: {said}"])
+
+
+def test_rows_and_columns_of_joints_move_together() -> None:
+    """A layer from maps to maps: old joints a, b; new ones b, c, a. Its (row, column) of old value
+    10 row + column; what c has is the model's own, -1. A bias, and a tensor that the file lacks."""
+    model = nn.Module()
+    model.joint_names = ["b", "c", "a"]
+    model.maps = nn.Conv2d(3, 3, 1)
+    model.other = nn.Linear(1, 3)
+    model.channel_labels = lambda joints: {
+        "maps.weight": {0: joints, 1: joints}, "maps.bias": {0: joints},
+        "other.weight": {0: joints}, "gone.weight": {0: joints},
+    }  # fmt: skip
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, -1.0)
+    tensors = {
+        "maps.weight": torch.tensor([[0.0, 1], [10, 11]], dtype=torch.float64)[..., None, None],
+        "maps.bias": torch.tensor([5.0, 6]),
+        "gone.weight": torch.ones(2),
+        "free": torch.ones(1),
+    }
+    found = carry_over_joints(model, tensors, ["a", "b"])
+    expected = [[11, -1, 10], [-1, -1, -1], [1, -1, 0]]
+    assert found["maps.weight"][..., 0, 0].tolist() == expected
+    assert found["maps.weight"].dtype == torch.float32, "as the model has it"
+    assert found["maps.bias"].tolist() == [6, -1, 5]
+    assert list(found) == list(tensors) and found["free"] is tensors["free"]
+    assert model.maps.weight.unique().tolist() == [-1], "the model is not touched"
+    assert tensors["maps.bias"].tolist() == [5, 6]
 
 
 def test_safetensors_with_and_without_joints(tmp_path: Path) -> None:
@@ -224,11 +320,17 @@ class Payload:
         return (os.mkdir, (str(self.mark),))
 
 
-@pytest.mark.parametrize("name", ["../w.pth", "", "/etc/passwd", "..", "a\0b"])
+@pytest.mark.parametrize("name", ["../w.pth", "", "/etc/passwd", ".", "..", "a\0b", "a/", " \n"])
 def test_last_checkpoint_names_a_file_beside_it(tmp_path: Path, name: str) -> None:
-    (tmp_path / "last_checkpoint").write_text(name)
-    with pytest.raises(ValueError, match="last_checkpoint: expected the name of a file beside it"):
+    tag = tmp_path / "last_checkpoint"
+    tag.write_text(name)
+    with pytest.raises(ValueError) as error:
         PoseCheckpointer(Net(["a"]), str(tmp_path)).resume()
+    message = f"{tag}: expected the name of a file beside it, found {name.strip()!r}"
+    assert str(error.value) == message
+    tag.write_text(" x.pth\n")  # as an editor leaves it
+    found = PoseCheckpointer(Net(["a"]), str(tmp_path)).get_checkpoint_file()
+    assert found == str(tmp_path / "x.pth")
 
 
 def test_resume_executes_nothing_and_goes_back_to_a_good_checkpoint(tmp_path: Path, caplog) -> None:
@@ -328,6 +430,147 @@ def test_addresses_with_a_question(tmp_path: Path) -> None:
     assert outer.inner.body.bias.tolist() == [3] * 4
     with pytest.raises(ValueError, match="no tensor of the checkpoint fits"):
         PoseCheckpointer(outer).load(path)
+
+
+def test_what_a_run_needs_of_its_checkpoint(tmp_path: Path) -> None:
+    """All of optimizer, schedule and trainer that it has; an optimizer's numbers, however deep, and
+    the average's are finite."""
+    state = {"state": {0: {"step": 1, "mean": torch.tensor([1.0, float("inf")])}}}
+    good = SimpleNamespace(state_dict=lambda: {"state": {0: {"mean": torch.ones(2)}}})
+    bad = SimpleNamespace(state_dict=lambda: state)
+    kinds = {"optimizer": Counter(1), "scheduler": Counter(2), "trainer": Counter(3)}
+    path = tmp_path / "model_0000001.pth"
+    for key in kinds:
+        saved = {name: item for name, item in kinds.items() if name != key}
+        PoseCheckpointer(Net(["a"]), str(tmp_path), **saved).save("model_0000001")
+        with pytest.raises(ValueError) as error:
+            PoseCheckpointer(Net(["a"]), str(tmp_path), **kinds).resume()
+        lacks = f"{path} holds weights, but no run to go on with: it lacks ['{key}']"
+        assert str(error.value) == lacks
+    for key in ("optimizer", "average"):
+        PoseCheckpointer(Net(["a"]), str(tmp_path), **{key: bad}).save("model_0000001")
+        with pytest.raises(ValueError, match=f"{path}: 1 of 2 numbers of {key}.state.0.mean"):
+            PoseCheckpointer(Net(["a"]), str(tmp_path), **{key: bad}).resume()
+    PoseCheckpointer(Net(["a"], 4.0), str(tmp_path), other=good).save("model_0000001")
+    model = Net(["a"])
+    PoseCheckpointer(model, str(tmp_path), extra=Counter(0)).resume()
+    assert model.body.bias.tolist() == [4] * 4
+
+
+def test_what_is_no_number_of_a_schedule_may_be_anything(tmp_path: Path) -> None:
+    """A list of rates, and a key that this version does not have; zero and 1.5 are numbers."""
+    old = SimpleNamespace(state_dict=lambda: {"rates": [1, None], "new": "x", "count": 1.5})
+    PoseCheckpointer(Net(["a"]), str(tmp_path), scheduler=old).save("model_0000001")
+    taken: list[dict] = []
+    own = SimpleNamespace(
+        state_dict=lambda: {"rates": [0.1], "count": 0}, load_state_dict=taken.append
+    )
+    PoseCheckpointer(Net(["a"]), str(tmp_path), scheduler=own).resume()
+    assert taken == [old.state_dict()]
+    infinite = SimpleNamespace(state_dict=lambda: {"count": float("inf")})
+    PoseCheckpointer(Net(["a"]), str(tmp_path), scheduler=infinite).save("model_0000001")
+    with pytest.raises(ValueError, match="1.pth: the schedule's count is inf, no number$"):
+        PoseCheckpointer(Net(["a"]), str(tmp_path), scheduler=own).resume()
+
+
+@pytest.mark.parametrize("average", [3, {"updates": 1}, {"average": [1]}])
+def test_an_average_that_is_damaged_is_not_scored(tmp_path: Path, average: object) -> None:
+    PoseCheckpointer(Net(["a"]), str(tmp_path)).save("x", average=average)
+    path = str(tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=f"^{path}: its average of weights is damaged$"):
+        load_for_evaluation(Net(["a"]), evaluation_cfg(path, tmp_path), resume=False)
+    # A training starts from the weights beside it.
+    assert "average" in PoseCheckpointer(Net(["a"])).load(path)
+
+
+def test_which_weights_are_scored(tmp_path: Path) -> None:
+    """Those that are named; with --resume the run's last ones, or where there is no run the named
+    ones."""
+    (tmp_path / "run").mkdir()
+    PoseCheckpointer(Net(["a"], 1.0), str(tmp_path / "run")).save("model_final")
+    PoseCheckpointer(Net(["a"], 2.0), str(tmp_path)).save("named")
+    named = str(tmp_path / "named.pth")
+    for weights, folder, resume, expected in (
+        (named, "run", False, 2.0),
+        (named, "run", True, 1.0),
+        ("", "run", True, 1.0),
+        (named, "no run", True, 2.0),
+        ("", "run", False, None),
+        ("", "no run", True, None),
+    ):
+        model = Net(["a"])
+        cfg = evaluation_cfg(weights, tmp_path / folder)
+        if expected is None:
+            with pytest.raises(ValueError, match="^--eval-only needs MODEL.WEIGHTS, or --resume"):
+                load_for_evaluation(model, cfg, resume=resume)
+        else:
+            load_for_evaluation(model, cfg, resume=resume)
+            assert model.body.bias.tolist() == [expected] * 4
+
+
+@pytest.mark.parametrize("untrained", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_without_weights_is_tested_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, untrained: bool, named: bool
+) -> None:
+    monkeypatch.setattr(module, "build_model", lambda cfg: Net(["a"]))
+    PoseCheckpointer(Net(["a"], 2.0), str(tmp_path)).save("named")
+    cfg = evaluation_cfg(str(tmp_path / "named.pth") if named else "", tmp_path / "none")
+    cfg.MODEL.META_ARCHITECTURE = "Net"
+    if not untrained and not named:
+        with pytest.raises(ValueError, match="needs MODEL.WEIGHTS"):
+            load_model(cfg)
+        return
+    model = load_model(cfg, untrained=untrained)
+    assert not model.training and model.body.bias.tolist() == [2.0 * named] * 4
+    assert ("MODEL.WEIGHTS is empty: Net is untrained" in caplog.text) is not named
+
+
+def test_weights_that_fill_a_model_in_part_are_not_scored(tmp_path: Path) -> None:
+    """What lacks joints, or a tensor, or has one of another shape; a detector's may fill a part."""
+    path = str(tmp_path / "x.pth")
+    state = Net(["a", "b"]).state_dict()
+    cfg = evaluation_cfg(path, tmp_path)
+    del state["body.bias"]
+    state["body.weight"] = torch.zeros(1, 2, 1, 1)
+    torch.save({"model": state}, path)
+    with pytest.raises(ValueError) as error:
+        load_for_evaluation(Net(["a", "b"]), cfg, resume=False)
+    assert str(error.value) == (
+        f"{path}: the checkpoint does not fit the configured model in 2 tensors, such as "
+        "['body.weight', 'body.bias']"
+    )
+    detector = Net(["a", "b"])
+    del detector.joint_names
+    load_for_evaluation(detector, cfg, resume=False)
+    torch.save({"model": Net(["a", "b"]).state_dict(), "joints": ["a", "b"]}, path)
+    with pytest.raises(ValueError) as error:
+        load_for_evaluation(Net(["b", "c", "d"]), cfg, resume=False)
+    assert str(error.value) == (
+        f"{path}: the checkpoint has joints ['a', 'b']; it lacks the model's ['c', 'd']"
+    )
+
+
+def test_each_misfit_is_counted_once() -> None:
+    result = SimpleNamespace(
+        missing_keys=["a", "b"], incorrect_shapes=[("b", (1,), (2,)), ("c", (1,), (2,))]
+    )
+    assert misfits(result) == ["a", "b", "c"]
+
+
+def test_files_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.pth").touch()
+    assert local_file("x.pth") == "x.pth"
+    for absent in ("y.pth", str(tmp_path)):  # a folder is none
+        with pytest.raises(FileNotFoundError) as error:
+            local_file(absent)
+        assert str(error.value) == (
+            f"checkpoint {absent!r} (MODEL.WEIGHTS, or last_checkpoint of OUTPUT_DIR with "
+            f"--resume) does not exist; working directory: {tmp_path}"
+        )
+    monkeypatch.setattr(PathManager, "get_local_path", lambda address: Path("/cache") / address[4:])
+    assert local_file("a://x.pth") == "/cache/x.pth"
 
 
 @pytest.mark.parametrize("value", [float("nan"), "7", None, True, [1]])

@@ -100,7 +100,7 @@ def test_what_the_model_says_for_long_is_believed() -> None:
     assert not exchange_sides(peaks[:, :, 0, :2], 120.0, [(2, 3)])[5:].any()
 
 
-def test_joints_that_are_missing_cost_nothing() -> None:
+def test_joints_that_are_missing_speak_for_neither() -> None:
     peaks = standing()
     peaks[4:9, 2] = np.nan
     assert not exchange_sides(peaks[:, :, 0, :2], 120.0, [(2, 3)]).any()
@@ -410,9 +410,10 @@ def test_mirrors_and_lines_go_by_names() -> None:
 
 
 def test_places_are_counted_in_boxes_of_their_own_person() -> None:
-    """Two people whose joints are 100 and 50 px apart: boxes of 120 and 60 px."""
-    peaks = torch.from_numpy(standing(3)).float()[None].repeat(2, 1, 1, 1, 1)
+    """Two people whose highest peaks are 100 and 50 px apart: boxes of 120 and 60 px."""
+    peaks = torch.from_numpy(standing(3)).float()[None].repeat(2, 1, 1, 2, 1)
     peaks[1, ..., :2] /= 2
+    peaks[:, :, 0, 1, 0] = 900.0  # a second peak says nothing of the size
     sequences, size = as_sequences(peaks, torch.ones(2, 3), JOINTS)
     assert size.flatten().tolist() == pytest.approx([120.0, 60.0])
     torch.testing.assert_close(sequences.peaks[0, ..., :2], peaks[0, ..., :2] / 120)
@@ -443,6 +444,22 @@ def noisy(frames: int = 30) -> np.ndarray:
     peaks[24:27, 1] = np.nan
     peaks[5, 0, 0, 2] = 0
     return peaks
+
+
+def test_people_of_one_batch_do_not_mix() -> None:
+    """One is half as big, goes backwards in time, and is there in the first frames alone."""
+    refiner = fixed_refiner()
+    first = torch.from_numpy(np.nan_to_num(noisy())).float()
+    second = first.flip(0) * torch.tensor([0.5, 0.4, 1.0])
+    peaks = torch.stack([first, second])
+    mask = torch.ones(2, 30)
+    mask[0, 20], mask[1, 12:] = 0, 0
+    with torch.no_grad():
+        both = refiner(as_sequences(peaks, mask, JOINTS)[0])
+        for n in range(2):
+            alone = refiner(as_sequences(peaks[n : n + 1], mask[n : n + 1], JOINTS)[0])
+            torch.testing.assert_close(both[n : n + 1], alone, atol=1e-5, rtol=1e-5)
+    assert (both[0] - both[1]).abs().max() > 0.1
 
 
 REFINED = {
