@@ -305,20 +305,31 @@ def _stored(memory: PeopleMemory | None) -> tuple[dict[str, Tensor], dict[str, A
     if memory is None:
         return {}, {}
     tensors = {} if memory.state is None else memory.state._asdict()
-    if memory.boxes is not None:
-        tensors["boxes"] = memory.boxes
-    names = ("ids", "missed", "next_id", "frame")
+    for name in ("boxes", "poses"):
+        if (tensor := getattr(memory, name)) is not None:
+            tensors[name] = tensor
+    names = ("ids", "ages", "missed", "next_id", "frame")
     return tensors, {name: getattr(memory, name) for name in names}
 
 
 def _restore(memory: PeopleMemory, checkpoint: Checkpoint) -> None:
+    """Bring ``memory`` to what `_stored` wrote down.
+
+    Raises:
+        ValueError: an earlier version wrote it, without people's ages and poses.
+    """
     stored = checkpoint.state()
     if stored is None:
         return
     tensors, rest = stored
     for name, value in rest.items():
         setattr(memory, name, value)
-    memory.boxes = tensors.pop("boxes", None)
+    memory.boxes, memory.poses = tensors.pop("boxes", None), tensors.pop("poses", None)
+    if len(memory.ages) != len(memory.ids) or (memory.boxes is None) != (memory.poses is None):
+        raise ValueError(
+            f"{checkpoint.folder} was begun by an earlier version, which left out people's ages and "
+            "poses: remove it to begin the video anew"
+        )
     memory.state = KeypointMemory(**tensors) if tensors else None
 
 

@@ -147,9 +147,10 @@ def test_rows_and_columns_of_joints_move_together() -> None:
     model.joint_names = ["b", "c", "a"]
     model.maps = nn.Conv2d(3, 3, 1)
     model.other = nn.Linear(1, 3)
+    model.wide = nn.Conv2d(3, 3, 3)
+    names = ("gone.weight", "other.weight", "wide.weight", "maps.bias")
     model.channel_labels = lambda joints: {
-        "maps.weight": {0: joints, 1: joints}, "maps.bias": {0: joints},
-        "other.weight": {0: joints}, "gone.weight": {0: joints},
+        **{name: {0: joints} for name in names}, "maps.weight": {0: joints, 1: joints},
     }  # fmt: skip
     for parameter in model.parameters():
         nn.init.constant_(parameter, -1.0)
@@ -157,6 +158,7 @@ def test_rows_and_columns_of_joints_move_together() -> None:
         "maps.weight": torch.tensor([[0.0, 1], [10, 11]], dtype=torch.float64)[..., None, None],
         "maps.bias": torch.tensor([5.0, 6]),
         "gone.weight": torch.ones(2),
+        "wide.weight": torch.ones(2, 3, 5, 5),  # of another kernel
         "free": torch.ones(1),
     }
     found = carry_over_joints(model, tensors, ["a", "b"])
@@ -164,7 +166,8 @@ def test_rows_and_columns_of_joints_move_together() -> None:
     assert found["maps.weight"][..., 0, 0].tolist() == expected
     assert found["maps.weight"].dtype == torch.float32, "as the model has it"
     assert found["maps.bias"].tolist() == [6, -1, 5]
-    assert list(found) == list(tensors) and found["free"] is tensors["free"]
+    assert list(found) == list(tensors)
+    assert all(found[name] is tensors[name] for name in ("free", "wide.weight", "gone.weight"))
     assert model.maps.weight.unique().tolist() == [-1], "the model is not touched"
     assert tensors["maps.bias"].tolist() == [5, 6]
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.data.synthetic.scene import Scene, render_scene
@@ -23,7 +25,7 @@ from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame, PoseFrame
 from video_pose.inference.people import FollowedPerson, GivenBoxes
 from video_pose.inference.predictor import VideoPosePredictor
-from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor, _restore, _stored
 from video_pose.inference.resume import CHECKPOINT, Checkpoint, Past, describe_files, describe_text
 from video_pose.inference.selection import Excerpt, Moment
 from video_pose.inference.smoothing import OneEuroSmoother
@@ -32,7 +34,7 @@ from video_pose.inference.trackers import build_tracker
 from video_pose.inference.video_source import VideoSource
 from video_pose.inference.writers import tables
 from video_pose.modeling.backend import TorchBackend
-from video_pose.modeling.recurrent_keypoint_rcnn import KeypointMemory
+from video_pose.modeling.recurrent_keypoint_rcnn import KeypointMemory, PeopleMemory
 
 FRAMES = 16
 CUT = 6  # from this frame on the pictures are inverted
@@ -168,8 +170,6 @@ class RememberingRCNN(PersonRCNN):
         pass
 
     def new_memory(self) -> Any:
-        from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory
-
         return PeopleMemory()
 
     def instances(self, image: np.ndarray, memory: Any = None) -> Any:
@@ -178,7 +178,8 @@ class RememberingRCNN(PersonRCNN):
         if memory.state is None:
             part = torch.zeros(1, 2, 3, 3)
             memory.state = KeypointMemory(part, part + 0.1, part, torch.ones(1, 1, 1, 1))
-            memory.ids, memory.next_id = [memory.next_id], memory.next_id + 1
+            memory.ids, memory.next_id, memory.ages = [memory.next_id], memory.next_id + 1, [1]
+            memory.poses = torch.zeros(1, 1, 3)
         memory.state = memory.state._replace(cell=torch.sin(memory.state.cell + 1 + image.mean()))
         memory.boxes, memory.missed = memory.state.cell[:, 0, 0, :1] + torch.arange(4.0), [0]
         memory.frame += 1
@@ -205,6 +206,48 @@ def test_an_rcnn_that_remembers_people_and_finds_masks(scene: Scene, tmp_path: P
     for a, b in zip(found, expected):
         assert a.masks is not None and b.masks is not None
         np.testing.assert_array_equal(a.masks, b.masks)
+
+
+def test_a_memory_of_people_goes_on_as_if_it_had_never_been_written(
+    tiny_rcnn_cfg: Callable[..., CfgNode], tmp_path: Path
+) -> None:
+    """A detector that begins everybody's memory anew every three frames: ages count, too."""
+    torch.manual_seed(0)
+    model = build_model(tiny_rcnn_cfg("TEST.RESET_EVERY", 3, "DATASETS.TEST", ())).eval()
+    for module in model.roi_heads.keypoint_head.memory_modules():
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    picture = torch.randint(256, (3, 64, 96), dtype=torch.uint8)
+    frame = {"image": picture, "height": 64, "width": 96}
+    memory = PeopleMemory()
+    for _ in range(2):
+        model.step(frame, memory)
+    assert max(memory.ages) == 2, "nobody was seen again: the test shows nothing"
+
+    def written(name: str, tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> Checkpoint:
+        checkpoint = Checkpoint(tmp_path / name, {}, frames=1)
+        checkpoint.add(past(0), image())
+        checkpoint.save(tensors, rest)
+        return Checkpoint(tmp_path / name, {})
+
+    _restore(again := PeopleMemory(), written("c", *_stored(memory)))
+    for part in fields(PeopleMemory):
+        first, second = getattr(memory, part.name), getattr(again, part.name)
+        if isinstance(first, torch.Tensor | tuple):
+            torch.testing.assert_close(tuple(second), tuple(first), atol=0, rtol=0)
+        else:
+            assert first == second, part.name
+    for _ in range(3):
+        one, other = (model.step(frame, m)["instances"] for m in (memory, again))
+        assert torch.equal(one.pred_keypoints, other.pred_keypoints)
+        assert one.pred_track_ids.tolist() == other.pred_track_ids.tolist()
+    nobody = PeopleMemory(next_id=4, frame=7)
+    _restore(again := PeopleMemory(), written("d", *_stored(nobody)))
+    assert again == nobody
+    tensors, rest = _stored(memory)
+    del tensors["poses"]
+    with pytest.raises(ValueError, match="/e was begun by an earlier version, .*: remove it to"):
+        _restore(PeopleMemory(), written("e", tensors, rest))
 
 
 def past(index: int, **arrays: np.ndarray) -> Past:
