@@ -169,7 +169,7 @@ class ClipDataset(Dataset):
     """
 
     def __init__(self, tracks: list[Track], mapper: PoseClipMapper, seed: int) -> None:
-        self._tracks = DatasetFromList(tracks, copy=False)
+        self._tracks = DatasetFromList(tracks)
         self._mapper = mapper
         self._seed = seed
 
@@ -194,7 +194,7 @@ class ChunkDataset(Dataset):
         mapper: PoseClipMapper,
     ) -> None:
         """``chunks``: (number of the track, part of it)."""
-        self._tracks = DatasetFromList(tracks, copy=False)
+        self._tracks = DatasetFromList(tracks)
         self._chunks = chunks
         self._mapper = mapper
 

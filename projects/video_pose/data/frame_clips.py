@@ -110,7 +110,7 @@ class FrameClipDataset(Dataset):
     ) -> None:
         if length < 1 or stride < 1:
             raise ValueError(f"INPUT.CLIP: LENGTH {length} and STRIDE {stride} must be 1 or more")
-        self._videos = DatasetFromList(videos, copy=False)
+        self._videos = DatasetFromList(videos)
         self._mapper = mapper
         self._seed, self._length, self._stride = seed, length, stride
 
@@ -193,7 +193,6 @@ def build_frame_clips_train_loader(
         batch_size=per_rank,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_list,
-        drop_last=True,
     )
 
 
@@ -207,9 +206,7 @@ def build_frame_clips_test_loader(
     for video in videos:
         start = items[-1][-1] + 1 if items else 0
         items.append(list(range(start, start + len(video))))
-    dataset = MapDataset(
-        DatasetFromList(frames, copy=False), mapper or FrameMapper(cfg, is_train=False)
-    )
+    dataset = MapDataset(DatasetFromList(frames), mapper or FrameMapper(cfg, is_train=False))
     return DataLoader(
         dataset,
         batch_size=1,

@@ -322,7 +322,7 @@ class FrameDataset(Dataset):
         seed: int,
         mosaic: Mosaic | None = None,
     ) -> None:
-        self._frames = DatasetFromList(frames, copy=False)
+        self._frames = DatasetFromList(frames)
         self._mapper = mapper
         self._seed = seed
         self._mosaic = mosaic

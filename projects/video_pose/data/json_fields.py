@@ -71,9 +71,8 @@ class Field:
 
     def get(self, key: str) -> Field | None:
         """A key of an object; None where it lacks or is null."""
-        content = self.value if isinstance(self.value, dict) else self.content()
         self.used.add(key)
-        found = content.get(key)
+        found = self.content().get(key)
         return None if found is None else Field(found, self.file, self, key)
 
     def need(self, key: str) -> Field:
@@ -136,7 +135,7 @@ class Field:
     def integer(self, least: int | None = None) -> int:
         """A whole number, 3.0 included. Args: ``least`` that it may be."""
         value = self.value
-        whole = type(value) is int or (type(value) is float and value.is_integer())
+        whole = type(value) is int or (isinstance(value, float) and value.is_integer())
         if not whole or abs(value) > _LARGEST or (least is not None and value < least):
             limit = "" if least is None else f" of at least {least}"
             raise self.error(f"a whole number{limit}")

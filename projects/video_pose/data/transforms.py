@@ -144,11 +144,9 @@ class ClipDraw:
 
     def jitters(self, frames: int) -> np.ndarray:
         """Shifts of the box's edges in every frame, (T, 4), as shares of its sides."""
-        shared = np.tile(np.asarray(self.jitter), (frames, 1))
-        if self.frame_jitter <= 0:
-            return shared
         rng = np.random.default_rng(self.jitter_seed)
-        return shared + rng.uniform(-self.frame_jitter, self.frame_jitter, (frames, 4))
+        own = rng.uniform(-self.frame_jitter, self.frame_jitter, (frames, 4))
+        return np.asarray(self.jitter) + own
 
     def covers(self, frame: int, frames: int) -> bool:
         """Whether the rectangle covers this frame (0-based) of a clip of so many."""
@@ -230,7 +228,7 @@ class ClipAugmentation:
         crop = np.array([crop_size[1], crop_size[0]])
         shift = rng.uniform(-self.translation, self.translation, 2) * crop
         low, high = 1 - self.color, 1 + self.color
-        color = tuple(rng.uniform(low, high, 3).tolist()) if self.color > 0 else None
+        color = tuple(rng.uniform(low, high, 3).tolist()) if self.color else None
         cover, span = None, (0.0, 1.0)
         if rng.random() < self.occlusion_prob:
             size = np.maximum(1, rng.uniform(*self.occlusion_size, 2) * crop).astype(int)
@@ -255,16 +253,16 @@ class ClipAugmentation:
         if covered and self.occlusion_fill == "color":
             more["cover_color"] = tuple(rng.integers(0, 256, 3).tolist())
             more["cover_seed"] = int(rng.integers(2**31))
-        if self.half_body_prob > 0 and rng.random() < self.half_body_prob:
+        if self.half_body_prob and rng.random() < self.half_body_prob:
             more["half"] = "upper" if rng.random() < 0.6 else "lower"
-        if self.box_jitter > 0:
+        if self.box_jitter:
             more["jitter"] = tuple(rng.uniform(-self.box_jitter, self.box_jitter, 4).tolist())
-        if self.box_jitter_frame > 0:
+        if self.box_jitter_frame:
             more["frame_jitter"] = self.box_jitter_frame
             more["jitter_seed"] = int(rng.integers(2**31))
-        if self.blur_prob > 0 and rng.random() < self.blur_prob:
+        if self.blur_prob and rng.random() < self.blur_prob:
             more["blur"] = float(rng.uniform(*self.blur_sigma))
-        if self.low_res_prob > 0 and rng.random() < self.low_res_prob:
+        if self.low_res_prob and rng.random() < self.low_res_prob:
             more["low_res"] = float(rng.uniform(*self.low_res_range))
         return more
 

@@ -19,7 +19,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from video_pose.cli import datasets
-from video_pose.data.register import complete_track, register_video_tracks
+from video_pose.data.register import complete_track, load_tracks, register_video_tracks
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.views import view_of
 from video_pose.report.dataset import dataset_sheet, describe_dataset
@@ -75,6 +75,7 @@ def test_both_recipes_give_the_same_people(plugins: list[str]) -> None:
     same = set(facts[0]) & set(facts[1]) - {"name", "root_hint"}
     assert all(facts[0][key] == facts[1][key] for key in same)
     assert facts[0]["thing_dataset_id_to_contiguous_id"] == {1: 0}
+    assert facts[0]["box_margin"] == facts[1]["box_margin"] == 0
     frames = DatasetCatalog.get("my_tracks_frames")
     assert [len(frame["annotations"]) for frame in frames] == [1, 1]
 
@@ -213,3 +214,26 @@ def test_what_a_track_does_not_tell_is_filled_in() -> None:
     assert found["boxes"].tolist() == [[0.75, 1, 3.25, 1], [0, 0, 0, 0]]
     given = complete_track({**track, "boxes": [[1, 1, 2, 2]] * 2, "track_id": 5}, 2, 3, "here")
     assert given["boxes"].tolist() == [[1, 1, 2, 2]] * 2 and given["track_id"] == "5"
+
+
+@pytest.mark.parametrize("given", [{"a": {}}, [{}, 3], ({} for _ in range(2)), "ab", None])
+def test_a_loader_gives_a_list_of_dicts(given: object) -> None:
+    words = f"the loader of 'some' must give a list of dicts, got {given!r:.80}"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        load_tracks(lambda: given, "some", 1)
+
+
+def test_a_list_or_tuple_of_labelled_tracks_is_taken() -> None:
+    track = {
+        "video_id": "v", "height": 4, "width": 6, "file_names": ["a.png"],
+        "keypoints": [[[1, 2, 2]]],
+    }  # fmt: skip
+    for given in ([track, track], (track, track)):
+        found = load_tracks(lambda given=given: given, "some", 1)
+        assert [t["image_ids"].tolist() for t in found] == [[0], [1_000_000]]
+    nobody = {**track, "keypoints": [[[1, 2, 0]]]}
+    for given in ([], [nobody]):
+        with pytest.raises(ValueError, match="dataset 'some'"):
+            load_tracks(lambda given=given: given, "some", 1)
+    with pytest.raises(ValueError, match="dataset 'some', track 1: keypoints: expected v 0, 1 or"):
+        load_tracks(lambda: [track, {**track, "keypoints": [[[1, 2, 5]]]}], "some", 1)

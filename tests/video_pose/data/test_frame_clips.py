@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -107,19 +108,100 @@ def test_impossible_lengths_are_refused(options: dict[str, int]) -> None:
 
 
 def test_pictures_without_tracks_are_named(
-    datasets: Any, tiny_rcnn_cfg: Any, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+    tiny_rcnn_cfg: Any, caplog: pytest.LogCaptureFixture, monkeypatch: Any
 ) -> None:
     """A training on them alone has no time in it."""
-    cfg = tiny_rcnn_cfg()
+    cfg = tiny_rcnn_cfg("INPUT.CLIP.LENGTH", 2)
     labelled = {"annotations": [{"bbox": [0, 0, 5, 5]}]}
     pictures = [{"image_id": i, **labelled} for i in range(3)]
-    videos = [frame(i, [("A", i)]) for i in range(3)]
-    for name, found in (("pictures", pictures), ("videos", videos)):
+    videos = [frame(i, [("A", i)]) for i in range(2)]
+    one = [{"image_id": 9, **labelled}, *videos]
+    for name, found in (("pictures", pictures), ("videos", videos), ("both", one)):
         monkeypatch.setattr(frame_clips, "named_frames", lambda *a, found=found, **k: found)
         cfg.DATASETS.TRAIN = (name,)
         frame_clips.build_frame_clips_train_loader(cfg)
-    assert "pictures has no tracks: its pictures are clips of one frame" in caplog.text
-    assert "videos has no tracks" not in caplog.text
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert warning == (
+        "pictures has no tracks: its pictures are clips of one frame, from which a memory learns "
+        "nothing of time (INPUT.CLIP.LENGTH is 2)"
+    )
+    caplog.clear()
+    cfg.INPUT.CLIP.LENGTH, cfg.DATASETS.TRAIN = 1, ("pictures",)
+    monkeypatch.setattr(frame_clips, "named_frames", lambda *a, **k: pictures)
+    frame_clips.build_frame_clips_train_loader(cfg)
+    assert not caplog.records, "clips of one frame are what was asked for"
+
+
+@pytest.fixture
+def asked() -> list[tuple[str, dict[str, Any]]]:
+    """Which datasets were read, and how."""
+    return []
+
+
+@pytest.fixture
+def train_cfg(tiny_rcnn_cfg: Any, monkeypatch: pytest.MonkeyPatch, asked: list) -> Any:
+    """Videos of three frames, one of them without people, and of one; the last one has nobody."""
+    people = [frame(i, [("A", i)], "v") for i in range(3)] + [frame(5, [("B", 0)], "w")]
+    people[1]["annotations"] = []
+    nobody = {**frame(6, [("C", 0)], "x"), "annotations": []}
+
+    def named(name: str, **how: Any) -> list[dict[str, Any]]:
+        asked.append((name, how))
+        return [{**item, "dataset_name": name} for item in [*people, nobody]]
+
+    monkeypatch.setattr(frame_clips, "named_frames", named)
+    cfg = tiny_rcnn_cfg("INPUT.CLIP.LENGTH", 2, "SEED", 3)
+    cfg.DATASETS.TRAIN = ("some",)
+    return cfg
+
+
+def shown(cfg: Any, count: int, start: int = 0) -> list[list[list[int]]]:
+    """Ids of the frames of the clips of so many batches."""
+    loader = frame_clips.build_frame_clips_train_loader(cfg, start, Mapper())
+    batches = list(itertools.islice(loader, count))
+    return [[[item["id"] for item in clip["frames"]] for clip in batch] for batch in batches]
+
+
+def test_batches_are_clips_of_videos_in_which_there_is_somebody(
+    train_cfg: Any, asked: list, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Frames without people are a part of their video, and so is a clip with one of them."""
+    with caplog.at_level("INFO"):
+        batches = shown(train_cfg, 12)
+    assert asked == [("some", {"filter_empty": False, "min_keypoints": 0})]
+    assert "some: 2 of 3 videos have a labelled person" in caplog.text
+    assert {len(batch) for batch in batches} == {2}
+    assert {str(clip) for batch in batches for clip in batch} == {"[0, 1]", "[1, 2]", "[5]"}
+    for batch in batches:  # an epoch has two videos
+        assert sorted(clip == [5] for clip in batch) == [False, True]
+    assert shown(train_cfg, 7, start=5) == batches[5:]
+    train_cfg.DATALOADER.NUM_WORKERS = 2
+    assert shown(train_cfg, 12) == batches
+    train_cfg.DATALOADER.NUM_WORKERS, train_cfg.INPUT.CLIP.STRIDE = 0, 2
+    ids = {str(clip) for batch in shown(train_cfg, 6) for clip in batch}
+    assert ids == {"[0, 2]", "[5]"}
+
+
+def test_datasets_are_drawn_by_their_weights(train_cfg: Any) -> None:
+    train_cfg.DATASETS.TRAIN = ("some", "other")
+    train_cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
+    train_cfg.DATASETS.TRAIN_REPEAT_FACTOR = [["other", 3.0]]
+    loader = frame_clips.build_frame_clips_train_loader(train_cfg, 0, lambda record: record)
+    names = [
+        clip["frames"][0]["dataset_name"] for batch in itertools.islice(loader, 8) for clip in batch
+    ]
+    assert (names.count("some"), names.count("other")) == (4, 12)
+
+
+def test_a_training_without_people_or_datasets_is_refused(
+    train_cfg: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_clips, "named_frames", lambda *a, **k: [{"image_id": 1}])
+    with pytest.raises(ValueError, match=r"^no labelled person in \['some'\]$"):
+        frame_clips.build_frame_clips_train_loader(train_cfg)
+    train_cfg.DATASETS.TRAIN = ()
+    with pytest.raises(ValueError, match="DATASETS.TRAIN is empty: name at least one dataset"):
+        frame_clips.build_frame_clips_train_loader(train_cfg)
 
 
 def test_a_test_reads_the_frames_of_each_video_in_order(
@@ -141,3 +223,19 @@ def test_a_test_reads_the_frames_of_each_video_in_order(
 
 def test_a_frame_clip_dataset_is_as_long_as_its_videos() -> None:
     assert len(dataset(2)) == 1
+
+
+def test_the_mapper_of_the_configuration_is_that_of_training_or_test(
+    train_cfg: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none is given."""
+
+    def map_by(cfg: Any, is_train: bool) -> Any:
+        assert cfg is train_cfg
+        return lambda record: is_train
+
+    monkeypatch.setattr(frame_clips, "FrameMapper", map_by)
+    clips = next(iter(frame_clips.build_frame_clips_train_loader(train_cfg)))
+    assert {found for clip in clips for found in clip["frames"]} == {True}
+    frames = frame_clips.build_frame_clips_test_loader(train_cfg, "some")
+    assert list(frames) == [[False]] * 5

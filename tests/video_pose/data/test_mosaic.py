@@ -7,6 +7,8 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
+from video_pose.data import mosaic
+from video_pose.data.frames_mapper import IGNORED
 from video_pose.data.mosaic import Mosaic
 
 SIZE = (96, 128)
@@ -103,8 +105,8 @@ def test_images_that_have_all_masks_say_so_in_a_mosaic() -> None:
 
 def test_how_often_and_with_which_frames() -> None:
     np.random.seed(2)
-    mosaic = Mosaic(0.3, SIZE, weights=[1.0, 0.0001, 3.0])
-    drawn = [mosaic.draw(3) for _ in range(3000)]
+    some = Mosaic(0.3, SIZE, weights=[1.0, 0.0001, 3.0])
+    drawn = [some.draw(3) for _ in range(3000)]
     assert np.mean([item is not None for item in drawn]) == pytest.approx(0.3, abs=0.03)
     others = [i for item in drawn if item for i in item]
     assert others.count(1) <= 3 and others.count(2) / others.count(0) == pytest.approx(3, rel=0.2)
@@ -124,3 +126,96 @@ def test_what_cannot_be_composed_is_refused() -> None:
         Mosaic(1.0, SIZE)([polygons] * 4)
     with pytest.raises(ValueError, match="90.png: a mosaic needs frames with annotations"):
         Mosaic(1.0, SIZE)([{k: v for k, v in frame(90).items() if k != "instances"}] * 4)
+
+
+def test_a_mosaic_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 x 120 px that meet at (30, 20), so that the quarters are 30, 90, 30 and 90 px wide and 20,
+    20, 60 and 60 high. Frames are 30 px wide and 20 high: the first one fits, the others are
+    enlarged by 3 to 90 x 60; of these the last rows, or columns, are shown."""
+    monkeypatch.setattr(mosaic, "CENTRE", (0.25, 0.25))
+    monkeypatch.setattr(mosaic, "ZOOM", 1.0)
+    monkeypatch.setattr(np.random, "randint", lambda count: count - 1)
+    frames = [frame(value, (15, 10, 27, 16), (20, 30)) for value in (60, 100, 140, 200)]
+    out = Mosaic(1.0, (80, 120))(frames)
+    persons = out["instances"]
+    # At (x, y) x 3: (45, 30) to (81, 48). Top right: + (30, -40); bottom left: + (-60, 20); bottom
+    # right: + (30, 20).
+    boxes = [[15, 10, 27, 16], [75, 0, 111, 8], [0, 50, 21, 68], [75, 50, 111, 68]]
+    assert persons.gt_boxes.tensor.tolist() == boxes
+    assert persons.gt_classes.tolist() == [60, 100, 140, 200]
+    none = [0, 0, 0]
+    assert persons.gt_keypoints.tensor.tolist() == [
+        [[15, 10, 2], none, [27, 16, 1]],
+        [none, none, [111, 8, 1]],
+        [none, none, [21, 68, 1]],
+        [[75, 50, 2], none, [111, 68, 1]],
+    ]
+    for (x0, y0, x1, y1), mask, value in zip(boxes, persons.gt_masks.tensor, persons.gt_classes):
+        assert mask.sum() == (x1 - x0) * (y1 - y0) and mask[y0:y1, x0:x1].all()
+        assert (out["image"][:, y0 + 3 : y1 - 3, x0 + 3 : x1 - 3] == value).all()
+        seen = out["image"].clone()
+        seen[:, max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = 0
+        assert not (seen == value).any()
+    assert (out["height"], out["width"], out["image"].dtype) == (80, 120, torch.uint8)
+    assert out["mosaic_of"] == ["60.png", "100.png", "140.png", "200.png"]
+
+
+def test_a_quarter_of_a_person_is_enough_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 columns, three of the person in the left half are shown, or two; an ignored region
+    stays while any of it does."""
+    monkeypatch.setattr(mosaic, "CENTRE", (0.5, 0.5))
+    monkeypatch.setattr(mosaic, "ZOOM", 1.0)
+    for place, kept in ((9, 4), (10, 0), (12, 0)):
+        monkeypatch.setattr(np.random, "randint", lambda count, place=place: min(place, count - 1))
+        frames = [frame(1, (0, 4, 12, 12), (16, 64)) for _ in range(4)]
+        assert len(Mosaic(1.0, (32, 32))(frames)["instances"]) == kept
+        for item in frames:
+            item["instances"].gt_classes[:] = IGNORED
+        ignored = Mosaic(1.0, (32, 32))(frames)["instances"]
+        assert len(ignored) == (4 if place < 12 else 0)
+
+
+def test_persons_without_classes_go_by_what_is_seen_of_them() -> None:
+    np.random.seed(4)
+    frames = [frame(value) for value in (40, 90, 140, 200)]
+    for item in frames:
+        item["instances"].remove("gt_classes")
+    assert Mosaic(1.0, SIZE)(frames)["instances"].get_fields().keys() == {
+        "gt_boxes", "gt_masks", "gt_keypoints", "gt_has_mask",
+    }  # fmt: skip
+
+
+def test_of_frames_without_persons_the_first_says_which_fields_there_are() -> None:
+    np.random.seed(1)
+    frames = [frame(value) for value in (40, 90, 140, 200)]
+    for item in frames:
+        item["instances"] = item["instances"][torch.zeros(1, dtype=torch.bool)]
+    frames[1]["instances"].remove("gt_keypoints")
+    persons = Mosaic(1.0, SIZE)(frames)["instances"]
+    assert len(persons) == 0 and persons.has("gt_keypoints")
+    assert persons.gt_masks.tensor.shape == (0, *SIZE)
+
+
+def test_three_frames_join_one() -> None:
+    for weights in (None, [1.0, 2.0]):
+        drawn = Mosaic(1.0, SIZE, weights).draw(2)
+        assert len(drawn) == 3 and set(drawn) <= {0, 1}
+    assert Mosaic(0.0, SIZE).draw(2) is None
+    # The first and the last of the numbers that the generator gives.
+    for number, drawn in ((0.0, 0), (0.249, 0), (0.25, 1), (0.999, 1)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(np.random, "rand", lambda *n, x=number: np.full(n, x) if n else 0.0)
+            assert Mosaic(1.0, SIZE, [1.0, 3.0]).draw(2) == [drawn] * 3
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1])
+def test_a_probability_lies_between_0_and_1(probability: float) -> None:
+    with pytest.raises(ValueError, match=f"MOSAIC_PROB is {probability}: must lie in 0-1"):
+        Mosaic(probability, SIZE)
+
+
+@pytest.mark.parametrize("size", [(15, 16), (16, 15), (16,), (16, 16, 16)])
+def test_a_mosaic_of_16_px_is_the_smallest(size: tuple[int, ...]) -> None:
+    Mosaic(0.5, (16, 16))
+    with pytest.raises(ValueError, match=r"MOSAIC_SIZE is \(.*: give \(height, width\) >= 16 px"):
+        Mosaic(0.5, size)

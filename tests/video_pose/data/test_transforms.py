@@ -297,6 +297,9 @@ def test_sizes_of_lost_resolution_by_hand() -> None:
     assert got.shape == (3, 8, 3) and got[:, 0].tolist() == [[15] * 3] * 3
     assert got[:, -1].tolist() == [[55] * 3] * 3
     assert (BlurTransform(factor=100.0).apply_image(image) == 35).all()
+    # 7 px by 2 are 3.5, to the even 4, of 1.75 px each: (0 + .75 x 10) / 1.75 is the first one.
+    halved = BlurTransform(factor=2.0).apply_image(image[:, :7])
+    assert halved.shape == (3, 7, 3) and halved[1, [0, -1], 0].tolist() == [4, 56]
     assert picture_transforms(ClipDraw(blur=0.5), "BGR")[0].sigma == 0.5
     assert picture_transforms(ClipDraw(low_res=1.5), "BGR")[0].factor == 1.5
     both = picture_transforms(ClipDraw(color=(1.1, 1, 1), low_res=1.5), "BGR")
@@ -310,3 +313,29 @@ def test_noise_of_a_colour_is_that_of_its_seed() -> None:
     assert (one != two).any() and one[0].max() == 0 and one[:, 0].max() == 0 and one[5].max() == 0
     spread = one[1:5, 1:9, 1].astype(float).std()
     assert 15 < spread < 40 and one[..., 0].max() == 255 and image.max() == 0
+    # 8 x 8 px are as many as the numbers that are drawn: of mean (250, 128, 4) and deviation 30.
+    patch = FillTransform((1, 1, 9, 9), (250, 128, 4), 3).apply_image(np.zeros((9, 9, 3), np.uint8))
+    patch = patch[1:, 1:]
+    assert patch[0, 0].tolist() == [255, 51, 16] and patch[7, 7].tolist() == [255, 108, 35]
+    assert patch.sum(axis=(0, 1)).tolist() == [15386, 8351, 852]
+    assert patch[..., 2].min() == 0
+
+
+def test_a_recipe_of_few_parts_draws_what_it_always_drew() -> None:
+    """A cover of the whole clip, in the pad value, takes no numbers for its span and colour."""
+    recipe = ClipAugmentation((0.5, 2.0), 40.0, 0.5, 0.1, 0.3, 1.0, (0.1, 0.3))
+    draw = recipe.draw(np.random.default_rng(7), (100, 200))
+    assert (draw.scale, draw.angle) == pytest.approx((1.201902, -15.757406), abs=1e-6)
+    assert draw.flip and draw.shift == pytest.approx((5.003819, 7.944276), abs=1e-6)
+    assert draw.color == pytest.approx((1.165411, 0.835124, 0.8801), abs=1e-6)
+    assert (draw.cover, draw.cover_span, draw.cover_color) == ((23, 59, 43, 85), (0.0, 1.0), None)
+    rest = (draw.cover_seed, draw.half, draw.jitter, draw.frame_jitter, draw.blur, draw.low_res)
+    assert rest == (0, "", (0.0,) * 4, 0.0, 0.0, 1.0)
+
+
+def test_a_cover_is_a_pixel_or_more() -> None:
+    """A tenth of 8 px; at every place up to the last one."""
+    recipe = ClipAugmentation(occlusion_prob=1.0, occlusion_size=(0.1, 0.1))
+    covers = np.array([recipe.draw(np.random.default_rng(i), (8, 8)).cover for i in range(200)])
+    assert (covers[:, 2:] - covers[:, :2] == 1).all()
+    assert set(covers[:, 0]) == set(covers[:, 1]) == set(range(8))
