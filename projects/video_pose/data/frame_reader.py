@@ -175,6 +175,12 @@ class VideoFile:
         index: of its packets. aspect: of its stored pixels, see `pixel_aspect`.
     """
 
+    # From the key frame on that decoding began at: the frame that is asked for, the one that the
+    # decoder puts out next, and whether there was damage after the frame that is asked for.
+    _wanted: int
+    _next: int
+    _damage_ahead: bool
+
     def __init__(self, path: str, index: VideoIndex | None = None) -> None:
         """Open ``path``, and index it unless its ``index`` is known.
 
@@ -184,7 +190,6 @@ class VideoFile:
         """
         self.path = path
         self._seek_by_decode_stamp = False
-        self._wanted = 0
         # Frames whose packets were decoded and that are not out yet.
         self._fed: set[int | None] = set()
         self._open(say=index is None)
@@ -209,8 +214,6 @@ class VideoFile:
         # A loader runs one worker a core; frame threads would only delay the output.
         self._stream.codec_context.thread_count = 1
         self._frames: Iterator[av.VideoFrame] | None = None
-        self._next = 0
-        self._damage_ahead = False
         self._at_start = True
 
     def _read_index(self) -> VideoIndex:
@@ -287,7 +290,7 @@ class VideoFile:
         return bisect.bisect_right(self.index.keys, number, key=lambda key: key[0]) - 1
 
     def _seek_to_key(self, at: int) -> int:
-        first, packets = 0, None
+        packets = None
         while packets is None and at > 0:
             first, packets = self.index.keys[at][0], self._packets_from_key(at)
             at -= 1

@@ -118,10 +118,10 @@ class _Elements:
         self.place = after
         return kind, self.data[start : start + size]
 
-    def integers(self, kinds: Sequence[int] = (_INT32, _UINT32)) -> tuple[int, ...]:
+    def integers(self) -> tuple[int, ...]:
         """An element of whole numbers of 32 bits."""
         kind, content = self.take()
-        if kind not in kinds or len(content) % 4:
+        if kind not in (_INT32, _UINT32) or len(content) % 4:
             raise ValueError(f"an element of type {kind} and {len(content)} bytes is no integers")
         return struct.unpack(f"{self.order}{len(content) // 4}i", content)
 

@@ -3,15 +3,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from video_pose.data import frame_reader
 from video_pose.data.frame_reader import FrameReader, VideoFile
+from video_pose.video_io.reading import VideoIndex
 
 FRAMES = 40
 SIZE = (64, 128)  # height, width
@@ -131,7 +136,8 @@ def test_reading_on_decodes_each_frame_once(video: str, monkeypatch) -> None:
 
 
 def test_a_reopened_video_is_not_indexed_again(tmp_path, monkeypatch) -> None:
-    paths = [_write_video(str(tmp_path / f"{i}.avi"), "mpeg4", 0) for i in range(6)]
+    path = _write_video(str(tmp_path / "0.avi"), "mpeg4", 0)
+    paths = [path, *(str(shutil.copy(path, tmp_path / f"{i}.avi")) for i in range(1, 6))]
     indexed = []
     plain = VideoFile._read_index
 
@@ -206,8 +212,10 @@ def test_a_video_without_timestamps_is_counted_by_decoding(tmp_path) -> None:
     reader = FrameReader(0, "BGR")
     assert _numbers(reader, _track(path), [13, 7, 30, 31]) == [13, 7, 30, 31]
     assert len(VideoFile(path)) == FRAMES
-    with pytest.raises(ValueError, match="frame 40"):
+    message = f"cannot decode frame 40 of {path}: the data end before it"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         reader.read(_track(path, np.array([FRAMES])), [0])
+    assert _numbers(reader, _track(path), [39, 0]) == [39, 0]
 
 
 def test_missing_and_broken_videos_are_named(tmp_path) -> None:
@@ -310,6 +318,190 @@ def test_a_file_that_cannot_be_indexed_is_closed(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(VideoFile, "_read_index", failing)
     with pytest.raises(IndexError, match="no stream"):
+        VideoFile(path)
+    with pytest.raises(AssertionError, match="not open"):
+        next(opened[0].demux())
+
+
+def test_four_videos_stay_open_and_the_one_used_longest_ago_is_closed(
+    tmp_path, monkeypatch
+) -> None:
+    path = _write_video(str(tmp_path / "0.avi"), "mpeg4", 0)
+    paths = [path, *(shutil.copy(path, tmp_path / f"{i}.avi") for i in range(1, 5))]
+    opened: list[str] = []
+
+    class Counted(VideoFile):
+        def __init__(self, path: str, index: VideoIndex | None = None) -> None:
+            opened.append(Path(path).stem)
+            super().__init__(path, index)
+
+    monkeypatch.setattr(frame_reader, "VideoFile", Counted)
+    reader = FrameReader(0, "BGR")
+    for number, total in ((0, 1), (1, 2), (2, 3), (3, 4), (0, 4), (4, 5), (0, 5), (3, 5), (1, 6)):
+        assert _numbers(reader, _track(paths[number]), [7]) == [7]
+        assert len(opened) == total
+    assert opened == ["0", "1", "2", "3", "4", "1"]
+
+
+def test_a_file_is_opened_again_only_to_begin_anew(tmp_path, monkeypatch) -> None:
+    path = _write_video(str(tmp_path / "v.mp4"), "mpeg4", 2)
+    opened, sought = [], []
+    plain_open, plain_seek = VideoFile._open, VideoFile._seek_to_key
+    monkeypatch.setattr(
+        VideoFile, "_open", lambda self, say=False: (opened.append(say), plain_open(self, say))
+    )
+    monkeypatch.setattr(
+        VideoFile, "_seek_to_key", lambda self, at: (sought.append(at), plain_seek(self, at))[1]
+    )
+    video = VideoFile(path)
+    assert opened == [True, False], "once to index it, once to read it"
+    assert video._stream.codec_context.thread_count == 1, "the loader's workers use the cores"
+    assert len(video) == FRAMES and len(opened) == 2
+    for wanted in (0, 1, 5, *range(11, 15), 23, 24, 26):
+        assert _read_number(frame_reader.to_array(video.decode_frame(wanted), "RGB")) == wanted
+    # Keys are 0, 12, 24 and 36: what lies between is gone through, a key is come to or sought.
+    assert sought == [0] and opened == [True, False]
+    video.decode_frame(37)
+    video.decode_frame(25)
+    assert sought == [0, 3, 2] and len(opened) == 2
+    video.decode_frame(5)
+    assert sought == [0, 3, 2, 0] and opened == [True, False, False]
+    video.close()
+    again = VideoFile(path, video.index)
+    assert opened[3:] == [False] and _read_number(again.decode_frame(30).to_ndarray(format="rgb24"))
+    again.close()
+
+
+def test_where_no_seek_leads_to_a_key_frame_that_before_it_is_taken(video, monkeypatch) -> None:
+    asked = []
+    plain = VideoFile._packets_from_key
+
+    def failing(self: VideoFile, at: int) -> Any:
+        asked.append(at)
+        return plain(self, at) if at == good else None
+
+    monkeypatch.setattr(VideoFile, "_packets_from_key", failing)
+    for back in range(5):
+        reader = VideoFile(video)
+        last = len(reader.index.keys) - 1
+        good = last - back
+        assert _read_number(frame_reader.to_array(reader.decode_frame(38), "RGB")) == 38
+        assert asked == list(range(last, max(good, 1) - 1, -1)), (
+            "the first is the start of the file"
+        )
+        asked.clear()
+        reader.close()
+
+
+class _Container:
+    """Packets (pts, dts) behind the places that a seek may go to; None: the seek fails."""
+
+    def __init__(self, places: dict[int, list[tuple[int, int | None]] | None]) -> None:
+        self.places, self.sought, self.taken = places, [], 0
+
+    def seek(self, target: int, *, stream: str, backward: bool) -> None:
+        assert stream == "stream" and backward
+        self.sought.append(target)
+        if self.places[target] is None:
+            raise av.error.PermissionError(1, "no")
+
+    def demux(self, stream: str) -> Any:
+        for pts, dts in self.places[self.sought[-1]]:
+            self.taken += 1
+            yield SimpleNamespace(pts=pts, dts=dts)
+
+
+GOOD, LATE = [(9, 7), (12, 10), (11, 11), (14, 13)], [(14, 13), (12, 10), (16, 15)]
+
+
+@pytest.mark.parametrize(
+    ("places", "decode_stamp", "sought", "packets"),
+    [
+        ({12: GOOD}, 10, [12], GOOD[1:]),
+        ({12: GOOD[1:]}, 10, [12], GOOD[1:]),
+        ({12: LATE, 10: GOOD}, 10, [12, 10], GOOD[1:]),
+        ({12: None, 10: GOOD}, 10, [12, 10], GOOD[1:]),
+        ({12: [(9, None), *GOOD], 10: GOOD}, 10, [12, 10], GOOD[1:]),
+        ({12: [], 10: GOOD}, 10, [12, 10], GOOD[1:]),
+        ({12: LATE, 10: LATE}, 10, [12, 10], None),
+        ({12: None, 10: None}, 10, [12, 10], None),
+        ({12: GOOD[1:]}, None, [12], GOOD[1:]),
+        ({12: GOOD}, None, [12, 12], None),
+        ({12: GOOD}, 15, [12], GOOD[1:]),
+    ],
+)
+def test_packets_begin_at_their_key_frame(
+    places: dict, decode_stamp: int | None, sought: list[int], packets: list | None
+) -> None:
+    """The key frame is shown at 12. Where the seek to 12 leads beyond it, that to the time at which
+    it is decoded does not, and is made at once the next time."""
+    reader = VideoFile.__new__(VideoFile)
+    reader.index = VideoIndex(None, [(0, 0), (5, 12)], [0, decode_stamp])
+    reader._container, reader._stream = _Container(places), "stream"
+    reader._seek_by_decode_stamp = False
+    found = reader._packets_from_key(1)
+    assert reader._container.sought == sought
+    assert (None if found is None else [(p.pts, p.dts) for p in found]) == packets
+    assert reader._seek_by_decode_stamp is (sought != [12])
+    if sought != [12]:
+        reader._packets_from_key(1)
+        assert reader._container.sought == [*sought, min(12, decode_stamp or 12)]
+
+
+def test_packets_beyond_the_key_frame_are_not_read() -> None:
+    reader = VideoFile.__new__(VideoFile)
+    reader.index = VideoIndex(None, [(0, 0), (5, 12)], [0, 10])
+    reader._container, reader._stream = _Container({12: LATE, 10: LATE}), "stream"
+    reader._seek_by_decode_stamp = False
+    assert reader._packets_from_key(1) is None
+    assert reader._container.taken == 2, "one after each seek"
+
+
+def test_frames_that_come_late_after_damage_are_waited_for(video: str) -> None:
+    """A decoder that met damage puts out 8 before 6, which it has; 7 it does not have."""
+    for wanted, found in ((6, True), (7, False)):
+        reader = VideoFile(video)
+        shown = iter([5, 8, 6, 9])
+
+        def decode(reader=reader, shown=shown) -> tuple[int, SimpleNamespace]:
+            reader._damage_ahead, reader._fed = True, {6}
+            number = next(shown)
+            return number, SimpleNamespace(number=number, is_corrupt=False)
+
+        reader._decode = decode
+        if found:
+            assert reader.decode_frame(wanted).number == 6
+            assert reader._frames is None, "what follows is sought anew"
+        else:
+            with pytest.raises(ValueError, match=rf"^frame 7 of {video} is missing or damaged$"):
+                reader.decode_frame(wanted)
+        reader.close()
+
+
+def test_what_cannot_be_counted_is_named(tmp_path, monkeypatch) -> None:
+    path = _write_video(str(tmp_path / "bare.h264"), "libx264", 2)
+    reader = VideoFile(path)
+    reader.close()
+
+    def fail(stream: Any) -> Any:
+        raise av.error.InvalidDataError(1, "bad data")
+
+    monkeypatch.setattr(VideoFile, "_restart", lambda self: None)
+    reader._container = SimpleNamespace(decode=fail)
+    with pytest.raises(ValueError, match=f"^cannot count the frames of {path}: .*bad data"):
+        len(reader)
+
+
+def test_a_file_whose_stream_is_refused_is_closed(tmp_path, monkeypatch) -> None:
+    path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
+    opened = []
+
+    def refuse(container: Any, say: bool) -> Any:
+        opened.append(container)
+        raise ValueError("too large")
+
+    monkeypatch.setattr(frame_reader, "choose_stream", refuse)
+    with pytest.raises(ValueError, match="too large"):
         VideoFile(path)
     with pytest.raises(AssertionError, match="not open"):
         next(opened[0].demux())

@@ -132,22 +132,37 @@ def test_a_dropped_last_axis_is_put_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "shape", "parts"),
+    ("field", "shape", "message"),
     [
-        ("absent", (1,), ["absent", "points", "count"]),
-        ("points", (2, 15, None), ["points", "(2, 15, any)", "(2, 3, 4)"]),
-        ("points", (2, 3, 4, 5, 6), ["(2, 3, 4, 5, 6)", "(2, 3, 4)"]),
-        ("action", (2, 3), ["action", "(2, 3)", "pull_up"]),
-        ("cell", (1, 2), ["cell", "list of 2"]),
+        ("absent", (1,), "expected field 'absent', got only the fields ['action', 'cell', 'count', "
+         "'many', 'nothing', 'one', 'points']."),
+        ("points", (2, 15, None), "field 'points': expected shape (2, 15, any), got float64 of "
+         "shape (2, 3, 4)."),
+        ("points", (2, 3, 4, 5, 6), "field 'points': expected shape (2, 3, 4, 5, 6), got float64 "
+         "of shape (2, 3, 4)."),
+        ("points", (2, 3), "field 'points': expected shape (2, 3), got float64 of shape "
+         "(2, 3, 4)."),
+        ("action", (2, 3), "field 'action': expected numbers of shape (2, 3), got str "
+         "'pull_up (!)'."),
+        ("cell", (1, 2), "field 'cell': expected numbers of shape (1, 2), got a list of 2 "
+         "(ndarray)."),
+        ("one", (1,), "field 'one': expected numbers of shape (1), got dict."),
     ],
-)
+)  # fmt: skip
 def test_wrong_fields_name_file_field_expected_and_got(
-    mat: str, field: str, shape: tuple[int | None, ...], parts: list[str]
+    mat: str, field: str, shape: tuple[int | None, ...], message: str
 ) -> None:
     with pytest.raises(ValueError) as error:
         require_array(load_mat(mat), field, shape, mat)
-    for part in [mat, *parts]:
-        assert part in str(error.value)
+    assert str(error.value) == f"{mat}: {message}"
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.int16, np.float32])
+def test_numbers_of_any_type_become_floats(kind: type) -> None:
+    found = require_array({"f": np.ones((2, 3), kind)}, "f", (2, None), "x.mat")
+    assert found.dtype == np.float64 and found.tolist() == [[1, 1, 1]] * 2
+    with pytest.raises(ValueError, match="expected numbers of shape .2, any., got complex64 of"):
+        require_array({"f": np.ones((2, 3), np.complex64)}, "f", (2, None), "x.mat")
 
 
 def test_text_and_structs_are_checked(mat: str) -> None:
@@ -241,25 +256,43 @@ def test_damaged_elements_are_refused(
 def test_a_sparse_matrix_is_held_against_its_size(tmp_path: Path) -> None:
     """Two values in a 3 x 2 matrix: rows 0 and 2, a column each."""
 
-    def sparse(rows: list[int], columns: list[int], values: int = 2) -> bytes:
-        parts = [
-            _element(6, struct.pack("<II", 5, 2)),
-            _element(5, struct.pack("<2i", 3, 2)),
+    def sparse(rows: list[int], columns: list[int], values: int = 2, flags: int = 5,
+               sides: tuple[int, ...] = (3, 2), parts: int = 1) -> bytes:  # fmt: skip
+        content = [
+            _element(6, struct.pack("<II", flags, 2)),
+            _element(5, struct.pack(f"<{len(sides)}i", *sides)),
             _element(1, b"x"),
             _element(5, struct.pack(f"<{len(rows)}i", *rows)),
             _element(5, struct.pack(f"<{len(columns)}i", *columns)),
-            _element(9, np.ones(values).tobytes()),
+            *[_element(9, np.ones(values).tobytes())] * parts,
         ]
-        return _element(14, b"".join(parts))
+        return _element(14, b"".join(content))
 
     good = load_mat(_write(tmp_path / "good.mat", sparse([0, 2], [0, 1, 2])))
     assert good["x"].toarray().tolist() == [[1, 0], [0, 0], [0, 1]]
+    _check(sparse([0, 2, 1], [0, 2, 2]), sparse([], [0, 0, 0], 0))
     for number, bad in enumerate((
         sparse([0, 3], [0, 1, 2]), sparse([0, -1], [0, 1, 2]), sparse([0, 2], [0, 2, 1]),
-        sparse([0, 2], [0, 1, 9]), sparse([0, 2], [0, 1]), sparse([0, 2], [0, 1, 2], values=1),
+        sparse([0, 2], [0, 1, 9]), sparse([0, 2], [0, 1]), sparse([0, 2], [0, 0, 1, 2]),
+        sparse([0, 2], [1, 1, 2]), sparse([0, 2], [0, 1, 2], sides=(3, 2, 1)),
     )):  # fmt: skip
-        with pytest.raises(ValueError, match=f"{number}.mat"):
+        with pytest.raises(
+            ValueError, match=f"{number}.mat .*sparse .*rows and columns do not fit"
+        ):
             load_mat(_write(tmp_path / f"{number}.mat", bad))
+    with pytest.raises(ValueError, match="8 bytes of type 9 are not 2 numbers"):
+        _check(sparse([0, 2], [0, 1, 2], values=1))
+    is_complex = 5 | 1 << 11
+    _check(sparse([0, 2], [0, 1, 2], flags=is_complex, parts=2))
+    with pytest.raises(ValueError, match="an element is missing"):
+        _check(sparse([0, 2], [0, 1, 2], flags=is_complex))
+    # Truth values are a byte each, whatever their type says.
+    begin = sparse([0, 2], [0, 1, 2], values=0)[8:-8]
+    _check(_element(14, begin + _element(9, b"ab")))
+    with pytest.raises(ValueError, match="3 bytes of type 9 are not 2 numbers"):
+        _check(_element(14, begin + _element(9, b"abc")))
+    with pytest.raises(ValueError, match="2 bytes of type 8 are not 2 numbers"):
+        _check(_element(14, begin + _element(8, b"ab")))
 
 
 def test_a_file_that_inflates_without_end_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
@@ -268,6 +301,33 @@ def test_a_file_that_inflates_without_end_is_refused(tmp_path: Path, monkeypatch
     path = _write(tmp_path / "a.mat", _packed(_numbers(**many)))
     with pytest.raises(ValueError, match=r"a\.mat .*more than 1 MB inflated"):
         load_mat(path)
+    # What is plain counts as well, and what is left is never none: zlib takes 0 for no limit.
+    for most in (len(_numbers()), len(_numbers()) + 1, len(_numbers()) - 1):
+        monkeypatch.setattr(mat_file, "_MOST_BYTES", most)
+        for first in (_numbers(), _packed(_numbers(sides=(1, 1), count=1))):
+            with pytest.raises(ValueError, match="has more than 0 MB inflated"):
+                _check(first, _packed(_numbers()))
+    monkeypatch.setattr(mat_file, "_MOST_BYTES", 2 * len(_numbers()) + 1)
+    _check(_numbers(), _packed(_numbers()), same=False)
+
+
+def test_what_is_inflated_stands_in_its_place() -> None:
+    header = b"MATLAB 5.0 MAT-file".ljust(124, b" ") + struct.pack("<H", 0x0100) + b"IM"
+    one, two = _numbers(), _numbers(sides=(1, 1), count=1)
+    assert mat_file._checked_v5(header + _packed(one) + two + _packed(two)) == (
+        header + one + two + two
+    )
+    with pytest.raises(ValueError, match="it ends too early, or has more than 1024 MB inflated"):
+        packed = zlib.compress(one)[:-1]
+        mat_file._checked_v5(header + struct.pack("<II", 15, len(packed)) + packed)
+
+
+@pytest.mark.parametrize("rest", range(1, 8))
+def test_bytes_after_the_last_element_are_no_element(rest: int) -> None:
+    with pytest.raises(ValueError, match="an element of 0 bytes ends too early"):
+        _check(_numbers(), bytes(rest))
+    with pytest.raises(ValueError, match=r"an element of \d+ bytes ends too early"):
+        _check(_numbers()[:-rest])
 
 
 def _matrix(flags: int, *parts: bytes, sides: tuple[int, ...] = (1, 1)) -> bytes:
@@ -276,11 +336,15 @@ def _matrix(flags: int, *parts: bytes, sides: tuple[int, ...] = (1, 1)) -> bytes
     return _element(14, b"".join([*head, *parts]))
 
 
-def _check(*elements: bytes) -> None:
+def _check(*elements: bytes, same: bool = True) -> None:
+    """Plain elements come out as they are."""
     header = b"MATLAB 5.0 MAT-file".ljust(124, b" ") + struct.pack("<H", 0x0100) + b"IM"
-    mat_file._checked_v5(header + b"".join(elements))
+    content = header + b"".join(elements)
+    assert (mat_file._checked_v5(content) == content) is same
 
 
+# Bytes of a number of each type.
+SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
 ONE = _element(9, np.ones(1).tobytes())
 CELL = _element(14, _numbers()[8:])
 
@@ -308,11 +372,17 @@ def _struct(lengths: list[int], names: bytes) -> bytes:
         _element(14, _element(6, struct.pack("<II", 17, 0)) + _element(1, b"x") * 3 + CELL),
         _element(14, b""),
         _matrix(1, _element(14, b"")),
+        _matrix(1, _matrix(9, struct.pack("<II", 2, 1) + b"x")),
+        _numbers(name=2), _numbers(name=16), _numbers(sides=(0, 2), count=0),
+        _numbers(sides=(1,) * 31 + (2,)),
+        _matrix(4, _element(16, b""), sides=(1, 1 << 16)),
+        *(_matrix(6, _element(kind, bytes(size))) for kind, size in SIZES.items()),
     ],
 )  # fmt: skip
 def test_what_matlab_writes_passes(element: bytes) -> None:
     """Numbers, complex ones, letters of one, two and four bytes, cells, structs, objects,
-    functions, opaque objects, and empty matrices, whole and as parts."""
+    functions, opaque objects, and empty matrices, whole and as parts; a last element that is not
+    padded; names of each type of bytes, and numbers of each type."""
     _check(element)
 
 
@@ -336,6 +406,23 @@ def test_what_matlab_writes_passes(element: bytes) -> None:
         (_element(9, b"12345678"), "an element of type 9 at depth 0"),
         (struct.pack("<II", 14, 80), "an element of 80 bytes ends too early"),
         (_element(14, struct.pack("<II", 6, 80)), "type 6 and 80 bytes ends too early"),
+        (_matrix(1, _element(14, b""), sides=(1, 8)), "a matrix of 8 parts has 56 bytes"),
+        (_matrix(1, _element(14, b""), sides=(1, 7)), "an element is missing"),
+        (_matrix(2, _element(5, struct.pack("<i", 2)), _element(1, b"abcd"), CELL), "is missing"),
+        (_matrix(6, _element(1 << 15, bytes(8))), "8 bytes of type 32768 are not 1 numbers"),
+        (_numbers(name=15), "type 15 is no name"),
+        (_numbers(name=17), "type 17 is no name"),
+        (_matrix(6, _element(9, bytes(9))), "9 bytes of type 9 are not 1 numbers"),
+        (_matrix(6, _element(9, b"a")), "1 bytes of type 9 are not 1 numbers"),
+        (_matrix(6 | 1 << 11, ONE, _element(9, b"")), "0 bytes of type 9 are not 1 numbers"),
+        (_numbers(sides=(2, -1)), r"a matrix has the size \(2, -1\)"),
+        (_matrix(4, _element(3, b"ab")), "2 bytes of type 3 are not 1 letters"),
+        (_matrix(4, _element(5, b"abcd")), "4 bytes of type 5 are not 1 letters"),
+        (_matrix(4, _element(16, b""), sides=(1, 1 + (1 << 16))), "0 bytes of type 16 are not"),
+        (_element(14, _element(7, bytes(8))), "type 7 and 8 bytes is no integers"),
+        (_element(14, _element(6, bytes(12))), "a matrix has 3 flags"),
+        (_matrix(3, _element(1, b"c"), _element(5, struct.pack("<i", 1)), _element(1, b"a")),
+         "a matrix of 1 parts|is missing"),
     ],
 )  # fmt: skip
 def test_what_matlab_never_writes_is_refused(element: bytes, message: str) -> None:
@@ -351,6 +438,14 @@ def test_matrices_in_matrices_have_an_end() -> None:
     _check(element)
     with pytest.raises(ValueError, match="an element of type 14 at depth 51"):
         _check(_matrix(1, element))
+    opaque = _element(6, struct.pack("<II", 17, 0)) + _element(1, b"x") * 3
+    for wrap in (lambda inner: _matrix(16, inner), lambda inner: _element(14, opaque + inner)):
+        element = _numbers()
+        for _ in range(50):
+            element = wrap(element)
+        _check(element)
+        with pytest.raises(ValueError, match="an element of type 14 at depth 51"):
+            _check(wrap(element))
 
 
 def test_small_elements_hold_their_data_beside_their_type() -> None:
@@ -397,6 +492,25 @@ def test_fields_of_a_struct_array_have_one_length(tmp_path: Path) -> None:
         load_mat(str(tmp_path / "a.mat"))
 
 
+def test_structs_of_none_and_with_a_cell_are_no_struct_of_one(tmp_path: Path) -> None:
+    """In both formats: an array of no structs, and a struct whose only field is a cell."""
+    cell = np.empty((1, 2), dtype=object)
+    cell[0, 0], cell[0, 1] = "a", "b"
+    none = np.zeros((1, 0), dtype=[("type", "O")])
+    savemat(tmp_path / "v5.mat", {"none": none, "holder": {"names": cell}})
+    w = Hdf5Writer(tmp_path / "v73.mat")
+    for name in ("none", "holder"):
+        w.file.create_group(name).attrs["MATLAB_class"] = np.bytes_("struct")
+    w.references(w.file["none"], "type", [], None)
+    nodes = [w.text(w.refs, text, text) for text in "ab"]
+    w.references(w.file["holder"], "names", nodes, "cell")
+    w.file.close()
+    for file in ("v5.mat", "v73.mat"):
+        found = load_mat(str(tmp_path / file))
+        assert found == {"none": [], "holder": {"names": ["a", "b"]}}
+        assert require_structs(found, "none", file) == []
+
+
 def test_reasons_are_cut_and_texts_are_described(tmp_path: Path, monkeypatch: Any) -> None:
     def fail(data: bytes) -> bytes:
         raise TypeError("why  " * 100)
@@ -406,6 +520,8 @@ def test_reasons_are_cut_and_texts_are_described(tmp_path: Path, monkeypatch: An
     with pytest.raises(ValueError) as error:
         load_mat(str(tmp_path / "a.mat"))
     assert str(error.value).partition("v7.3): ")[2] == "why " * 50
-    for value, words in ((3, "int"), ([], r"a list of 0 \(empty\)"), ("x", "str 'x'")):
+    for value, words in (
+        (3, "int"), ("x", "str 'x'"), ([], r"a list of 0 \(empty\)"), (["x"], r"a list of 1 \(str\)"),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=f"expected numbers of shape .1., got {words}"):
             require_array({"f": value}, "f", (1,), "x.mat")
