@@ -168,7 +168,7 @@ def _curve(scores: np.ndarray, right: np.ndarray) -> tuple[tuple[float, ...], tu
     order = np.argsort(scores, kind="stable")
     scores, values = scores[order], right[order].astype(np.float64)
     # Groups of equal numbers: their mean, drawn a little to the overall share, is what is fitted.
-    groups = np.array_split(np.arange(len(scores)), min(KNOTS, max(2, len(scores) // 20)))
+    groups = np.array_split(np.arange(len(scores)), min(KNOTS, len(scores) // 20))
     overall = values.mean()
     xs = np.array([scores[g].mean() for g in groups])
     sizes = np.array([len(g) for g in groups], np.float64)

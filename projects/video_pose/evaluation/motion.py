@@ -49,7 +49,7 @@ def true_spans(mask: np.ndarray) -> list[tuple[int, int]]:
 def box_sides(boxes: np.ndarray) -> np.ndarray:
     """Longer sides (M,) px of boxes (M, 4) XYXY; NaN for one without an area."""
     sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
-    return np.where((sides > 0).all(axis=1), sides.max(axis=1, initial=0), np.nan)
+    return np.where((sides > 0).all(axis=1), sides.max(axis=1), np.nan)
 
 
 def motion_metrics(
@@ -164,7 +164,7 @@ def jitter(
         own = np.diff(points[span], 2, axis=0)
         error = np.linalg.norm(own - np.diff(truth[span], 2, axis=0), axis=-1)
         errors.append(error.ravel())
-        shares.append((error / sides[span][1:-1, None]).ravel() if len(error) else error.ravel())
+        shares.append((error / sides[span][1:-1, None]).ravel())
         plain.append(np.linalg.norm(own, axis=-1).ravel())
     return {
         "acceleration_error_px": _mean(errors),
@@ -234,9 +234,9 @@ def lag(
     best = int(sums.argmin())
     if best in (0, len(shifts) - 1):
         return {"lag_frames": float(shifts[best])}
+    # The first of the smallest sums: the one before it is greater, and the parabola has a minimum.
     before, middle, after = sums[best - 1 : best + 2]
-    bend = before - 2 * middle + after
-    offset = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    offset = 0.5 * (before - after) / (before - 2 * middle + after)
     return {"lag_frames": float(shifts[best] + offset)}
 
 

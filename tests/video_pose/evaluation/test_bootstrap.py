@@ -17,8 +17,9 @@ def test_whole_clusters_are_drawn() -> None:
 
 
 def test_clusters_without_a_counted_joint_change_nothing() -> None:
-    more = share_interval(np.append(HITS, [0]), np.append(COUNTED, [0]))
-    assert more == share_interval(HITS, COUNTED)
+    hits = np.arange(10) ** 2  # bounds that other draws would move
+    more = share_interval(np.append(hits, [0]), np.append(COUNTED, [0]))
+    assert more == share_interval(hits, COUNTED)
 
 
 def test_each_column_has_its_own_interval() -> None:
@@ -42,3 +43,25 @@ def test_a_paired_difference_is_free_of_what_is_hard_for_both() -> None:
     change = np.array([10] * 5 + [-10] * 5)
     low, high = difference_interval(base, base + change, COUNTED)
     np.testing.assert_allclose([low, high], [-6, 6])
+
+
+def test_the_level_is_the_share_of_the_draws_inside() -> None:
+    # The quartiles of a binomial(10, .5) are 4 and 6; one draw has no width. Counts of one joint a
+    # cluster are clusters like any others.
+    assert share_interval(HITS, COUNTED, level=0.5) == (40.0, 60.0)
+    assert share_interval(HITS // 100, COUNTED // 100) == (20.0, 80.0)
+    low, high = share_interval(HITS, COUNTED, samples=1)
+    assert low == high and low % 10 == 0
+
+
+def test_two_clusters_are_the_fewest() -> None:
+    # Right in the one, wrong in the other: each is drawn twice in a quarter of the draws.
+    assert share_interval(HITS[4:6], COUNTED[4:6]) == (0.0, 100.0)
+    # Further axes: shape (V, 2, 2). Draws that miss both clusters of a joint do not count.
+    hits, counted = (np.zeros((10, 2, 2)) for _ in range(2))
+    counted[:2, 0, 0] = counted[:, 0, 1] = counted[:1, 1, 0] = 1
+    hits[0, 0, 0] = 1
+    hits[:, 0, 1] = HITS / 100
+    low, high = share_interval(hits, counted)
+    np.testing.assert_equal(low, [[0, 20], [np.nan, np.nan]])
+    np.testing.assert_equal(high, [[100, 80], [np.nan, np.nan]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ def test_reliability_by_hand() -> None:
     assert np.isnan(nothing.error)
 
 
+def test_bins_of_other_sizes_and_scores_that_are_no_shares() -> None:
+    # -1 and .2 in one bin, 3 in the other: 0 and .2 for one right of two, 1 for a wrong one.
+    scores = np.array([[3.0], [-1.0], [0.2]])
+    stored = _stored(scores, np.array([[False], [True], [False]]))
+    found = reliability(scores, stored, 1, bins=2)
+    assert found.mean_score == pytest.approx([0.1, 1.0]) and found.share_right == [0.5, 0.0]
+    assert found.error == pytest.approx((2 * 0.4 + 1 * 1) / 3) and found.joints == 3
+    # More bins than joints: a joint a bin, and no empty ones.
+    each = reliability(scores, stored, 1)
+    assert each.mean_score == pytest.approx([0, 0.2, 1]) and each.share_right == [1, 0, 0]
+    assert each.error == pytest.approx((1 + 0.2 + 1) / 3)
+
+
 def test_a_curve_makes_overconfident_scores_honest() -> None:
     """Joints of height s are right with probability s squared; the second kind always half."""
     random = np.random.default_rng(0)
@@ -70,8 +84,61 @@ def test_few_joints_of_a_kind_take_the_common_curve() -> None:
     scores[:250, 1] = np.nan
     calibration = fit_calibration(_stored(scores, scores > 0), 1, "made up")
     assert set(calibration.curves) == {"", "joint 0"}
-    with pytest.raises(ValueError, match="20 scored joints .* too few"):
-        fit_calibration(_stored(scores[:20, :1], scores[:20, :1] > 0), 1, "made up")
+    assert calibration.source == "made up"
+    message = "199 scored joints with a prediction are too few to calibrate on (at least 200)"
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        fit_calibration(_stored(scores[:199, :1], scores[:199, :1] > 0), 1, "made up")
+    assert set(fit_calibration(_stored(scores[:200, :1], scores[:200, :1] > 0), 1, "").curves) == {
+        "", "joint 0"
+    }  # fmt: skip
+
+
+def test_a_curve_by_hand() -> None:
+    """200 joints in ten groups of 20, half of all right: two right joints of .5 are added to each
+    group's, and groups that fall are joined."""
+    scores = np.repeat(np.arange(10) / 10, 20)
+    right = np.concatenate([np.arange(20) < r for r in (0, 4, 2, 6, 8, 10, 12, 18, 20, 20)])
+    order = np.random.default_rng(0).permutation(200)
+    stored = _stored(scores[order, None], right[order, None])
+    stored["predictions"][right[order], 0, 0] = 10  # .1 of the longer side is right
+    found = fit_calibration(stored, 1, "made up")
+    shares = np.array([1, 4, 4, 7, 9, 11, 13, 19, 21, 21]) / 22
+    for name in ("", "joint 0"):
+        np.testing.assert_allclose(found.curves[name][0], np.arange(10) / 10, atol=2e-6)
+        np.testing.assert_allclose(found.curves[name][1], shares, atol=1e-6)
+    # Between knots a straight line, beyond them the last share.
+    values = found.apply(np.array([[0.05], [-1], [2]]), ["joint 0"])
+    np.testing.assert_allclose(values[:, 0], [2.5 / 22, 1 / 22, 21 / 22], atol=1e-5)
+    assert all(value == round(value, 6) for curve in found.curves[""] for value in curve)
+
+
+def test_groups_of_a_curve() -> None:
+    """At least 20 joints a group and 33 groups at most, larger ones first and of more weight;
+    of scores that are equal, one knot."""
+    many = np.arange(700.0)[:, None]
+    assert len(fit_calibration(_stored(many, many >= 0), 1, "").curves[""][0]) == 33
+    assert len(fit_calibration(_stored(many[:659], many[:659] >= 0), 1, "").curves[""][0]) == 32
+    # 201 joints: a group of 21 with 21 right, then one of 20 with none; 21 of 201 are right.
+    some = np.arange(201.0)[:, None]
+    curve = fit_calibration(_stored(some, some < 21), 1, "").curves[""]
+    assert curve[0][:3] == (10, 30.5, 50.5)
+    extra = 2 * 21 / 201
+    joined = (21 * (21 + extra) / 23 + 180 * extra / 22) / 201
+    assert curve[1] == (round(joined, 6),) * 10
+    same = np.full((200, 1), 0.5)
+    assert fit_calibration(_stored(same, same < 0), 1, "").curves[""] == ((0.5,), (0.0,))
+
+
+def test_joints_that_do_not_count_take_no_part() -> None:
+    scores = np.tile([0.2, 0.9], (200, 1))
+    stored = _stored(scores, scores > 0.5)
+    stored["scored_joints"] = np.array(["joint 1"])
+    assert fit_calibration(stored, 1, "").curves == dict.fromkeys(
+        ["", "joint 1"], ((0.9,), (1.0,))
+    )
+    assert reliability(scores, stored, 1).joints == 200
+    stored["ground_truth"][:50, :, 2] = 1
+    assert reliability(scores, stored, 2).joints == 150
 
 
 def test_the_file_is_for_reading(tmp_path: Path) -> None:
@@ -93,7 +160,8 @@ def test_the_file(tmp_path: Path) -> None:
     assert again.source == "clips"
     assert again.apply(np.array([0.5]), ["head"]) == pytest.approx(0.5)
     path.write_text('{"curves": {"head": {"scores": [1], "shares": [1]}}}')
-    with pytest.raises(ValueError, match="a curve is missing"):
+    message = f"{path} is no calibration: curves: a curve is missing, that of the name \"\""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Calibration.read(path)
     path.write_text("{")
     with pytest.raises(ValueError, match="is no calibration"):
@@ -110,6 +178,9 @@ def test_the_file(tmp_path: Path) -> None:
         {"scores": [0.1, 0.9], "shares": [0, 1.5]},
         {"scores": [0.1, 0.9], "shares": [0]},
         {"scores": [], "shares": []},
+        {"scores": [0.1], "shares": [0, 1]},
+        {"scores": [0.1, 0.9], "shares": [-0.1, 1]},
+        {"scores": [0.1, 0.9], "shares": [0, float("nan")]},
     ],
 )
 def test_a_curve_that_is_none_is_named(tmp_path: Path, curve: dict) -> None:
@@ -118,6 +189,18 @@ def test_a_curve_that_is_none_is_named(tmp_path: Path, curve: dict) -> None:
     path.write_text(json.dumps({"curves": {"": curve}}))
     with pytest.raises(ValueError, match=r"calibration.json is no calibration: .*curves\."):
         Calibration.read(path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shares"), [([0.5], [0.5]), ([0.1, 0.1, 0.2], [0, 1, 1]), ([-3, 4], [1, 0])]
+)
+def test_a_file_holds_a_curve_and_no_more(tmp_path: Path, scores: list, shares: list) -> None:
+    """What was fitted on and curves of corrected poses may be missing."""
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"curves": {"": {"scores": scores, "shares": shares}}}))
+    assert Calibration.read(path) == Calibration({"": (tuple(scores), tuple(shares))}, "", {})
+    path.write_text(path.read_text()[:-1] + ', "late": {}, "source": "clips"}')
+    assert Calibration.read(path) == Calibration({"": (tuple(scores), tuple(shares))}, "clips", {})
 
 
 def test_corrected_poses_have_curves_of_their_own(tmp_path: Path) -> None:

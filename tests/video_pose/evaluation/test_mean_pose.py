@@ -48,6 +48,19 @@ def test_unlabelled_hidden_and_boxless_frames_take_no_part() -> None:
     assert np.isnan(median_pose([boxless], 1)).all()
 
 
+def test_each_joint_has_a_median_of_its_own() -> None:
+    """A joint that nobody labelled is unknown; boxes of half a pixel are boxes, lines are not."""
+    keypoints = np.zeros((4, 3, 3))
+    keypoints[:, 0] = [[10.25, 20.5, 2], [11, 21, 2], [10, 20, 2], [3, 3, 2]]
+    keypoints[:2, 1] = [[10.5, 20, 2], [10.5, 20, 1]]
+    boxes = np.array([[10, 20, 10.5, 20.5], [10, 20, 12, 24], [10, 20, 11, 21], [3, 3, 9, 3]])
+    track = {"keypoints": keypoints, "boxes": boxes, "labelled": np.ones(4, bool)}
+    np.testing.assert_allclose(
+        median_pose([track], 1), [[0.5, 0.25], [0.625, 0], [np.nan, np.nan]]
+    )
+    np.testing.assert_allclose(median_pose([track], 2)[1], [1, 0])
+
+
 def test_place_pose() -> None:
     placed = place_pose(np.array([[0.5, 0.25]]), np.array([[10, 20, 30, 100], [0, 0, 4, 4]]))
     assert placed.tolist() == [[[20, 40]], [[2, 1]]]
@@ -78,7 +91,44 @@ def test_missing_training_split_is_said(
     finally:
         DatasetCatalog.remove("baseline_d_train")
     assert source == "baseline_d_test" and pose.tolist() == [[0.5, 0.5]]
-    assert "baseline_d_train cannot be used" in caplog.text
+    message = (
+        "mean pose: baseline_d_train cannot be used (no such folder); taking it from "
+        "baseline_d_test itself"
+    )
+    assert caplog.messages == [message]
+
+
+def test_a_split_of_other_joints_is_no_source(
+    register: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    own, other = ([_track([(at, at, 2)], (0, 0, 10, 10))] for at in (0.5, 0.25))
+    register("baseline_e_train", other, keypoint_names=["tail"])
+    register("baseline_e_val", own, keypoint_names=["head"])
+    pose, source = mean_pose_of("baseline_e_val", 1)
+    assert source == "baseline_e_val" and pose.tolist() == [[0.5, 0.5]]
+    assert "baseline_e_train cannot be used (joints of 'baseline_e_train' are ['tail'])" in (
+        caplog.messages[0]
+    )
+    MetadataCatalog.get("baseline_e_val").set(train_dataset="baseline_f_train")
+    register("baseline_f_train", other, keypoint_names=["head"])
+    pose, source = mean_pose_of("baseline_e_val", 1)
+    assert source == "baseline_f_train" and pose.tolist() == [[0.25, 0.25]]
+
+
+def test_a_dataset_that_cannot_be_read_is_no_mean_pose(register: Callable[..., str]) -> None:
+    register("baseline_g_test", [])
+    with pytest.raises(ValueError, match="^the mean pose needs at least one track, got none$"):
+        mean_pose_of("baseline_g_test", 1)
+
+    def absent() -> list[dict]:
+        raise FileNotFoundError("no such folder")
+
+    DatasetCatalog.register("baseline_h", absent)
+    try:
+        with pytest.raises(FileNotFoundError, match="no such folder"):
+            mean_pose_of("baseline_h", 1)
+    finally:
+        DatasetCatalog.remove("baseline_h")
 
 
 @pytest.mark.skipif(

@@ -161,3 +161,208 @@ def test_all_figures_of_a_file() -> None:
     assert found["miss_run_frames"] == 2
     with pytest.raises(ValueError, match="is not in list"):
         motion.motion_metrics(stored, [("left_knee", "right_knee")])
+
+
+def test_frames_that_do_not_follow_are_runs_of_their_own() -> None:
+    # A gap of one frame, the same frame twice, and one that goes back.
+    spans = list(motion.runs(np.array(list("aaaaab")), np.array([0, 2, 2, 1, 2, 3])))
+    assert [(s.start, s.stop) for s in spans] == [(0, 1), (1, 2), (2, 3), (3, 5), (5, 6)]
+    assert motion.true_spans(np.array([True])) == [(0, 1)]
+    assert motion.true_spans(np.array([0, 1, 1], bool)) == [(1, 3)]
+    assert motion.true_spans(np.zeros(0, bool)) == motion.true_spans(np.zeros(2, bool)) == []
+
+
+def test_the_longer_side_of_boxes_that_have_an_area() -> None:
+    boxes = [[1, 1, 1.5, 1.25], [1, 2, 4, 9], [0, 0, 9, 0], [5, 0, 4, 9], [np.nan, 0, 1, 1]]
+    np.testing.assert_equal(motion.box_sides(np.array(boxes)), [0.5, 7, *[np.nan] * 3])
+    assert motion.box_sides(np.zeros((0, 4))).shape == (0,)
+
+
+def test_pairs_at_the_bounds_of_a_swap() -> None:
+    """Truths just .1 of the box apart count; as near to either side is not exchanged."""
+    # Columns: another joint, right, left, and a second pair that is exchanged in every frame.
+    truth = np.zeros((4, 5, 2))
+    truth[:, 1, 1], truth[:, 2, 1] = 30, 20
+    truth[:, 3] = [3, 4]
+    points = truth.copy()
+    points[:, 3], points[:, 4] = truth[:, 4], truth[:, 3]
+    points[0, [1, 2]] = [[0, 20], [0, 30]]  # exchanged
+    points[1, [1, 2]] = [[0, 20], [0, 25]]  # the left one is as near to both
+    points[2, [1, 2]] = [[0, 25], [0, 30]]  # the right one is
+    points[3, 1, 0] = np.nan
+    pairs = [(2, 1), (3, 4)]
+    sides = np.array([100.0, 100, 100, 50])
+    found = motion.swap_rate(points, truth, sides, pairs)
+    # The second pair is 5 apart, which is .1 of a box of 50 alone.
+    assert found == {"swap_rate": 50.0, "swap_pairs": 4.0}
+
+
+def test_paths_at_the_bounds_of_an_exchange() -> None:
+    """Crossing has to cost less than half of staying, in both frames .1 of the box apart."""
+
+    def rate(*places: tuple[float, float], side: float = 100.0) -> dict[str, float]:
+        points = np.zeros((len(places), 3, 2))
+        points[:, [0, 2], 1] = places
+        sides = np.full(len(places), side)
+        return motion.exchange_rate(points, sides, [slice(0, len(places))], [(0, 2)])
+
+    assert rate((0, 30), (20, 10)) == {"exchange_rate": 0.0, "exchange_steps": 1.0}
+    assert rate((0, 30), (20.1, 10)) == {"exchange_rate": 100.0, "exchange_steps": 1.0}
+    assert rate((0, 30), (30, 0), side=301)["exchange_steps"] == 0
+    nothing = rate((0, 30), (20, 10), side=101)
+    assert np.isnan(nothing["exchange_rate"]) and nothing["exchange_steps"] == 0
+    assert rate((20, 10), (0, 30), side=101)["exchange_steps"] == 0
+    # Two pairs and two runs of other boxes: their counts are added.
+    points = np.zeros((4, 4, 2))
+    points[:, :, 0] = [[0, 30, 60, 90], [30, 0, 60, 90], [0, 30, 60, 90], [0, 30, 90, 60]]
+    sides = np.array([100.0, 100, 300, 300])
+    pairs = [(0, 1), (3, 2)]
+    found = motion.exchange_rate(points, sides, [slice(0, 2), slice(2, 4)], pairs)
+    assert found == {"exchange_rate": 50.0, "exchange_steps": 4.0}
+    assert motion.exchange_rate(points, sides, [slice(2, 4)], pairs[:1])["exchange_rate"] == 0
+
+
+def test_accelerations_of_two_joints_over_the_box_of_the_middle_frame() -> None:
+    truth = np.zeros((5, 2, 2))
+    points = truth.copy()
+    points[2, 0] = [3, 4]  # errors 5, 10 and 5
+    points[2, 1, 0] = 1  # 1, 2 and 1
+    sides = np.array([7.0, 100, 50, 20, 9])
+    found = motion.jitter(points, truth, sides, [slice(0, 5)])
+    assert found == {
+        "acceleration_error_px": 4.0, "acceleration_px": 4.0, "acceleration_joints": 6.0,
+        "acceleration_error": pytest.approx(100 * (6 / 100 + 12 / 50 + 6 / 20) / 6),
+    }  # fmt: skip
+    # Runs of one, three and one frame: the first second difference is the only one.
+    spans = [slice(0, 1), slice(1, 4), slice(4, 5)]
+    assert motion.jitter(points, truth, sides, spans)["acceleration_error_px"] == (10 + 2) / 2
+
+
+def test_movement_of_known_frequencies() -> None:
+    """Velocities of 1/8, 3/8 and 1/2 of the frame rate, eight steps each: the power of a wave is
+    half its height squared, that of 1/2 the whole."""
+    time = np.arange(8)
+    velocity = np.zeros((8, 2))
+    velocity[:, 0] = 2 * np.cos(np.pi * time / 4) + 4 * np.cos(3 * np.pi * time / 4)
+    velocity[:, 0] += 3 * (-1.0) ** time + 5  # and a steady walk, which is no wave
+    velocity[:, 1] = 2 * np.sin(np.pi * time / 4)
+    path = np.concatenate([np.zeros((1, 2)), velocity.cumsum(axis=0)]) / 1000
+
+    def share(points: np.ndarray) -> float:
+        spans = [slice(0, len(points))]
+        return motion.high_frequency_share(points, spans)["high_frequency_share"]
+
+    expected = 100 * (8 + 9) / (2 + 8 + 9 + 2)
+    assert share(path[:, None]) == pytest.approx(expected)
+    # A run of seven frames, a gap, nine frames: the first is too short to count. A joint that
+    # rests adds nothing.
+    parted = np.zeros((17, 2, 2))
+    parted[:7, 1, 0] = [0, 9, 0, 9, 0, 9, 0]
+    parted[7, 1] = np.nan
+    parted[8:, 1] = path
+    assert share(parted) == pytest.approx(expected)
+    assert np.isnan(share(parted[:, :1]))
+    # A quarter of the frame rate is not above it; eight frames are enough.
+    quarter = np.concatenate([[0], np.cos(np.pi * time / 2).cumsum()])
+    assert share(np.stack([quarter, quarter], 1)[:, None]) == pytest.approx(0, abs=1e-9)
+    assert share(np.stack([quarter, quarter], 1)[:8, None]) > 0
+    # Two runs are added up.
+    twice = np.concatenate([path, np.stack([quarter, 0 * quarter], 1)])[:, None]
+    found = motion.high_frequency_share(twice, [slice(0, 9), slice(9, 18)])
+    power = np.array([2 + 8 + 9 + 2, 17]) / 1e6
+    assert found["high_frequency_share"] == pytest.approx(100 * power[1] / (power[0] + 0.5))
+
+
+def _late(by: float, frames: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Truth of 10 px a frame, and predictions ``by`` px behind."""
+    truth = np.zeros((frames, 1, 2))
+    truth[:, 0, 1] = 10 * np.arange(frames)
+    return truth - [0, by], truth
+
+
+def test_lag_by_hand() -> None:
+    """.13, .03 and .07 of the box off at shifts of -1, 0 and 1: squares .0169, .0009, .0049, whose
+    parabola is lowest at .5 * (.0169 - .0049) / .02."""
+
+    def told(points: np.ndarray, spans: list[slice], sides: np.ndarray = _sides(30)) -> float:
+        return motion.lag(points, truth, sides, spans, 1)["lag_frames"]
+
+    points, truth = _late(3)
+    whole = [slice(0, 12)]
+    assert told(points, whole) == pytest.approx(0.3)
+    # Five times farther away in five times larger boxes; a wild frame is as far at all shifts.
+    far, truth = _late(3, 30)
+    far[12:24, :, 1] = truth[12:24, :, 1] - 500
+    spans = [slice(12, 14), slice(0, 12), slice(12, 24)]
+    assert told(far, spans) == pytest.approx(0.3)
+    # A truth that is not known is missing at three frames.
+    truth[5] = np.nan
+    points, _ = _late(3, 30)
+    points[4:7] += 4
+    assert told(points, whole) == pytest.approx(0.3)
+    # Two runs count together: 10 frames of .3 in a box of 100, 10 of -.3 in one of 200.
+    _, truth = _late(3, 24)
+    points = truth - [0, 3]
+    points[12:] = truth[12:] + [0, 3]
+    sides = np.repeat([100.0, 200.0], 12)
+    before, after = 0.0169 + 0.0049 / 4, 0.0049 + 0.0169 / 4
+    expected = 0.5 * (before - after) / (before + after - 2 * 0.0009 * 1.25)
+    assert told(points, [slice(0, 12), slice(12, 24)], sides) == pytest.approx(expected)
+
+
+def test_a_run_of_one_frame_more_than_both_shifts_is_enough() -> None:
+    points, truth = _late(3, 7)
+    assert motion.lag(points, truth, _sides(7), [slice(0, 7)])["lag_frames"] == pytest.approx(0.3)
+    assert np.isnan(motion.lag(points, truth, _sides(7), [slice(0, 6)])["lag_frames"])
+    assert motion.lag(points, truth, _sides(7), [slice(0, 7)], 0) == {"lag_frames": 0.0}
+
+
+def test_coming_back_at_the_bounds() -> None:
+    """Right at just .1 of the box; a joint that was visible or unlabelled before is not back, nor
+    one at the start of a run."""
+    v = np.array([[2, 1, 2, 2, 0, 2, 1], [1, 1, 1, 2, 1, 2, 1]]).T
+    keypoints = np.zeros((7, 2, 3))
+    keypoints[..., 2] = v
+    points = np.zeros((7, 2, 2))
+    points[:, :, 0] = 10
+    points[2, 0] = [8, 6.1]
+    sides = np.array([100.0] * 6 + [np.nan])
+    found = motion.recovery(points, keypoints, sides, [slice(0, 7)])
+    # Three come back, one of them a frame late; the box without a side has no miss.
+    assert found == {
+        "recovery_frames": pytest.approx(1 / 3), "recovery_lost": 0.0, "recovery_events": 3.0,
+        "miss_run_frames": 1.0,
+    }  # fmt: skip
+    points[:] = 11
+    lost = motion.recovery(points, keypoints, sides, [slice(0, 7)])
+    # Runs of four frames and one, an unlabelled one between them, and of six.
+    assert np.isnan(lost.pop("recovery_frames")) and lost == {
+        "recovery_lost": 100.0, "recovery_events": 3.0, "miss_run_frames": pytest.approx(11 / 3),
+    }  # fmt: skip
+    assert np.isnan(motion.recovery(points * 0, keypoints, sides, [])["miss_run_frames"])
+
+
+def test_joints_that_are_not_scored_are_left_out_of_all_figures() -> None:
+    """And so are hidden ones, where visible ones alone count, and poses at infinity."""
+    truth = np.full((9, 2, 3), 2.0, np.float32)
+    truth[:, 0, 0], truth[:, 1, 0] = 20, 60
+    predictions = truth.copy()
+    predictions[0, 0, 0] = 25
+    stored = {
+        "predictions": predictions, "ground_truth": truth, "joint_names": np.array(["a", "b"]),
+        "boxes": np.tile(np.array([0, 0, 100, 80], np.float32), (9, 1)),
+        "video_ids": np.full(9, "v"), "track_ids": np.full(9, "0"), "frame_indices": np.arange(9),
+    }  # fmt: skip
+    found = motion.motion_metrics(stored, [("a", "b")])
+    # A second difference of 5 in one of 14.
+    assert found["acceleration_error_px"] == pytest.approx(5 / 14)
+    assert found["swap_pairs"] == 9 and found["lag_frames"] == -3
+    scored = motion.motion_metrics({**stored, "scored_joints": np.array(["b"])}, [("a", "b")])
+    assert scored["acceleration_error_px"] == 0 and scored["acceleration_joints"] == 7
+    assert scored["swap_pairs"] == 0 and scored["exchange_steps"] == 8
+    truth[0, 0, 2] = 1
+    hidden = motion.motion_metrics(stored, [("a", "b")], 2)
+    assert hidden["acceleration_error_px"] == 0 and hidden["acceleration_joints"] == 13
+    assert hidden["swap_pairs"] == 8
+    predictions[3, 1, 1] = np.inf
+    assert motion.motion_metrics(stored, [("a", "b")])["acceleration_joints"] == 14 - 3
