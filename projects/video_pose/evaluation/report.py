@@ -173,8 +173,8 @@ def frame_errors(
     counted &= scored_columns(names, stored.get("scored_joints", names))
     normalised = normalised_distances(pixel_distances(stored["predictions"], truth), lengths)
     sums = np.where(counted, normalised, 0).sum(axis=1)
-    sizes = counted.sum(axis=1)
-    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing counts
+        return sums / counted.sum(axis=1)
 
 
 def worst_frames(errors: np.ndarray, sources: np.ndarray, count: int) -> list[int]:
@@ -260,8 +260,8 @@ def require_pair(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> No
             "A and B name other source videos for the same frames: an older file names none. "
             "Evaluate both anew"
         )
-    for name in ("ground_truth", "boxes"):
-        same = np.isclose(a[name], b[name], equal_nan=True).reshape(len(keys[0]), -1).all(axis=1)
+    for name, axes in (("ground_truth", (1, 2)), ("boxes", 1)):
+        same = np.isclose(a[name], b[name], equal_nan=True).all(axis=axes)
         if not same.all():
             first = keys[0][int(np.flatnonzero(~same)[0])]
             raise ValueError(f"{name} differs in {(~same).sum()} frames, first in {first}")
@@ -318,7 +318,8 @@ def joint_speeds(
         count[first : first + len(values)] += known
     sides = (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).max(axis=1)
     scale = np.where(sides > 0, sides, np.nan)[:, None]
-    return np.where(count > 0, total, np.nan) / np.maximum(count, 1) / scale
+    with np.errstate(invalid="ignore"):  # 0 / 0 without a displacement
+        return total / count / scale
 
 
 def quartile_numbers(speeds: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
