@@ -19,8 +19,12 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from video_pose.data.json_fields import Field, load_json
-from video_pose.evaluation.motion import box_sides
-from video_pose.evaluation.pck import counted_joints, pixel_distances, scored_columns
+from video_pose.evaluation.pck import (
+    box_sides,
+    counted_joints,
+    pixel_distances,
+    scored_columns,
+)
 from video_pose.files import write_json
 
 FILE = "calibration.json"

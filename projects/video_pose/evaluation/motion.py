@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from video_pose.evaluation.pck import box_sides
+
 # Paired joints whose truths are nearer to each other than this share of the box cannot be told
 # apart by where they are.
 MIN_SEPARATION = 0.1
@@ -44,12 +46,6 @@ def true_spans(mask: np.ndarray) -> list[tuple[int, int]]:
     """(start, end) of the runs of True in (N,), the end excluded."""
     steps = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
     return list(zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist()))
-
-
-def box_sides(boxes: np.ndarray) -> np.ndarray:
-    """Longer sides (M,) px of boxes (M, 4) XYXY; NaN for one without an area."""
-    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
-    return np.where((sides > 0).all(axis=1), sides.max(axis=1), np.nan)
 
 
 def motion_metrics(

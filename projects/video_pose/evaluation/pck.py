@@ -77,10 +77,15 @@ class Protocol:
         return self.metric(threshold).replace("PCK", self.label, 1)
 
 
-def box_lengths(keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def box_sides(boxes: np.ndarray) -> np.ndarray:
     """Longer sides (N,) px of boxes (N, 4); NaN for one without an area, an annotation error."""
     sides = np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]
-    return np.where((sides > 0).all(axis=1), sides.max(axis=1, initial=0), np.nan)
+    return np.where((sides > 0).all(axis=1), sides.max(axis=1), np.nan)
+
+
+def box_lengths(keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """`box_sides` of each frame."""
+    return box_sides(boxes)
 
 
 def pixel_lengths(keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:

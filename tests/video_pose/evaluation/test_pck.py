@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -55,19 +58,66 @@ def test_an_unannotated_or_zero_torso_is_excluded() -> None:
     body[1, NAMES.index("left_hip"), 2] = 1  # hidden, but annotated: counts
     body[2, 4:, :2] = body[2, 2:4, :2]  # hips on the shoulders
     body[3, 0, 2] = 0  # the head has no part in it
+    body[3, :, :2] /= 128  # nor has the scale: a third of a pixel is a length
     lengths = pck.reference_lengths(pck.get_protocol("torso"), body, np.zeros((4, 4)), NAMES)
-    np.testing.assert_array_equal(lengths, [np.nan, 40, np.nan, 40])
+    np.testing.assert_array_equal(lengths, [np.nan, 40, np.nan, 40 / 128])
+    sizes = np.array([0.5, 0, -1, 30], np.float32)
+    heads = pck.reference_lengths(
+        pck.get_protocol("mpii_head"), body, np.zeros((4, 4)), NAMES, head_sizes=sizes
+    )
+    np.testing.assert_array_equal(heads, [0.5, np.nan, np.nan, 30])
+    assert heads.dtype == np.float64
 
 
 def test_errors_name_the_choice() -> None:
     with pytest.raises(ValueError, match="torso_diagonal"):
         pck.get_protocol("PCK")
-    with pytest.raises(ValueError, match="left_hip"):
+    message = (
+        "protocol 'torso' needs the joints ['left_shoulder', 'left_hip', 'right_hip'], the dataset "
+        "has ['head', 'right_shoulder']; protocols without joints: ['bbox', 'pixels']"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         pck.reference_lengths(
-            pck.get_protocol("torso"), np.zeros((1, 1, 3)), np.zeros((1, 4)), ["head"]
-        )
-    with pytest.raises(ValueError, match="head segment"):
+            pck.get_protocol("torso"), np.zeros((1, 2, 3)), np.zeros((1, 4)),
+            ["head", "right_shoulder"],
+        )  # fmt: skip
+    message = (
+        "protocol 'head' needs a head segment, dataset has None; use ['bbox', 'torso', "
+        "'torso_diagonal', 'mpii_head', 'pixels']"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         pck.reference_lengths(pck.get_protocol("head"), _body(), np.zeros((1, 4)), NAMES)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "given", "told"),
+    [
+        ((0.5,), {}, "joints (), measure None, head False, head_sizes False"),
+        ((0.5,), {"joints": ("a", "b"), "head": True},
+         "joints ('a', 'b'), measure None, head True, head_sizes False"),
+        ((0.5,), {"joints": ("a", "b", "c")},
+         "joints ('a', 'b', 'c'), measure None, head False, head_sizes False"),
+        ((0.5,), {"head": True, "head_sizes": True},
+         "joints (), measure None, head True, head_sizes True"),
+        ((), {"head": True}, "joints (), measure None, head True, head_sizes False"),
+    ],
+)  # fmt: skip
+def test_a_protocol_has_thresholds_and_one_length(thresholds, given, told) -> None:
+    message = (
+        "PCK protocol 'mine': give thresholds, and one of joints (an even number), measure, head "
+        f"and head_sizes; got thresholds {thresholds}, {told}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        pck.Protocol("mine", thresholds, "", "words", **given)
+
+
+def test_names_of_figures() -> None:
+    """The literature's name at the front alone; a threshold of 0 is one."""
+    mine = pck.Protocol("mine", (0.5, 0.25), " PCK", "words", head=True, label="PCKh")
+    assert mine.metric() == "PCK@0.5 PCK" and mine.metric(0) == "PCK@0 PCK"
+    assert mine.title() == "PCKh@0.5 PCK" and mine.title(0.25) == "PCKh@0.25 PCK"
+    with pytest.raises(FrozenInstanceError):
+        mine.thresholds = (1.0,)
 
 
 @pytest.mark.parametrize("length", [5, 15, 30, 35, 45, 55, 85, 95, 115, 335])
@@ -123,6 +173,14 @@ def test_auc() -> None:
     assert histogram.sum() == 2
     assert pck.auc_from_histogram(histogram, 3) == pytest.approx(0.5, abs=1 / pck.AUC_BINS)
     assert np.isnan(pck.auc_from_histogram(histogram * 0, 0))
+    # The middles of four cells; the end is in the last one, what lies beyond is in none, and what
+    # does not count neither.
+    distances = np.array([[0, 0.5, 1, 1.01, 0.1]])
+    counted = np.array([[True] * 4 + [False]])
+    cells = pck.distance_histogram(distances, counted, 1.0, bins=4)
+    assert cells.tolist() == [1, 0, 1, 1]
+    assert pck.auc_from_histogram(cells, 4) == pytest.approx((7 + 3 + 1) / 8 / 4)
+    assert pck.auc_from_histogram(cells, 1) == pytest.approx(11 / 8)
 
 
 def test_a_plugin_adds_a_protocol_of_joints_or_of_its_own_measure() -> None:
@@ -165,5 +223,6 @@ def test_mpiis_pckh_takes_the_head_rectangle_and_leaves_two_joints_out() -> None
     metrics = counts.metrics()
     assert metrics["PCK@0.5"] == 50 and metrics["joints"] == 2 and metrics["excluded_frames"] == 1
     assert "PCK@0.5-pelvis" not in metrics and counts.protocol.title() == "PCKh@0.5"
-    with pytest.raises(ValueError, match="needs the tracks' head_sizes"):
+    message = "protocol 'mpii_head' needs the tracks' head_sizes, and the dataset has none"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         counts.add("v", predicted, truth, boxes)

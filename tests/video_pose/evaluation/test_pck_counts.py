@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -163,12 +164,60 @@ def test_inputs_are_not_changed() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="protocol"):
         _accumulator("torso")
-    with pytest.raises(KeyError, match="left_knee"):
-        PCKAccumulator("bbox", NAMES, {"knee": ["left_knee"]})
-    with pytest.raises(ValueError, match="must be"):
-        _accumulator().add("a", np.zeros((1, 3, 3)), np.zeros((1, 4, 3)), BOX)
-    with pytest.raises(ValueError, match="cannot add"):
+    with pytest.raises(KeyError, match="group 'knee' names joints .*left_knee.* that are not in"):
+        PCKAccumulator("bbox", NAMES, {"knee": ["head", "left_knee"]})
+    with pytest.raises(KeyError, match=r"joints \['tail'\] are to be scored, but are not in"):
+        _accumulator(scored=["head", "tail"])
+    for shapes in (((1, 3, 3), (1, 4, 3)), ((2, 4, 3), (1, 4, 3)), ((1, 4, 3), (1, 4, 2))):
+        message = (
+            f"video 'a': predictions {shapes[0]} and ground truth {shapes[1]} must be (N, 4, ...) "
+            f"for joints {NAMES}"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            _accumulator().add("a", np.zeros(shapes[0]), np.zeros(shapes[1]), BOX)
+    message = (
+        f"cannot add counts of ('pixels', {NAMES}, {NAMES}, 1, None) to counts of "
+        f"('bbox', {NAMES}, {NAMES}, 1, None)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         _accumulator().merge(_accumulator("pixels"))
+
+
+def test_frames_of_all_kinds_are_counted_also_over_ranks() -> None:
+    """Excluded frames are neither missed nor are their joints uncounted; one joint that was found
+    is no missed frame; joints that are not scored are not uncounted."""
+    ranks = []
+    for _ in range(2):
+        accumulator = _accumulator(scored=["left_wrist", "neck"])
+        nothing = np.full((1, 4, 3), np.nan)
+        predictions, truth = _frame([0, 0, 0, 99], [0, 0, 2, 2])
+        accumulator.add("a", nothing, truth, np.zeros((1, 4)))
+        accumulator.add("a", predictions, truth, BOX, source_video="film")
+        accumulator.add("b", nothing, truth, BOX)
+        nothing[0, 0] = 1
+        accumulator.add("b", nothing, truth, BOX)
+        ranks.append(accumulator)
+    ranks[0].merge(ranks[1])
+    counts = {"frames": 8, "joints": 6, "excluded_frames": 2, "missed_frames": 2,
+              "uncounted_joints": 6}  # fmt: skip
+    metrics = ranks[0].metrics()
+    assert {name: metrics[name] for name in counts} == counts
+    assert ranks[0].sources == {"a": "film", "b": "b"}
+    # The neck alone has a truth; left out are the head, a joint that is not scored between.
+    assert [key for key in metrics if key.startswith("PCK@0.2-")] == [
+        "PCK@0.2-wrist", "PCK@0.2-neck", "PCK@0.2-left_wrist", "PCK@0.2-left_wrist_low",
+        "PCK@0.2-left_wrist_high", "PCK@0.2-neck_low", "PCK@0.2-neck_high",
+    ]  # fmt: skip
+    assert metrics["PCK@0.2-neck"] == metrics["PCK@0.2"] == 0 and metrics["mean_error_px"] == 99
+    assert metrics["median_error_px"] == 99 and metrics["AUC"] == 0
+
+
+def test_the_draws_of_an_interval_have_a_seed() -> None:
+    accumulator = _accumulator()
+    for number in range(12):
+        accumulator.add(f"v{number}", *_frame([number * 3, 0, 0, 50], [2, 2, 2, 2]), BOX)
+    assert accumulator.interval() == accumulator.interval(0)
+    assert len({accumulator.interval(seed) for seed in range(20)}) > 1
 
 
 def test_a_group_with_the_name_of_one_of_its_joints() -> None:
