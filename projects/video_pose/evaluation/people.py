@@ -184,8 +184,8 @@ def _shared_areas(predicted: PredictedPeople, boxes: np.ndarray) -> tuple[np.nda
 def extents(keypoints: np.ndarray) -> np.ndarray:
     """Boxes (P, 4) XYXY about the joints that were found; zeros where none was."""
     known = np.isfinite(keypoints[..., :2]).all(axis=-1, keepdims=True)
-    low = np.where(known, keypoints[..., :2], np.inf).min(axis=1, initial=np.inf)
-    high = np.where(known, keypoints[..., :2], -np.inf).max(axis=1, initial=-np.inf)
+    low = np.where(known, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(known, keypoints[..., :2], -np.inf).max(axis=1)
     boxes = np.concatenate([low, high], axis=1)
     return np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, 0)
 
@@ -209,9 +209,9 @@ def score_people(frames: Frames, facts: JointFacts) -> dict[str, float]:
     results = keypoint_ap(clean, facts)
     results.update(_counts(clean, facts), **_pck(clean, facts))
     followed = [predicted.ids is not None for _, predicted in clean.values()]
-    if any(followed) and not all(followed):
-        raise ValueError(f"{followed.count(False)} of {len(followed)} frames have no track ids")
-    if followed and all(followed):
+    if any(followed):
+        if not all(followed):
+            raise ValueError(f"{followed.count(False)} of {len(followed)} frames have no track ids")
         results.update(identity(clean, facts))
     return results
 
@@ -304,8 +304,6 @@ def _pck(frames: Frames, facts: JointFacts) -> dict[str, float]:
         facts.protocol, facts.names, facts.groups, facts.min_visibility, facts.head_segment
     )
     for (video, _), (truth, predicted) in frames.items():
-        if not len(truth.ids):
-            continue
         similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, facts.sigmas)
         rows = np.full(truth.keypoints.shape, np.nan)
         for person, number in assign(similarity):

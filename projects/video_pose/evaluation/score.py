@@ -158,7 +158,7 @@ def video_of(
             f"the predictions' video {name!r} is {'none' if not found else found} of {json_file}, "
             f"which has {list(annotations.names)[:5]}"
         )
-    return found[0]
+    return found.pop()
 
 
 def _spellings(name: str) -> set[str]:

@@ -133,9 +133,7 @@ def test_joints_that_do_not_count_take_no_part() -> None:
     scores = np.tile([0.2, 0.9], (200, 1))
     stored = _stored(scores, scores > 0.5)
     stored["scored_joints"] = np.array(["joint 1"])
-    assert fit_calibration(stored, 1, "").curves == dict.fromkeys(
-        ["", "joint 1"], ((0.9,), (1.0,))
-    )
+    assert fit_calibration(stored, 1, "").curves == dict.fromkeys(["", "joint 1"], ((0.9,), (1.0,)))
     assert reliability(scores, stored, 1).joints == 200
     stored["ground_truth"][:50, :, 2] = 1
     assert reliability(scores, stored, 2).joints == 150
@@ -160,7 +158,7 @@ def test_the_file(tmp_path: Path) -> None:
     assert again.source == "clips"
     assert again.apply(np.array([0.5]), ["head"]) == pytest.approx(0.5)
     path.write_text('{"curves": {"head": {"scores": [1], "shares": [1]}}}')
-    message = f"{path} is no calibration: curves: a curve is missing, that of the name \"\""
+    message = f'{path} is no calibration: curves: a curve is missing, that of the name ""'
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Calibration.read(path)
     path.write_text("{")

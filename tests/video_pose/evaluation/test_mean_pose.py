@@ -55,9 +55,7 @@ def test_each_joint_has_a_median_of_its_own() -> None:
     keypoints[:2, 1] = [[10.5, 20, 2], [10.5, 20, 1]]
     boxes = np.array([[10, 20, 10.5, 20.5], [10, 20, 12, 24], [10, 20, 11, 21], [3, 3, 9, 3]])
     track = {"keypoints": keypoints, "boxes": boxes, "labelled": np.ones(4, bool)}
-    np.testing.assert_allclose(
-        median_pose([track], 1), [[0.5, 0.25], [0.625, 0], [np.nan, np.nan]]
-    )
+    np.testing.assert_allclose(median_pose([track], 1), [[0.5, 0.25], [0.625, 0], [np.nan, np.nan]])
     np.testing.assert_allclose(median_pose([track], 2)[1], [1, 0])
 
 
@@ -106,8 +104,9 @@ def test_a_split_of_other_joints_is_no_source(
     register("baseline_e_val", own, keypoint_names=["head"])
     pose, source = mean_pose_of("baseline_e_val", 1)
     assert source == "baseline_e_val" and pose.tolist() == [[0.5, 0.5]]
-    assert "baseline_e_train cannot be used (joints of 'baseline_e_train' are ['tail'])" in (
-        caplog.messages[0]
+    assert (
+        "baseline_e_train cannot be used (joints of 'baseline_e_train' are ['tail'])"
+        in (caplog.messages[0])
     )
     MetadataCatalog.get("baseline_e_val").set(train_dataset="baseline_f_train")
     register("baseline_f_train", other, keypoint_names=["head"])

@@ -284,8 +284,9 @@ def test_lag_by_hand() -> None:
     """.13, .03 and .07 of the box off at shifts of -1, 0 and 1: squares .0169, .0009, .0049, whose
     parabola is lowest at .5 * (.0169 - .0049) / .02."""
 
-    def told(points: np.ndarray, spans: list[slice], sides: np.ndarray = _sides(30)) -> float:
-        return motion.lag(points, truth, sides, spans, 1)["lag_frames"]
+    def told(points: np.ndarray, spans: list[slice], sides: np.ndarray | None = None) -> float:
+        boxes = _sides(len(truth)) if sides is None else sides
+        return motion.lag(points, truth, boxes, spans, 1)["lag_frames"]
 
     points, truth = _late(3)
     whole = [slice(0, 12)]

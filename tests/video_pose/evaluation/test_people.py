@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -50,6 +51,40 @@ def test_similarity_is_cocos() -> None:
     far = np.exp(-0.5)
     expected = [[1, (1 + far) / 2, 0.5], [1, 1, 0], [0, 0, 0]]
     np.testing.assert_allclose(values, expected)
+    # A person without an area is like nobody, also in the very place.
+    values = people.oks_matrix(truth[:1], np.zeros(1), predicted[:1], np.array([0.1, 0.1]))
+    assert values.tolist() == [[0.0]]
+    # A joint of half the area and of a width of its own: exp(-400 / (8 * 5000 * .0025)).
+    values = people.oks_matrix(truth[1:2], np.array([5e3]), predicted[:1] + 20, [0.05, 9])
+    np.testing.assert_allclose(values, [[np.exp(-800 / 100)]])
+
+
+def test_boxes_about_the_joints_that_were_found() -> None:
+    keypoints = np.array([
+        [[3, 9, 1], [1, 12, 1], [np.nan, 0, 1]], [[5, 6, 1], [0, np.nan, 1], [7, np.inf, 1]],
+        [[np.nan] * 3] * 3,
+    ])  # fmt: skip
+    assert people.extents(keypoints).tolist() == [[1, 9, 3, 12], [5, 6, 5, 6], [0, 0, 0, 0]]
+    assert people.extents(keypoints[:0]).shape == (0, 4)
+
+
+def test_facts_of_some_joints() -> None:
+    """In the skeleton's order; PCK goes by box where the head segment is not complete."""
+    facts = JointFacts(
+        ["head", "neck", "left_hip", "right_hip"], np.array([0.1, 0.2, 0.3, 0.4]),
+        {"head": ["head"], "hip": ["left_hip", "right_hip"]}, "head", ("head", "neck"), 2,
+    )  # fmt: skip
+    part = facts.restricted(["right_hip", "head"])
+    assert list(part.names) == ["head", "right_hip"] and part.sigmas.tolist() == [0.1, 0.4]
+    assert part.groups == {"head": ["head"], "hip": ["right_hip"]}
+    assert (part.protocol, part.head_segment, part.min_visibility) == ("bbox", None, 2)
+    whole = facts.restricted(["neck", "head"])
+    assert (whole.protocol, whole.head_segment) == ("head", ("head", "neck"))
+    assert whole.groups == {"head": ["head"]}
+    with pytest.raises(KeyError, match="tail"):
+        facts.restricted(["head", "tail"])
+    hips = JointFacts(["left_hip", "right_hip"], np.ones(2)).restricted(["left_hip"])
+    assert (hips.protocol, hips.head_segment) == ("bbox", None)
 
 
 def test_the_assignment_is_of_the_largest_sum_and_only_above_the_least() -> None:
@@ -87,12 +122,21 @@ def test_frames_with_two_skeletons_on_one_person() -> None:
         ("v", 3): (labelled(100, 300), found(100, 341)),  # 341 to 361: half of it is in the air
         ("v", 4): (labelled(100, 300), found(135, 138)),  # both on the first, neither matches
         ("v", 5): (labelled(100, 300), found(100, 190)),  # 190 to 210: between them
+        # With the pixels of the joints 339.5 to 360.5: just half of it is in the box to 350.
+        ("v", 6): (labelled(100, 300), found(300, 340)),
+        ("v", 7): (labelled(100, 300), found(300, 340.1)),
     }
-    expected = [{0}, set(), {0}, set(), {0}, set()]
+    expected = [{0}, set(), {0}, set(), {0}, set(), {1}, set()]
     for (truth, predicted), persons in zip(frames.values(), expected):
         oks = people.oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, FACTS.sigmas)
         assert people.doubled(truth, predicted, people.assign(oks, 0.5)) == persons
-    assert people.score_people(frames, FACTS)["doubled"] == 3
+    assert people.score_people(frames, FACTS)["doubled"] == 4
+    # Of two boxes that it lies in, the one that it fills more.
+    truth = labelled(100, 110)
+    truth.boxes[0] = [0, 0, 400, 400]
+    assert people.doubled(truth, found(100, 110), [(0, 0)]) == set()
+    assert people.doubled(truth, found(100, 110), [(1, 0)]) == {1}
+    assert people.doubled(labelled(100), found(), []) == set()
     assert people.doubled(labelled(), close, []) == set()
 
 
@@ -105,6 +149,23 @@ def test_a_crowd_hides_what_matches_nobody() -> None:
     edge = np.array([[511.0, 0, 700, 100]])
     frames = {("v", 0): (labelled(100, ignored=edge), found(100, 500))}
     assert people.score_people(frames, FACTS)["false"] == 1
+    # With the pixels of the joints 499.5 to 520.5: just half of it from 510 on, of one of two
+    # regions. Numbers stay with their persons.
+    edge = np.array([[0, 0, 9, 9], [510.0, 0, 700, 100]])
+    kept = people.drop_ignored(
+        labelled(100, ignored=edge), found(100, 500, 900, ids=[7, 8, 9]), FACTS.sigmas
+    )
+    assert kept.ids is not None and kept.ids.tolist() == [7, 9]
+    assert kept.keypoints[:, 0, 0].tolist() == [100, 900] and kept.scores.tolist() == [0.9, 0.5]
+    # A person of whom one of two joints was found is as similar as .5, and matched.
+    half = found(500)
+    half.keypoints[0, 1] = np.nan
+    truth = labelled(500, ignored=crowd)
+    assert len(people.drop_ignored(truth, half, FACTS.sigmas).scores) == 1
+    assert people.score_people({("v", 0): (truth, half)}, FACTS)["matched"] == 1
+    truth.areas[0] = 9e3  # the other person is no more than similar
+    far = found(540)
+    assert len(people.drop_ignored(truth, far, FACTS.sigmas).scores) == 0
     # A labelled person who stands in the crowd is scored.
     frames = {("v", 0): (labelled(500, ignored=crowd), found(500))}
     assert people.score_people(frames, FACTS)["matched"] == 1
@@ -148,6 +209,8 @@ def test_nobody_labelled_and_nobody_found() -> None:
     assert np.isnan(people.score_people({("v", 0): (labelled(), found(9))}, FACTS)["AP"])
     results = people.score_people({("v", 0): (labelled(9), found())}, FACTS)
     assert results["AP"] == 0 and results["PCK@0.2"] == 0
+    nothing = people.score_people({}, FACTS)
+    assert nothing["persons"] == 0 and np.isnan(nothing["AP"]) and "IDF1" not in nothing
 
 
 @pytest.fixture
@@ -199,7 +262,15 @@ def test_ap_is_detectron2s(dataset, joints, tmp_path) -> None:
         assert 0 < results[name] == pytest.approx(other[name], abs=1e-9)
     assert results["persons"] == 6 and results["matched"] == 5 and results["false"] == 0
     assert results["switches"] == 0 and results["IDF1"] == pytest.approx(100 * 10 / 11)
-    assert "6 labelled persons, 5 matched" in (tmp_path / "people.txt").read_text()
+    figures = ", ".join(
+        f"{name} {results[name]:.{0 if name == 'switches' else 1}f}"
+        for name in ("AP", "AP50", "AP75", "AR", "PCK@0.2", "PCK@0.1", "PCK@0.05", "IDF1", "HOTA",
+                     "DetA", "AssA", "MOTA", "switches")
+    )  # fmt: skip
+    assert (tmp_path / "people.txt").read_text() == (
+        "[people] people_two: 6 labelled persons, 5 matched (OKS of at least 0.5), 0 false; frames "
+        f"with two skeletons on one person: 0; joints: {', '.join(joints)}.\n{figures}\n"
+    )
 
 
 def test_frames_that_never_came_and_models_that_follow_nobody(dataset, joints) -> None:
@@ -208,8 +279,84 @@ def test_frames_that_never_came_and_models_that_follow_nobody(dataset, joints) -
     evaluator.process(inputs[:1], outputs[:1])
     results = evaluator.evaluate()["people"]
     assert results["matched"] == 2 and results["persons"] == 6 and "IDF1" not in results
-    with pytest.raises(KeyError, match="no labelled image 99"):
+    with pytest.raises(KeyError, match="people_two has no labelled image 99"):
         evaluator.process([{"image_id": 99}], outputs[:1])
+    evaluator.reset()
+    assert evaluator.evaluate()["people"]["matched"] == 0
+
+
+def test_folders_are_made_and_only_the_main_process_answers(
+    dataset, joints, tmp_path, monkeypatch
+) -> None:
+    inputs, outputs = _outputs(dataset, followed=False)
+    folder = tmp_path / "a" / "b"
+    evaluator = people.PeopleEvaluator(dataset, joints, str(folder))
+    evaluator.process(inputs[:1], outputs[:1])
+    # Another process had the last frame: people stand still.
+    other = {2: evaluator._found[0]}
+    monkeypatch.setattr(people.comm, "gather", lambda mine, dst: [mine, other])
+    for _ in range(2):  # the second time the folder is there
+        assert evaluator.evaluate()["people"]["matched"] == 4
+    (folder / "people.txt").unlink()
+    monkeypatch.setattr(people.comm, "is_main_process", lambda: False)
+    assert evaluator.evaluate() == {} and not (folder / "people.txt").exists()
+
+
+def test_a_detection_without_a_track_is_a_person_of_its_frame(dataset, joints) -> None:
+    inputs, outputs = _outputs(dataset, followed=True)
+    outputs[0]["instances"].pred_track_ids = torch.tensor([-1, 0])
+    evaluator = people.PeopleEvaluator(dataset, joints, distributed=False)
+    evaluator.process(inputs, outputs)
+    assert evaluator._found[0].ids.tolist() == ["0 0", "0"]
+    assert evaluator._found[1].ids.tolist() == ["0", "1"]
+    nobody = Instances((120, 320))
+    nobody.pred_keypoints = torch.zeros((0, 7, 3))
+    evaluator.process(inputs[2:], [{"instances": nobody}])
+    assert evaluator.evaluate()["people"]["matched"] == 4
+
+
+def test_a_model_of_some_joints_is_scored_on_those(register, make_track, joints) -> None:
+    track = {**make_track("0", "0", 1), "file_names": ["0.png"], "image_ids": np.arange(1)}
+    name = register(
+        "people_part", [track], keypoint_oks_sigmas=[0.01 * k for k in range(1, 8)],
+        pck_min_visibility=2, head_segment=("head", "left_hip"), box_margin=0.5,
+    )  # fmt: skip
+    facts = people.joint_facts(MetadataCatalog.get(name))
+    assert (facts.protocol, facts.head_segment, facts.min_visibility) == (
+        "head", ("head", "left_hip"), 2,
+    )  # fmt: skip
+    given = ["right_wrist", "head"]
+    evaluator = people.PeopleEvaluator(name, given, distributed=False)
+    found = Instances((120, 320), scores=torch.ones(1))
+    found.pred_keypoints = torch.tensor([[[10.0, 50, 0.5], [50, 10, 0.5]]])
+    evaluator.process(tracks_to_frames([track]), [{"instances": found}])
+    results = evaluator.evaluate()["people"]
+    assert results["AP"] == pytest.approx(100) and results["PCK@0.2"] == 100
+    # By box, since of the head segment one end is not there.
+    assert "PCKh@0.5" not in results
+
+
+def test_areas_are_the_labels_or_those_of_the_pixels(register, make_track) -> None:
+    tracks = [
+        {**make_track("0", person, 2, left), "file_names": ["0.png", "1.png"],
+         "image_ids": np.array([4, 3])}
+        for person, left in (("b", 0.0), ("a", 150.0))
+    ]  # fmt: skip
+    tracks[1]["areas"] = np.array([0.5, 0])
+    truth = people.catalog_truth("made up", tracks, 0.5)
+    assert list(truth) == [3, 4]
+    key, frame = truth[4]
+    assert key == ("0", 4) and frame.ids.tolist() == ["b", "a"]
+    assert frame.areas.tolist() == [101 * 101, 0.5] and truth[3][1].areas.tolist() == [101**2] * 2
+    assert frame.boxes.tolist() == [[0, 0, 100, 100], [150, 0, 250, 100]]
+    assert frame.keypoints[:, 0].tolist() == [[50, 10, 2], [200, 10, 2]]
+    assert frame.ignored.shape == (0, 4)
+
+
+@pytest.mark.parametrize("kind", [LabelledPeople, PredictedPeople, JointFacts])
+def test_people_and_facts_stay_as_they_are(kind: type) -> None:
+    with pytest.raises(FrozenInstanceError):
+        object.__new__(kind).ids = None
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import re
+from dataclasses import FrozenInstanceError, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -336,3 +337,97 @@ def test_five_videos_of_a_file_are_named(tmp_path) -> None:
     frame = Poses("w", 0, ["head_top"], np.zeros((1, 1, 3)), np.ones(1), np.array([1]))
     with pytest.raises(ValueError, match=r"which has \['v0', 'v1', 'v2', 'v3', 'v4'\]$"):
         score_poses([frame], file)
+
+
+def test_what_hides_predictions_and_what_does_not(tmp_path) -> None:
+    """Crowds, persons without joints (of no place, where they have no box), and polygons; a crowd
+    of 0 is a person, and a polygon without points is none."""
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    image, person = content["images"][1], content["annotations"][0]
+    image["ignore_regions_x"] += [[], [7], [4, 1, 2]]
+    image["ignore_regions_y"] += [[8], [], [9, 3, 5]]
+    person["iscrowd"] = 0
+    content["annotations"] += [
+        {"id": 1, "image_id": 10, "keypoints": [0, 0, 0] * 4},
+        {"id": 2, "image_id": 10, "keypoints": [], "bbox": []},
+        {"id": 3, "image_id": 10, "bbox": [1, 2, 10, 20]},
+        {**person, "id": 4, "iscrowd": True, "bbox": [5, 6, 7, 8]},
+    ]
+    file.write_text(json.dumps(content))
+    found = read_annotations(file).frames["000342", 0]
+    assert found.ids.tolist() == ["5"] and found.boxes.tolist() == [[10, 10, 90, 100]]
+    assert found.ignored.tolist() == [
+        [200, 0, 300, 100], [1, 3, 4, 9], [0] * 4, [0] * 4, [1, 2, 11, 22], [5, 6, 12, 14],
+    ]  # fmt: skip
+    assert found.keypoints.tolist() == [
+        [[50.5, 40.5, 1], [50.5, 20.5, 1], [20.5, 80.5, 1], [80.5, 80.5, 1]]
+    ]
+
+
+def test_frames_are_told_by_their_index_where_all_have_one(tmp_path) -> None:
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    for image, index in zip(content["images"], (7, 5, 6)):
+        image["frame_index"] = index
+    file.write_text(json.dumps(content))
+    assert sorted(read_annotations(file).frames) == [("000342", 5), ("000342", 7)]
+    content["images"][0]["frame_index"] = 5
+    file.write_text(json.dumps(content))
+    message = f"{file}: two images of video '000342' have one frame_index, or one frame_id"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_annotations(file)
+    del content["images"][2]["frame_index"]  # then all by their place
+    file.write_text(json.dumps(content))
+    assert sorted(read_annotations(file).frames) == [("000342", 0), ("000342", 2)]
+
+
+def test_by_what_a_video_may_be_called(tmp_path) -> None:
+    """Its file, else the folder of its pictures; a picture without a folder names no video."""
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    first, second, third = content["images"]
+    first.update(vid_id="a", video_file="clips/walk.mp4")
+    second.update(vid_id="b")
+    third.update(vid_id="c", file_name="7.jpg")
+    file.write_text(json.dumps(content))
+    assert read_annotations(file).names == {
+        "a": {"a", "clips/walk.mp4", "walk.mp4", "walk"},
+        "b": {"b", "images/val/000342_mpii", "000342_mpii"},
+        "c": {"c"},
+    }
+    frame = Poses("x/walk.avi", 0, ["head_top"], np.zeros((1, 1, 3)), np.ones(1), np.array([1]))
+    assert "3 frames" not in score_poses([frame], file)[1]  # the third is not labelled
+    second["video_file"] = "other/walk.mp4"
+    file.write_text(json.dumps(content))
+    message = (
+        f"the predictions' video 'x/walk.avi' is ['a', 'b'] of {file}, which has ['a', 'b', 'c']"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        score_poses([frame], file)
+
+
+def test_the_figures_in_words(tmp_path) -> None:
+    """And a joint of score 0 was found: the score says nothing of the place."""
+    file = posetrack(tmp_path / "a.json")
+    names = ["head_bottom", "head_top", "right_wrist"]
+    person = np.array([[50.5, 40.5, 0], [50.5, 20.5, 0], [80.5, np.nan, 1]])
+    frame = Poses("mine", 0, names, person[None], np.ones(1), np.array([1]))
+    results, text = score_poses([frame], file)
+    assert (results["matched"], results["PCKh@0.5"]) == (1, pytest.approx(100 / 3))
+    first, _, last = text.splitlines()
+    assert first == (
+        f"[people] {file}: 2 labelled persons, 1 matched (OKS of at least 0.5), 0 false; frames "
+        "with two skeletons on one person: 0; joints: head_bottom, head_top, right_wrist."
+    )
+    assert last == "2 frames, 1 of them without predictions."
+    bare = replace(frame, track_ids=None)
+    assert "IDF1" in results and "IDF1" not in score_poses([bare, replace(bare, index=2)], file)[0]
+    message = f"frame 1 of 'mine' has the joints {names[:2]}, the first one {names}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        score_poses([frame, replace(frame, index=1, joint_names=names[:2])], file)
+
+
+def test_annotations_stay_as_they_were_read(tmp_path) -> None:
+    with pytest.raises(FrozenInstanceError):
+        read_annotations(posetrack(tmp_path / "a.json")).names = {}
