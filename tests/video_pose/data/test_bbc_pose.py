@@ -165,3 +165,91 @@ def test_the_first_picture_tells_the_size(tmp_path: Path) -> None:
     Image.new("RGB", (80, 30)).save(tmp_path / "1" / "9.jpg")
     (track,) = load_bbc_pose(str(tmp_path), "train")
     assert (track["height"], track["width"]) == (40, 60)
+
+
+# ---- whole results, whole messages
+
+
+def _said(root: Path, subset: str = "train") -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load_bbc_pose(str(root), subset)
+    return str(error.value)
+
+
+def test_a_track_as_a_whole(tmp_path: Path) -> None:
+    """The second video's ids are those of the second entry, whatever the first one is."""
+    _write(tmp_path, [_entry("val", [1]), _entry("train", [7])], {2: [7, 12]})
+    (track,) = load_bbc_pose(str(tmp_path), "train")
+    arrays = {key: track.pop(key) for key in ("keypoints", "boxes", "labelled", "image_ids")}
+    files = [str(tmp_path / "2" / f"{number}.jpg") for number in (7, 12)]
+    assert track == {
+        "video_id": "2", "track_id": "0", "file_names": files, "height": 40, "width": 60,
+    }  # fmt: skip
+    assert arrays["image_ids"].tolist() == [1_000_000, 1_000_001]
+    assert arrays["keypoints"].tolist() == [
+        [[6.5, 10.5, 2], *[[26.5, 50.5, 2]] * 6], [[0, 0, 0]] * 7,
+    ]  # fmt: skip
+    # About (16.5, 30.5), half sides 10 and 20 x 1.25.
+    assert arrays["boxes"].tolist() == [[4, 5.5, 29, 55.5], [0] * 4]
+
+
+@pytest.mark.parametrize(
+    ("point", "v"), [((0, 0), 0), ((0, -3), 0), ((0, 5), 2), ((5, -1), 2), ((0.25, 0), 2)]
+)
+def test_joints_at_no_pixel_are_unlabelled(
+    tmp_path: Path, point: tuple[float, float], v: int
+) -> None:
+    joints = _joints([1])
+    joints[:, 2, 0] = point
+    _write(tmp_path, [_entry("train", [1], train_joints=joints)], {1: [1]})
+    (track,) = load_bbc_pose(str(tmp_path), "train")
+    expected = [point[0] - 0.5, point[1] - 0.5, v] if v else [0, 0, 0]
+    assert track["keypoints"][0, 2].tolist() == expected
+
+
+def test_files_of_other_names_are_no_frames(tmp_path: Path) -> None:
+    _write(tmp_path, [_entry("train", [2])], {1: [2, 10]})
+    for name in ("x3.jpg", "4.jpeg", "5.jpg.part", "6_jpg"):
+        (tmp_path / "1" / name).touch()
+    (track,) = load_bbc_pose(str(tmp_path), "train")
+    assert [Path(name).name for name in track["file_names"]] == ["2.jpg", "10.jpg"]
+
+
+def test_missing_frames_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [_entry("train", [3, 4, 5, 6]), _entry("test", [3, 4, 5])]
+    _write(tmp_path, entries, {1: [4, 6], 2: [3, 5]})
+    (track,) = load_bbc_pose(str(tmp_path), "train")
+    assert track["keypoints"][:, 0, 0].tolist() == [3.5, 5.5]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"2 of 4 labelled training frames of {tmp_path}/1 have no image (the first is "
+        f"{tmp_path}/1/3.jpg)."
+    ]
+    assert _said(tmp_path, "test").startswith(f"{tmp_path}/2/4.jpg does not exist.")
+    for number in (4, 6):
+        (tmp_path / "1" / f"{number}.jpg").unlink()
+    assert _said(tmp_path).startswith(f"{tmp_path}/1/3.jpg does not exist.")
+    # A folder without a picture says so, also where nothing is labelled.
+    _write(tmp_path, [_entry("train", [])], {1: []})
+    assert _said(tmp_path).startswith(f"{tmp_path}/1/1.jpg does not exist.")
+    _write_images(tmp_path, {1: [8]})
+    assert _said(tmp_path).startswith(f"{tmp_path}/bbcpose.mat (train) has no usable frame: 1 tr")
+
+
+def test_frames_have_whole_numbers_and_entries_a_type(tmp_path: Path) -> None:
+    entries = [_entry("val", [1]), _entry("train", [1, 2], train_frames=np.array([[1, 2.5]]))]
+    _write(tmp_path, entries, {2: [1, 2]})
+    place = f"{tmp_path}/bbcpose.mat: entry 2"
+    assert _said(tmp_path) == f"{place}: field 'train_frames': expected whole numbers."
+    _write(tmp_path, [_entry("val", [1]), _entry("train", [1], type=3.0)], {})
+    assert _said(tmp_path).startswith(f"{place}: field 'type': expected text")
+    # Numbers may stand in a row or a column.
+    column = _entry("train", [1, 2], train_frames=np.array([[1], [2]]))
+    _write(tmp_path, [column], {1: [1, 2]})
+    assert load_bbc_pose(str(tmp_path), "train")[0]["labelled"].tolist() == [True, True]
+
+
+@pytest.mark.parametrize(("videos", "found"), [(None, 3), (2, 2), (1, 1)])
+def test_how_many_entries_count(tmp_path: Path, videos: int | None, found: int) -> None:
+    _write(tmp_path, [_entry("train", [1])] * 3, {n: [1] for n in (1, 2, 3)})
+    tracks = load_bbc_pose(str(tmp_path), "train", videos)
+    assert [track["video_id"] for track in tracks] == ["1", "2", "3"][:found]

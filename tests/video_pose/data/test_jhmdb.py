@@ -389,3 +389,187 @@ def test_a_split_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
 def test_a_clip_without_a_row_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="joint_positions.mat: field 'pos_img'"):
         _one(tmp_path, joints=0)
+
+
+# ---- whole messages and every bound
+
+
+def _said(call: Any, *arguments: Any) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        call(*arguments)
+    return str(error.value)
+
+
+def test_a_track_as_a_whole(tmp_path: Path) -> None:
+    """Of two clips the second by name has the next video's ids; the source is the name's start."""
+    for clip in ("b_catch_f_0", "a_catch_f_0"):
+        _write_clip(tmp_path, clip, images=1, joints=1, masks=1)
+    _write_split(tmp_path, "b_catch_f_0.avi 2\na_catch_f_0.avi 2\n")
+    track = load_jhmdb(str(tmp_path), 1, "test")[1]
+    arrays = {key: track.pop(key) for key in ("keypoints", "boxes", "labelled", "image_ids")}
+    folder = tmp_path / "{}" / "catch" / "b_catch_f_0"
+    assert track == {
+        "video_id": "catch/b_catch_f_0", "track_id": "0", "height": H, "width": W,
+        "file_names": [str(folder).format("Rename_Images") + "/00001.png"], "action": "catch",
+        "source_video": "b",
+        "masks": {
+            "mat_file": str(folder).format("puppet_mask") + "/puppet_mask.mat",
+            "field": "part_mask",
+        },
+    }  # fmt: skip
+    assert arrays["image_ids"].tolist() == [1_000_000]
+    assert arrays["keypoints"].tolist() == [[[30.5, 40.5, 2], *[[10.5, 20.5, 2]] * 14]]
+    assert arrays["boxes"].tolist() == [[5.5, 7.5, 20.5, 40.5]]
+
+
+def test_messages_of_a_clip_that_does_not_fit(tmp_path: Path) -> None:
+    kinds = ("joint_positions", "puppet_mask", "Rename_Images")
+    joints, masks, frames = (tmp_path / kind / "catch" / "a" for kind in kinds)
+    assert _said(lambda: _one(tmp_path, images=2)) == (
+        f"{frames}: 2 frames, but {joints}/joint_positions.mat has joints of 3; frame 3 is missing."
+    )
+    savemat(masks / "puppet_mask.mat", {"part_mask": np.ones((H, W - 1, 3))})
+    assert _said(load_jhmdb, str(tmp_path), 1, "train") == (
+        f"{masks}/puppet_mask.mat: field 'part_mask': expected masks of the frames' size "
+        f"({H}, {W}) (height, width), got ({H}, {W - 1})."
+    )
+    savemat(masks / "puppet_mask.mat", {"part_mask": _masks(1)})
+    savemat(joints / "joint_positions.mat", {"pos_img": np.zeros((2, 15, 0))})
+    assert _said(load_jhmdb, str(tmp_path), 1, "train") == (
+        f"{joints}/joint_positions.mat: field 'pos_img': expected at least one frame, got none."
+    )
+    hidden = {"pos_img": _positions(2), "hidden": np.zeros((15, 3))}
+    savemat(joints / "joint_positions.mat", hidden)
+    assert "field 'hidden': expected shape (15, 2)" in _said(load_jhmdb, str(tmp_path), 1, "train")
+    for file in frames.iterdir():
+        file.unlink()
+    assert _said(load_jhmdb, str(tmp_path), 1, "train").startswith(f"{frames}/00001.png does not")
+    frames.rmdir()
+    video = tmp_path / "ReCompress_Videos" / "catch" / "a.avi"
+    assert _said(load_jhmdb, str(tmp_path), 1, "train").startswith(
+        f"{frames} (nor {video}) does not exist."
+    )
+    _write_avi(video, 1)
+    savemat(joints / "joint_positions.mat", {"pos_img": _positions(2)})
+    assert _said(load_jhmdb, str(tmp_path), 1, "train") == (
+        f"{video}: 1 frames, but {joints}/joint_positions.mat has joints of 2; frame 2 is missing."
+    )
+    split = tmp_path / "gone"
+    assert _said(load_jhmdb, str(tmp_path), 1, "train", ("gone", "neither")).startswith(
+        f"{split} or {tmp_path}/neither does not exist."
+    )
+
+
+def test_the_first_folder_of_split_files_that_exists_is_read(tmp_path: Path) -> None:
+    for clip in "ab":
+        _write_clip(tmp_path, clip)
+    for folder, clip in (("one", "a"), ("two", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "catch_test_split3.txt").write_text(f"{clip}.avi 1\n")
+    (tmp_path / "file").touch()
+    for folders, clip in (
+        (("one", "two"), "a"), (("two", "one"), "b"), (("gone", "file", "two"), "b"),
+    ):  # fmt: skip
+        (track,) = load_jhmdb(str(tmp_path), 3, "train", folders)
+        assert track["video_id"] == f"catch/{clip}"
+    assert _said(load_jhmdb, str(tmp_path), 3, "test", ("one",)).startswith(
+        f"{tmp_path}/one (split 3, test) has no usable frame: 0 tracks"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", " is empty: expected lines '<clip>.avi 1' or '2'."),
+        ("\na.avi 3\n", ", line 2: expected '<clip>.avi 1' (train) or '2' (test), got 'a.avi 3'."),
+        (" 1 \n", ", line 1: expected '<clip>.avi 1' (train) or '2' (test), got '1'."),
+        ("a.avi1\n", ", line 1: expected '<clip>.avi 1' (train) or '2' (test), got 'a.avi1'."),
+        ("\n\na.avi 1\nb.avi 1\n a  2\n",
+         ", line 5: 'a' is marked 2, but 1 in line 3: a clip is of one part only."),
+    ],
+)  # fmt: skip
+def test_lines_of_split_files_are_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "run_test_split1.txt"
+    path.write_text(text)
+    assert _said(read_split, str(tmp_path), 1, "train") == f"{path}{words}"
+    path.unlink()
+    assert _said(read_split, str(tmp_path), 1, "train").startswith(
+        f"{tmp_path}/<action>_test_split1.txt does not exist."
+    )
+
+
+def test_lines_that_say_a_thing_again_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run_test_split12.txt").write_text("z.avi 1\n")
+    (tmp_path / "a_b_test_split2.txt").write_text("a b.avi  1\n\n \nc 1\na b.avi 1\nd.avi 2\n")
+    assert read_split(str(tmp_path), 2, "train") == [("a_b", "a b"), ("a_b", "c")]
+    assert read_split(str(tmp_path), 2, "test") == [("a_b", "d")]
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        np.array([[0, 0.5], [-1, 0]]), np.array([[False, True], [True, False]]),
+        np.array([[[0], [200]], [[1], [0]]], np.uint8), np.array([[0, -1], [7, 0]], np.int16),
+    ],
+)  # fmt: skip
+def test_whatever_is_not_zero_is_of_the_person(tmp_path: Path, masks: np.ndarray) -> None:
+    savemat(tmp_path / "m.mat", {"m": masks})
+    found = read_masks({"mat_file": str(tmp_path / "m.mat"), "field": "m"})
+    assert found.tolist() == [[[False, True], [True, False]]] and found.dtype == bool
+
+
+@pytest.mark.parametrize("masks", [np.ones((2, 2), complex), np.ones((1, 2, 2, 2)), "text"])
+def test_masks_that_are_none(tmp_path: Path, masks: Any) -> None:
+    savemat(tmp_path / "m.mat", {"m": masks})
+    with pytest.raises(ValueError, match="field 'm': expected"):
+        read_masks({"mat_file": str(tmp_path / "m.mat"), "field": "m"})
+
+
+def test_joints_on_the_borders_of_the_image(tmp_path: Path) -> None:
+    positions = _positions(1)
+    # Continuous 0 and just below the size are inside; below 0 and the size itself are not.
+    for joint, point in enumerate([(0.5, 0.5), (0.25, 9), (9, 0.25), (W + 0.5, 9), (9, H + 0.5),
+                                   (W + 0.25, H + 0.25)]):  # fmt: skip
+        positions[:, joint, 0] = point
+    track = _one(tmp_path, images=1, masks=1, joint_positions={"pos_img": positions})
+    assert track["keypoints"][0, :6, 2].tolist() == [2, 1, 1, 1, 1, 2]
+
+
+def test_frames_are_taken_by_their_numbers(tmp_path: Path) -> None:
+    _write_clip(tmp_path, "a", images=0, joints=10, masks=10)
+    _write_split(tmp_path, "a.avi 1\n")
+    folder = tmp_path / "Rename_Images" / "catch" / "a"
+    for number in range(1, 13):
+        Image.new("RGB", (W, H)).save(folder / f"{number}.png")
+    Image.new("RGB", (W, H)).save(folder / "x1.png")
+    (track,) = load_jhmdb(str(tmp_path), 1, "train")
+    assert track["file_names"] == [str(folder / f"{number}.png") for number in range(1, 11)]
+    (folder / "12.png").unlink()
+    assert len(load_jhmdb(str(tmp_path), 1, "train")) == 1
+    for number in (3, 2):
+        (folder / f"{number}.png").unlink()
+    assert _said(load_jhmdb, str(tmp_path), 1, "train").startswith(f"{folder}/00002.png does not")
+
+
+@pytest.mark.parametrize("share", [-0.1, 0, 0.51])
+def test_shares_that_can_not_be_held_back(share: float) -> None:
+    assert _said(holdout_sources, [], share) == (
+        f"the share held back must be above 0 and at most 0.5, got {share}"
+    )
+
+
+def test_half_of_the_clips_can_be_held_back() -> None:
+    assert holdout_sources([], 0.5) == set()
+    # Hashes order d, c, b, a: one of two.
+    assert holdout_sources(_named_clips("run", a=1, d=1), 0.5) == {"d"}
+    assert holdout_sources(_named_clips("run", a=1, b=2, c=1, d=2), 0.5) == {"c", "d"}
+
+
+def test_a_source_of_two_actions_alike_counts_for_the_first_by_name() -> None:
+    # d counts for run, whose 4 clips want 1.6: d's 2 are closer than 0. Walk is left with e.
+    clips = _named_clips("walk", d=1, e=3) + _named_clips("run", d=1, a=2)
+    assert holdout_sources(clips, 0.4) == {"d"}
+    # Counted for walk, d and e would be 5, which want 2.
+    assert holdout_sources(
+        _named_clips("walk", d=1, e=3) + _named_clips("zoom", d=1, a=2), 0.4
+    ) == {"d"}

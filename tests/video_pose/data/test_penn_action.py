@@ -241,3 +241,111 @@ def test_coordinates_that_are_no_numbers_are_counted(
         (track,) = load_penn_action(str(tmp_path), "train", require_frames=False)
     assert track["labelled"].tolist() == [True, False, True]
     assert "13 joints whose coordinates are no numbers: not labelled" in caplog.text
+
+
+# ---- whole results, whole messages
+
+
+def _said(path: str) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        parse_penn_label(path)
+    return str(error.value)
+
+
+def test_a_track_as_a_whole(tmp_path: Path) -> None:
+    """A video's ids are those of its place among all label files, whatever subset they are of."""
+    _write(tmp_path, "0001", train=np.int32(-1))
+    _write(tmp_path, "0002", frames=1, action=np.array([[3.0]]))
+    (tmp_path / "labels" / "x1.mat").touch()
+    (track,) = load_penn_action(str(tmp_path), "train")
+    arrays = {key: track.pop(key) for key in ("keypoints", "boxes", "labelled", "image_ids")}
+    assert track == {
+        "video_id": "0002", "track_id": "0", "height": 270, "width": 480,
+        "file_names": [str(tmp_path / "frames" / "0002" / "000001.jpg")],
+    }  # fmt: skip
+    assert arrays["image_ids"].tolist() == [1_000_000]
+    assert arrays["keypoints"].tolist() == [[[9.5, 19.5 + j, 2] for j in range(13)]]
+    assert arrays["boxes"].tolist() == [[4.5, 5.5, 49.5, 69.5]]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "visible", "v"),
+    [
+        (1.5, 1.5, 0, 0), (1.5, 1.75, 0, 1), (1.75, 1.5, 0, 1), (-3, 0, 0, 0), (1, 1, 1, 2),
+        (9, 9, np.nan, 0), (9, 9, 0, 1), (9, 9, 1, 2),
+    ],
+)  # fmt: skip
+def test_what_a_stored_visibility_means(
+    tmp_path: Path, x: float, y: float, visible: float, v: int
+) -> None:
+    values = {"x": x, "y": y, "visibility": visible}
+    arrays = {key: np.full((1, 13), float(value)) for key, value in values.items()}
+    label = parse_penn_label(_write(tmp_path, frames=1, **arrays))
+    expected = [x - 0.5, y - 0.5, v] if v else [0, 0, 0]
+    assert label.keypoints.tolist() == [[expected] * 13]
+
+
+def test_sizes_of_more_than_two_numbers_are_height_and_width(tmp_path: Path) -> None:
+    for height, width in ((1, 65535), (65535, 1)):
+        label = parse_penn_label(_write(tmp_path, dimensions=np.array([[height, width, 3]])))
+        assert (label.height, label.width) == (height, width)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x": np.zeros((0, 13)), "y": np.zeros((0, 13)), "visibility": np.zeros((0, 13))},
+         "field 'x': expected at least one frame, got none."),
+        ({"visibility": np.array([[1, np.nan, 0, 2, 3] + [1] * 8] * 3)},
+         "field 'visibility': expected 0 or 1, got 2."),
+        ({"train": np.int32(0)}, "field 'train': expected 1 (train) or -1 (test), got 0."),
+        ({"train": 1.5}, "field 'train': expected 1 (train) or -1 (test), got 1.5."),
+        ({"bbox": np.ones((1, 4))},
+         "field 'bbox': expected shape (3, 4) or one row less, got (1, 4)."),
+        ({"bbox": np.ones((4, 4))},
+         "field 'bbox': expected shape (3, 4) or one row less, got (4, 4)."),
+        ({"frames": 1, "bbox": np.ones((0, 4))},
+         "field 'bbox': expected shape (1, 4) or one row less, got (0, 4)."),
+    ],
+)  # fmt: skip
+def test_messages_of_labels_that_are_none(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    path = _write(tmp_path, images=0, **changes)
+    assert _said(path) == f"{path}: {words}"
+
+
+def test_a_box_for_the_last_of_two_frames(tmp_path: Path) -> None:
+    label = parse_penn_label(_write(tmp_path, frames=2, bbox=np.array([[1.0, 2, 3, 4]])))
+    assert label.boxes.tolist() == [[0.5, 1.5, 2.5, 3.5]] * 2
+
+
+def test_texts_that_a_label_lacks_are_empty(tmp_path: Path) -> None:
+    label = parse_penn_label(_write(tmp_path, action=None, pose=np.array([[1.0]])))
+    assert (label.action, label.pose) == ("", "")
+
+
+def test_folders_and_frames_that_lack_are_named(tmp_path: Path) -> None:
+    def said(**options: Any) -> str:
+        with pytest.raises(FileNotFoundError) as error:
+            load_penn_action(str(tmp_path), "train", **options)
+        return str(error.value).partition(" does not exist.")[0]
+
+    assert said() == str(tmp_path / "labels")
+    path = Path(_write(tmp_path, images=3))
+    for number in (3, 2):
+        (tmp_path / "frames" / "0001" / f"{number:06d}.jpg").unlink()
+        assert said() == str(tmp_path / "frames" / "0001" / f"{number:06d}.jpg")
+    (track,) = load_penn_action(str(tmp_path), "train", require_frames=False)
+    assert [Path(name).name for name in track["file_names"]] == [
+        "000001.jpg", "000002.jpg", "000003.jpg",
+    ]  # fmt: skip
+    (tmp_path / "frames" / "0001" / "000001.jpg").unlink()
+    (tmp_path / "frames" / "0001").rmdir()
+    assert said() == str(tmp_path / "frames" / "0001")
+    (tmp_path / "frames").rmdir()
+    assert said() == str(tmp_path / "frames")
+    path.unlink()
+    with pytest.raises(ValueError) as error:
+        load_penn_action(str(tmp_path), "train", require_frames=False)
+    assert str(error.value).startswith(f"{path.parent} (train) has no usable frame: 0 tracks")

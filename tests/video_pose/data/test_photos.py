@@ -250,3 +250,194 @@ def test_mpii_of_hrnets_form_alone(tmp_path: Path, subset: str) -> None:
         load_mpii(str(tmp_path), subset)
     with pytest.raises(FileNotFoundError, match="mpii_human_pose"):
         load_mpii(str(tmp_path), "trainval")
+
+
+# ---- whole results, whole messages
+
+
+def _said(call: Any, *arguments: Any) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        call(*arguments)
+    return str(error.value)
+
+
+def _lsp(root: Path, count: int, images: dict[int, tuple[int, int]]) -> None:
+    """Image n's joints are all at 1-based (n + 1, 21), of which joint 1 is hidden."""
+    joints = np.zeros((3, 14, count))
+    joints[0], joints[1], joints[2, 1] = np.arange(count) + 2.0, 21, 1
+    (root / "images").mkdir(parents=True)
+    savemat(root / "joints.mat", {"joints": joints})
+    for number, size in images.items():
+        Image.new("RGB", size).save(root / "images" / f"im{number:04d}.jpg")
+
+
+def test_tracks_of_lsp_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("video_pose.data.datasets.photos._LSP_TRAIN", 2)
+    _lsp(tmp_path, 3, {1: (64, 48), 2: (64, 48), 3: (40, 90)})
+    track = load_lsp(str(tmp_path), "test")[0]
+    assert [t["video_id"] for t in load_lsp(str(tmp_path), "train")] == ["im0001", "im0002"]
+    arrays = {key: track.pop(key) for key in ("keypoints", "boxes", "labelled", "image_ids")}
+    assert track == {
+        "video_id": "im0003", "track_id": "0", "height": 90, "width": 40,
+        "file_names": [str(tmp_path / "images" / "im0003.jpg")],
+    }  # fmt: skip
+    # Ids are those of the subset.
+    assert arrays["image_ids"].tolist() == [0] and arrays["labelled"].tolist() == [True]
+    assert arrays["keypoints"][0, :3].tolist() == [[3.5, 20.5, 2], [3.5, 20.5, 1], [3.5, 20.5, 2]]
+    assert arrays["boxes"].tolist() == [[3.5, 20.5, 3.5, 20.5]]
+    ids = [t["image_ids"].tolist() for t in load_lsp(str(tmp_path), "train")]
+    assert ids == [[0], [1_000_000]]
+
+
+def test_what_lsp_lacks_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "lsp"
+    assert _said(load_lsp, str(root), "train").startswith(f"{root} does not exist.")
+    root.mkdir()
+    assert _said(load_lsp, str(root), "train").startswith(f"{root}/joints.mat does not exist.")
+    _lsp(root, 1, {})
+    assert _said(load_lsp, str(root), "train").startswith(f"{root}/images/im0001.jpg does not")
+    assert "lsp/\n  images/im0001.jpg" in _said(load_lsp, str(root), "train")
+    assert _said(load_lsp, str(root), "test").startswith(
+        f"{root}/joints.mat has no usable frame: 0 tracks"
+    )
+    (root / "images").rmdir()
+    assert _said(load_lsp, str(root), "train").startswith(f"{root}/images does not exist.")
+    savemat(root / "joints.mat", {"joints": np.zeros((14, 3, 1))})
+    assert "expected shape (3, 14, any)" in _said(load_lsp, str(root), "train")
+
+
+@pytest.mark.parametrize(("stored", "v"), [(0, 0), (1, 2), (0.5, 2), (-1, 0)])
+def test_stored_visibilities_of_lspet(tmp_path: Path, stored: float, v: int) -> None:
+    joints = _joints(1)
+    joints[3, 2] = stored
+    _write(tmp_path, joints, [(64, 48)])
+    (track,) = load_lspet(str(tmp_path))
+    assert track["keypoints"][0, 3].tolist() == ([10.5, 20.5, 2] if v else [0, 0, 0])
+
+
+def test_a_third_image_of_lspet_has_its_own_number(tmp_path: Path) -> None:
+    _write(tmp_path, _joints(3), [(64, 48)] * 3)
+    tracks = load_lspet(str(tmp_path))
+    assert [t["video_id"] for t in tracks] == ["im00001", "im00002", "im00003"]
+    assert [t["image_ids"].tolist() for t in tracks] == [[0], [1_000_000], [2_000_000]]
+
+
+def test_people_of_the_release_one_by_one(tmp_path: Path) -> None:
+    """Whoever has no points, and whoever is on a test image, is not there."""
+    head = {"x1": 10.0, "y1": 20.0, "x2": 13.0, "y2": 24.0}
+    points = [_point(0, 3, 4), _point(15, 5, 6, 0)]
+    full = {**head, "annopoints": {"point": points}}
+    none = {**head, "annopoints": np.zeros((0, 0))}
+    other = {**head, "x2": 22.0, "y2": 25.0, "annopoints": {"point": [_point(1, 7, 8, "0")]}}
+    images = [
+        {"image": {"name": f"{name}.jpg"}, "annorect": _struct_array(people)}
+        for name, people in (("t", [full]), ("a", [none, full]), ("b", [full]), ("a", [other]))
+    ]
+    release = {"annolist": _struct_array(images), "img_train": np.array([[0], [1], [1], [1]])}
+    path = tmp_path / "mpii_human_pose_v1_u12_1.mat"
+    savemat(path, {"RELEASE": release})
+    found = read_release(str(path))
+    assert [(name, head) for name, _, _, head in found] == [
+        ("a.jpg", 3.0), ("b.jpg", 3.0), ("a.jpg", pytest.approx(7.8)),
+    ]  # fmt: skip
+    # .6 of the diagonals 5 (3 x 4) and 13 (12 x 5).
+    assert found[0][1].tolist() == [[3, 4], *[[0, 0]] * 14, [5, 6]]
+    assert found[0][2].tolist() == [2, *[0] * 14, 1] and found[2][2].tolist() == [0, 1, *[0] * 14]
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        Image.new("RGB", (64, 48)).save(tmp_path / "images" / f"{name}.jpg")
+    tracks = load_mpii(str(tmp_path), "trainval")
+    assert [
+        (t["video_id"], t["track_id"], t["image_ids"].tolist(), t["head_sizes"].tolist())
+        for t in tracks
+    ] == [
+        ("a", "0", [0], [3]), ("b", "0", [1_000_000], [3]), ("a", "1", [0], [np.float32(7.8)]),
+    ]  # fmt: skip
+    assert tracks[2]["keypoints"][0, :3].tolist() == [[0, 0, 0], [6.5, 7.5, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("stored", "v"), [("", 2), ("1", 2), (1, 2), (1.0, 2), (0, 1), ("0", 1), (np.zeros((0, 0)), 2)]
+)
+def test_stored_visibilities_of_mpii(tmp_path: Path, stored: Any, v: int) -> None:
+    _release(tmp_path, annopoints={"point": [_point(0, 11, 21, stored), _point(1, 1, 2)]})
+    assert load_mpii(str(tmp_path), "trainval")[0]["keypoints"][0, 0, 2] == v
+
+
+def test_a_release_whose_points_have_no_visibility(tmp_path: Path) -> None:
+    point = {"id": 2.0, "x": 3.0, "y": 4.0}
+    _release(tmp_path, annopoints={"point": [point, {**point, "id": 0.0}]})
+    track = load_mpii(str(tmp_path), "trainval")[0]
+    assert track["keypoints"][0, :3, 2].tolist() == [2, 0, 2]
+
+
+def test_numbers_of_a_release_are_single(tmp_path: Path) -> None:
+    place = f"{tmp_path}/mpii_human_pose_v1_u12_1.mat: annolist(1): field 'y2': expected one number"
+    for value in (np.array([[1.0, 2.0]]), np.zeros((0, 0)), "x", np.array([[1 + 1j]])):
+        _release(tmp_path, y2=value)
+        assert _said(load_mpii, str(tmp_path), "trainval").startswith(place)
+    for value in (np.uint8(50), np.array([[50.0]]), True):
+        _release(tmp_path, y2=value)
+        assert len(load_mpii(str(tmp_path), "trainval")) == 2
+
+
+def test_files_of_mpii_that_lack_are_named(tmp_path: Path) -> None:
+    root = tmp_path / "mpii"
+    assert _said(load_mpii, str(root), "valid").startswith(f"{root} does not exist.")
+    root.mkdir()
+    assert _said(load_mpii, str(root), "valid").startswith(f"{root}/annot/valid.json does not")
+    release = root / "mpii_human_pose_v1_u12_1.mat"
+    assert _said(load_mpii, str(root), "trainval").startswith(f"{release} does not exist.")
+    (root / "annot").mkdir()
+    # "trainval" is never read from a JSON file.
+    for name in ("valid", "trainval"):
+        (root / "annot" / f"{name}.json").write_text("[]")
+    assert _said(load_mpii, str(root), "trainval").startswith(f"{release} does not exist.")
+    assert _said(load_mpii, str(root), "valid").startswith(
+        f"{root}/annot/valid.json has no usable frame: 0 tracks"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"joints": [[1, 2]] * 15}, "[0].joints: expected 16 points (x, y), got a list"),
+        ({"joints": []}, "[0].joints: expected 16 points (x, y), got a list"),
+        ({"joints": [[1, 2, 3]] * 16}, "[0].joints[0]: expected 2 numbers (x, y), got a list"),
+        ({"joints_vis": [1] * 15}, "[0].joints_vis: expected 16 numbers, got a list"),
+        ({"image": 7}, "[0].image: expected text, got 7"),
+    ],
+)
+def test_fields_of_hrnets_form_are_named(tmp_path: Path, change: dict, words: str) -> None:
+    _release(tmp_path)
+    (tmp_path / "annot").mkdir()
+    person = {"image": "a.jpg", "joints": [[1, 2]] * 16, "joints_vis": [1] * 16, **change}
+    file = tmp_path / "annot" / "valid.json"
+    file.write_text(json.dumps([person]))
+    assert _said(load_mpii, str(tmp_path), "valid").startswith(f"{file}: {words}")
+
+
+def test_heads_are_found_by_the_joints_in_whole_px(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In any order; a joint more, or one a px away, is another person, who is counted."""
+    points = [_point(0, 11.3, 21.4), _point(9, 5.2, 6.0)]
+    _release(tmp_path, annopoints={"point": points})
+    (tmp_path / "annot").mkdir()
+
+    def person(*joints: tuple[int, float, float], image: str = "a.jpg") -> dict[str, Any]:
+        at, visible = np.full((16, 2), -1.0), np.zeros(16)
+        for joint, x, y in joints:
+            at[joint], visible[joint] = (x, y), 1
+        return {"image": image, "joints": at.tolist(), "joints_vis": visible.tolist()}
+
+    people = [
+        person((9, 4.8, 6.3), (0, 10.9, 20.9)), person((0, 12, 21), (9, 5, 6)),
+        person((0, 11, 21), (9, 5, 6), (3, 1, 1)), person((0, 11, 21), (9, 5, 6), image="c.jpg"),
+    ]  # fmt: skip
+    (tmp_path / "annot" / "valid.json").write_text(json.dumps(people))
+    tracks = load_mpii(str(tmp_path), "valid")
+    assert [t.get("head_sizes", np.zeros(0)).tolist() for t in tracks] == [[30], [], [], []]
+    assert [record.getMessage() for record in caplog.records] == [
+        "MPII (valid): 3 people without a head's size: not in PCKh"
+    ]

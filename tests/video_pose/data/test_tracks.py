@@ -57,7 +57,7 @@ def test_joints_that_are_no_numbers_are_unlabelled_and_counted_where_they_were_l
 
 def _track(**changes: object) -> dict:
     keypoints = np.zeros((2, 2, 3))
-    keypoints[1, 0] = [3, 4, 1]
+    keypoints[1, 0] = [3, -4, 1]
     values = {
         "video_id": "v", "source": {"file_names": ["a", "b"]}, "size": (6, 8),
         "keypoints": keypoints, "boxes": np.ones((2, 4)), "image_ids": [7, 8], **changes,
@@ -66,14 +66,15 @@ def _track(**changes: object) -> dict:
 
 
 def test_a_track_holds_what_was_given_and_nothing_that_is_none() -> None:
-    track = _track(action="run", areas=None)
+    track = _track(action="run", areas=None, boxed=np.array([True, False]))
+    assert track.pop("boxed").tolist() == [True, False]
     arrays = {key: track.pop(key) for key in ("keypoints", "boxes", "labelled", "image_ids")}
     assert track == {
         "video_id": "v", "track_id": "0", "file_names": ["a", "b"], "height": 6, "width": 8,
         "action": "run",
     }  # fmt: skip
     assert [(a.dtype, a.tolist()) for a in arrays.values()] == [
-        (np.float32, [[[0, 0, 0]] * 2, [[3, 4, 1], [0, 0, 0]]]), (np.float32, [[1] * 4] * 2),
+        (np.float32, [[[0, 0, 0]] * 2, [[3, -4, 1], [0, 0, 0]]]), (np.float32, [[1] * 4] * 2),
         (bool, [False, True]), (np.int64, [7, 8]),
     ]  # fmt: skip
     source = {"video_file": "v.mp4", "frame_numbers": np.array([3, 4])}

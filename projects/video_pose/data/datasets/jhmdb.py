@@ -206,7 +206,7 @@ def _load_clip(root: str, action: str, clip: str, video: int) -> Track:
     source[key] = source[key][:length]
 
     # 1-based MATLAB pixels -> continuous ones: m - 0.5.
-    points = positions.transpose(2, 1, 0)[:length] - 0.5
+    points = positions.transpose(2, 1, 0) - 0.5
     visibility = _visibility(points, size)
     if "hidden" in content:
         hidden = require_array(content, "hidden", (len(JHMDB.names), length), joint_file)
