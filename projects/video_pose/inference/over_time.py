@@ -9,6 +9,7 @@ Shape letters: P persons, K joints, C peaks, N frames of a path.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,7 @@ def late(frames: Iterable[PoseFrame], rule: OverTime) -> Iterator[PoseFrame]:
         waiting += 1
         if waiting > rule.lag:
             yield _corrected(seen, len(seen) - waiting, rule)
+            seen[-waiting] = _without_picture(seen[-waiting])
             waiting -= 1
     yield from _give_out(seen, waiting, rule)
 
@@ -85,16 +87,20 @@ def _corrected(seen: deque[PoseFrame], place: int, rule: OverTime) -> PoseFrame:
     return replace(frame, keypoints=keypoints, peaks=None)
 
 
+def _without_picture(frame: PoseFrame) -> PoseFrame:
+    """Many frames are kept for their poses; pictures would fill the memory."""
+    return replace(frame, image=np.empty((0, 0, 3), np.uint8))
+
+
 def _path_of(frames: Sequence[PoseFrame], number: int) -> np.ndarray:
     """Peaks (N, K, C, 3) of one person; NaN where the person is not there."""
-    shape = next(f.peaks.shape[1:] for f in frames if f.peaks is not None)
-    peaks = np.full((len(frames), *shape), np.nan, np.float32)
-    for place, frame in enumerate(frames):
-        rows = np.flatnonzero(frame.track_ids == number)
-        if len(rows):
-            assert frame.peaks is not None
-            peaks[place] = frame.peaks[rows[0]]
-    return peaks
+    every = [_peaks_of(frame) for frame in frames]
+    path = np.full((len(frames), *every[0].shape[1:]), np.nan, np.float32)
+    for place, (frame, peaks) in enumerate(zip(frames, every, strict=True)):
+        numbers = frame.track_ids.tolist()
+        if number in numbers:
+            path[place] = peaks[numbers.index(number)]
+    return path
 
 
 def _peaks_of(frame: PoseFrame) -> np.ndarray:
@@ -141,8 +147,7 @@ def _correct_shot(
 ) -> list[PoseFrame]:
     names = shot[0].joint_names
     seconds = (shot[-1].time - shot[0].time) / max(len(shot) - 1, 1)
-    # Without times a gap cannot be told to be short.
-    longest = int(max_gap / seconds + 1e-6) if seconds > 0 else 0
+    longest = _frames_of(max_gap, seconds)
     rows: list[list[tuple[int, np.ndarray, np.ndarray, float]]] = [[] for _ in shot]
     for path in join_paths(_paths(shot), names, seconds, join_gap):
         found = [_with_scores(*both) for both in zip(rule(path.peaks, names), path.poses)]
@@ -150,9 +155,19 @@ def _correct_shot(
         boxes = _filled_boxes(path.boxes)
         for place, (pose, box, score) in enumerate(zip(poses, boxes, path.scores)):
             if np.isfinite(pose[:, :2]).any():
-                sure = score if np.isfinite(score) else float(np.nanmean(pose[:, 2]))
-                rows[path.first + place].append((path.number, pose, box, sure))
+                rows[path.first + place].append((path.number, pose, box, _score(score, pose)))
     return [_with_people(frame, sorted(found, key=_number)) for frame, found in zip(shot, rows)]
+
+
+def _score(score: float, pose: np.ndarray) -> float:
+    """Somebody's own, else the mean of the joints' of a pose (K, 3); NaN where none is told."""
+    told = pose[np.isfinite(pose[:, 2]), 2]
+    return score if np.isfinite(score) or not len(told) else float(told.mean())
+
+
+def _frames_of(gap: float, seconds: float) -> int:
+    """How many frames of so many seconds a gap has; none where times do not tell it to be short."""
+    return int(gap / seconds + 1e-6) if seconds > 0 else 0
 
 
 def _number(row: tuple[int, np.ndarray, np.ndarray, float]) -> int:
@@ -188,24 +203,20 @@ def _filled_boxes(boxes: np.ndarray) -> np.ndarray:
 
 def _paths(shot: Sequence[PoseFrame]) -> list[_Path]:
     """Everybody's path, by first frame."""
-    places: dict[int, list[int]] = {}
+    found: dict[int, dict[int, list[np.ndarray]]] = {}
     for place, frame in enumerate(shot):
-        for number in frame.track_ids.tolist():
-            places.setdefault(number, []).append(place)
+        every = zip(_peaks_of(frame), frame.keypoints, frame.boxes, frame.scores, strict=True)
+        for number, own in zip(frame.track_ids.tolist(), every, strict=True):
+            found.setdefault(number, {}).setdefault(place, list(own))
     paths = []
-    for number, found in places.items():
-        length = found[-1] - found[0] + 1
-        parts: list[tuple[int, list[np.ndarray]]] = []
-        for place in found:
-            frame, row = shot[place], int(np.flatnonzero(shot[place].track_ids == number)[0])
-            values = [_peaks_of(frame)[row], frame.keypoints[row], frame.boxes[row]]
-            parts.append((place - found[0], [*values, frame.scores[row]]))
-        arrays = [np.full((length, *np.shape(value)), np.nan, np.float32) for value in parts[0][1]]
-        for place, values in parts:
-            for array, value in zip(arrays, values):
-                array[place] = value
-        paths.append(_Path(number, found[0], *arrays))
-    return sorted(paths, key=lambda path: path.first)
+    for number, parts in found.items():
+        first, length = min(parts), max(parts) - min(parts) + 1
+        arrays = [np.full((length, *np.shape(value)), np.nan, np.float32) for value in parts[first]]
+        for place, values in parts.items():
+            for array, value in zip(arrays, values, strict=True):
+                array[place - first] = value
+        paths.append(_Path(number, first, *arrays))
+    return paths  # numbers were met in the order of their first frames
 
 
 def join_paths(
@@ -222,20 +233,18 @@ def join_paths(
     """
     paths = list(paths)
     sigmas = np.asarray(infer_sigmas(joint_names))
-    longest = join_gap / seconds if seconds > 0 else 0.0
+    longest = _frames_of(join_gap, seconds)
     while True:
         best, pair = CONTINUES, None
-        for i, one in enumerate(paths):
-            for j, other in enumerate(paths):
-                if one.end <= other.first <= one.end + longest:
-                    fit = _fit(one, other, sigmas)
-                    if fit >= best:
-                        best, pair = fit, (i, j)
+        for one, other in itertools.permutations(paths, 2):
+            if one.end <= other.first <= one.end + longest:
+                fit = _fit(one, other, sigmas)
+                if fit >= best:
+                    best, pair = fit, (one, other)
         if pair is None:
             return paths
-        one, other = paths[pair[0]], paths[pair[1]]
-        joined = _joined(one, other)
-        paths = [path for path in paths if path is not one and path is not other] + [joined]
+        paths = [path for path in paths if not any(path is part for part in pair)]
+        paths.append(_joined(*pair))
         paths.sort(key=lambda path: path.first)
 
 
@@ -243,15 +252,15 @@ def _fit(one: _Path, other: _Path, sigmas: np.ndarray) -> float:
     """How well the first pose of ``other`` continues ``one``, 0 to 1."""
     gap = other.first - one.end + 1
     last, first = one.poses[-1], other.poses[0]
-    fits = []
     # From the earlier path on, and from the later one back.
-    for pose, path, sign in ((last, one.poses[-_SPEED_FRAMES:], 1),
-                             (first, other.poses[:_SPEED_FRAMES], -1)):  # fmt: skip
-        moved, goal = pose.copy(), first if sign > 0 else last
-        moved[:, :2] += sign * gap * _speed(path)
-        both = [np.nan_to_num(p, nan=0.0)[None] for p in (moved, goal)]
-        fits.append(pairwise_fit(both[0], pose_boxes(both[0]), both[1], sigmas)[0, 0])
-    return float(max(fits))
+    moved = last.copy(), first.copy()
+    moved[0][:, :2] += gap * _speed(one.poses[-_SPEED_FRAMES:])
+    moved[1][:, :2] -= gap * _speed(other.poses[:_SPEED_FRAMES])
+    fits = []
+    for pair in zip(moved, (first, last), strict=True):
+        pose, goal = (np.nan_to_num(part)[None] for part in pair)
+        fits.append(pairwise_fit(pose, pose_boxes(pose), goal, sigmas).item())
+    return max(fits)
 
 
 def _speed(poses: np.ndarray) -> np.ndarray:
@@ -284,7 +293,7 @@ def offline(
     Args:
         results: of the first reading; used up before the first frame comes.
     """
-    kept = [replace(frame, image=np.empty((0, 0, 3), np.uint8)) for frame in results]
+    kept = [_without_picture(frame) for frame in results]
     corrected = correct_video(kept, rule, max_gap=max_gap, join_gap=join_gap)
     again = iter(source)
     for found in corrected:

@@ -97,7 +97,7 @@ class IoUTracker:
         elapsed = (time - self._seen)[:, None]
         predicted = self._boxes + self._velocity * elapsed
         overlap = pairwise_iou(predicted, boxes)
-        strong = np.asarray(scores).reshape(-1) >= self.min_score
+        strong = np.asarray(scores) >= self.min_score
         ids = np.full(len(boxes), -1, np.int64)
         free = np.ones(len(predicted), bool)
         for group in (strong, ~strong):
@@ -165,7 +165,7 @@ class LibraryTracker:
         import supervision
 
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-        scores = np.asarray(scores, np.float64).reshape(-1)
+        scores = np.asarray(scores, np.float64)
         detections: Any = supervision.Detections(
             xyxy=boxes, confidence=scores, data={"place": np.arange(len(boxes))}
         )

@@ -24,10 +24,12 @@ def box(x: float, y: float = 50.0, width: float = 20.0, height: float = 40.0) ->
 
 def test_overlap_by_hand() -> None:
     """Squares of side 2, one shifted by (1, 1): 1 shared of 4 + 4 - 1 = 7."""
-    a = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], np.float64)
-    b = np.array([[1, 1, 3, 3], [0, 0, 2, 2]], np.float64)
-    np.testing.assert_allclose(pairwise_iou(a, b), [[1 / 7, 1], [0, 0]])
-    assert pairwise_iou(np.zeros((0, 4)), b).shape == (0, 2)
+    a = np.array([[0, 0, 2, 2], [5, 5, 5, 5], [2, 2, 0, 0]], np.float64)
+    b = np.array([[1, 1, 3, 3], [0, 0, 2, 2], [0, 0, 4, 3], [3, 1, 1, 3]], np.float64)
+    np.testing.assert_allclose(
+        pairwise_iou(a, b), [[1 / 7, 1, 1 / 3, 0], [0, 0, 0, 0], [0, 0, 0, 0]], atol=1e-12
+    )
+    assert pairwise_iou(np.zeros((0, 4)), b).shape == (0, 4)
 
 
 def test_numbers_are_kept_through_a_crossing(tracker: Tracker) -> None:
@@ -101,11 +103,20 @@ def test_an_unknown_tracker_and_an_absent_package(
     with pytest.raises(ValueError, match="'deepsort'.*iou.*bytetrack"):
         PredictorSettings(tracker="deepsort")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="'bytetrack'.*pip install trackers"):
+    with pytest.raises(ValueError) as error:
         build_tracker("bytetrack", min_score=0.5, max_missed_seconds=1)
+    assert str(error.value) == (
+        "tracker 'bytetrack' needs the package trackers: pip install trackers, or choose the "
+        "built-in tracker 'iou'"
+    )
     assert caplog.text == ""
-    assert isinstance(build_tracker("auto", min_score=0.5, max_missed_seconds=1), IoUTracker)
-    assert "trackers is not installed: the built-in tracker 'iou'" in caplog.text
+    chosen = build_tracker("auto", min_score=0.4, max_missed_seconds=3)
+    assert isinstance(chosen, IoUTracker)
+    assert (chosen.min_score, chosen.max_missed_seconds) == (0.4, 3)
+    assert caplog.messages == [
+        "the package trackers is not installed: the built-in tracker 'iou' gives people their "
+        "numbers (pip install trackers)"
+    ]
 
 
 def test_the_default_is_the_packages_where_it_is_installed() -> None:
@@ -186,3 +197,150 @@ def test_library_trackers_follow_from_the_first_sight_on() -> None:
             given = np.array([] if score is None else [score])
             ids += tracker.update(boxes, given, i / 25).tolist() or [None]
         assert ids == expected, name
+
+
+def see(tracker: Tracker, boxes: list[list[float]], time: float, *scores: float) -> list[int]:
+    """Numbers; all boxes are sure where no scores are told."""
+    given = np.array(scores or [0.9] * len(boxes))
+    return tracker.update(np.array(boxes).reshape(-1, 4), given, time).tolist()
+
+
+def test_where_a_box_is_expected_by_hand() -> None:
+    """10 px to the right and 4 down in .1 s, half of which is believed: 50 and 20 px a second. .2 s
+    later the box is looked for 10 and 4 px further on; its growth says nothing."""
+    tracker = IoUTracker(min_iou=0.99)
+    tracker.min_iou = 0.1
+    assert see(tracker, [box(50)], 0) == [0]
+    assert see(tracker, [box(60, 54, 24, 44)], 0.1) == [0]
+    np.testing.assert_allclose(tracker._velocity, [[50, 20, 50, 20]])
+    tracker.min_iou = 0.999
+    assert see(tracker, [box(70, 58, 24, 44)], 0.3) == [0]
+    np.testing.assert_allclose(tracker._velocity, [[50, 20, 50, 20]])
+    # Times that stand or run back tell no velocity; the box and its time are those of the last.
+    for time, x in ((0.3, 70.01), (0.2, 65)):
+        assert see(tracker, [box(x, 58 - 2 * (time < 0.3), 24, 44)], time) == [0]
+        np.testing.assert_allclose(tracker._velocity, [[50, 20, 50, 20]])
+    assert see(tracker, [box(70, 58, 24, 44)], 0.3) == [0]
+
+
+def test_an_overlap_a_score_and_an_absence_that_are_just_enough() -> None:
+    """Shifted by 5 of 20 px, two boxes share 15 of 25: an overlap of .6."""
+    for least, expected in ((0.6, [0]), (0.601, [1])):
+        tracker = IoUTracker(min_iou=least)
+        see(tracker, [box(50)], 0)
+        assert see(tracker, [box(55)], 0.1) == expected
+    tracker = IoUTracker(min_score=0.5)
+    assert see(tracker, [box(50), box(150), box(250)], 0, 0.5, 0.49, 0.6) == [0, -1, 1]
+    for away, expected in ((0.5, [0]), (0.501, [1])):
+        tracker = IoUTracker(max_missed_seconds=0.5)
+        see(tracker, [box(50)], 0)
+        assert see(tracker, [box(50)], away) == expected
+
+
+def test_people_of_one_frame_are_numbered_in_order_and_none_is_given_twice() -> None:
+    tracker = IoUTracker(min_score=0.5, max_missed_seconds=0.1)
+    assert see(tracker, [], 0) == []
+    assert see(tracker, [box(50), box(150)], 0.04) == [0, 1]
+    assert see(tracker, [box(350), box(150), box(250), box(50)], 0.08) == [2, 1, 3, 0]
+    # A weak box continues whom no strong one does, and of two weak ones the better; not both.
+    weak = [box(52), box(51), box(150), box(151)]
+    assert see(tracker, weak, 0.12, 0.3, 0.3, 0.3, 0.9) == [-1, 0, -1, 1]
+    assert see(tracker, [box(250), box(450)], 0.19) == [4, 5]  # 3 was last seen .11 s ago
+    tracker.reset()
+    assert see(tracker, [box(450)], 0.2) == [6]
+
+
+class Package:
+    """A tracker of the package that gives the numbers of a timetable; None: it leaves the box out,
+    and gives what it has in the opposite order."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int | None] = []
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def update(self, detections, timestamp: float):  # type: ignore[no-untyped-def]
+        self.given = detections.confidence.tolist(), timestamp
+        kept = [i for i, number in enumerate(self.numbers) if number is not None][::-1]
+        found = detections[np.array(kept, int)]
+        found.tracker_id = np.array([self.numbers[i] for i in kept], int) if kept else None
+        return found
+
+
+def test_the_packages_numbers_become_our_own() -> None:
+    """From 0 on, in the order of the boxes; whoever waits for a number has ours already."""
+    pytest.importorskip("supervision")
+    package = Package()
+    tracker = LibraryTracker(package, min_score=0.5)
+    a, b, c = box(50), box(150), box(250)
+
+    def numbers(boxes: list[list[float]], told: list[int | None], *scores: float) -> list[int]:
+        package.numbers = told
+        return see(tracker, boxes, 0.25, *scores)
+
+    assert numbers([a, b], [-1, -1]) == [0, 1]
+    assert package.given == ([0.9, 0.9], 0.25)
+    assert numbers([b, c, a], [0, None, 5]) == [1, 2, 0]
+    assert numbers([a, c, b], [5, 9, 0], 0.2, 0.2, 0.2) == [0, 2, 1]
+    # Nobody waits any more: another number at one of these places is somebody else.
+    assert numbers([c], [3]) == [3]
+    assert numbers([c, c], [3, 9]) == [3, 2]
+    # Just sure enough, and not; what was left out two frames ago waits no more.
+    assert numbers([a, b], [None, None], 0.5, 0.49) == [4, -1]
+    assert numbers([], []) == []
+    assert numbers([a], [6]) == [5]
+    tracker.reset()
+    assert package.resets == 2 and numbers([a], [5]) == [6]
+
+
+@pytest.mark.parametrize(("height", "number"), [(2, 0), (1.9, 1)])
+def test_a_box_that_waits_is_found_by_a_fifth(height: float, number: int) -> None:
+    """Of a box of 10 x 10 a strip of 2 px is a fifth."""
+    pytest.importorskip("supervision")
+    package = Package()
+    tracker = LibraryTracker(package, min_score=0.5)
+    for told, shape in ((-1, 10), (4, height)):
+        package.numbers = [told]
+        found = see(tracker, [[0.0, 0, 10, shape]], 0)
+    assert found == [number]
+
+
+def test_of_two_boxes_that_wait_the_nearer_is_taken_and_the_other_waits_on() -> None:
+    pytest.importorskip("supervision")
+    package = Package()
+    tracker = LibraryTracker(package, min_score=0.5)
+    package.numbers = [-1, -1, -1]
+    assert see(tracker, [box(50), box(60), box(70)], 0) == [0, 1, 2]
+    package.numbers = [6, 7, 8]
+    # The package names the last one first, which lies between the first two, nearer to the second.
+    assert see(tracker, [box(68), box(52), box(58)], 1, 0.1, 0.1, 0.1) == [2, 0, 1]
+
+
+def test_what_the_packages_trackers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory in frames of 1/30 s, one at least; from the first sight on where that can be said."""
+    trackers = pytest.importorskip("trackers")
+    told: dict[str, dict] = {}
+
+    def recorder(kind: str):  # type: ignore[no-untyped-def]
+        def make(**options: object) -> Package:
+            told[kind] = options
+            return Package()
+
+        return make
+
+    for kind in ("ByteTrackTracker", "OCSORTTracker", "BoTSORTTracker", "CBIoUTracker"):
+        monkeypatch.setattr(trackers, kind, recorder(kind))
+    for seconds, frames in ((0.0, 1), (0.03, 1), (0.4, 12), (1.0, 30), (0.06, 2)):
+        for name in ("bytetrack", "ocsort", "botsort", "cbiou"):
+            made = build_tracker(name, min_score=0.3, max_missed_seconds=seconds)
+            assert isinstance(made, LibraryTracker) and made._min_score == 0.3
+        begins, continues = {"track_activation_threshold": 0.3}, {"high_conf_det_threshold": 0.3}
+        memory, at_once = {"lost_track_buffer": frames}, {"minimum_consecutive_frames": 1}
+        assert told == {
+            "ByteTrackTracker": begins | continues | memory | at_once,
+            "OCSORTTracker": continues | memory | at_once,
+            "BoTSORTTracker": begins | continues | memory | {"enable_cmc": False},
+            "CBIoUTracker": begins | continues | memory,
+        }
