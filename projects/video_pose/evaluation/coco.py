@@ -210,13 +210,13 @@ def copy_for_coco(
         field = _FIELDS.get(task)
         if field is None or not instances.has(field):
             continue
-        values = instances.get(field).detach().cpu()
+        values = instances.get(field).detach().cpu().clone()
         if task == "keypoints":
-            values = values.float().clone()
+            values = values.float()
             # COCO ignores the scores of keypoints; above 0 they count as found when joints derive.
             values[..., 2] = 1
             values = values if joint_map is None else joint_map.apply(values)
-        out.set(field, values.clone())
+        out.set(field, values)
     return out
 
 
@@ -272,7 +272,6 @@ class ImageCOCOEvaluator(DatasetEvaluator):
                     tasks=self._tasks,
                     output_dir=folder,
                     kpt_oks_sigmas=list(sigmas),
-                    allow_cached_coco=False,
                 )
         finally:
             DatasetCatalog.remove(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,7 @@ def test_clips_and_frames_of_the_same_predictions_agree(dataset, joints) -> None
         clip_outputs.append({"instances": [instances for _, instances in padded]})
     evaluators = [coco_of(dataset, joints), PCKEvaluator(dataset, joints, distributed=False)]
     by_clip = run(evaluators, clip_inputs, clip_outputs)
+    assert set(by_clip) == set(by_frame)
     for task in by_clip:
         np.testing.assert_equal(by_clip[task], by_frame[task])
 
@@ -211,10 +213,50 @@ def test_foreign_images_and_tasks_are_refused(dataset, joints) -> None:
     evaluator = coco_of(dataset, joints)
     evaluator.reset()
     (frame, *_), (output, *_) = predict(dataset)
-    with pytest.raises(KeyError, match="no labelled image 99"):
+    with pytest.raises(KeyError, match="frames_adapter has no labelled image 99"):
         evaluator.process([{**frame, "image_id": 99}], [output])
-    with pytest.raises(ValueError, match=r"\['boxes'\]"):
-        coco_of(dataset, joints, ["boxes"])
+    message = "evaluation tasks ['boxes', 'x']: choose from ('bbox', 'segm', 'keypoints')"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        coco_of(dataset, joints, ["x", "bbox", "boxes"])
+
+
+def test_frames_of_a_clip_that_nobody_labelled_are_skipped(register, make_track, joints) -> None:
+    """And so is padding, of which a clip need not tell."""
+    track = {
+        **make_track("v", "0", 3), "file_names": [f"{i}.png" for i in range(3)],
+        "image_ids": np.arange(3), "labelled": np.array([True, False, True]),
+    }  # fmt: skip
+    name = register("skips", [track], keypoint_oks_sigmas=[0.05] * 7, thing_classes=["person"])
+    right = person(track["keypoints"][0], [0.0, 0, 100, 100], 0.5)
+    wrong = person(track["keypoints"][0], [200.0, 0, 300, 100], 0.9)
+    clip = {"video_id": "v", "track_id": "0", "frame_indices": np.arange(3)}
+    for padding, found in (
+        ({}, [right, wrong, right]),
+        ({"is_padding": [False, False, False, True]}, [right, wrong, right, wrong]),
+    ):
+        given = {**clip, **padding, "frame_indices": [0, 1, 2, 0][: len(found)]}
+        results = run([coco_of(name, joints, ["bbox"])], [given], [{"instances": found}])
+        assert set(results) == {"bbox"} and results["bbox"]["AP"] == pytest.approx(100)
+    results = run([coco_of(name, joints, ["bbox"])], [clip], [{"instances": [right, right, wrong]}])
+    assert results["bbox"]["AP50"] == pytest.approx(25, abs=1)
+
+
+def test_a_file_of_results_names_the_users_category(
+    register, make_track, joints, tmp_path: Path
+) -> None:
+    track = {**make_track("v", "0", 1), "file_names": ["a.png"], "image_ids": np.array([4])}
+    facts = {"keypoint_oks_sigmas": [0.05] * 7, "thing_classes": ["person"]}
+    own = register("own_ids", [track], thing_dataset_id_to_contiguous_id={7: 0}, **facts)
+    found = person(track["keypoints"][0], [0.0, 0, 100, 100])
+    for name, category in ((own, 7), (register("no_ids", [track], **facts), 0)):
+        # Two at once: each has a truth of its own.
+        pair = [coco_of(name, joints, output_dir=str(tmp_path / f"{name}{i}")) for i in range(2)]
+        for evaluator in pair:
+            evaluator.reset()
+            evaluator.process([{"image_id": 4}], [{"instances": found}])
+            assert evaluator.evaluate()["keypoints"]["AP"] == pytest.approx(100)
+        rows = json.loads((tmp_path / f"{name}1" / "coco_instances_results.json").read_text())
+        assert [row["category_id"] for row in rows] == [category]
 
 
 def test_masks_are_left_out_where_there_are_none(dataset, joints) -> None:
@@ -285,7 +327,7 @@ def test_results_have_the_category_ids_of_the_users_file(make_track, tmp_path: P
 def test_nobody_found_has_the_fields_of_nobody(joints) -> None:
     for found in (Instances((9, 9)), Instances((9, 9), pred_boxes=Boxes(torch.zeros(0, 4)))):
         copied = copy_for_coco(found, ["bbox", "keypoints"], None)
-        assert copied.image_size == (9, 9) and len(copied.pred_boxes) == 0
+        assert copied.image_size == (9, 9) and copied.pred_boxes.tensor.shape == (0, 4)
         assert copied.scores.tolist() == [] and copied.pred_classes.dtype == torch.int64
 
 
@@ -305,6 +347,10 @@ def test_what_is_copied_for_coco_is_apart_from_the_model() -> None:
     assert not boxes.has("pred_keypoints") and not boxes.has("pred_masks")
     again = copy_for_coco(found, ["keypoints"], None).pred_keypoints
     assert again[..., 2].tolist() == [[1, 1]] and found.pred_keypoints.max() == 0
+    for name in ("pred_keypoints", "pred_masks"):
+        found.remove(name)
+    fewer = copy_for_coco(found, ["bbox", "segm", "keypoints"], None)
+    assert sorted(fewer.get_fields()) == ["pred_boxes", "pred_classes", "scores"]
 
 
 def test_annotations_by_hand(tmp_path: Path) -> None:

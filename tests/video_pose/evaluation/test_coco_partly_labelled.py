@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,14 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
+from pycocotools import mask as coco_mask
 
-from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
+from video_pose.evaluation.coco import (
+    FrameCOCOEvaluator,
+    ImageCOCOEvaluator,
+    complete_truth,
+    shared_joints,
+)
 
 SIZE = (60, 80)
 BOX = [20.0, 10.0, 50.0, 30.0]
@@ -126,3 +133,73 @@ def test_a_person_without_joints_counts_for_none(images) -> None:
     assert set(results) == {"bbox", "keypoints"}  # nobody has a mask
     assert results["keypoints"]["AP"] == pytest.approx(100)
     assert results["bbox"]["AP"] == pytest.approx(100)
+
+
+def test_a_model_without_joints_and_a_dataset_without_names(images, tmp_path: Path) -> None:
+    """Boxes ask for no joints. Joints that the dataset does not name are the model's."""
+    evaluator = ImageCOCOEvaluator(images, [], ["bbox"], output_dir=str(tmp_path / "out"))
+    evaluator.reset()
+    for image in (1, 2):
+        evaluator.process([{"image_id": image}], [{"instances": detection()}])
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "coco_instances_results.json", "instances_predictions.pth",
+    }  # fmt: skip
+    facts = MetadataCatalog.get(images).as_dict()
+    MetadataCatalog.remove(images)
+    MetadataCatalog.get(images).set(
+        **{key: value for key, value in facts.items() if key not in ("name", "keypoint_names")}
+    )
+    evaluator = ImageCOCOEvaluator(images, ["a", "b"], ["keypoints"], [0.05] * 2)
+    evaluator.reset()
+    for image, score in ((1, 0.99), (2, 0.5)):
+        evaluator.process([{"image_id": image}], [{"instances": detection(score=score)}])
+    assert evaluator.evaluate()["keypoints"]["AP"] == pytest.approx(100)
+
+
+def _truth(tasks: tuple[str, ...], *annotations: dict) -> SimpleNamespace:
+    dataset = {
+        "images": [{"id": 3, "height": 8, "width": 12}], "annotations": list(annotations),
+        "categories": [{"id": 1}],
+    }  # fmt: skip
+    return SimpleNamespace(
+        _coco_api=SimpleNamespace(dataset=dataset), _tasks=tasks, _output_dir="out", _predictions=[]
+    )
+
+
+def test_joints_of_the_truth_that_are_scored() -> None:
+    """Those that the model has, counted anew; a person without any has as many zeros."""
+    posed = {"keypoints": [1, 2, 2, 3, 4, 0, 5, 6, 1], "num_keypoints": 9}
+    truth = _truth(("keypoints",), dict(posed), {}, {"keypoints": [], "num_keypoints": 0})
+    assert complete_truth(truth, ["a", "b", "c"]) == [truth]
+    zeros = {"keypoints": [0] * 9, "num_keypoints": 0}
+    assert truth._coco_api.dataset["annotations"] == [posed, zeros, zeros]
+    truth = _truth(("bbox", "keypoints"), dict(posed), {})
+    joint_map = shared_joints(["c", "a", "x"], ["a", "b", "c"], None)
+    assert complete_truth(truth, ["a", "b", "c"], joint_map) == [truth]
+    assert truth._coco_api.dataset["annotations"] == [
+        {"keypoints": [1, 2, 2, 5, 6, 1], "num_keypoints": 2},
+        {"keypoints": [0] * 6, "num_keypoints": 0},
+    ]
+    untouched = _truth(("bbox",), {})
+    assert complete_truth(untouched, ["a"]) == [untouched]
+    assert untouched._coco_api.dataset["annotations"] == [{}]
+
+
+def test_a_person_without_a_mask_is_a_crowd_of_its_box() -> None:
+    bare = {"id": 1, "image_id": 3, "category_id": 1, "bbox": [2, 1, 5, 4], "iscrowd": 0}
+    masked = {**bare, "id": 2, "segmentation": [[0, 0, 1, 0, 1, 1]]}
+    truth = _truth(("bbox", "segm"), bare, masked)
+    first, masks = complete_truth(truth, [])
+    assert first is truth and first._tasks == ("bbox",) and first._output_dir == "out"
+    assert masks._tasks == ("segm",) and masks._output_dir is None
+    one, two = masks._coco_api.dataset["annotations"]
+    assert one["iscrowd"] == 1 and two == masked and bare["iscrowd"] == 0
+    inside = np.zeros((8, 12), np.uint8)
+    inside[1:5, 2:7] = 1
+    assert coco_mask.decode(one["segmentation"]).tolist() == inside.tolist()
+    assert masks._coco_api.getAnnIds() == [1, 2]
+    (alone,) = complete_truth(_truth(("segm",), bare), [])
+    assert alone._tasks == ("segm",) and alone._coco_api.dataset["annotations"][0]["iscrowd"] == 1
+    all_masked = _truth(("bbox", "segm"), masked)
+    assert complete_truth(all_masked, []) == [all_masked] and all_masked._tasks == ("bbox", "segm")
