@@ -355,7 +355,7 @@ class PredictedPose:
                 f"for the joints {self._joints}"
             )
         best = 0
-        if len(instances) > 1 and instances.has("scores"):
+        if instances.has("scores"):
             best = int(np.argmax(_to_numpy(instances.scores)))
         return self._matched(keypoints[best])
 
@@ -425,7 +425,7 @@ class FramePCKEvaluator(DatasetEvaluator):
     def _rows(
         self, video: str, tracks: Sequence[tuple[str, int]], found: Instances
     ) -> Sequence[int | None]:
-        if len(found) == 0:
+        if not (tracks and len(found)):  # a picture without people, or without detections
             return [None] * len(tracks)
         if self._person == "score":
             return [int(found.scores.argmax())] * len(tracks)
@@ -477,5 +477,5 @@ def assign_by_overlap(predicted: torch.Tensor, truth: np.ndarray) -> list[int | 
         if overlaps[row, person] <= 0:
             break
         rows[person] = int(row)
-        overlaps[row], overlaps[:, person] = -1, -1
+        overlaps[row] = overlaps[:, person] = 0
     return rows

@@ -197,7 +197,7 @@ def find_predictions(path: Path, dataset: str | None = None) -> Path:
     if len(found) > 1:
         names = [file.parent.name for file in found]
         raise ValueError(f"{path} was evaluated on {names}: name one by --dataset")
-    return found[0]
+    return found.pop()
 
 
 def read_predictions(path: str | Path) -> dict[str, np.ndarray]:

@@ -171,6 +171,11 @@ def test_each_detection_serves_one_person() -> None:
     # The first takes the exact box; the second the one left that overlaps; the third has none.
     assert assign_by_overlap(predicted, truth) == [0, 2, None]
     assert assign_by_overlap(predicted[:1], truth[:2]) == [0, None]
+    # The best pair first, whoever stands first; boxes that touch do not overlap; few are enough.
+    assert assign_by_overlap(predicted[:1], truth[[1, 0]]) == [None, 0]
+    assert assign_by_overlap(predicted[1:2], np.array([[90, 0, 100, 10]])) == [None]
+    assert assign_by_overlap(predicted[1:2], np.array([[90, 0, 100.5, 10]])) == [0]
+    assert assign_by_overlap(predicted, truth[[1]]) == [0]
 
 
 def test_joints_are_matched_by_name(dataset, joints) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.evaluation import inference_on_dataset, print_csv_format, verify_results
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 
 from video_pose.evaluation import pck_evaluator
-from video_pose.evaluation.pck_evaluator import PCKEvaluator
-from video_pose.evaluation.predictions import read_predictions
+from video_pose.evaluation.pck_evaluator import ImagePCKEvaluator, PCKEvaluator
+from video_pose.evaluation.predictions import read_predictions, scoring_facts
 from video_pose.evaluation.report import score_joints, sections
 
 MakeTrack = Callable[..., dict]
@@ -161,6 +162,13 @@ def test_nobody_is_a_miss_and_the_best_of_several_counts(
     box = evaluator.evaluate()["keypoints_pck_bbox"]
     assert box["PCK@0.2"] == pytest.approx(100 / 3)
     assert box["missed_frames"] == 2 and box["never_predicted_frames"] == 0
+    # Without scores, the first person.
+    for first, second, hits in ((right, wrong, 100), (wrong, right, 0)):
+        evaluator.reset()
+        found = Instances.cat([first, second])
+        found.remove("scores")
+        evaluator.process([clip(track, [0, 1, 2])], [{"instances": [found] * 3}])
+        assert evaluator.evaluate()["keypoints_pck_bbox"]["PCK@0.2"] == hits
 
 
 def test_frames_twice_never_or_unknown(
@@ -178,10 +186,14 @@ def test_frames_twice_never_or_unknown(
         )
     with pytest.raises(IndexError, match="frame 4 of a track of 4"):
         evaluator.process([clip(track, [4])], [{"instances": [nobody(7)]}])
-    with pytest.raises(ValueError, match="1 predictions for 2 frames"):
+    with pytest.raises(ValueError, match=r"^\('a', '0'\): 1 predictions for 2 frames$"):
         evaluator.process([clip(track, [2, 3])], [{"instances": [nobody(7)]}])
-    with pytest.raises(ValueError, match="pred_keypoints"):
+    message = f"pred_keypoints (1, 6, 3), expected (P, 7, 3) for the joints {joints}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         evaluator.process([clip(track, [2])], [{"instances": [person(np.zeros((6, 3)))]}])
+    boxes = Instances((120, 320), scores=torch.ones(2))
+    with pytest.raises(KeyError, match=r"predictions have \['scores'\], no pred_keypoints"):
+        evaluator.process([clip(track, [2])], [{"instances": [boxes]}])
     with pytest.raises(ValueError, match=r"1 of 2 tracks.*'b'"):
         evaluator.evaluate()
     give(evaluator, other, [0, 1])
@@ -284,6 +296,74 @@ def test_nothing_labelled_is_nan_and_said(
     with caplog.at_level(logging.WARNING):
         assert np.isnan(evaluator.evaluate()["keypoints_pck_bbox"]["PCK@0.2"])
     assert "no joint was counted" in caplog.text
+
+
+def test_what_happens_over_time_needs_two_frames_of_a_person(
+    register: Register, make_track: MakeTrack, joints: list[str], caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """And the report is the same on the screen and in the file, however often it is asked for."""
+    still, short = make_track("still", "0", 1), make_track("short", "0", 2)
+    for names, tasks in (((still,), ["bbox", "torso"]), ((still, short), ["bbox", "torso", None])):
+        folder = tmp_path / str(len(names)) / "out"
+        evaluator = PCKEvaluator(
+            register(f"pck_over_time_{len(names)}", list(names)), joints, output_dir=str(folder),
+            save_predictions=len(names) > 1,
+        )  # fmt: skip
+        for track in names:
+            give(evaluator, track, list(range(len(track["labelled"]))), 5)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            results = evaluator.evaluate()
+        assert list(results) == [f"keypoints_pck_{t}" if t else "keypoints_motion" for t in tasks]
+        text = (folder / "pck.txt").read_text()
+        assert caplog.messages == [f"PCK on pck_over_time_{len(names)}\n{text[:-1]}"]
+        assert ("\n\nOver time" in text) == (len(names) > 1) and text.endswith("|\n") == (
+            len(names) > 1
+        )
+        assert (folder / "predictions.npz").exists() == (len(names) > 1)
+        np.testing.assert_equal(evaluator.evaluate(), results)
+
+
+def test_a_file_says_how_its_dataset_is_scored(
+    register: Register, make_track: MakeTrack, joints: list[str], tmp_path: Path
+) -> None:
+    """By the dataset's protocols, else by those that were asked for."""
+    segment = ("head", "left_shoulder")
+    for own, told in ((["torso", "bbox"], ["torso", "bbox"]), (None, ["pixels"])):
+        track = make_track("a", "0", 1)
+        name = register(
+            f"pck_scored_{own is None}", [track], head_segment=segment, pck_min_visibility=2,
+            pck_protocols=own,
+        )  # fmt: skip
+        evaluator = PCKEvaluator(name, joints, ["pixels"], str(tmp_path / name))
+        give(evaluator, track, [0])
+        assert list(evaluator.evaluate()) == ["keypoints_pck_pixels"]
+        assert scoring_facts(read_predictions(tmp_path / name / "predictions.npz")) == {
+            "pck_protocols": told, "pck_min_visibility": 2, "head_segment": segment,
+        }  # fmt: skip
+
+
+def test_people_of_an_image_get_the_poses_that_overlap_them(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    """Images of other numbers have nobody to score; one in which nobody was found is missed."""
+    left, right = make_track("4", "0", 1), make_track("4", "1", 1, left=150)
+    other = make_track("5", "0", 1)
+    name = register("pck_images_test", [left, right, other])
+    evaluator = ImagePCKEvaluator(PCKEvaluator(name, joints, distributed=False), name)
+    evaluator.reset()
+    found = Instances.cat([person(track["keypoints"][0], 0.5) for track in (right, left)])
+    found.pred_boxes = Boxes(torch.tensor([[150.0, 0, 250, 100], [0, 0, 100, 90]]))
+    empty = found[[]]
+    evaluator.process(
+        [{"image_id": 4}, {"image_id": 9}, {"image_id": 5}],
+        [{"instances": found}, {"instances": found}, {"instances": empty}],
+    )
+    box = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert (box["PCK@0.05"], box["missed_frames"], box["frames"]) == (
+        pytest.approx(200 / 3), 1, 3,
+    )  # fmt: skip
 
 
 def test_protocols_are_checked_before_inference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,45 @@ def test_shares_of_two_processes() -> None:
     ):
         merge_predictions([merged, {key: TrackPredictions({2: pose})}])
     assert merge_predictions([]) == {}
+
+
+def test_all_arrays_of_a_file(tmp_path: Path) -> None:
+    """Labelled frames alone, in the order of tracks; a prediction of another frame is left out."""
+    tracks = [
+        {
+            "video_id": "v", "track_id": 7, "source_video": "film", "action": "run",
+            "keypoints": np.arange(18).reshape(3, 2, 3), "boxes": np.arange(12).reshape(3, 4),
+            "labelled": [True, False, True], "head_sizes": [5, 6, 7], "areas": [1, 2, 3],
+        },
+        {
+            "video_id": "w", "track_id": 0, "keypoints": np.ones((1, 2, 3)),
+            "boxes": np.ones((1, 4)), "labelled": [True], "head_sizes": [8],
+        },
+    ]  # fmt: skip
+    labels = index_tracks("data", tracks)
+    assert labels["v", "7"].areas is not None and labels["v", "7"].areas.tolist() == [1, 2, 3]
+    assert labels["w", "0"].areas is None
+    pose = np.full((2, 3), 4, np.float32)
+    found = {("v", "7"): TrackPredictions({2: pose, 1: 2 * pose, 0: None})}
+    facts = {"pck_protocols": ["bbox"], "pck_min_visibility": 1, "head_segment": None}
+    path = tmp_path / "a" / "b" / "predictions.npz"
+    for _ in range(2):  # the second one replaces the first
+        write_predictions(path, "data", JOINTS, labels, found, facts, ["head"])
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.npz"]
+    stored = read_predictions(path)
+    nothing = np.full((2, 3), np.nan)
+    np.testing.assert_equal(stored.pop("predictions"), np.stack([nothing, pose, nothing]))
+    assert {name: value.tolist() for name, value in stored.items()} == {
+        "joint_names": JOINTS, "scored_joints": ["head"], "dataset_name": "data",
+        "ground_truth": [
+            [[0, 1, 2], [3, 4, 5]], [[12, 13, 14], [15, 16, 17]], [[1, 1, 1], [1, 1, 1]],
+        ],
+        "boxes": [[0, 1, 2, 3], [8, 9, 10, 11], [1, 1, 1, 1]],
+        "video_ids": ["v", "v", "w"], "track_ids": ["7", "7", "0"],
+        "source_videos": ["film", "film", "w"], "actions": ["run", "run", ""],
+        "frame_indices": [0, 2, 0], "head_sizes": [5, 7, 8], "pck_protocols": ["bbox"],
+        "pck_min_visibility": 1, "head_segment": [],
+    }  # fmt: skip
+    assert stored["frame_indices"].dtype == np.int64 and stored["boxes"].dtype == np.float32
+    with pytest.raises(FrozenInstanceError):
+        labels["v", "7"].action = "sit"
