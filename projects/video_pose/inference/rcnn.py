@@ -327,8 +327,8 @@ def _restore(memory: PeopleMemory, checkpoint: Checkpoint) -> None:
     memory.boxes, memory.poses = tensors.pop("boxes", None), tensors.pop("poses", None)
     if len(memory.ages) != len(memory.ids) or (memory.boxes is None) != (memory.poses is None):
         raise ValueError(
-            f"{checkpoint.folder} was begun by an earlier version, which left out people's ages and "
-            "poses: remove it to begin the video anew"
+            f"{checkpoint.folder} was begun by an earlier version, which left out people's ages "
+            "and poses: remove it to begin the video anew"
         )
     memory.state = KeypointMemory(**tensors) if tensors else None
 

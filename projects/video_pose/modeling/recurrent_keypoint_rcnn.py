@@ -414,7 +414,8 @@ class RecurrentROIHeads(StandardROIHeads):
         moves = self._still(convolved)
         rows = self._match(found, memory, convolved)
         carried = [i for i, row in enumerate(rows) if self._carries(memory, row)]
-        if carried and memory.state is not None and memory.boxes is not None:
+        if carried:
+            assert memory.state is not None and memory.boxes is not None
             old_rows = [rows[i] for i in carried]
             state = put_rows(state, carried, select_rows(memory.state, old_rows))
             if moves:
@@ -448,13 +449,14 @@ class RecurrentROIHeads(StandardROIHeads):
         sure = (found.scores >= self.min_score).tolist()
         rows: list[int | None] = [-1 if one else None for one in sure]
         candidates = [i for i, one in enumerate(sure) if one]
-        if not candidates or memory.boxes is None or len(memory.ids) == 0:
+        if not candidates or not memory.ids:
             return rows
+        assert memory.boxes is not None and memory.poses is not None
         overlap = pairwise_iou(found.pred_boxes[candidates], Boxes(memory.boxes))
         # Overlaps too small to be the same person must not push a good pair apart.
         possible = overlap >= self.min_iou
         several = possible.sum(0).max() > 1 or possible.sum(1).max() > 1
-        if self.oks_weight > 0 and memory.poses is not None and several:
+        if self.oks_weight > 0 and several:
             chosen, boxes = features[candidates], found.pred_boxes.tensor[candidates]
             fresh = self.keypoint_head.begin(chosen)
             logits, _ = self.keypoint_head.advance(chosen, fresh, *self._still(chosen))
@@ -488,17 +490,17 @@ class RecurrentROIHeads(StandardROIHeads):
         ]
         parts = [select_rows(state, kept)]
         new_boxes, new_poses = [boxes[kept]], [poses[kept]]
-        if resting and memory.state is not None:
+        if resting:
             assert memory.boxes is not None and memory.poses is not None
+            assert memory.state is not None
             parts.append(select_rows(memory.state, resting))
             new_boxes.append(memory.boxes[resting])
             new_poses.append(memory.poses[resting])
-        missed = [0] * len(kept) + [memory.missed[row] + 1 for row in resting]
-        seen_rows = [rows[i] for i in kept]
-        ages = [1 if row is None or row < 0 else memory.ages[row] + 1 for row in seen_rows]
+        seen = [row for row in rows if row is not None]
+        ages = [memory.ages[row] + 1 if row >= 0 else 1 for row in seen]
         memory.ages = ages + [memory.ages[row] for row in resting]
         memory.ids = [ids[i] for i in kept] + [memory.ids[row] for row in resting]
-        memory.missed = missed
+        memory.missed = [0] * len(kept) + [memory.missed[row] + 1 for row in resting]
         memory.boxes, memory.poses = torch.cat(new_boxes), torch.cat(new_poses)
         memory.state = append_rows(parts)
         return torch.tensor(ids, dtype=torch.int64, device=boxes.device)
