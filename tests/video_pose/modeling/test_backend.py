@@ -250,7 +250,5 @@ def test_crops_need_not_be_square(toy_net, clip) -> None:
     video = clip(1)
     image = video["image"][:, :, :32]
     with torch.no_grad():
-        maps = run_chunk(
-            backend, TrackStates(), chunk(video), image[None], video["center"][None]
-        )
+        maps = run_chunk(backend, TrackStates(), chunk(video), image[None], video["center"][None])
     assert maps.shape == (1, 1, 4, 4, 8) and asked == [((1, 2), (32, 64), False)]

@@ -4,6 +4,9 @@ joints, and regions that are neither people nor background.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -19,12 +22,18 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 import video_pose.modeling.layers  # noqa: F401  registers the backbone
+from video_pose.modeling import rcnn_parts as module
 from video_pose.modeling.rcnn_parts import (
     IGNORED,
+    KeypointRCNNWithTTA,
     PartlyLabelledMaskHead,
     SubpixelKeypointHead,
+    _extended,
+    add_keypoints,
+    decode,
     decode_logits,
     mirror_maps,
+    naming_divergence,
     prepare_regions,
     split_ignored,
     undecided,
@@ -95,6 +104,36 @@ def test_pooling_under_autocast_keeps_the_boxes_exact() -> None:
     assert out.dtype == torch.float32 and out.item() == pytest.approx(2 / 3)
     assert abs(rounded - 2 / 3) > 0.1  # columns 300 to 303
     assert len(pooler._forward_pre_hooks) == 1
+
+
+def test_keypoint_heads_keep_the_plain_layout() -> None:
+    model = nn.Sequential(head(SubpixelKeypointHead), nn.Conv2d(4, 4, 3))
+    model.to(memory_format=torch.channels_last)
+    prepare_regions(model)
+    plain = [p.is_contiguous() for p in model[0].parameters() if p.dim() == 4]
+    assert plain and all(plain) and not model[1].weight.is_contiguous(), "the rest stays"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (AssertionError("Box tensor contains infinite or NaN!"), True),
+        (FloatingPointError("Predicted boxes or scores contain Inf/NaN."), True),
+        (FloatingPointError("scores are infinite"), True),
+        (AssertionError("sizes differ"), False),
+        (ValueError("NaN"), False),
+    ],
+)
+def test_a_model_that_has_diverged_is_said_in_a_users_words(error: Exception, said: bool) -> None:
+    with pytest.raises(ValueError if said else type(error)) as found, naming_divergence():
+        raise error
+    if not said:
+        assert found.value is error
+        return
+    assert found.value.__cause__ is error and str(found.value) == (
+        f"the model's boxes are not finite ({error}): its training has diverged; use an earlier "
+        "checkpoint, or train with a lower SOLVER.BASE_LR"
+    )
 
 
 def test_a_pyramid_on_res4() -> None:
@@ -181,6 +220,31 @@ def test_flat_maps_and_scores() -> None:
     assert decode_logits(maps[:0], torch.zeros(0, 4)).shape == (0, 2, 3)
 
 
+def test_joints_of_an_empty_or_thin_box_stay_within_a_pixel() -> None:
+    """Boxes narrower than a pixel count one; the map's middle is the box's."""
+    logits = render(torch.tensor([[[28.0, 14.0]]] * 2))
+    boxes = torch.tensor([[10.0, 20, 10.25, 76], [5, 6, 5, 6]])
+    found = decode_logits(logits.bfloat16().double(), boxes)
+    assert found.dtype == torch.float32
+    assert found[0, 0, :2].tolist() == pytest.approx([10.5, 34.0], abs=1e-2)
+    assert found[1, 0, :2].tolist() == pytest.approx([5.5, 6.25], abs=1e-3)
+
+
+def test_a_map_goes_on_behind_its_edge() -> None:
+    """Differences 1 and 2 go on by 0, which must stay below the first cell, and by 3, which must
+    stay below the last one; falling ones by -3. First columns, then rows."""
+    maps = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, -1.0], [0.0, -2.0, -3.0]])[None, None]
+    found = _extended(maps)[0, 0]
+    assert found.shape == (5, 5)
+    expected = [[0.9999, 1, 2, 4, 3.9999], [-1, 0, 0, -1, -3], [-1e-4, 0, -2, -3, -3.0001]]
+    torch.testing.assert_close(found[1:4], torch.tensor(expected))
+    above = [3 * a - 3 * b + c for a, b, c in zip(*found[1:4].tolist(), strict=True)]
+    below = [3 * c - 3 * b + a for a, b, c in zip(*found[1:4].tolist(), strict=True)]
+    for row, beyond, edge in ((0, above, found[1]), (4, below, found[3])):
+        limited = torch.minimum(torch.tensor(beyond), edge - 1e-4)
+        torch.testing.assert_close(found[row], limited)
+
+
 def head(kind):
     torch.manual_seed(0)
     shape = ShapeSpec(channels=8, height=14, width=14)
@@ -215,6 +279,46 @@ def test_mirrored_maps_are_turned_back_with_sides_swapped() -> None:
     mirrored = mirrored[:, [0, 2, 1]]
     back = mirror_maps(render(mirrored), [0, 2, 1])
     assert torch.allclose(back, render(points), atol=1e-3)
+
+
+def test_each_image_has_the_joints_of_its_own_people() -> None:
+    points = torch.tensor([[[8.5, 20.5]], [[30.5, 40.5]], [[1.5, 2.5]]])
+    logits = render(points)
+    boxes = torch.tensor([[0.0, 0, 56, 56], [100, 100, 156, 156], [0, 0, 112, 112]])
+    images = [Instances((9, 9), pred_boxes=Boxes(part)) for part in boxes.split([2, 0, 1])]
+    add_keypoints(logits, images)
+    found = [item.pred_keypoints[:, 0, :2].tolist() for item in images]
+    expected = [[[8.5, 20.5], [130.5, 140.5]], [], [[3, 5]]]
+    for mine, wanted in zip(found, expected, strict=True):
+        assert torch.tensor(mine).flatten().tolist() == pytest.approx(sum(wanted, []), abs=1e-3)
+    assert torch.equal(images[2].pred_keypoint_heatmaps, logits[2:])
+
+
+@pytest.mark.parametrize("subpixel", [True, False])
+def test_merged_maps_are_decoded_as_the_models_head_does(subpixel: bool) -> None:
+    kind = SubpixelKeypointHead if subpixel else KRCNNConvDeconvUpsampleHead
+    model: Any = SimpleNamespace(roi_heads=SimpleNamespace(keypoint_head=head(kind)))
+    people = Instances((9, 9), pred_boxes=Boxes(torch.tensor([[0.0, 0, 56, 56]])))
+    decode(model, render(torch.tensor([[[8.8, 20.2]]])), people)
+    x, y = people.pred_keypoints[0, 0, :2].tolist()
+    assert (x, y) == (pytest.approx((8.8, 20.2), abs=1e-2) if subpixel else (8.5, 20.5))
+
+
+@pytest.mark.parametrize("flips", [0, 1, 2])
+def test_maps_of_mirrored_images_are_turned_back_before_the_mean(
+    monkeypatch: pytest.MonkeyPatch, flips: int
+) -> None:
+    """A picture and one that is mirrored so many times; turning it twice is not turning it."""
+    first, second = render(torch.tensor([[[8.5, 20.5]] * 2])), torch.rand(1, 2, SIDE, SIDE)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(module, "decode", lambda model, logits, merged: seen.append(logits))
+    outputs = [SimpleNamespace(pred_keypoint_heatmaps=maps) for maps in (first, second)]
+    mirror = [module.HFlipTransform(9)] * flips
+    transforms = [SimpleNamespace(transforms=t) for t in ([object()], [object(), *mirror])]
+    model: Any = SimpleNamespace(_swap=[1, 0], model=None)
+    KeypointRCNNWithTTA._set_keypoints(model, None, outputs, transforms)
+    turned = second[:, [1, 0]].flip(-1) if flips == 1 else second
+    torch.testing.assert_close(seen, [(first + turned) / 2])
 
 
 SIZE = (64, 64)
@@ -273,6 +377,35 @@ def test_anchors_in_a_region_carry_no_loss() -> None:
     assert (grid[:5, 5:] == 0).all() and (grid == 1).sum() == 1
     without, _ = make_rpn("RPN").label_and_sample_anchors(anchors, [truth[:1]])
     assert (without[0].reshape(8, 8)[1:4, 1:4] == 0).all()
+
+
+@pytest.mark.parametrize("boundary", [-1, 0, 4])
+def test_anchors_of_people_are_matched_as_detectron2_does(boundary: int) -> None:
+    """Labels and boxes of two pictures, one with nobody: all as the stock network has them, where
+    no region is ignored. Anchors beyond the edge may be left out."""
+    rpns = [make_rpn(name) for name in ("IgnoringRPN", "RPN")]
+    anchors = rpns[0].anchor_generator([torch.zeros(1, 4, 8, 8)])
+    truth = [targets([[40, 40, 56, 56], [3, 9, 20, 23]], [0, 0]), targets([], [])]
+    found = []
+    for rpn in rpns:
+        rpn.anchor_boundary_thresh = boundary
+        found.append(rpn.label_and_sample_anchors(anchors, truth))
+    (labels, boxes), (stock_labels, stock_boxes) = found
+    for n in range(2):
+        assert torch.equal(labels[n], stock_labels[n]) and torch.equal(boxes[n], stock_boxes[n])
+    assert (labels[1] == -1).any() == (boundary >= 0)
+    assert boxes[1].abs().max() == 0 and set(labels[0].tolist()) >= {0, 1}
+
+
+def test_a_person_in_an_ignored_region_is_still_a_person() -> None:
+    """The whole picture is ignored; what a person claims counts, and nothing is background."""
+    rpn = make_rpn("IgnoringRPN")
+    anchors = rpn.anchor_generator([torch.zeros(1, 4, 8, 8)])
+    truth = targets([[0, 0, 64, 64], [40, 40, 56, 56]], [IGNORED, 0])
+    labels, boxes = rpn.label_and_sample_anchors(anchors, [truth])
+    inside = labels[0].reshape(8, 8)[1:, 1:]
+    assert (inside == 1).sum() == 1 and (inside != 1).sum() == (inside == -1).sum()
+    assert boxes[0].tolist() == [[40, 40, 56, 56]] * 64
 
 
 def make_heads(name: str) -> torch.nn.Module:
@@ -334,6 +467,44 @@ def test_later_stages_leave_out_regions_that_show_nobody(monkeypatch: pytest.Mon
     assert seen == [[0, 10, 20, 30], [0, 20, 30], [0, 30]]
     assert found.scores.tolist() == pytest.approx([0.9, 0.3])
     assert found.pred_boxes.tensor.tolist() == [[0, 0, 8, 20], [30, 0, 38, 20]]
+
+
+def test_a_region_just_worth_keeping_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pictures; .03125 as exactly what is needed of each stage, and a bit less. The last stage
+    gives nothing up, and the background's score says nothing."""
+    monkeypatch.setattr(module, "GIVEN_UP", 0.03125)
+    heads = make_heads("IgnoringCascadeROIHeads").eval()
+    heads.box_predictor[0].test_score_thresh = heads.box_predictor[-1].test_score_thresh = 0.0
+    seen: list[list[float]] = []
+    scores = {0.0: (0.03125, 0.03125, 0.0), 10.0: (0.03, 0.9, 0.9), 20.0: (0.0625, 0.0, 0.0)}
+
+    def run_stage(features: object, proposals: list[Instances], stage: int) -> list[list[float]]:
+        seen.append([edge for item in proposals for edge in edges_of(item)])
+        return [[scores[edge][stage] for edge in edges_of(item)] for item in proposals]
+
+    def edges_of(item: Instances) -> list[float]:
+        return item.proposal_boxes.tensor[:, 0].tolist()
+
+    def probabilities(people: list[list[float]], proposals: object) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.tensor([[p, 1 - p] for p in one]).reshape(-1, 2) for one in people)
+
+    monkeypatch.setattr(heads, "_run_stage", run_stage)
+    for predictor in heads.box_predictor:
+        monkeypatch.setattr(
+            predictor, "predict_boxes",
+            lambda people, proposals: [item.proposal_boxes.tensor for item in proposals],
+        )  # fmt: skip
+        monkeypatch.setattr(predictor, "predict_probs", probabilities)
+    pictures = [
+        Instances(SIZE, proposal_boxes=Boxes(torch.tensor([[e, 0.0, e + 8, 20] for e in edges])))
+        for edges in ((0.0, 10.0), (10.0, 20.0))
+    ]
+    with torch.no_grad():
+        found = heads._forward_box({"p3": torch.rand(1, 4, 8, 8)}, pictures)
+    assert seen == [[0, 10, 10, 20], [0, 20], [0, 20]]
+    assert found[0].scores.tolist() == pytest.approx([0.0625 / 3])
+    assert found[1].scores.tolist() == pytest.approx([0.0625 / 3])
+    assert [item.image_size for item in found] == [SIZE] * 2
 
 
 def test_people_and_regions_are_told_apart() -> None:
