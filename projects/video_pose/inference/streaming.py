@@ -432,9 +432,10 @@ class _PoseStream:
         tracked = self.people.tracked()
         if tracked is not None:
             self._rows.keep(tracked)
-        if encoded is None or item.crops is None:
+        if encoded is None:
             self._record(item, None)
             return self._result(item, None, {})[0]
+        assert item.crops is not None
         centers = center_maps(self.backend, item.crops.centers, self._cropper.crop_size)
         tracks = [person.track_id for person in item.people]
         heatmaps = self._rows.step(tracks, *encoded, centers, item.crops.crop_to_image)

@@ -225,7 +225,7 @@ class VideoSource:
         self, container: Container, decoder: _Decoder, first: int, count: int
     ) -> Iterator[Frame]:
         stream = choose_stream(container)
-        if first > 0:
+        if first:
             self._seek(container, stream, first)
         for frame in decoder.decode(container, stream):
             number = None if self._index is None else self._index.number(frame.pts)

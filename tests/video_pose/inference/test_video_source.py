@@ -4,7 +4,6 @@ FFmpeg's part is played by small objects, so that every number can be worked out
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -106,6 +105,29 @@ def test_times_go_on_where_a_new_connection_begins_anew(
         "rtsp://h/v: off; opened again (3 of 3)",
     ]
     assert source.problems == [] and not source._sound
+
+
+def test_a_connection_that_gave_nothing_moves_no_time(
+    make: Callable[..., VideoSource], waits: list[float]
+) -> None:
+    source = make(reconnect=1)
+    connect(source, ([], "torn"), ([0.0, 0.1], ""))
+    assert [(f.index, f.time) for f in source._read(0, 0)] == [(0, 0.0), (1, 0.1)]
+
+
+def test_a_stream_that_stalls_keeps_what_came(
+    make: Callable[..., VideoSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ahead(start: Any, timeout: float | None, name: str) -> Iterator[Frame]:
+        yield from start()
+        raise Stalled("rtsp://h/v: nothing came for 9 s (see --timeout)")
+
+    monkeypatch.setattr(video_source, "read_ahead", ahead)
+    source = make()
+    source.problems = ["of the reading before"]
+    connect(source, ([0.0, 0.1], ""))
+    assert len(list(source)) == 2
+    assert source.problems == ["rtsp://h/v: nothing came for 9 s (see --timeout)"]
 
 
 def test_a_stream_is_waited_for_ten_seconds_at_most(
@@ -398,6 +420,7 @@ def test_two_streams_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
          ["damaged or truncated, 4 of 5 frames could be read"]),
         ("v.mp4", {"_expected": 9}, {}, 5, 4, []),
         ("v.mp4", {"_expected": 9}, {}, 0, 12, []),
+        ("v.mp4", {"_expected": 9}, {}, 10, 0, []),  # a packet may hold two
         ("rtsp://h/v", {"_expected": 9}, {}, 8, 0, []),
         ("v.mp4", {"_expected": 9}, {"lost": 1}, 9, 0, ["1 packets could not be decoded"]),
         ("v.mp4", {"_expected": 9}, {"lost": 1}, 8, 0,
@@ -555,6 +578,15 @@ def test_damage_of_a_key_frame_lasts_beyond_it() -> None:
     assert found == [4, 5, 8, 9] and counted(decoder) == (0, 1, "")
 
 
+def test_damage_that_is_shown_behind_a_key_frame_outlives_it() -> None:
+    found, decoder = decode(
+        packet(10, is_corrupt=True),
+        packet(8, [frame(8)], is_keyframe=True),
+        packet(9, [frame(9), frame(10), frame(11)]),
+    )
+    assert found == [8, 9, 10, 11] and counted(decoder) == (0, 2, "")
+
+
 def test_damage_without_a_time_counts_from_the_start() -> None:
     _, decoder = decode(packet(None, is_corrupt=True), packet(1, [frame(-5), frame(None)]))
     assert counted(decoder) == (0, 2, "")
@@ -629,8 +661,10 @@ def test_how_long_a_header_says_that_a_video_is(
 # ------------------------------------------------------------------ waiting
 
 
-def test_so_many_items_wait_as_are_asked_for() -> None:
-    """Of ``depth`` 1: one is taken, one waits, one is in hand. Nothing else bounds the memory."""
+def test_so_many_items_wait_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ``depth`` 1: one is taken, one waits, one is in hand, for as long as the caller works.
+    Nothing else bounds the memory."""
+    monkeypatch.setattr(video_source, "_STEP_SECONDS", 0.001)
     made: list[int] = []
     stop = threading.Event()
 
@@ -681,4 +715,5 @@ def test_an_error_of_any_kind_reaches_the_caller() -> None:
 
     with pytest.raises(Odd):
         call_interruptibly(fail, None, "v")
-    assert math.isclose(call_interruptibly(lambda: 0.5, None, "v"), 0.5)
+    # A thread that is blocked for ever does not keep the program from ending.
+    assert call_interruptibly(lambda: threading.current_thread().daemon, None, "v") is True
