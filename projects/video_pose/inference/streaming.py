@@ -57,7 +57,7 @@ class CutDetector:
         """Whether uint8 (H, W, 3) ``image`` begins a new shot; False for a video's first frame."""
         histogram = _histograms(cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA))
         last, size = self._last, self._size
-        self._last, self._size = histogram, image.shape[:2]
+        self._last, self._size = histogram, image.shape
         if last is None:
             return False
         common = float(np.minimum(last, histogram).sum())

@@ -20,6 +20,7 @@ from video_pose.inference.writers import (
     result_paths,
     to_dataframe,
 )
+from video_pose.inference.writers.recordings import RecordingWriter
 from video_pose.inference.writers.tables import stored_frame
 
 JOINTS = ("neck", "left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_wrist")
@@ -77,8 +78,14 @@ def test_what_is_written_comes_back(tmp_path: Path, kind: str) -> None:
             np.testing.assert_allclose(found, expected, atol=2e-3)
     if kind not in ("openpose", "openpose18", "posetrack"):
         assert back[0].joint_names == JOINTS
-    if kind not in ("trc", "c3d"):  # which have no scores
-        assert back[0].keypoints[0, back[0].joint_names.index("left_hip"), 2] == 0.5
+    for frame in back:
+        there = frame.keypoints[np.isfinite(frame.keypoints).all(axis=2)]
+        # Of TRC and C3D, which have no scores, what is there counts in full.
+        assert set(there[:, 2].tolist()) == {1.0 if kind in ("trc", "c3d") else 0.5}
+        has_times = kind in ("jsonl", "csv", "parquet", "trc", "c3d", "nwb")
+        np.testing.assert_allclose(frame.time, frame.index / 20 if has_times else np.nan)
+    sizes = {"coco_dataset": (480, 640), "posetrack": (480, 640)}
+    assert {frame.image.shape for frame in back} == {(*sizes.get(kind, (0, 0)), 3)}
 
 
 @pytest.mark.parametrize("table", ["long", "wide"])
@@ -172,6 +179,9 @@ def test_c3d_as_ezc3d_reads_it(tmp_path: Path) -> None:
     assert points.shape == (4, 6, 4)
     np.testing.assert_allclose(points[:3, 0, 1], [10.5, 21.5, 0])
     assert np.isnan(points[:3, :, 2]).all()
+    assert file["parameters"]["POINT"]["UNITS"]["value"] == ["px"]
+    # As of every C3D of two dimensions: z is 0 where there is somebody.
+    assert points[2, 0].tolist() == pytest.approx([0, 0, np.nan, 0], nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", ["dlc", "dlc_h5"])
@@ -215,6 +225,10 @@ def test_sleap_by_sleap_io(tmp_path: Path) -> None:
     assert last.frame_idx == 3 and len(last) == 2
     np.testing.assert_allclose(last[0].numpy()[0], [12.5, 25.5])
     assert np.isnan(last[1].numpy()[5]).all() and last[0].score == 0.5
+    assert last[0].numpy(scores=True)[:, 2].tolist() == [0.5] * 6
+    assert last[1].numpy(scores=True)[5, 2] == 0 and labels.skeletons[0].name == "person"
+    assert [frame.frame_idx for frame in labels.labeled_frames] == [0, 1, 2, 3]
+    assert labels.videos[0].filename == "clip.mp4" and len(labels.videos) == 1
 
 
 def test_nwb_by_pynwb(tmp_path: Path) -> None:
@@ -228,12 +242,16 @@ def test_nwb_by_pynwb(tmp_path: Path) -> None:
         assert np.isnan(series.data[:2]).all() and series.confidence[2] == 0.5
         assert list(person.skeleton.nodes[:]) == list(JOINTS)
         assert person.skeleton.edges[:].tolist() == [[1, 2], [3, 4]]
+        assert person.original_videos[:].tolist() == ["clip.mp4"]
+        assert person.source_software == "video_pose" and person.skeleton.name == "person"
+        assert list(person.pose_estimation_series) == sorted(JOINTS)
 
 
 def test_what_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     cases = {
         "a.csv": "frame,x\n0,1\n", "b.jsonl": "[1]\n", "c.jsonl": "{\n",
         "d.coco_dataset.json": '{"images": []}', "e.trc": "nothing\n", "g.dlc.csv": "a,b\n1,2\n",
+        "h.dlc.csv": "a\nb\nc\n",
         "f.coco.json": "[]",
     }  # fmt: skip
     for name, text in cases.items():
@@ -258,8 +276,15 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
 
 def test_sizes_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
     blank = [replace(frame, image=np.zeros((0, 0, 3), np.uint8)) for frame in frames()]
-    with pytest.raises(ValueError, match="clip: the size of its pictures is not known.*--size"):
+    with pytest.raises(ValueError) as error:
         write("coco_dataset", tmp_path, blank)
+    assert str(error.value) == (
+        "clip: the size of its pictures is not known, which this format needs: give --size W H"
+    )
+    for shape in ((0, 4, 3), (4, 0, 3)):
+        blank = [replace(frame, image=np.zeros(shape, np.uint8)) for frame in frames()]
+        with pytest.raises(ValueError, match="the size of its pictures is not known"):
+            write("posetrack", tmp_path, blank)
 
 
 @pytest.mark.parametrize(
@@ -449,8 +474,16 @@ def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     assert (nobody.index, len(nobody), nobody.image.shape) == (1, 0, (0, 0, 3))
     assert frame.index == 3 and frame.image.shape == (40, 60, 3) and np.isnan(frame.time)
     assert frame.keypoints[0, 0].tolist() == [1.5, 2.5, 1] and np.isnan(frame.keypoints[0, 1]).all()
-    assert frame.boxes.tolist() == [[1, 2, 4, 6]]
+    assert frame.boxes.tolist() == [[1, 2, 4, 6]] and frame.video == nobody.video == "v"
     assert (frame.scores.tolist(), frame.track_ids.tolist()) == ([1], [0])
+    two = {"image_id": 5, "category_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, 1, 3, 4, 2]}
+    told = {**two, "scores": [0.25, 0.75], "score": 0.5, "track_id": 9}
+    path.write_text(coco(images=[{"id": 6}, {"id": 5}], annotations=[two, told]))
+    nobody, frame = read_poses(path)  # in the order of the images
+    assert (nobody.index, len(nobody), nobody.video) == (0, 0, "")
+    assert (frame.index, frame.track_ids.tolist(), frame.scores.tolist()) == (1, [0, 9], [1, 0.5])
+    assert frame.keypoints[:, :, 2].tolist() == [[1, 1], [0.25, 0.75]]
+    assert frame.keypoints[1, :, :2].tolist() == [[1.5, 2.5], [3.5, 4.5]]
 
 
 def refuse(path: Path, text: str, message: str) -> None:
@@ -468,7 +501,15 @@ def refuse(path: Path, text: str, message: str) -> None:
         (coco(categories=[{"id": 7}]), "no COCO dataset|no poses can be read"),
         (coco(annotations=[{"image_id": 5}]), "no COCO dataset of one video: KeyError"),
         (coco(images=[{"id": 1, "video_id": v} for v in "ab"]), r"holds 2 videos: \['a', 'b'\]"),
-        (coco(images=[{"id": 1, "vid_id": v} for v in "cab"]), r"3 videos: \['a', 'b', 'c'\]"),
+        (coco(images=[{"id": 1, "vid_id": v} for v in "dcab"]), r"4 videos: \['a', 'b', 'c'\]$"),
+        (
+            coco(
+                annotations=[
+                    {"image_id": 5, "category_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2]}
+                ]
+            ),
+            "no COCO dataset of one video: ValueError",
+        ),
     ],
 )
 def test_what_is_no_coco_dataset(tmp_path: Path, text: str, message: str) -> None:
@@ -491,7 +532,10 @@ def _table(**changes: object) -> str:
         (_table() + "{}\n", "."),
         (_table() + "7\n", "line 2 is no JSON object"),
         (_table() + "{\n", "line 2 is no JSON: "),
-        ('{"frame": 1}\n', "the columns .*'video'.* are missing: it is no table of poses"),
+        (
+            '{"frame": 1, "track": 2, "time": 0, "person_score": 1, "box_x0": 1, "box_x1": 2}\n',
+            r"the columns \['video', 'box_y0', 'box_y1'\] are missing: it is no table of poses$",
+        ),
     ],
 )
 def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
@@ -544,8 +588,11 @@ def test_a_package_that_is_not_installed_is_named(
     if module == "ndx_pose":
         pytest.importorskip("pynwb")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=f"^{words}") as error:
         open_writers([kind], tmp_path, Recording("clip", JOINTS))
+    if kind != "parquet":
+        command = 'pip install "video-pose-detectron2[interchange]"'
+        assert str(error.value).endswith(f"{module.replace('_', '-')}: {command}")
     if kind == "parquet":
         (tmp_path / "a.parquet").touch()
         with pytest.raises(ValueError, match="a.parquet: Parquet needs the package pyarrow"):
@@ -553,3 +600,130 @@ def test_a_package_that_is_not_installed_is_named(
     if kind == "dlc":
         with pytest.raises(ValueError, match="a DataFrame needs the package pandas"):
             to_dataframe(frames())
+
+
+def test_recordings_wait_without_pictures() -> None:
+    """A video's poses are held until it is over: only numbers, 12 bytes a joint."""
+    (frame, *_) = frames()
+    extra = np.ones((1, 6))
+    full = replace(
+        frame, image=np.ones((480, 640, 3), np.uint8), heatmaps=extra, map_to_image=extra,
+        masks=extra, peaks=extra, probabilities=extra,
+    )  # fmt: skip
+    writer = RecordingWriter("x", Recording("clip", JOINTS))
+    writer.write(full)
+    (kept,) = writer.frames
+    assert kept.image.shape == (480, 640, 3) and kept.image.strides == (0, 0, 1)
+    assert not kept.image.any() and kept.keypoints is full.keypoints
+    for name in ("heatmaps", "map_to_image", "masks", "peaks", "probabilities"):
+        assert getattr(kept, name) is None, name
+
+
+@pytest.mark.parametrize("kind", ["trc", "c3d", "dlc", "dlc_h5", "sleap", "nwb"])
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_video_of_nobody(tmp_path: Path, kind: str, count: int) -> None:
+    """It has a file or folder of the format as well; a folder of nobody's files is said when it is
+    read."""
+    nobody = np.zeros((0, len(JOINTS), 3))
+    content = [stored_frame(i, i / 20, "clip", JOINTS, nobody) for i in range(count)]
+    path = write(kind, tmp_path, content)
+    assert path.exists()
+    if kind in ("trc", "c3d"):
+        with pytest.raises(ValueError) as error:
+            read_poses(path)
+        assert str(error.value) == f"{path}: no file person_<number>.{kind}"
+    else:
+        assert all(len(frame) == 0 for frame in read_poses(path))
+
+
+def test_frames_that_were_left_out_are_empty(tmp_path: Path) -> None:
+    """Frame 0 and 3 of four: rows are frames, times those of the frames or of the rate."""
+    first, *_, last = frames()
+    writer = RecordingWriter(tmp_path, Recording("clip", JOINTS, 20.0))
+    assert writer.count() == 0 and writer.tracks() == {} and writer.times().tolist() == []
+    writer.write(replace(first, time=np.nan))
+    writer.write(replace(last, time=0.75))
+    assert writer.count() == 4 and writer.times().tolist() == [0, 0.05, 0.1, 0.75]
+    tracks = writer.tracks()
+    assert [(track, poses.shape, poses.dtype.name) for track, poses in tracks.items()] == [
+        (4, (4, 6, 3), "float32"), (7, (4, 6, 3), "float32"),
+    ]  # fmt: skip
+    there = [np.isfinite(poses).all(axis=2).sum(axis=1).tolist() for poses in tracks.values()]
+    assert there == [[6, 0, 0, 6], [0, 0, 0, 5]]
+    assert tracks[4][3, 2].tolist() == [14.5, 27.5, 0.5]  # 13 + 2 and 26 + 2, less a half
+    assert last.keypoints[0, 2].tolist() == [15, 28, 0.5]  # the frame itself is left alone
+
+
+def test_a_joint_with_one_number_missing_is_missing() -> None:
+    frame = stored_frame(0, 0.0, "v", ("a", "b"), np.array([[[1, 2, np.nan], [3, 4, 0.5]]]))
+    writer = RecordingWriter("x", Recording("v", ("a", "b")))
+    writer.write(frame)
+    poses = writer.tracks()[0][0]
+    assert np.isnan(poses[0]).all() and poses[1].tolist() == [2.5, 3.5, 0.5]
+
+
+def test_trc_files_of_other_programs(tmp_path: Path) -> None:
+    """Without a blank line below the names; a row that ends in its middle; half a joint."""
+    path = tmp_path / "a.trc"
+    head = ["PathFileType", "DataRate", "10\tx", "Frame#\tTime\ta\t\t\tb\t\t", "\t\tX1"]
+    rows = ["1\t0\t1\t2\t0\t3\t4\t0", "2\t0\t1\t2\t0\t3", "", "3\t0\t\t2\t0\t 3 \t4"]
+    path.write_text("\n".join(head + rows))
+    found = read_poses(path)
+    assert [frame.time for frame in found] == [0, 0.1, 0.2] and found[0].joint_names == ("a", "b")
+    there = [np.isfinite(frame.keypoints[0]).all(axis=1).tolist() for frame in found]
+    assert there == [[True, True], [True, False], [False, True]]
+    assert found[2].keypoints[0, 1].tolist() == [3.5, 4.5, 1] and found[0].scores.tolist() == [1]
+    with pytest.raises(ValueError, match="a.trc: no TRC file: list index out of range"):
+        path.write_text("\n".join(head[:3]))
+        read_poses(path)
+
+
+def test_people_of_deeplabcut_by_their_names(tmp_path: Path) -> None:
+    """Numbers of ours come back, also below 0; others are numbered by their place."""
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.dlc.csv"
+    names = ("person_12", "mouse", "person_-3")
+    rows = [
+        ["scorer", *["me"] * 9],
+        ["individuals", *[name for name in names for _ in range(3)]],
+        ["bodyparts", *["nose"] * 9],
+        ["coords", *["x", "y", "likelihood"] * 3],
+        [0, 1, 2, 0.5, 3, 4, 0.25, 5, 6, 0.75],
+    ]
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    (frame,) = read_poses(path)
+    assert frame.track_ids.tolist() == [12, 1, -3] and frame.joint_names == ("nose",)
+    assert frame.keypoints[:, 0].tolist() == [
+        [1.5, 2.5, 0.5], [3.5, 4.5, 0.25], [5.5, 6.5, 0.75],
+    ]  # fmt: skip
+
+
+def test_a_folder_of_openpose_without_a_name_or_numbers_of_people(tmp_path: Path) -> None:
+    """Its video then has the folder's name; people are numbered."""
+    folder = tmp_path / "walk_openpose"
+    folder.mkdir()
+    people = [{"pose_keypoints_2d": flat(25)}, {"pose_keypoints_2d": flat(25), "person_id": [3]}]
+    for number in (3, 12):
+        file = folder / f"{number:012d}_keypoints.json"
+        file.write_text(json.dumps({"people": people}))
+    found = read_poses(folder)
+    assert [(f.index, f.video, f.track_ids.tolist()) for f in found] == [
+        (3, "walk_openpose", [0, 1]), (12, "walk_openpose", [0, 1]),
+    ]  # fmt: skip
+    people[0]["person_id"] = []
+    (folder / "000000000012_keypoints.json").write_text(json.dumps({"people": people}))
+    with pytest.raises(ValueError, match="000000000012_keypoints.json: no file of OpenPose: Index"):
+        read_poses(folder)
+
+
+def test_sizes_and_joints_of_stored_frames() -> None:
+    """A file in which nobody was found may name no joint."""
+    nobody = stored_frame(3, 0.5, "v", (), np.zeros((0, 0)), size=(4, 6))
+    assert nobody.keypoints.shape == (0, 0, 3) and nobody.boxes.shape == (0, 4)
+    assert nobody.image.shape == (4, 6, 3) and not nobody.image.any()
+    assert (nobody.index, nobody.time, nobody.video, nobody.joint_names) == (3, 0.5, "v", ())
+    for part, kind in (("keypoints", "float32"), ("boxes", "float32"), ("scores", "float32"),
+                       ("track_ids", "int64")):  # fmt: skip
+        assert getattr(nobody, part).dtype.name == kind
+    one = stored_frame(0, 0.0, "v", ("a",), np.array([[[1, 2, 0.5]]]))
+    assert one.image.shape == (0, 0, 3) and one.boxes.tolist() == [[1, 2, 1, 2]]

@@ -26,7 +26,10 @@ from video_pose.inference.writers import (
     WRITERS,
     Format,
     Recording,
+    _cut_to_whole_lines,
+    format_of,
     open_writers,
+    read_poses,
     result_paths,
     tables,
     to_dataframe,
@@ -278,7 +281,19 @@ def test_whole_numbers_stay_whole_where_nobody_is_found(write: Callable[..., Pat
         assert str(table["person_score"].dtype) == "float64"
     wide = to_dataframe(FRAMES)
     assert wide.shape == (4, 18) and wide["left_wrist_x"].tolist()[3] == 202
-    assert to_dataframe([]).empty
+    whole = {"frame": "int64", "track": "int64"}
+    for kind, words in (("wide", ["video"]), ("long", ["video", "joint"])):
+        for content in (FRAMES, [], [pose_frame(0, 0)], [pose_frame(3, 1, ())]):
+            table = to_dataframe(content, kind)
+            reals = {n: str(t) for n, t in table.dtypes.items() if n not in words}
+            assert reals == {name: whole.get(name, "float64") for name in reals}
+            assert len(table) == sum(max(len(f), 1) for f in content) or content is FRAMES
+    assert list(to_dataframe([], "long").columns) == list(COLUMNS)
+    assert list(to_dataframe([]).columns) == list(tables.HEAD)
+    joints = ("left_shoulder", "left_elbow", "left_wrist")
+    bent = to_dataframe([pose_frame(0, 1, joints)], angles=True)
+    assert bent["angle_left_elbow"].tolist() == [180]
+    assert np.isnan(bent["length_trunk"][0]) and "angle_left_elbow" not in to_dataframe(FRAMES)
 
 
 def test_angles_are_columns_of_the_wide_table(write: Callable[..., Path]) -> None:
@@ -289,8 +304,10 @@ def test_angles_are_columns_of_the_wide_table(write: Callable[..., Path]) -> Non
     # The three joints lie on a line with steps of (1, 1).
     assert row["angle_left_elbow"] == "180.0" and row["length_left_forearm"] == "1.414"
     assert row["angle_right_elbow"] == "" and row["length_trunk"] == ""
-    with pytest.raises(ValueError, match="choose table wide"):
+    with pytest.raises(ValueError) as error:
         Recording("v", joints, angles=True)
+    assert str(error.value) == "angles are columns of the wide table: choose table wide"
+    assert len({Recording("v"), Recording("v"), Recording("v", fps=30)}) == 2  # it is a value
 
 
 def test_unknown_formats_and_unwritable_places(tmp_path: Path) -> None:
@@ -477,3 +494,351 @@ def test_probabilities_stand_after_the_scores(write: Callable[..., Path], table:
     frame = to_dataframe(frames, table)
     assert ("probability" if table == "long" else "neck_probability") in frame.columns
     assert not any("probability" in name for name in to_dataframe(FRAMES, table).columns)
+
+
+def test_numbers_have_the_digits_of_their_format(write: Callable[..., Path]) -> None:
+    """Enough for a hundredth of a pixel, and no noise of float32: whole rows, worked out by hand.
+    Thirds, sevenths and ninths are told apart by every digit."""
+    frame = pose_frame(3, 1, ("nose",))
+    frame.keypoints[0, 0] = 100 / 3, 200 / 7, 1 / 9
+    frame.boxes[0] = 1 / 3, 2 / 7, 100 / 3, 200 / 7
+    frame.scores[0] = 2 / 7
+    frame = replace(frame, time=1 / 7, probabilities=np.full((1, 1), 1 / 3))
+    row = (write("csv", [frame], probabilities=True) / "v.csv").read_text().splitlines()[1]
+    assert row == (
+        "v,3,0.142857,4,0.28571,0.333,0.286,33.333,28.571,nose,33.3333,28.5714,0.11111,0.33333"
+    )
+    (entry,) = json.loads((write("coco", [frame]) / "v.coco.json").read_text())
+    assert entry == {
+        "image_id": 3, "category_id": 1, "score": 0.28571, "track_id": 4,
+        "keypoints": [32.8333, 28.0714, 0.1111],
+    }  # fmt: skip
+    (found,) = json.loads((write("coco_dataset", [frame]) / "v.coco_dataset.json").read_text())[
+        "annotations"
+    ]
+    assert found == {
+        "id": 1, "image_id": 3, "category_id": 1, "track_id": 4, "iscrowd": 0, "score": 0.28571,
+        # 33 times 28.285
+        "bbox": [0.333, 0.286, 33.0, 28.285], "area": 933.405, "num_keypoints": 1,
+        "keypoints": [32.833, 28.071, 2], "scores": [0.11111],
+    }  # fmt: skip
+    (file,) = (write("openpose", [frame]) / "v_openpose").iterdir()
+    (person,) = json.loads(file.read_text())["people"]
+    assert person["pose_keypoints_2d"][:3] == [32.8333, 28.0714, 0.1111]
+    joints = ("left_shoulder", "left_elbow", "left_wrist")
+    arm = pose_frame(0, 1, joints)
+    arm.keypoints[0, :, :2] = [[0, 0], [3, 0], [5, 1]]
+    lines = (write("csv", [arm], table="wide", angles=True) / "v.csv").read_text().splitlines()
+    measured = dict(zip(*(line.split(",") for line in lines)))
+    # 180 degrees less the arctangent of a half; the root of 5.
+    assert measured["angle_left_elbow"] == "153.435"
+    assert measured["length_left_forearm"] == "2.236"
+
+
+def test_a_file_is_flushed_every_half_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written longer ago survives a kill."""
+    now = [100.0]
+    monkeypatch.setattr(tables.time, "monotonic", lambda: now[0])
+    flusher = tables.Flusher()
+    found = []
+    for seconds in (100.0, 100.4375, 100.5, 100.75, 100.9375, 101.0, 103.0, 103.4375):
+        now[0] = seconds
+        found.append(flusher.is_due())
+    assert found == [False, False, True, False, False, True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "coco", "coco_dataset", "posetrack"])
+def test_a_file_is_not_flushed_for_every_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    due = iter([False, True, False])
+    monkeypatch.setattr(tables.Flusher, "is_due", lambda self: next(due))
+    (writer,) = open_writers([kind], tmp_path, Recording("v", JOINTS))
+    (path,) = result_paths([kind], tmp_path, "v").values()
+    sizes = []
+    for frame in FRAMES:
+        writer.write(frame)
+        sizes.append(path.stat().st_size)
+    assert sizes[0] < sizes[1] == sizes[2]
+    writer.close()
+    assert path.stat().st_size > sizes[2]
+
+
+def test_rows_for_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the caller's: it is flushed and stays open, and an error of it ends the run."""
+
+    class Terminal(io.StringIO):
+        flushed, error = 0, None
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    writer = tables.JsonLinesWriter("-", Recording("v", JOINTS))
+    writer.write(FRAMES[1])
+    assert terminal.flushed == 0
+    writer.close()
+    assert terminal.flushed == 1 and not terminal.closed
+    assert tuple(json.loads(terminal.getvalue()).values()) == ROWS[6]
+    terminal.error = BrokenPipeError("gone")  # type: ignore[assignment]
+    with pytest.raises(BrokenPipeError, match="gone"):
+        writer.write(FRAMES[1])
+
+
+def test_files_are_closed(tmp_path: Path) -> None:
+    for writer in (
+        tables.JsonLinesWriter(tmp_path / "a.jsonl", Recording("v")),
+        tables.CsvWriter(tmp_path / "a.csv", Recording("v")),
+    ):
+        writer.close()
+        assert writer._file.closed
+
+
+@pytest.mark.parametrize("content", [[], [pose_frame(0, 0)]])
+def test_a_parquet_file_of_nobody_has_its_columns(tmp_path: Path, content: list) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (writer,) = open_writers(["parquet"], tmp_path, Recording("v", JOINTS))
+    for frame in content:
+        writer.write(frame)
+    writer.close()
+    table = parquet.read_table(tmp_path / "v.parquet")
+    kinds = {"video": "string", "joint": "string", "frame": "int64", "track": "int64"}
+    assert {name: str(kind) for name, kind in zip(table.column_names, table.schema.types)} == {
+        name: kinds.get(name, "double") for name in COLUMNS
+    }
+    assert table.num_rows == len(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.parquet"]
+
+
+def test_parts_of_a_parquet_file_are_numbered(tmp_path: Path, monkeypatch) -> None:
+    """Each is there as a whole or not at all."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(tables, "FLUSH_SECONDS", 0.0)
+    (writer,) = open_writers(["parquet"], tmp_path, Recording("v", JOINTS))
+    for frame in FRAMES:
+        writer.write(frame)
+    names = sorted(path.name for path in (tmp_path / "v.parquet.parts").iterdir())
+    assert names == [f"part-{i:06d}.parquet" for i in range(3)]
+    writer.close()
+
+
+def test_a_model_without_probabilities_leaves_their_column_empty(
+    write: Callable[..., Path],
+) -> None:
+    frames = [FRAMES[2], judged(FRAMES[0]), pose_frame(3, 1, ())]
+    with open(write("csv", frames, probabilities=True) / "v.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = [row["probability"] for row in rows]
+    assert found == ["", "", "", "0.0", "0.1", "0.2", "0.5", "0.6", "0.7", ""]
+    assert [row["joint"] for row in rows][-2:] == ["left_wrist", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (b"", b""),
+        (b"half", b""),
+        (b"one\n", b"one\n"),
+        (b"one\ntwo\nhal", b"one\ntwo\n"),
+        (b"\nhalf", b"\n"),
+        (b"a" * 3000 + b"\n" + b"b" * 5000, b"a" * 3000 + b"\n"),
+    ],
+)
+def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path, text: bytes, left: bytes) -> None:
+    """A wide row of 133 joints has 5,000 bytes."""
+    path = tmp_path / "v.csv"
+    path.write_bytes(text)
+    _cut_to_whole_lines(path)
+    assert path.read_bytes() == left
+
+
+def test_a_folder_of_results_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    """Nothing of the old one is left in it, or beside it."""
+    names = JOINTS + WRISTS
+    paths = result_paths(["openpose", "csv"], tmp_path, "v")
+    for index in (0, 7):
+        with writing_results(paths, Recording("v", names), beside=True) as writers:
+            for writer in writers:
+                writer.write(pose_frame(index, 1, names))
+    assert sorted(os.listdir(tmp_path)) == ["v.csv", "v_openpose"]
+    assert os.listdir(tmp_path / "v_openpose") == ["v_000000000007_keypoints.json"]
+    assert len((tmp_path / "v.csv").read_text().splitlines()) == 5
+
+
+def test_a_run_that_does_not_write_beside_leaves_what_it_has(tmp_path: Path) -> None:
+    paths = result_paths(["jsonl"], tmp_path, "v")
+    with (
+        pytest.raises(RuntimeError),
+        writing_results(paths, Recording("v", JOINTS), beside=False) as (writer,),
+    ):
+        writer.write(FRAMES[2])
+        raise RuntimeError
+    assert len(paths["jsonl"].read_text().splitlines()) == 3
+
+
+FULL, FULL_DISK = OSError(28, "full"), "cannot write {}: No space left on device"
+
+
+class Failing:
+    """A format of a plugin whose calls fail as they are told to."""
+
+    def __init__(self, write: Exception | None = None, close: Exception | None = None) -> None:
+        self.fails = {"write": write, "close": close}
+        self.closed = 0
+
+    def __call__(self, path: Path, recording: Recording) -> Failing:
+        path.write_text("a whole line\nhalf")
+        return self
+
+    def write(self, frame: PoseFrame) -> None:
+        if self.fails["write"]:
+            raise self.fails["write"]
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.fails["close"]:
+            raise self.fails["close"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "write", "close", "message", "closed", "left"),
+    [
+        (".csv", FULL, None, FULL_DISK, 1, "a whole line\n"),
+        (".csv", FULL, OSError(5, "another"), FULL_DISK, 1, "a whole line\n"),
+        (".csv", None, FULL, FULL_DISK, 2, "a whole line\n"),
+        (".jsonl", None, FULL, FULL_DISK, 2, "a whole line\n"),
+        (".bin", FULL, None, FULL_DISK, 1, "a whole line\nhalf"),
+        (".csv", ValueError("its own"), None, "its own", 1, "a whole line\nhalf"),
+        (".csv", None, None, "", 1, "a whole line\nhalf"),
+    ],
+)  # fmt: skip
+def test_a_writer_that_fails_is_closed_and_names_its_file(
+    tmp_path: Path, ending: str, write: Exception | None, close: Exception | None, message: str,
+    closed: int, left: str,
+) -> None:  # fmt: skip
+    """Once: whatever its closing says after that is no news."""
+    failing = Failing(write, close)
+    WRITERS.add("failing")(Format(ending, failing))
+    path = tmp_path / f"v{ending}"
+    try:
+        with contextlib.ExitStack() as stack:
+            error = stack.enter_context(pytest.raises(Exception)) if message else None
+            with writing_results({"failing": path}, Recording("v"), beside=False) as (writer,):
+                writer.write(FRAMES[0])
+    finally:
+        WRITERS.remove("failing")
+    if error is not None:
+        assert str(error.value) == message.format(path)
+    assert failing.closed == closed and path.read_text() == left
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("a"), "{}: no poses can be read from it as odd: 'a'"),
+        (ValueError("line 3 is bad"), "{}: no poses can be read from it as odd: line 3 is bad"),
+        (ValueError("{}: line 3\nis bad"),
+         "{}: no poses can be read from it as odd: {}: line 3 is bad"),
+        (RuntimeError("{} is bad"), "{}: no poses can be read from it as odd: {} is bad"),
+        (MemoryError(), "{}: no poses can be read from it as odd: MemoryError"),
+        (ValueError("{} is bad"), "{} is bad"),
+        (FileNotFoundError("{} is gone"), "{} is gone"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_in_a_reader_is_one_line_with_the_file(
+    tmp_path: Path, error: Exception, message: str
+) -> None:
+    path = tmp_path / "v.odd"
+    path.touch()
+
+    def read(given: Path) -> list[PoseFrame]:
+        raise type(error)(*(str(words).replace("{}", str(given)) for words in error.args))
+
+    WRITERS.add("odd")(Format(".odd", Failing(), read=read))
+    try:
+        with pytest.raises(Exception) as raised:
+            read_poses(path)
+    finally:
+        WRITERS.remove("odd")
+    assert isinstance(raised.value, ValueError | OSError)
+    assert str(raised.value) == message.replace("{}", str(path))
+
+
+def test_formats_that_are_not_read_and_endings_that_are_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "v.coco.json"
+    path.write_text("[]")
+    with pytest.raises(ValueError) as error:
+        read_poses(path)
+    assert str(error.value) == (
+        f"{path}: coco cannot be read back: convert a table or a COCO dataset"
+    )
+    with pytest.raises(ValueError) as error:
+        format_of("v.doc")
+    assert str(error.value) == (
+        "v.doc: no known ending of poses: expected .jsonl (jsonl), .csv (csv), .parquet (parquet), "
+        ".coco.json (coco), .coco_dataset.json (coco_dataset), .posetrack.json (posetrack), "
+        "_openpose (openpose), _openpose18 (openpose18), _trc (trc), _c3d (c3d), .dlc.csv (dlc), "
+        ".dlc.h5 (dlc_h5), .slp (sleap), .nwb (nwb)"
+    )
+    (tmp_path / "odd.csv").write_bytes(b"\xff\xfe\x00")
+    assert format_of(tmp_path / "odd.csv") == "csv"  # no text: whoever reads it says so
+    assert format_of("clip_openpose\\") == "openpose"
+    (tmp_path / "x_keypoints.json").touch()
+    assert format_of(tmp_path / "x_keypoints.json") == "coco_dataset"
+
+
+def test_masks_of_people_with_joints(write: Callable[..., Path]) -> None:
+    """A COCO dataset has both; COCO's results have the joints, by which its reader knows them."""
+    from pycocotools import mask as mask_tools
+
+    masks = np.zeros((1, 40, 30), bool)
+    masks[0, 3:9, 5:7] = True
+    frame = replace(pose_frame(3, 1), masks=masks)
+    (person,) = json.loads((write("coco_dataset", [frame]) / "v.coco_dataset.json").read_text())[
+        "annotations"
+    ]
+    np.testing.assert_array_equal(mask_tools.decode(person["segmentation"]), masks[0])
+    assert person["num_keypoints"] == 3
+    (entry,) = json.loads((write("coco", [frame]) / "v.coco.json").read_text())
+    assert "segmentation" not in entry and len(entry["keypoints"]) == 9
+
+
+def test_a_growing_file_that_cannot_grow_is_as_it_was(tmp_path: Path) -> None:
+    """A disk that takes three bytes at a time, and then none."""
+
+    class Disk:
+        def __init__(self, file: io.FileIO, room: int) -> None:
+            self.file, self.room = file, room
+
+        def write(self, data: memoryview) -> int:
+            if not self.room:
+                raise OSError(28, "No space left")
+            self.room -= 1
+            return self.file.write(data[:3])
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.file, name)
+
+    path = tmp_path / "a.json"
+    growing = GrowingJson(path, "[")
+    growing.append({"a": 1})
+    growing._file = Disk(growing._file, 1000)  # type: ignore[assignment,arg-type]
+    growing.flush("\n]\n")
+    whole = path.read_text()
+    assert json.loads(whole) == [{"a": 1}]
+    growing.append({"b": "x" * 100})
+    plain = growing._write
+    growing._file.room = 4  # type: ignore[attr-defined]
+
+    def room_again(data: bytes) -> None:
+        if data == growing._tail:
+            growing._file.room = 9  # type: ignore[attr-defined]
+        plain(data)
+
+    growing._write = room_again  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="No space left"):
+        growing.flush("\n]\n")
+    assert path.read_text() == whole
+    growing.close("\n]\n")  # writes nothing more
+    assert path.read_text() == whole and growing._file.closed

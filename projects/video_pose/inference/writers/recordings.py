@@ -44,7 +44,10 @@ class RecordingWriter:
     def write(self, frame: PoseFrame) -> None:
         size = frame.image.shape[:2]
         picture = np.broadcast_to(np.zeros(3, np.uint8), (*size, 3))
-        self.frames.append(replace(frame, image=picture, heatmaps=None, masks=None))
+        left: dict[str, Any] = dict.fromkeys(
+            ("heatmaps", "map_to_image", "masks", "peaks", "probabilities")
+        )
+        self.frames.append(replace(frame, image=picture, **left))
 
     def close(self) -> None:
         """Write the file."""
@@ -53,11 +56,14 @@ class RecordingWriter:
     def save(self) -> None:
         raise NotImplementedError
 
+    def count(self) -> int:
+        """N: frames up to the last, with those that were left out."""
+        return self.frames[-1].index + 1 if self.frames else 0
+
     def tracks(self) -> dict[int, np.ndarray]:
         """Track -> (N, K, 3), x, y as pixel indices and score, NaN where there is nothing."""
-        count = self.frames[-1].index + 1 if self.frames else 0
         found: dict[int, np.ndarray] = {}
-        shape = (count, len(self.recording.joint_names), 3)
+        shape = (self.count(), len(self.recording.joint_names), 3)
         for frame in self.frames:
             for track, pose in zip(frame.track_ids.tolist(), frame.keypoints):
                 rows = found.setdefault(track, np.full(shape, np.nan, np.float32))
@@ -69,8 +75,7 @@ class RecordingWriter:
 
     def times(self) -> np.ndarray:
         """(N,) seconds; those of frames that were left out by the mean rate."""
-        count = self.frames[-1].index + 1 if self.frames else 0
-        times = np.arange(count) / self.recording.fps
+        times = np.arange(self.count()) / self.recording.fps
         for frame in self.frames:
             if math.isfinite(frame.time):
                 times[frame.index] = frame.time
@@ -248,10 +253,9 @@ class DeepLabCutWriter(RecordingWriter):
             for name in names
             for coordinate in ("x", "y", "likelihood")
         ]
-        count = self.frames[-1].index + 1 if self.frames else 0
-        parts = [poses.reshape(count, -1) for poses in tracks.values()]
+        parts = [poses.reshape(self.count(), -1) for poses in tracks.values()]
         table = self._pandas.DataFrame(
-            np.concatenate(parts, axis=1) if parts else np.zeros((count, 0)),
+            np.concatenate([np.zeros((self.count(), 0), np.float32), *parts], axis=1),
             columns=self._pandas.MultiIndex.from_tuples(columns, names=levels)
             if columns
             else self._pandas.MultiIndex.from_arrays([[] for _ in levels], names=levels),
@@ -269,8 +273,11 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
     try:
         if path.suffix == ".csv":
             with open(path, encoding="utf-8") as file:
-                several = [file.readline() for _ in range(2)][1].startswith("individuals")
+                head = [file.readline() for _ in range(2)]
+            several = head[1].startswith("individuals")
             table = pandas.read_csv(path, header=list(range(4 if several else 3)), index_col=0)
+            if head[0] == "scorer\n" and table.columns.empty:
+                return []  # nobody was found: pandas then forgets the names of the levels
         else:
             table = pandas.read_hdf(path)
         levels = [name for name in table.columns.names if name != "scorer"]
