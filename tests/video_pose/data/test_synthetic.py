@@ -5,17 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from video_pose.data.synthetic.background import Occluder
-from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, pose_body, rotation
+from video_pose.data.synthetic.background import OCCLUDER, Background, Occluder
+from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, Posture, pose_body, rotation
 from video_pose.data.synthetic.figure import (
     PARTS,
     Layer,
+    _grid,
+    _lookup,
+    colour,
     draw_appearance,
     draw_capsule,
     draw_figure,
     visible_joints,
 )
-from video_pose.data.synthetic.scene import mask_box, render_scene
+from video_pose.data.synthetic.scene import (
+    _Actor,
+    _compose,
+    _draw_occluders,
+    _draw_person,
+    mask_box,
+    render_scene,
+)
 
 SMALL = {"size": (96, 72), "frames": 3}
 
@@ -265,3 +275,262 @@ def test_a_constant_pose_in_the_box_is_a_poor_guess() -> None:
         error = np.linalg.norm((points - median) * size, axis=2)
         hits.append(error <= 0.2 * size.max(axis=2))
     assert 0.35 < np.mean(hits) < 0.6
+
+
+# ---- parts of a picture, by hand
+
+
+def test_the_camera_looks_at_its_part_of_the_canvas() -> None:
+    """The canvas is 24 px wider on each side; a way that stands still looks at its middle."""
+    background = Background(np.random.default_rng(0), 8, 12, 3)
+    assert background.canvas.shape == (8 + 48, 12 + 48, 3) and background.canvas.dtype == np.uint8
+    np.testing.assert_array_equal(background.path, np.full((3, 2), 24))
+    background.path = np.array([[24.0, 24.0], [3.0, 5.0], [48.0, 48.0]])
+    for index, (x, y) in enumerate([(24, 24), (3, 5), (48, 48)]):
+        found = background.frame(index)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, background.canvas[y : y + 8, x : x + 12])
+    # It pans from one end to the other at an even pace.
+    path = Background(np.random.default_rng(2), 8, 12, 3).path
+    assert (path[0] != path[2]).all() and (path >= 0).all() and (path <= 48).all()
+    np.testing.assert_allclose(path[1], (path[0] + path[2]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("hue", "saturation", "value", "expected"),
+    [
+        (0, 1, 1, [0, 0, 255]), (1 / 3, 1, 1, [0, 255, 0]), (2 / 3, 1, 0.5, [127.5, 0, 0]),
+        (1, 1, 1, [0, 0, 255]), (-2 / 3, 2, 3, [0, 255, 0]), (0.3, 0, 0.2, [51, 51, 51]),
+    ],
+)  # fmt: skip
+def test_colours(hue: float, saturation: float, value: float, expected: list[float]) -> None:
+    np.testing.assert_allclose(colour(hue, saturation, value), expected, atol=1e-4)
+
+
+def test_the_pixels_of_a_rectangle() -> None:
+    layer = _layer(6, 5)
+    box, xs, ys = _grid(layer, np.array([1.5, 2.0]), np.array([3.5, 3.0]))
+    assert box == (slice(2, 3), slice(1, 4))
+    assert xs.tolist() == [[1.5, 2.5, 3.5]] and ys.tolist() == [[2.5]]
+    box, xs, ys = _grid(layer, np.array([-3.0, -2.0]), np.array([9.0, 9.0]))
+    assert box == (slice(0, 5), slice(0, 6)) and xs.size == 6 and ys.size == 5
+    for low, high in (
+        ((6, 0), (8, 2)), ((0, 5), (2, 7)), ((-4, 0), (0, 2)), ((0, -4), (2, 0)), ((2, 2), (2, 4)),
+        ((2, 2), (4, 2)),
+    ):  # fmt: skip
+        assert _grid(layer, np.array(low, float), np.array(high, float)) is None
+    assert _grid(layer, np.array([5.5, 4.5]), np.array([8, 7]))[0] == (slice(4, 5), slice(5, 6))
+
+
+def test_texels_are_the_nearest_ones() -> None:
+    texture = np.arange(4 * 2 * 3).reshape(4, 2, 3)
+    u = np.array([0, 0.24, 0.25, 0.99, 1, -0.5, 2])
+    v = np.array([0, 0.49, 0.5, 1, -1, 2, 0.2])
+    rows, columns = [0, 0, 1, 3, 3, 0, 3], [0, 0, 1, 1, 0, 1, 0]
+    np.testing.assert_array_equal(_lookup(texture, u, v), texture[rows, columns])
+
+
+def test_what_is_put_in_front_covers_by_its_share() -> None:
+    layer = _layer(3, 1)
+    box = (slice(0, 1), slice(0, 3))
+    full = np.ones((1, 3), np.float32)
+    layer.blend(box, full, np.full((1, 3, 3), 100.0), 5)
+    layer.blend(box, np.array([[0.25, 0.5, 0.75]]), np.full((1, 3, 3), 20.0), 6)
+    assert layer.colour[0, :, 1].tolist() == [80, 60, 40] and layer.alpha.tolist() == [[1, 1, 1]]
+    assert layer.part.tolist() == [[5, 5, 6]]  # of more than half
+    layer = _layer(1, 1)
+    for _ in range(2):
+        layer.blend((slice(0, 1), slice(0, 1)), np.array([[0.5]]), np.full((1, 1, 3), 8.0), 1)
+    assert layer.alpha.tolist() == [[0.75]] and layer.colour.tolist() == [[[6, 6, 6]]]
+
+
+def _still(depth: float = 1.0, **behind: float) -> Posture:
+    """All joints at depth 0 but those given; nothing turned."""
+    points = {name: np.zeros((1, 3)) for name in pose_body(Body(), {}).points}
+    for name, z in behind.items():
+        points[name][0, 2] = z
+    return Posture(points, np.eye(3)[None], np.eye(3)[None])
+
+
+def _seen(part: str, posture: Posture, *at: tuple[float, float]) -> set[str]:
+    """Joints that are visible in a picture of 4 x 3 px full of one part, at one place or more."""
+    layer = _layer(4, 3)
+    layer.part[:] = PARTS[part]
+    seen: set[str] = set()
+    for point in at or ((1.5, 1.5),):
+        found = visible_joints(layer, posture, 0, np.tile(point, (len(JOINTS), 1)))
+        seen |= {name for name, flag in zip(JOINTS, found) if flag}
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("head", {"head", "neck"}), ("neck", {"neck"}),
+        ("torso", {"neck", "belly", *(f"{s}_{j}" for s in ("left", "right") for j in
+                                      ("shoulder", "hip"))}),
+        ("left_upper_arm", {"left_shoulder", "left_elbow"}),
+        ("left_forearm", {"left_elbow", "left_wrist"}), ("right_hand", {"right_wrist"}),
+        ("right_thigh", {"right_hip", "right_knee"}), ("right_shin", {"right_knee", "right_ankle"}),
+        ("left_foot", {"left_ankle"}),
+    ],
+)  # fmt: skip
+def test_which_joints_a_part_shows(part: str, names: set[str]) -> None:
+    assert _seen(part, _still()) == names
+
+
+def test_a_shoulder_far_behind_the_trunk_does_not_show_through_it() -> None:
+    # The trunk's middle is the mean of four corners: .0175 (.015) where one is .07 (.06) behind,
+    # which is .0525 (.045) behind the middle.
+    assert "left_shoulder" not in _seen("torso", _still(left_shoulder=0.07))
+    assert "left_hip" not in _seen("torso", _still(left_hip=0.07))
+    assert {"left_shoulder", "right_hip"} <= _seen("torso", _still(left_shoulder=0.06))
+
+
+def test_joints_beyond_the_picture_are_not_seen() -> None:
+    inside, outside = [(0, 0), (3.9, 2.9)], [(-0.1, 1), (1, -0.1), (4, 1), (1, 3)]
+    assert _seen("neck", _still(), *inside) == {"neck"} and not _seen("neck", _still(), *outside)
+
+
+def _actor(depth: float, scale: float = 1.0) -> _Actor:
+    """All 15 joints at (2.5, 1.5) at each of nine times; depth tells who is in front."""
+    points = {name: np.zeros((9, 3)) for name in pose_body(Body(), {}).points}
+    posture = Posture(points, np.tile(np.eye(3), (9, 1, 1)), np.tile(np.eye(3), (9, 1, 1)))
+    origin = np.tile([2.5, 1.5], (9, 1))
+    look = draw_appearance(np.random.default_rng(0))
+    return _Actor("walk", Body(), look, posture, np.full(9, scale), origin, depth)
+
+
+def _full(part: str, alpha: float, colour: float) -> Layer:
+    layer = _layer(4, 3)
+    layer.part[1:] = PARTS[part]
+    layer.alpha[1:] = alpha
+    layer.colour[1:] = colour * alpha
+    return layer
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_is_in_front_of_whom(first: bool) -> None:
+    """The larger person is nearer and covers the other, whichever comes first in the list."""
+    near, far = (_actor(2.0), _full("neck", 0.5, 80)), (_actor(1.0), _full("neck", 1.0, 40))
+    people = [near, far] if first else [far, near]
+    picture = np.full((3, 4, 3), 10, np.float32)
+    actors, layers = zip(*people)
+    found, labels = _compose(picture, list(actors), list(layers), [], 1, 3)
+    # .5 x (the far one's 40) + .5 x 80.
+    assert found[:, 0, 0].tolist() == [10, 60, 60]
+    for is_near, (flat, visible, covered, mask) in zip((first, not first), labels):
+        assert flat.tolist() == [[2.5, 1.5]] * 15
+        assert visible.tolist() == [is_near and name == "neck" for name in JOINTS]
+        assert covered.tolist() == [not is_near] * 15
+        assert mask.tolist() == [[False] * 4, [True] * 4, [True] * 4]
+
+
+def test_an_occluder_hides_every_joint_behind_it() -> None:
+    texture = np.full((2, 2, 3), 200, np.float32)
+    thing = Occluder(np.array([[90.0, 9], [2.5, 1.5]]), np.zeros(2), 1.5, texture)
+    for n, hidden in ((0, False), (1, True)):
+        picture = np.zeros((3, 4, 3), np.float32)
+        actors, layers = [_actor(1.0)], [_full("neck", 1.0, 40)]
+        found, ((_, visible, covered, mask),) = _compose(picture, actors, layers, [thing], n, 3)
+        assert covered.tolist() == [hidden] * 15 and visible.any() != hidden
+        assert mask.sum() == 8  # its own shape, whatever is in front of it
+        assert (found[1, 2, 0] > 100) == hidden and OCCLUDER not in layers[0].part
+    # Beyond the picture nothing is covered; at an empty pixel neither.
+    empty = _layer(4, 3)
+    _, ((_, visible, covered, mask),) = _compose(picture, [_actor(1.0)], [empty], [], 0, 3)
+    assert not (visible.any() or covered.any() or mask.any())
+
+
+def test_what_moves_by_more_than_a_pixel_is_blurred() -> None:
+    """Three moments are averaged; the parts are those of the labelled one, the first."""
+    for step, blurred in ((0.5, False), (0.51, True)):
+        actor = _actor(1.0, 30.0)
+        # The last two of a frame's moments are -step and +step away: 1 px apart is sharp.
+        for moment, shift in ((3, 0.0), (4, -step), (5, step)):
+            actor.origin[moment, 0] = 20 + shift
+        layer = _draw_person(actor, 1, (40, 30))
+        reference = _draw_person(_moved(actor, 3), 1, (40, 30))
+        np.testing.assert_array_equal(layer.part, reference.part)
+        assert np.array_equal(layer.alpha, reference.alpha) != blurred
+        if blurred:
+            parts = [_draw_person(_moved(actor, i), 1, (40, 30)) for i in (3, 4, 5)]
+            for key in ("alpha", "colour"):
+                mean = np.mean([getattr(part, key) for part in parts], axis=0)
+                np.testing.assert_allclose(getattr(layer, key), mean, atol=1e-4)
+
+
+def _moved(actor: _Actor, moment: int) -> _Actor:
+    """The same person who stands where the other is at a moment."""
+    found = _actor(actor.depth, float(actor.scale[0]))
+    found.origin[:] = actor.origin[moment]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"),
+    [("none", {0}), ("light", {0, 1}), ("heavy", {2, 3, 4}), ("blocking", {2})],
+)
+def test_how_many_occluders_pass(kind: str, counts: set[int]) -> None:
+    found = [
+        len(_draw_occluders(np.random.default_rng(seed), _actor(1.0, 30.0), 3, kind))
+        for seed in range(40)
+    ]
+    assert set(found) == counts
+    if kind == "light":  # a quarter of the videos
+        assert 4 <= sum(found) <= 16
+
+
+def test_scenes_know_what_was_done() -> None:
+    bust = render_scene(0, framing="bust", **SMALL).people[0]
+    assert bust.action == "sign"
+    people = render_scene(0, people=2, action="run", **SMALL).people
+    assert [person.action for person in people] == ["run", "run"]
+    assert render_scene(0, **SMALL).people[0].action in FAMILIES
+    crowd = render_scene(0, people=6, frames=1, size=(96, 72)).people
+    assert {person.action for person in crowd} <= {"walk", "run", "wave", "dance"}
+    # The scale of a frame is that of its labelled moment; a person grows or shrinks evenly.
+    assert people[0].scale.shape == (3,)
+    steps = np.diff(people[0].scale)
+    np.testing.assert_allclose(steps[0], steps[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"people": 0}, "people=0 and frames=24 must both be at least 1"),
+        ({"frames": 0}, "people=1 and frames=0 must both be at least 1"),
+        ({"framing": "wide"}, "framing='wide' is not one of ['whole', 'cut', 'bust']"),
+        ({"occluders": "x"}, "occluders='x' is not one of ['none', 'light', 'heavy', 'blocking']"),
+        ({"action": "x"}, f"action='x' is not one of {list(FAMILIES)}"),
+    ],
+)
+def test_messages_of_scenes(changes: dict, words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        render_scene(0, **changes)
+    assert str(error.value) == words
+
+
+def test_a_body_without_angles_stands_upright() -> None:
+    """In body heights; the root is between the hips, y points down, z to the back."""
+    body = Body()
+    points = pose_body(body, {}).points
+    expected = {
+        "belly": (0, -0.35 * 0.29, 0), "neck": (0, -0.299, 0),
+        "head": (0, -0.299 - 0.021 - 0.084, 0),
+        "right_shoulder": (-0.115, -0.97 * 0.29, 0), "left_hip": (0.062, 0, 0),
+        "left_wrist": (0.115, -0.2813 + 0.32, 0), "left_hand": (0.115, -0.2813 + 0.355, 0),
+        "right_ankle": (-0.062, 0.475, 0), "right_toe": (-0.062, 0.475 + 0.02625, -0.0705),
+    }  # fmt: skip
+    for name, point in expected.items():
+        np.testing.assert_allclose(points[name], [point], atol=1e-9, err_msg=name)
+    moved = pose_body(body, {"root_x": np.array([0.5, 1]), "root_y": 0.25}).points
+    np.testing.assert_allclose(moved["left_hip"], [[0.562, 0.25, 0], [1.062, 0.25, 0]])
+
+
+def test_a_drawn_body_is_near_the_mean() -> None:
+    mean = vars(Body())
+    for seed in range(20):
+        for name, value in vars(Body.draw(np.random.default_rng(seed))).items():
+            low, high = (0.85, 1.25) if name == "thickness" else (0.92, 1.08)
+            assert low * mean[name] <= value <= high * mean[name]

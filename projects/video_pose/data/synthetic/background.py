@@ -41,10 +41,9 @@ class Background:
         self.size = (width, height)
         canvas = _paint(rng, height + 2 * _MARGIN, width + 2 * _MARGIN)
         self.canvas = np.clip(canvas, 0, 255).astype(np.uint8)
-        ends = (
-            rng.uniform(0, 2 * _MARGIN, (2, 2)) if rng.uniform() < 0.7 else np.full((2, 2), _MARGIN)
-        )
-        self.path = np.linspace(ends[0], ends[1], frames)
+        still = np.full((2, 2), _MARGIN)
+        start, end = rng.uniform(0, 2 * _MARGIN, (2, 2)) if rng.uniform() < 0.7 else still
+        self.path = np.linspace(start, end, frames)
 
     def frame(self, index: int) -> np.ndarray:
         """The background at frame ``index``: float32 (H, W, 3)."""

@@ -195,10 +195,8 @@ def _draw_person(actor: _Actor, n: int, size: tuple[int, int]) -> Layer:
         scale, origin = float(actor.scale[i]), actor.origin[i]
         draw_figure(layer, actor.posture, i, actor.body, actor.look, scale, origin)
         layers.append(layer)
-    if len(layers) == 1:
-        return layers[0]
-    colour = (layers[0].colour + layers[1].colour + layers[2].colour) / 3
-    alpha = (layers[0].alpha + layers[1].alpha + layers[2].alpha) / 3
+    colour = np.mean([layer.colour for layer in layers], axis=0)
+    alpha = np.mean([layer.alpha for layer in layers], axis=0)
     return Layer(colour, alpha, layers[0].part)
 
 
