@@ -521,7 +521,10 @@ def test_reasons_are_cut_and_texts_are_described(tmp_path: Path, monkeypatch: An
         load_mat(str(tmp_path / "a.mat"))
     assert str(error.value).partition("v7.3): ")[2] == "why " * 50
     for value, words in (
-        (3, "int"), ("x", "str 'x'"), ([], r"a list of 0 \(empty\)"), (["x"], r"a list of 1 \(str\)"),
-    ):  # fmt: skip
+        (3, "int"),
+        ("x", "str 'x'"),
+        ([], r"a list of 0 \(empty\)"),
+        (["x"], r"a list of 1 \(str\)"),
+    ):
         with pytest.raises(ValueError, match=f"expected numbers of shape .1., got {words}"):
             require_array({"f": value}, "f", (1,), "x.mat")
