@@ -275,12 +275,13 @@ def build_pose_test_loader(
     run_items: list[list[int]] = []
     run_frames: list[int] = []
     for number, track in enumerate(tracks):
-        for run in _runs(track, cfg.TEST.WARMUP_FRAMES):
+        for start, stop in _runs(track, cfg.TEST.WARMUP_FRAMES):
+            length = stop - start
             # Poses that are corrected over time are so over a whole run.
             whole = cfg.TEST.OVER_TIME.MODE != "causal"
-            parts = cut_run(run, run[1] - run[0] if whole else cfg.TEST.CHUNK_LENGTH)
+            parts = cut_run((start, stop), length if whole else cfg.TEST.CHUNK_LENGTH)
             run_items.append(list(range(len(chunks), len(chunks) + len(parts))))
-            run_frames.append(run[1] - run[0])
+            run_frames.append(length)
             chunks += [(number, part) for part in parts]
     if not chunks:
         raise ValueError(f"dataset {dataset_name!r} has no frame to run ({len(tracks)} tracks)")

@@ -351,9 +351,9 @@ class PoseClipMapper:
         kept = clip.frames[~clip.is_padding]
         keypoints = self._joint_map(track).apply(track["keypoints"][clip.frames])
         keypoints = np.array(keypoints, dtype=np.float64)
-        crops, maps = self._crops(track, clip.frames, kept, [draw], joints=keypoints)
+        crops, (maps,) = self._crops(track, clip.frames, kept, [draw], joints=keypoints)
         absent = self._absent(track, keypoints)
-        for frame, matrix in zip(keypoints, maps[0], strict=True):
+        for frame, matrix in zip(keypoints, maps, strict=True):
             frame[:, :2] = apply_affine(matrix, frame[:, :2])
         keypoints[keypoints[..., 2] <= 0] = 0
         keypoints[absent, 2] = -1
@@ -397,7 +397,7 @@ class PoseClipMapper:
 
         Args:
             run: the frames whose boxes' union REGION_PER "clip" shows.
-            joints: in training, those of the frames, (T, K, 3) in image px.
+            joints: in training, those of the frames, (T, K, 3) in image px; there is one draw.
 
         Returns:
             ``image``, ``crop_to_image`` and ``center`` with the leading axes (draws, T), and the
@@ -408,13 +408,14 @@ class PoseClipMapper:
         valid = run[is_valid_box(np.asarray(track["boxes"])[run])]
         union = union_box(filled[valid if len(valid) else run])
         boxes = filled[frames]
-        if joints is not None and draws[0].half:
-            boxes = half_body_boxes(boxes, joints, self.halves[draws[0].half])
-            union = union_box(boxes)
         if joints is not None:
-            boxes = jitter_boxes(boxes, draws[0].jitters(len(boxes)))
-            union = jitter_boxes(union[None], draws[0].jitter)[0]
-        elif self.test_jitter > 0:
+            (draw,) = draws
+            if draw.half:
+                boxes = half_body_boxes(boxes, joints, self.halves[draw.half])
+                union = union_box(boxes)
+            boxes = jitter_boxes(boxes, draw.jitters(len(boxes)))
+            union = jitter_boxes(union[None], draw.jitter)
+        elif self.test_jitter:
             boxes = jitter_boxes(boxes, frame_jitters(track, frames, self.test_jitter))
         train = joints is not None
         images = self.reader.read(track, frames.tolist())
@@ -434,7 +435,7 @@ class PoseClipMapper:
         shared = picture_transforms(draw, self.image_format)
         for t, planes in enumerate(crops):
             transforms = list(shared)
-            if draw.cover is not None and draw.covers(t, len(crops)):
+            if draw.covers(t, len(crops)):
                 transforms.append(cover_transform(draw, self.pad_value))
             if transforms:
                 crop = cv2.merge(list(planes))
@@ -484,9 +485,9 @@ def _carried(track: Track, frames: np.ndarray, is_padding: np.ndarray) -> ClipRe
 def _only_row(crops: ClipRecord) -> ClipRecord:
     """Crops of one draw without the axis of draws."""
     return {
-        "image": crops["image"][0],
-        "crop_to_image": crops["crop_to_image"][0],
-        "center": crops["center"][0],
+        "image": crops["image"].squeeze(0),
+        "crop_to_image": crops["crop_to_image"].squeeze(0),
+        "center": crops["center"].squeeze(0),
     }
 
 

@@ -175,7 +175,7 @@ def clip_regions(
 
     Args:
         boxes: (T, 4) valid boxes of the frames (:func:`fill_boxes`).
-        union: box that REGION_PER "clip" uses, (4,) for all frames or (T, 4).
+        union: box that REGION_PER "clip" uses, (4,) or (1, 4) for all frames, or (T, 4).
 
     Returns:
         float64 (T, 4) XYXY.
@@ -411,7 +411,7 @@ class PersonCropper:
             for planes, image, matrix in zip(row, images, maps, strict=True):
                 warp = AffineTransform(matrix, self.rule.crop_size, self.pad_value)
                 cv2.split(warp.apply_image(image), list(planes))
-            if self.rule.margin > 0:
+            if self.rule.margin:
                 hide_surroundings(row, regions, maps, self.rule.margin, self.pad_value)
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
         centers = np.einsum("stij,tj->sti", affine[..., :2], middles) + affine[..., 2]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from video_pose.data import build
 from video_pose.data.build import (
+    ClipDataset,
     ResumableTrainingSampler,
     WholeRunSampler,
     build_pose_test_loader,
@@ -400,3 +401,173 @@ def test_memory_is_pinned_for_a_gpu_alone(
     name = train_cfg.DATASETS.TRAIN[0]
     pinned = device != "cpu" and available
     assert build_pose_test_loader(train_cfg, name).pin_memory is pinned
+
+
+def test_a_resumed_stream_does_not_walk_through_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Long trainings have thousands of epochs; with repeats these are of unknown lengths."""
+    walked: list[int] = []
+    plain = ResumableTrainingSampler._epoch
+    monkeypatch.setattr(
+        ResumableTrainingSampler, "_epoch", lambda self, n: (walked.append(n), plain(self, n))[1]
+    )
+    for start, first in ((0, 0), (6, 0), (7, 1), (33, 4)):
+        assert _take(ResumableTrainingSampler(7, 3, start), 1)[0][1] == start
+        assert walked == [first]
+        walked.clear()
+    _take(ResumableTrainingSampler(7, 3, 7, [1.0] * 7), 1)
+    assert walked == [0, 1]
+
+
+def test_equal_runs_are_dealt_in_turn() -> None:
+    assert deal_runs([5, 5, 5, 5, 5], 2) == [[0, 2, 4], [1, 3]]
+    assert deal_runs([], 2) == [[], []]
+
+
+def _seeds(dataset: ClipDataset) -> list[int]:
+    return [dataset[0, position]["clip_seed"] for position in (0, 1, 300)]
+
+
+def test_seeds_of_clips_are_those_of_run_and_position() -> None:
+    """A training that is resumed or repeated draws the same: numbers may not change in silence."""
+    tracks = [{"video_id": "a"}, {"video_id": "b"}]
+    dataset = ClipDataset(tracks, lambda track: track, seed=5)
+    assert len(dataset) == 2 and dataset[1, 0]["video_id"] == "b"
+    assert _seeds(dataset) == [
+        12631478326263854183,
+        17996766564426832300,
+        4533475110298427369,
+    ]
+    assert _seeds(ClipDataset(tracks, lambda track: track, seed=6)) != _seeds(dataset)
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "share"),
+    [(1, 1, 1), (4, 2, 2), (2, 2, 1), (6, 3, 2), (3, 2, None), (1, 2, None), (0, 1, None),
+     (-2, 2, None)],
+)  # fmt: skip
+def test_a_batch_is_shared_evenly(
+    cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, batch: int, processes: int, share: int | None
+) -> None:
+    monkeypatch.setattr(build.comm, "get_world_size", lambda: processes)
+    cfg.SOLVER.IMS_PER_BATCH = batch
+    if share is not None:
+        assert build.share_of_batch(cfg, "clips") == share
+        return
+    with pytest.raises(ValueError) as error:
+        build.share_of_batch(cfg, "clips")
+    assert str(error.value) == (
+        f"SOLVER.IMS_PER_BATCH is {batch} clips: must be a multiple of {processes} (processes)"
+    )
+
+
+@pytest.mark.parametrize(("seed", "used"), [(0, 0), (4, 4), (-1, 77)])
+def test_a_run_without_a_seed_draws_one(
+    cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, seed: int, used: int
+) -> None:
+    monkeypatch.setattr(build.comm, "shared_random_seed", lambda: 77)
+    cfg.SEED, cfg.SOLVER.IMS_PER_BATCH = seed, 3
+    sampler = build.training_sampler(cfg, 5, 4, None)
+    assert sampler.seed == used
+    assert _take(sampler, 2) == _take(ResumableTrainingSampler(5, used, start=12), 2)
+
+
+def test_a_loader_tells_what_it_reads(
+    cfg: CfgNode, register: Callable, make_track: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, unlabelled = make_track("a", frames=5), make_track("b", frames=2)
+    name = register([good, unlabelled])
+    cfg.TEST.CHUNK_LENGTH = 3
+    with caplog.at_level("INFO", logger="video_pose.data.build"):
+        build_pose_test_loader(cfg, name)
+        assert caplog.messages == [f"{name}: 2 tracks, 7 frames in 3 chunks"]
+        caplog.clear()
+        cfg.DATASETS.TRAIN = (name,)
+        build_pose_train_loader(cfg)
+        assert caplog.messages == []
+        unlabelled["labelled"][:] = False
+        build_pose_train_loader(cfg)
+        assert caplog.messages == [f"{name}: 1 tracks without labels left out"]
+        caplog.clear()
+        cfg.MODEL.POSE.PARTIAL_JOINTS = True
+        build_pose_train_loader(cfg)
+    assert caplog.messages[0].startswith("Joints of the model by dataset:\n")
+    assert caplog.messages[0].split()[-2:] == ["left_hand", "x"]
+
+
+def test_poses_that_are_corrected_over_time_are_so_over_whole_runs(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    name = register([make_track("a", frames=5)])
+    cfg.TEST.CHUNK_LENGTH = 2
+    chunks = {}
+    for mode in ("causal", "offline"):
+        cfg.TEST.OVER_TIME.MODE = mode
+        chunks[mode] = [c["frame_indices"].tolist() for (c,) in build_pose_test_loader(cfg, name)]
+    assert chunks == {"causal": [[0, 1], [2, 3], [4]], "offline": [[0, 1, 2, 3, 4]]}
+
+
+def test_runs_that_begin_late_are_as_long_as_they_are(
+    cfg: CfgNode, register: Callable, make_track: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Frames 1 and 6 to 8 of two tracks, each after one more: ranks are dealt 2 and 4 frames."""
+    track = make_track("a", frames=10)
+    track["labelled"][[0, 2, 3, 4, 5, 9]] = False
+    cfg.TEST.WARMUP_FRAMES, cfg.TEST.CHUNK_LENGTH, cfg.TEST.OVER_TIME.MODE = 1, 2, "offline"
+    name = register([track, {**track, "video_id": "b"}])
+    with caplog.at_level("INFO", logger="video_pose.data.build"):
+        loader = build_pose_test_loader(cfg, name)
+    assert caplog.messages == [f"{name}: 2 tracks, 12 frames in 4 chunks"]
+    frames = [(c["video_id"], c["frame_indices"].tolist()) for (c,) in loader]
+    assert frames == [(video, run) for video in "ab" for run in ([0, 1], [5, 6, 7, 8])]
+
+
+def test_without_warmup_only_labelled_frames_are_run(
+    cfg: CfgNode, register: Callable, make_track: Callable
+) -> None:
+    track = make_track("a", frames=5)
+    track["labelled"][[0, 3]] = False
+    name = register([track])
+    for warmup, frames in ((0, [[1, 2], [4]]), (1, [[0, 1, 2, 3, 4]]), (-1, [[0, 1, 2, 3, 4]])):
+        cfg.TEST.WARMUP_FRAMES = warmup
+        loader = build_pose_test_loader(cfg, name)
+        assert [c["frame_indices"].tolist() for (c,) in loader] == frames, warmup
+
+
+def test_workers_are_kept_in_training_alone(
+    train_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a test end with it."""
+    threads: list[int] = []
+    monkeypatch.setattr(build.cv2, "setNumThreads", threads.append)
+    name = train_cfg.DATASETS.TRAIN[0]
+    for workers, kept in ((0, False), (1, True), (2, True)):
+        train_cfg.DATALOADER.NUM_WORKERS = workers
+        loaders = build_pose_train_loader(train_cfg), build_pose_test_loader(train_cfg, name)
+        assert [loader.num_workers for loader in loaders] == [workers] * 2
+        assert [loader.persistent_workers for loader in loaders] == [kept, False]
+        assert threads == [1, 1] * bool(workers), "before workers are started, and only then"
+        threads.clear()
+
+
+def test_weights_of_datasets_are_numbers_of_those_that_are_read(cfg: CfgNode) -> None:
+    items = [{"dataset_name": name} for name in "aba"]
+    cfg.DATASETS.TRAIN = ("a", "b")
+    assert build.repeat_factors(cfg, items) is None
+    cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
+    assert build.repeat_factors(cfg, items) == [1.0, 1.0, 1.0]
+    cfg.DATASETS.TRAIN_REPEAT_FACTOR = [["b", 2]]
+    assert build.repeat_factors(cfg, items) == [1.0, 2.0, 1.0]
+    for name in ("RepeatFactorTrainingSampler", "ZonedTrainingSampler"):
+        cfg.DATALOADER.SAMPLER_TRAIN = name
+        with pytest.raises(ValueError) as error:
+            build.repeat_factors(cfg, items)
+        assert str(error.value) == (
+            f"DATALOADER.SAMPLER_TRAIN is {name!r}: expected 'TrainingSampler' or "
+            "'WeightedTrainingSampler' (with DATASETS.TRAIN_REPEAT_FACTOR)"
+        )
+    cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
+    cfg.DATASETS.TRAIN_REPEAT_FACTOR = [["d", 2], ["b", 2], ["c", 2]]
+    with pytest.raises(ValueError, match=r"names \['c', 'd'\]: DATASETS.TRAIN is \('a', 'b'\)$"):
+        build.repeat_factors(cfg, items)

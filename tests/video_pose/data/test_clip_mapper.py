@@ -14,7 +14,8 @@ from detectron2.data import MetadataCatalog
 from video_pose.data import clip_mapper
 from video_pose.data.clip_mapper import PoseClipMapper, build_pose_mapper, joint_table
 from video_pose.data.clips import Chunk
-from video_pose.data.cropping import apply_affine
+from video_pose.data.cropping import RegionRule, apply_affine
+from video_pose.skeleton import match_joints
 
 
 def _bright_center(image: torch.Tensor, near: np.ndarray) -> np.ndarray:
@@ -417,10 +418,13 @@ def test_a_dataset_may_lack_joints_that_another_has(two_datasets: tuple, track: 
     whole = mapper({**track, "dataset_name": full, "clip_seed": 0})["keypoints"]
     assert (whole[..., 2] == 2).all()
     torch.testing.assert_close(whole[:, 1:], got[:, 1:])
-    table = joint_table(mapper.joint_maps).splitlines()
-    assert [line.split() for line in table] == [
-        [full, part], ["head", "x", "-"], ["left_hand", "x", "x"], ["right_hand", "x", "x"],
-    ]  # fmt: skip
+    table = joint_table({"full": mapper.joint_maps[full], "hand": mapper.joint_maps[part]})
+    assert table.splitlines() == [
+        "            full  hand",
+        "head         x     -  ",
+        "left_hand    x     x  ",
+        "right_hand   x     x  ",
+    ]
 
 
 def test_a_joint_that_no_dataset_has_is_an_error(two_datasets: tuple) -> None:
@@ -500,3 +504,97 @@ def test_clips_without_a_seed_follow_from_the_global_generator() -> None:
     assert len(set(first)) == 100
     seeded = clip_mapper._clip_rng({"clip_seed": 7}).random()
     assert seeded == np.random.default_rng(7).random() and seeded not in first
+
+
+def test_draws_stay_what_they_were() -> None:
+    """A training, or a test with trembling boxes, that is repeated sees the same pictures."""
+    np.random.seed(3)
+    assert clip_mapper._clip_rng({}).random() == pytest.approx(0.135881007, abs=1e-9)
+    shifts = clip_mapper.frame_jitters({"video_id": "v", "track_id": "0"}, np.array([0, 7]), 0.1)
+    expected = [
+        [-0.015691, 0.035754, 0.072247, 0.043484],
+        [-0.0278, 0.070449, -0.066065, -0.096534],
+    ]
+    np.testing.assert_allclose(shifts, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["INPUT.AUG.FLIP_PROB", "TEST.FLIP", "TEST.FLIP_STILLS"])
+def test_who_mirrors_has_to_know_the_other_side(cfg: CfgNode, register: Callable, key: str) -> None:
+    """A knee alone is nobody's concern until pictures are mirrored."""
+    cfg.DATASETS.TRAIN = (register([], ["head", "left_knee"]),)
+    assert build_pose_mapper(cfg, True).flip_order == [0, 1]
+    cfg.merge_from_list([key, 0.1 if "PROB" in key else True])
+    with pytest.raises(ValueError, match="'left_knee' .no right_knee."):
+        build_pose_mapper(cfg, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"joint_maps": {}}, "a training mapper needs the joint maps of its datasets"),
+        ({"test_scales": ()}, "TEST.SCALES is (): expected factors above 0"),
+        ({"test_scales": (1.0, 0.0)}, "TEST.SCALES is (1.0, 0.0): expected factors above 0"),
+        ({"test_jitter": -0.1}, "TEST.BOX_JITTER is -0.1: expected 0 to below 0.5"),
+        ({"test_jitter": 0.5}, "TEST.BOX_JITTER is 0.5: expected 0 to below 0.5"),
+        ({"clip_length": 0}, "INPUT.CLIP: LENGTH 0 and STRIDE 1 must be 1 or more"),
+        ({"clip_stride": 0}, "INPUT.CLIP: LENGTH 1 and STRIDE 0 must be 1 or more"),
+    ],
+)
+def test_each_argument_of_a_mapper_has_its_bounds(changes: dict, message: str) -> None:
+    good = {
+        "is_train": True, "rule": RegionRule((8, 8)), "reader": _OneFrame(), "image_format": "BGR",
+        "joint_maps": {"d": match_joints(["a"], ["a"])},
+    }  # fmt: skip
+    PoseClipMapper(**good, test_scales=(0.01,), test_jitter=0.49, clip_length=1, clip_stride=1)
+    PoseClipMapper(**{**good, "is_train": False, "joint_maps": None})
+    with pytest.raises(ValueError) as error:
+        PoseClipMapper(**{**good, **changes})
+    assert str(error.value) == message
+
+
+def test_a_video_without_frames_is_named(train_cfg: CfgNode, track: dict) -> None:
+    nothing = {**track, "keypoints": track["keypoints"][:0]}
+    for train in (True, False):
+        with pytest.raises(ValueError, match="^video 'v' has no frames$"):
+            build_pose_mapper(train_cfg, train)(nothing)
+
+
+def test_frames_without_a_label_or_a_visible_joint_are_not_usable(
+    train_cfg: CfgNode, track: dict
+) -> None:
+    """Of frames 0 to 5: 1 is not labelled, 2 has no joint that is visible, 3 has one."""
+    track["labelled"][1] = False
+    track["keypoints"][2, :, 2] = 0
+    track["keypoints"][3, 1:, 2] = 0
+    usable = build_pose_mapper(train_cfg, True).usable_frames(track)
+    assert usable.tolist() == [True, False, False, True, True, True]
+
+
+def test_boxes_tremble_in_training_as_the_clip_has_drawn(train_cfg: CfgNode, track: dict) -> None:
+    """The box of 50 x 40 from (20.5, 10.5): where its centre lies in the crop, and its scale."""
+    train_cfg.INPUT.AUG.BOX_JITTER = 0.2
+    for per, span in (("frame", 50), ("clip", 53)):
+        train_cfg.INPUT.REGION_PER = per
+        mapper = build_pose_mapper(train_cfg, True)
+        clip = mapper({**track, "clip_seed": 11})
+        rng = np.random.default_rng(11)
+        start = int(rng.integers(3))
+        draw = mapper.augmentation.draw(rng, (128, 160))
+        x0, y0, x1, y1 = draw.jitter
+        width, height = span * (1 + x1 - x0), 40 * (1 + y1 - y0)
+        scale = min(160 / width, 128 / height) / 1.25
+        assert clip["frame_indices"][0] == start
+        matrix = clip["crop_to_image"][0].numpy()
+        np.testing.assert_allclose(matrix[:, :2], np.eye(2) / scale, atol=1e-5)
+        middle = (20.5 + start + span / 2 + span * (x0 + x1) / 2, 30.5 + 40 * (y0 + y1) / 2)
+        found = apply_affine(matrix, np.array([80.0, 64.0]))
+        np.testing.assert_allclose(found, middle, atol=1e-3)
+
+
+def test_the_one_dataset_of_a_mapper_need_not_be_named(two_datasets: tuple, track: dict) -> None:
+    cfg, full, part = two_datasets
+    cfg.DATASETS.TRAIN = (full,)
+    mapper = build_pose_mapper(cfg, True)
+    assert mapper._joint_map(track) is mapper._joint_map({**track, "dataset_name": full})
+    with pytest.raises(KeyError, match=f"no joint map for dataset 'x': known .'{full}'."):
+        mapper._joint_map({**track, "dataset_name": "x"})

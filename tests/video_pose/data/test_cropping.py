@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
+from video_pose.data import cropping
 from video_pose.data.cropping import (
     AffineTransform,
     PersonCropper,
@@ -14,6 +16,7 @@ from video_pose.data.cropping import (
     half_body_boxes,
     image_to_crop,
     invert_affine,
+    is_valid_box,
     jitter_boxes,
     region_scales,
     resolve_window,
@@ -383,3 +386,69 @@ def test_a_long_box_that_just_fits_is_not_shrunk() -> None:
     rule = RegionRule((40, 60), scale_mode="absolute")
     boxes = np.array([[0.0, 0, 40, 10], [0, 0, 41, 10]])
     np.testing.assert_allclose(region_scales(rule, boxes, 1.0), [[1, 1], [40 / 41 / 1.05] * 2])
+
+
+@pytest.mark.parametrize(
+    ("box", "valid"),
+    [
+        ((1, 2, 1.5, 2.5), True), ((-3, -4, -1, -2), True), ((1, 2, 1, 4), False),
+        ((1, 2, 4, 2), False), ((4, 2, 1, 4), False), ((1, 4, 4, 2), False),
+        ((np.nan, 2, 3, 4), False), ((1, np.nan, 3, 4), False), ((1, 2, np.inf, 4), False),
+        ((1, 2, 3, np.inf), False), ((-np.inf, 2, 3, 4), False),
+    ],
+)  # fmt: skip
+def test_a_box_has_a_width_and_a_height(box: tuple[float, ...], valid: bool) -> None:
+    good = (0, 0, 1, 1)
+    assert is_valid_box(np.array([good, box, good])).tolist() == [True, valid, True]
+
+
+def test_a_frame_without_a_box_shows_its_joints_before_its_neighbours_box() -> None:
+    boxes = np.array([[0.0, 0, 9, 9], [5, 5, 5, 5], [0, 0, 0, 0]])
+    joints = np.zeros((3, 2, 3))
+    joints[:2] = [[10, 20, 2], [30, 60, 1]]
+    filled = fill_boxes(boxes, 100, 100, joints)
+    # (10, 20) to (30, 60) x 1.25 about (20, 40); the last frame has neither, and takes the next.
+    assert filled.tolist() == [[0, 0, 9, 9], [7.5, 15, 32.5, 65], [7.5, 15, 32.5, 65]]
+    assert boxes[1].tolist() == [5, 5, 5, 5], "the input stays"
+    assert fill_boxes(np.zeros((0, 4)), 4, 5).shape == (0, 4)
+    late = fill_boxes(np.array([[0.0] * 4, [0.0] * 4, [1, 2, 3, 4]]), 9, 9)
+    assert late.tolist() == [[1, 2, 3, 4]] * 3
+
+
+def test_rotated_size_by_hand() -> None:
+    """40 x 20 by 30 degrees: 40 cos + 20 sin by 40 sin + 20 cos, whichever way it turns."""
+    cos = np.sqrt(3) / 2
+    for angle in (30, -30, 150, 210):
+        found = rotated_size(BOX, angle)
+        np.testing.assert_allclose(found, [[40 * cos + 10, 20 + 20 * cos]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "channels"),
+    [
+        ((6, 8, 3), np.uint8, 4), ((7, 7, 3), np.uint8, 3), ((6, 8, 3), np.float32, 3),
+        ((6, 8), np.uint8, 1), ((6, 8, 1), np.uint8, 1),
+    ],
+)  # fmt: skip
+def test_a_fourth_channel_is_added_where_it_saves_time(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], kind: type, channels: int
+) -> None:
+    """To pictures of bytes of up to eight times the output's 6 px; the result is the same."""
+    plain, warped = cv2.warpAffine, []
+    monkeypatch.setattr(
+        cropping.cv2,
+        "warpAffine",
+        lambda img, *a, **k: (warped.append(img), plain(img, *a, **k))[1],
+    )
+    AffineTransform(np.eye(2, 3), (2, 3)).apply_image(np.zeros(shape, kind))
+    assert [1 if img.ndim == 2 else img.shape[2] for img in warped] == [channels]
+
+
+def test_a_picture_that_shrinks_to_nothing_is_one_pixel() -> None:
+    """4 px by .1: one of value 100 that reaches to .4; at .5 a quarter of it is left. By .5 nothing
+    is averaged first, below that it is."""
+    image = np.full((4, 4), 100, np.float32)
+    tiny = AffineTransform(np.array([[0.1, 0, 0], [0, 1.0, 0]]), (1, 1), 0).apply_image(image)
+    np.testing.assert_allclose(tiny, [[25]])
+    tiny = AffineTransform(np.array([[1.0, 0, 0], [0, 0.1, 0]]), (1, 1), 0).apply_image(image)
+    np.testing.assert_allclose(tiny, [[25]])
