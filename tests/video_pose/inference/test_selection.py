@@ -110,7 +110,7 @@ def test_doubtful_joints_and_people() -> None:
     assert found.keypoints[0, 0].tolist() == pytest.approx([5, 6, 0.8])
     assert math.isnan(found.keypoints[0, 1, 0]) and found.keypoints[0, 1, 2] == pytest.approx(0.7)
     assert np.isfinite(frame.keypoints).all()  # the frame itself is left alone
-    assert keep_wanted(frame) is frame
+    assert keep_wanted(frame) is frame and keep_wanted(frame, -0.1, -0.1) is frame
 
 
 def test_sources_read_side_by_side_have_problems_of_their_own() -> None:

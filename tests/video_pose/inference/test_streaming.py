@@ -537,6 +537,54 @@ def test_a_checkpoint_of_other_people_is_refused(
     assert str(error.value) == "a checkpoint keeps no heatmaps: leave one of the two out"
 
 
+@pytest.mark.parametrize("stops", [(1,), (3,), (4,), (2, 5)])
+def test_a_stream_that_is_gone_on_with(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene, tmp_path: Path, stops: tuple
+) -> None:
+    """Three frames and, behind a cut, three more: cut off after the first, right before and behind
+    the cut, and twice, all that comes is what an uninterrupted run gives."""
+    cfg = pose_cfg("lstm_pm")
+    backend = build_backend(cfg)
+    frames = frames_of(scene)[:3]
+    frames += [Frame(i + 3, i / 25, 255 - image) for i, image in enumerate(scene.frames[3:6])]
+    box = scene.people[0].boxes[0]
+    predictor = streaming(cfg, backend, GivenBoxes(box), cuts=CutDetector, keep_peaks=True)
+    expected = list(predictor(frames, "v"))
+    for stop in stops:
+        checkpoint = Checkpoint(tmp_path / "c", {}, frames=1)
+        results = predictor(checkpoint.frames(frames), "v", checkpoint)
+        assert [next(results).index for _ in range(stop)] == list(range(stop))  # type: ignore
+    checkpoint = Checkpoint(tmp_path / "c", {}, frames=1)
+    assert checkpoint.count == stops[-1]
+    found = list(predictor(checkpoint.frames(frames), "v", checkpoint))
+    assert [(f.index, f.time, f.starts_shot, f.video) for f in found] == [
+        (i, i / 25 if i < 3 else (i - 3) / 25, i in (0, 3), "v") for i in range(6)
+    ]
+    for a, b in zip(found, expected, strict=True):
+        for name in ("keypoints", "boxes", "scores", "track_ids", "peaks"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert np.abs(found[3].keypoints - found[2].keypoints).max() > 1
+
+
+def test_nobody_so_far_is_gone_on_with_as_well(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene, tmp_path: Path
+) -> None:
+    """There is no state yet. The picture before is known, so that a cut is seen."""
+    cfg = pose_cfg()
+    backend = build_backend(cfg)
+    frames = frames_of(scene)[:2]
+    frames += [Frame(2, 0.5, 255 - scene.frames[0])]
+    people = TwoPeople(scene, {7: (2,), 3: ()})
+    people.recall = lambda frame, found: people.propose(frame)  # type: ignore[attr-defined]
+    people.found = None  # type: ignore[attr-defined]
+    for stop in (2, 3):
+        checkpoint = Checkpoint(tmp_path / "c", {}, frames=1)
+        predictor = streaming(cfg, backend, people, cuts=CutDetector)
+        results = predictor(checkpoint.frames(frames), checkpoint=checkpoint)
+        found = [next(results) for _ in range(stop)]  # type: ignore[call-overload]
+    assert [(len(f), f.starts_shot) for f in found] == [(0, True), (0, False), (1, True)]
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_batches_hold_a_frame_at_least(
     pose_cfg: MakeCfg, build_backend: MakeBackend, number: int

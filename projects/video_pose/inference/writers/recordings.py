@@ -270,33 +270,27 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
     """The frames of DeepLabCut's table, CSV or HDF5, of one or of several individuals."""
     pandas = _require("pandas", "dlc")
     path = Path(path)
-    try:
-        if path.suffix == ".csv":
-            with open(path, encoding="utf-8") as file:
-                head = [file.readline() for _ in range(2)]
-            several = head[1].startswith("individuals")
-            table = pandas.read_csv(path, header=list(range(4 if several else 3)), index_col=0)
-            if head[0] == "scorer\n" and table.columns.empty:
-                return []  # nobody was found: pandas then forgets the names of the levels
-        else:
-            table = pandas.read_hdf(path)
-        levels = [name for name in table.columns.names if name != "scorer"]
-        table.columns = table.columns.droplevel("scorer")
-        names = list(dict.fromkeys(table.columns.get_level_values("bodyparts")))
-        people = (
-            list(dict.fromkeys(table.columns.get_level_values("individuals")))
-            if "individuals" in levels
-            else [""]
-        )
-        tracks = {}
-        for place, person in enumerate(people):
-            part = table[person] if person else table
-            number = re.fullmatch(r"person_(-?\d+)", person)
-            columns = [(name, c) for name in names for c in ("x", "y", "likelihood")]
-            values = part[columns].to_numpy(np.float32).reshape(len(table), len(names), 3)
-            tracks[int(number[1]) if number else place] = values
-    except (KeyError, ValueError, IndexError, OSError) as error:
-        raise ValueError(f"{path}: no table of DeepLabCut: {error}") from error
+    if path.suffix == ".csv":
+        with open(path, encoding="utf-8") as file:
+            head = [file.readline() for _ in range(2)]
+        several = head[1].startswith("individuals")
+        table = pandas.read_csv(path, header=list(range(4 if several else 3)), index_col=0)
+        if head[0] == "scorer\n" and table.columns.empty:
+            return []  # nobody was found: pandas then forgets the names of the levels
+    else:
+        table = pandas.read_hdf(path)
+    table.columns = table.columns.droplevel("scorer")
+    names = list(dict.fromkeys(table.columns.get_level_values("bodyparts")))
+    people = [""]
+    if "individuals" in table.columns.names:
+        people = list(dict.fromkeys(table.columns.get_level_values("individuals")))
+    tracks = {}
+    for place, person in enumerate(people):
+        part = table[person] if person else table
+        number = re.fullmatch(r"person_(-?\d+)", person)
+        columns = [(name, c) for name in names for c in ("x", "y", "likelihood")]
+        values = part[columns].to_numpy(np.float32).reshape(len(table), len(names), 3)
+        tracks[int(number[1]) if number else place] = values
     return _join_tracks(path, names, tracks, 0.0)
 
 
@@ -338,10 +332,7 @@ class SleapWriter(RecordingWriter):
 def read_sleap(path: str | Path) -> list[PoseFrame]:
     """The frames of a .slp file of one video, predictions or labels."""
     sio = _require("sleap_io", "sleap")
-    try:
-        labels = sio.load_slp(str(path), open_videos=False)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path}: sleap-io cannot read it: {error}") from error
+    labels = sio.load_slp(str(path), open_videos=False)
     if len(labels.videos) > 1 or len(labels.skeletons) != 1:
         raise ValueError(
             f"{path}: {len(labels.videos)} videos and {len(labels.skeletons)} skeletons: expected "
@@ -439,18 +430,15 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
     tracks: dict[int, np.ndarray] = {}
     times = np.zeros(0)
     names: tuple[str, ...] = ()
-    try:
-        with pynwb.NWBHDF5IO(str(path), "r") as file:
-            modules = [m for key, m in file.read().processing.items() if key != "behavior"]
-            poses = [pose for module in modules for pose in module.data_interfaces.values()]
-            for place, pose in enumerate(poses):
-                names = tuple(pose.skeleton.nodes[:])
-                rows = [np.column_stack([pose[n].data[:], pose[n].confidence[:]]) for n in names]
-                number = re.fullmatch(r"track=person_(-?\d+)", pose.name)
-                tracks[int(number[1]) if number else place] = np.stack(rows, axis=1)
-                times = np.asarray(pose[names[0]].timestamps[:])
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{path}: no NWB file of poses of one video: {error}") from error
+    with pynwb.NWBHDF5IO(str(path), "r") as file:
+        modules = [m for key, m in file.read().processing.items() if key != "behavior"]
+        poses = [pose for module in modules for pose in module.data_interfaces.values()]
+        for place, pose in enumerate(poses):
+            names = tuple(pose.skeleton.nodes[:])
+            rows = [np.column_stack([pose[n].data[:], pose[n].confidence[:]]) for n in names]
+            number = re.fullmatch(r"track=person_(-?\d+)", pose.name)
+            tracks[int(number[1]) if number else place] = np.stack(rows, axis=1)
+            times = np.asarray(pose[names[0]].timestamps[:])
     frames = _join_tracks(Path(path), names, tracks, 0.0)
     return [replace(frame, time=float(times[frame.index])) for frame in frames]
 
