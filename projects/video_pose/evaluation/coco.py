@@ -463,6 +463,6 @@ def coco_annotation(annotation: Annotation, reader: MaskReader) -> Record:
     keypoints = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
     keypoints[:, :2] -= 0.5
     keypoints[keypoints[:, 2] == 0] = 0
-    out["keypoints"] = keypoints.reshape(-1).tolist()
+    out["keypoints"] = keypoints.ravel().tolist()
     out["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
     return out

@@ -32,9 +32,7 @@ State = TypeVar("State", bound=tuple)
 
 def select_rows(state: State, rows: Tensor | Sequence[int]) -> State:
     """The given rows of a state, in the given order."""
-    first = state[0]
-    index = torch.as_tensor(rows, device=first.device, dtype=torch.long)
-    return type(state)(*(tensor.index_select(0, index) for tensor in state))
+    return type(state)(*(tensor.index_select(0, _index(rows, tensor)) for tensor in state))
 
 
 def append_rows(states: Sequence[State]) -> State:
@@ -46,12 +44,16 @@ def append_rows(states: Sequence[State]) -> State:
 
 def put_rows(state: State, rows: Sequence[int], values: State) -> State:
     """A copy of ``state`` with the rows of ``values`` in the given places."""
+    return type(state)(
+        *(
+            old.index_copy(0, _index(rows, old), new.to(old.dtype))
+            for old, new in zip(state, values, strict=True)
+        )
+    )
 
-    def put(old: Tensor, new: Tensor) -> Tensor:
-        index = torch.as_tensor(rows, device=old.device, dtype=torch.long)
-        return old.index_copy(0, index, new.to(old.dtype))
 
-    return type(state)(*(put(a, b) for a, b in zip(state, values, strict=True)))
+def _index(rows: Tensor | Sequence[int], of: Tensor) -> Tensor:
+    return torch.as_tensor(rows, device=of.device, dtype=torch.long)
 
 
 class TrackStates:
@@ -79,14 +81,14 @@ class TrackStates:
         if clip["is_first"]:
             return 0, None
         key, start = _key(clip), int(clip["frame_indices"][0])
-        expected, position, state = self._tracks.get(key, (None, 0, None))
-        if expected != start:
-            came = "no chunk before it" if expected is None else f"frame {expected} expected next"
+        known = self._tracks.get(key)
+        if known is None or known[0] != start:
+            came = "no chunk before it" if known is None else f"frame {known[0]} expected next"
             raise ValueError(
                 f"video {key[0]!r} track {key[1]!r}: chunk starts at frame {start}, {came}; "
                 "the chunks of a track must come in order, without a gap"
             )
-        return position, state
+        return known[1:]
 
     def store(self, clip: ClipRecord, position: int, state: Any) -> None:
         """Keep ``state`` after a chunk that ends ``position`` frames into its track, or drop it."""
@@ -150,7 +152,7 @@ def move_maps(maps: Tensor, moves: Tensor, empty: Tensor | float = 0.0) -> Tenso
     Returns:
         (R, C, h, w) of the type of ``maps``. An identity gives the maps' own values.
     """
-    height, width = maps.shape[-2:]
+    height, width = maps.shape[2:]
     moves = moves.to(device=maps.device, dtype=torch.float32)
     x = torch.arange(width, device=maps.device, dtype=torch.float32)
     y = torch.arange(height, device=maps.device, dtype=torch.float32)
@@ -188,7 +190,7 @@ def move_state(
         return state
     empty = empty or {}
     moved = {
-        name: maps if maps.shape[-2:] == (1, 1) else move_maps(maps, moves, empty.get(name, 0.0))
+        name: maps if maps.shape[2:] == (1, 1) else move_maps(maps, moves, empty.get(name, 0.0))
         for name, maps in state._asdict().items()  # type: ignore[attr-defined]
     }
     return type(state)(**moved)
@@ -211,7 +213,7 @@ def move_heatmap_state(state: State, moves: Tensor, codec: HeatmapCodec) -> Stat
     background's channel."""
     maps = getattr(state, "heatmaps", None)
     empty = {} if maps is None else {"heatmaps": codec.empty_maps(maps.shape[1])}
-    return move_state(state, moves.to(state[0].device), empty)
+    return move_state(state, moves, empty)
 
 
 def still_moves(rows: int) -> Tensor:

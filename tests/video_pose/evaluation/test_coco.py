@@ -369,8 +369,10 @@ def test_annotations_by_hand(tmp_path: Path) -> None:
         {**frame, "annotations": [person, {**person, "area": 11.0, "category_id": 1}]},
         {**frame, "image_id": 8, "video_file": "v.mp4", "frame_number": 3, "annotations": []},
     ]
-    write_coco_json(tmp_path / "x" / "a.json", frames, ["person", "dog"], ["a", "b"], {4: 0, 9: 1})
-    content = json.loads((tmp_path / "x" / "a.json").read_text())
+    write_coco_json(
+        tmp_path / "x" / "y" / "a.json", frames, ["person", "dog"], ["a", "b"], {4: 0, 9: 1}
+    )
+    content = json.loads((tmp_path / "x" / "y" / "a.json").read_text())
     assert content["images"] == [
         {"id": 7, "file_name": "a.png", "height": 20, "width": 30},
         {"id": 8, "file_name": "v.mp4#3", "height": 20, "width": 30},

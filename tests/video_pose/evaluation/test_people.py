@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, Instances
 
 from video_pose.data.datasets.coco_video import register_video_keypoints
@@ -193,8 +194,9 @@ def test_ids_are_of_a_video() -> None:
 
 
 def test_some_frames_without_ids_are_refused() -> None:
-    frames = {("v", 0): (labelled(9), found(9, ids=[1])), ("v", 1): (labelled(9), found(9))}
-    with pytest.raises(ValueError, match="1 of 2 frames have no track ids"):
+    frames = {("v", n): (labelled(9), found(9, ids=[1])) for n in range(2)}
+    frames["v", 2] = (labelled(9), found(9))
+    with pytest.raises(ValueError, match="^1 of 3 frames have no track ids$"):
         people.score_people(frames, FACTS)
 
 
@@ -211,6 +213,23 @@ def test_nobody_labelled_and_nobody_found() -> None:
     assert results["AP"] == 0 and results["PCK@0.2"] == 0
     nothing = people.score_people({}, FACTS)
     assert nothing["persons"] == 0 and np.isnan(nothing["AP"]) and "IDF1" not in nothing
+
+
+def test_who_is_near_a_person_without_joints_is_no_false_one() -> None:
+    """COCO's rule: a prediction within the box and its size about it is left out of AP, that whose
+    joints lie at the corners of this too; one a little farther out is false."""
+    truth = labelled(100, 400)
+    truth.keypoints[1] = 0
+    truth.boxes[1], truth.areas[1] = [400, 10, 405, 14], 1e-3
+    # One of two joints is as similar as .5, and left out at that threshold alone of ten.
+    for x, y, right, low, ap in (
+        (395, 6, 410, 18, 100), (394, 6, 410, 18, 55), (395, 5, 410, 18, 55),
+        (395, 6, 411, 18, 55), (395, 6, 410, 19, 55),
+    ):  # fmt: skip
+        poses = np.array([[[x, y, 1], [right, low, 1]], pose(100)])
+        frames = {("v", 0): (truth, PredictedPeople(poses, np.array([0.9, 0.8])))}
+        results = people.score_people(frames, FACTS)
+        assert results["AP"] == pytest.approx(ap) and results["persons"] == 1
 
 
 @pytest.fixture
@@ -293,8 +312,8 @@ def test_folders_are_made_and_only_the_main_process_answers(
     evaluator = people.PeopleEvaluator(dataset, joints, str(folder))
     evaluator.process(inputs[:1], outputs[:1])
     # Another process had the last frame: people stand still.
-    other = {2: evaluator._found[0]}
-    monkeypatch.setattr(people.comm, "gather", lambda mine, dst: [mine, other])
+    other = evaluator._found[0]
+    monkeypatch.setattr(people.comm, "gather", lambda mine, dst: [mine, {dst + 2: other}])
     for _ in range(2):  # the second time the folder is there
         assert evaluator.evaluate()["people"]["matched"] == 4
     (folder / "people.txt").unlink()
@@ -325,6 +344,12 @@ def test_a_model_of_some_joints_is_scored_on_those(register, make_track, joints)
     assert (facts.protocol, facts.head_segment, facts.min_visibility) == (
         "head", ("head", "left_hip"), 2,
     )  # fmt: skip
+    bare = Metadata(
+        name="bare", keypoint_names=("a",), keypoint_oks_sigmas=[0.1], pck_protocols=["torso"]
+    )
+    facts = people.joint_facts(bare)
+    assert (facts.names, facts.groups, facts.protocol) == (["a"], {}, "torso")
+    assert (facts.head_segment, facts.min_visibility) == (None, 1)
     given = ["right_wrist", "head"]
     evaluator = people.PeopleEvaluator(name, given, distributed=False)
     found = Instances((120, 320), scores=torch.ones(1))

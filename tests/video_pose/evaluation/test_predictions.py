@@ -155,6 +155,21 @@ def test_damaged_and_absent_files(tmp_path: Path) -> None:
         read_predictions(path)
 
 
+class _Canary:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("canary"),))
+
+
+def test_a_file_that_would_execute_something_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("predictions.npz", **{**arrays(), "boxes": np.array([_Canary()], object)})
+    with pytest.raises(ValueError, match="predictions.npz: no file of predictions can be read"):
+        read_predictions("predictions.npz")
+    assert not Path("canary").exists()
+
+
 def test_predictions_are_found_below_a_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="inference/<dataset>/predictions.npz exists"):
         find_predictions(tmp_path)

@@ -349,7 +349,7 @@ def test_what_hides_predictions_and_what_does_not(tmp_path) -> None:
     image["ignore_regions_y"] += [[8], [], [9, 3, 5]]
     person["iscrowd"] = 0
     content["annotations"] += [
-        {"id": 1, "image_id": 10, "keypoints": [0, 0, 0] * 4},
+        {"id": 1, "image_id": 10, "keypoints": [5, 5, 0] * 4},
         {"id": 2, "image_id": 10, "keypoints": [], "bbox": []},
         {"id": 3, "image_id": 10, "bbox": [1, 2, 10, 20]},
         {**person, "id": 4, "iscrowd": True, "bbox": [5, 6, 7, 8]},
@@ -360,6 +360,9 @@ def test_what_hides_predictions_and_what_does_not(tmp_path) -> None:
     assert found.ignored.tolist() == [
         [200, 0, 300, 100], [1, 3, 4, 9], [0] * 4, [0] * 4, [1, 2, 11, 22], [5, 6, 12, 14],
     ]  # fmt: skip
+    del content["images"][0]["ignore_regions_y"]
+    file.write_text(json.dumps(content))
+    assert read_annotations(file).frames["000342", 2].ignored.tolist() == []
     assert found.keypoints.tolist() == [
         [[50.5, 40.5, 1], [50.5, 20.5, 1], [20.5, 80.5, 1], [80.5, 80.5, 1]]
     ]

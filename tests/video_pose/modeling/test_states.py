@@ -20,7 +20,10 @@ from video_pose.modeling.states import (
     is_still,
     move_heatmap_state,
     move_maps,
+    move_state,
+    put_rows,
     select_rows,
+    still_moves,
 )
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
@@ -64,8 +67,17 @@ def test_select_copies() -> None:
     assert values(state) == [1, 2]
 
 
+def test_rows_are_put_in_their_places() -> None:
+    """In a copy, of the state's type."""
+    state, new = rows(1, 2, 3), rows(7, 8)
+    assert values(put_rows(state, [2, 0], new)) == [8, 2, 7] and values(state) == [1, 2, 3]
+    assert values(put_rows(state, [], rows())) == [1, 2, 3]
+    half = TwoTensors(*(tensor.bfloat16() for tensor in state))
+    assert put_rows(half, [1], rows(5)).maps.dtype == torch.bfloat16
+
+
 def test_nothing_to_append() -> None:
-    with pytest.raises(ValueError, match="no states"):
+    with pytest.raises(ValueError, match="^no states to append$"):
         append_rows([])
 
 
@@ -104,7 +116,11 @@ def test_tracks_are_kept_apart() -> None:
 def test_a_chunk_out_of_order_is_refused(start: int) -> None:
     states = TrackStates()
     states.store(chunk(0, 4, first=True), 4, "a")
-    with pytest.raises(ValueError, match=rf"video 'v' track '0'.*frame {start}.*frame 4 expected"):
+    message = (
+        f"video 'v' track '0': chunk starts at frame {start}, frame 4 expected next; the chunks of "
+        "a track must come in order, without a gap"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
         states.resume(chunk(start, start + 2))
 
 
@@ -179,6 +195,38 @@ def test_a_grown_box() -> None:
     torch.testing.assert_close(cells, torch.tensor([0.5, 2.5]))
 
 
+def _cells_in_image(matrix: torch.Tensor, stride: float, first: float) -> torch.Tensor:
+    """Image positions (R, 2, 2) of the cells (3, 1) and (0, 5)."""
+    cells = torch.tensor([[3.0, 0.0], [1.0, 5.0], [1.0, 1.0]], dtype=torch.float64)
+    cells[:2] = cells[:2] * stride + first
+    return matrix.double() @ cells
+
+
+def test_a_move_leads_to_the_same_place_in_the_image() -> None:
+    """Of crops that are turned, stretched and shifted at once, two rows; cells of any offset."""
+    old = torch.tensor([[[1.5, 0.4, 10], [-0.3, 0.8, 4]], [[0.5, 0, 1], [0, 2, 2]]])
+    new = torch.tensor([[[0.7, -0.2, 12], [0.1, 1.1, 1]], [[0.5, 0.1, 3], [0, 1, -2]]])
+    moves = crop_moves(old, new, stride=4.0, offset=0.5).double()
+    assert moves.shape == (2, 2, 3)
+    cells = torch.tensor([[3.0, 0.0], [1.0, 5.0], [1.0, 1.0]], dtype=torch.float64)
+    ones = torch.ones(2, 1, 2, dtype=torch.float64)
+    inside = torch.cat([(moves @ cells) * 4.0 + 1.0, ones], dim=1)
+    torch.testing.assert_close(old.double() @ inside, _cells_in_image(new, 4.0, 1.0))
+
+
+def test_a_move_of_boxes_leads_to_the_same_place_in_the_image() -> None:
+    """Boxes of other sizes in both directions, on three cells a side."""
+    old = torch.tensor([[10.0, 20, 40, 50], [0, 0, 6, 12]])
+    new = torch.tensor([[16.0, 14, 28, 74], [-3, 3, 9, 6]])
+    moves = box_moves(old, new, 3)
+    assert moves[:, 0, 1].eq(0).all() and moves[:, 1, 0].eq(0).all()
+    for cell in (torch.tensor([0.0, 0.0]), torch.tensor([2.0, 1.0])):
+        places = new[:, :2] + (cell + 0.5) * (new[:, 2:] - new[:, :2]) / 3
+        there = moves @ torch.cat([cell, torch.ones(1)])
+        found = old[:, :2] + (there + 0.5) * (old[:, 2:] - old[:, :2]) / 3
+        torch.testing.assert_close(found, places)
+
+
 def test_rows_move_apart_and_channels_are_filled_apart() -> None:
     maps = torch.ones(2, 2, 3, 3)
     moves = IDENTITY.repeat(2, 1, 1)
@@ -206,6 +254,29 @@ def test_stillness(shift: float, still: bool) -> None:
     moves = IDENTITY.clone()
     moves[0, 1, 2] = shift
     assert is_still(moves) is still
+    assert is_still(torch.cat([IDENTITY, moves])) is still
+    assert is_still(moves, tolerance=0.5) and is_still(-moves, tolerance=0.5) is False
+    assert is_still(still_moves(3)) and still_moves(3).tolist() == IDENTITY.tolist() * 3
+
+
+def test_a_state_that_is_not_moved_is_handed_back() -> None:
+    """A hundredth of a cell is a move; a ten-thousandth is none."""
+    state = rows(1, 2)
+    moves = still_moves(2)
+    moves[1, 0, 2] = 5e-5
+    assert move_state(state, moves) is state
+    moves[1, 0, 2] = 0.01
+    moved = move_state(state, moves)
+    assert moved.fresh is state.fresh
+    torch.testing.assert_close(moved.maps[0], state.maps[0])
+    torch.testing.assert_close(moved.maps[1, :, :, 2], torch.full((2, 3), 2 * 0.99))
+    filled = move_state(state, moves, {"maps": 2.0})
+    torch.testing.assert_close(filled.maps[1], state.maps[1])
+    # A map of one row or one column is a map.
+    strip = TwoTensors(torch.ones(2, 1, 1, 4), state.fresh)
+    assert move_state(strip, moves).maps[1, 0, 0, 3] == pytest.approx(0.99)
+    strip = TwoTensors(torch.ones(2, 1, 4, 1), state.fresh)
+    assert move_state(strip, moves).maps[1, 0, 3, 0] == pytest.approx(0.99)
 
 
 class Memory(NamedTuple):
