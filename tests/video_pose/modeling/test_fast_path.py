@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -72,6 +73,17 @@ def test_the_precision_is_the_copys(toy_net: type[VideoPoseNet]) -> None:
     assert fast.precision == "bfloat16" and model.precision == "float32"
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
     assert fast_path(toy_net(precision="bfloat16")).precision == "bfloat16"
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert fast.layout == torch.channels_last
+    assert not any(isinstance(getattr(fast, name), Compiled) for name in ("encode", "advance"))
+
+
+def test_weights_lie_as_channels_last(toy_net: type[VideoPoseNet]) -> None:
+    model = toy_net()
+    model.encoder[0] = nn.Conv2d(3, 4, 3, padding=1)
+    weight = fast_path(model).encoder[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    assert model.encoder[0].weight.is_contiguous()
 
 
 @pytest.mark.parametrize("how", ["kernels", "graphs"])
@@ -95,9 +107,30 @@ def test_a_compiler_that_fails_is_said_once(
         for _ in range(2):
             torch.testing.assert_close(fast.encode(images), expected, atol=1e-5, rtol=1e-5)
     assert calls == [None]  # on this CPU without graphs, and not tried again
-    assert [r.message for r in caplog.records if "uncompiled" in r.message] == [
+    assert caplog.messages[how == "graphs" :] == [
         "TEST.COMPILE: encode runs uncompiled: no compiler"
     ]
+    assert isinstance(fast.advance, Compiled) and not fast.advance.graphs
+
+
+def test_graphs_need_a_gpu(toy_net: type[VideoPoseNet], monkeypatch, caplog) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, mode: function)
+    fast_path(toy_net(), compile="kernels")
+    assert caplog.messages == []
+    fast_path(toy_net(), compile="graphs")
+    assert caplog.messages == ["TEST.COMPILE: no CUDA graphs on a CPU, kernels alone are compiled"]
+
+
+def test_a_compiler_that_gives_no_reason(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    """Its error's kind is told, and where the function has no name, that it is one."""
+
+    def fail(*args: Any) -> None:
+        raise NotImplementedError("\n")
+
+    monkeypatch.setattr(torch, "compile", lambda function, mode: fail)
+    compiled = Compiled(partial(max, 3), graphs=False)
+    assert compiled(4) == 4 and compiled(2) == 3
+    assert caplog.messages == ["TEST.COMPILE: function runs uncompiled: NotImplementedError"]
 
 
 def test_a_compiler_that_works_is_used(
@@ -111,7 +144,8 @@ def test_a_compiler_that_works_is_used(
 
 
 def test_unknown_names(toy_net: type[VideoPoseNet]) -> None:
-    with pytest.raises(ValueError, match="TEST.COMPILE 'fast': choose from"):
+    message = r"TEST.COMPILE 'fast': choose from \('off', 'kernels', 'graphs'\)"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         fast_path(toy_net(), compile="fast")
     with pytest.raises(ValueError, match="precision 'int8'"):
         fast_path(toy_net(), precision="int8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.layers import Conv2d
 from torch import nn
 
 from video_pose.modeling.frequency_conv import FrequencyConv2d, has_frequency_form
@@ -16,6 +17,7 @@ from video_pose.modeling.frequency_conv import FrequencyConv2d, has_frequency_fo
         (3, 8, (6, 6), False),
         (11, 24, (14, 9), True),
         (5, 6, (3, 2), True),
+        (1, 2, (3, 4), True),
     ],
 )
 @torch.no_grad()
@@ -63,3 +65,23 @@ def test_tiles_that_do_not_fit() -> None:
             FrequencyConv2d(conv, tile)
     assert not has_frequency_form(nn.Conv2d(2, 2, 4, padding=2))
     assert not has_frequency_form(nn.ReLU())
+    assert has_frequency_form(nn.Conv2d(2, 2, 1)) and has_frequency_form(conv)
+    for size, padding in (((3, 5), (1, 2)), ((5, 3), (2, 1)), (5, (2, 1)), (5, (1, 2)), (5, 3)):
+        assert not has_frequency_form(nn.Conv2d(2, 2, size, padding=padding))
+    for option in ({"stride": (1, 2)}, {"dilation": (2, 1)}):
+        assert not has_frequency_form(nn.Conv2d(2, 2, 5, padding=2, **option))
+    # What computes more than the convolution is none.
+    assert has_frequency_form(Conv2d(2, 2, 5, padding=2))
+    assert not has_frequency_form(Conv2d(2, 2, 5, padding=2, norm=nn.BatchNorm2d(2)))
+    assert not has_frequency_form(Conv2d(2, 2, 5, padding=2, activation=nn.ReLU()))
+
+
+def test_the_convolution_may_be_changed_afterwards() -> None:
+    """What was made of it keeps its own weights and bias."""
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    changed, maps = FrequencyConv2d(conv, 8), torch.ones(1, 1, 4, 4)
+    before = changed(maps)
+    with torch.no_grad():
+        conv.bias += 1  # type: ignore[operator]
+        conv.weight += 1
+    assert torch.equal(changed(maps), before) and not before.requires_grad

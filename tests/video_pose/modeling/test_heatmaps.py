@@ -12,9 +12,11 @@ from video_pose.config import add_video_pose_config
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import (
     CenterMap,
+    _cubic_matrix,
     decode_rows,
     heatmap_loss,
     move_outside_away,
+    pose_scores,
     to_instances,
 )
 from video_pose.skeleton import flip_permutation
@@ -74,6 +76,30 @@ def test_centres_of_a_batch_keep_their_order() -> None:
     assert divmod(maps[0, 0].argmax().item(), 16) == (4, 12)
     torch.testing.assert_close(maps[0], maps[2])  # the same discrete pixel
     assert (maps[0] - maps[1]).abs().max() > 0.5
+
+
+def test_a_map_is_drawn_once_for_people_at_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all crops have their person in the middle: a batch need not draw it anew."""
+    drawn = []
+    pool = torch.nn.functional.avg_pool2d
+
+    def counting(maps: Tensor, *args: object, **kwargs: object) -> Tensor:
+        drawn.append(len(maps))
+        return pool(maps, *args, **kwargs)
+
+    monkeypatch.setattr("video_pose.modeling.heatmaps.F.avg_pool2d", counting)
+    centers = torch.tensor([[64.0, 64.0], [10.0, 64.0], [64.2, 64.3]])
+    assert CenterMap(**LSTM_PM)(centers, (128, 128), training=True).shape == (3, 1, 16, 16)
+    assert drawn == [2]
+
+
+def test_a_value_at_the_threshold_is_kept() -> None:
+    """The peak itself is 1: of a threshold of 1, it alone is left."""
+    draw = CenterMap(sigma=2.0, threshold=1.0, kernel=1, stride=1, ceil=False)
+    maps = draw(torch.tensor([[3.5, 1.5]]), (4, 6), training=False)
+    expected = torch.zeros(1, 1, 4, 6)
+    expected[0, 0, 1, 3] = 1
+    assert torch.equal(maps, expected)
 
 
 def test_oblong_crops() -> None:
@@ -172,8 +198,12 @@ def test_half_precision_maps_are_summed_in_float32() -> None:
 
 
 def test_unknown_reduction() -> None:
-    with pytest.raises(ValueError, match="'sum'.*mean.*half_sum"):
+    message = r"loss reduction 'sum': choose from \('mean', 'half_sum'\)"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         heatmap_loss(*example(), "sum")
+    predicted, target, weight = example()
+    with pytest.raises(AssertionError):
+        heatmap_loss(predicted, target[..., :1], weight, "mean")
 
 
 LABELS = ["background", "head", "right_hand", "left_hand"]
@@ -324,6 +354,78 @@ def test_merging_reads_maps_at_the_offset_they_were_drawn_at() -> None:
         image_size=IMAGE,
     )  # fmt: skip
     assert (poses[0, 0, :2] - torch.tensor([37.0, 29.0])).abs().max() <= 1.0
+
+
+def _merged(maps: Tensor, corner: tuple[float, float] = (0, 0), image=(5, 7)) -> Tensor:
+    """Joints of rows of maps whose cells are the image's pixels, from ``corner`` on: (K, 3)."""
+    matrices = scaled(8.0, *corner).expand(len(maps), 1, 2, 3)
+    return run(maps[:, None], matrices, [False] * len(maps), image=image)[0]
+
+
+def test_rows_of_oblong_maps_are_averaged_pixel_by_pixel() -> None:
+    """Five rows of seven cells. Where cells are pixels, nothing is interpolated."""
+    maps = torch.zeros(3, 4, 5, 7)
+    maps[0, 1, 4, 6], maps[1, 1, 4, 6], maps[2, 1, 0, 0] = 0.6, 0.3, 0.8
+    maps[:, 2, 2, 0] = torch.tensor([1.5, 1.2, 0.9])  # above 1
+    maps[:, 3] = -0.5
+    maps[0, 3, 1, 3] = -0.4  # below 0, all of it
+    torch.testing.assert_close(
+        _merged(maps), torch.tensor([[6.5, 4.5, 0.3], [0.5, 2.5, 1.0], [3.5, 1.5, 0.0]])
+    )
+    # From pixel (2, 1) of a larger picture on.
+    found = _merged(maps[:2], (2, 1), (8, 10))
+    torch.testing.assert_close(found[0], torch.tensor([8.5, 5.5, 0.45]))
+    maps[1, 2, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="finite"):
+        _merged(maps)
+
+
+def test_a_turned_crop_cannot_be_merged() -> None:
+    matrices = scaled(1.0, 0, 0).repeat(2, 1, 1, 1)
+    assert run(torch.zeros(2, 1, 4, 8, 8), matrices, [False, False]).shape == (1, 3, 3)
+    for turn in (0.01, -0.01):
+        matrices[1, 0, 0, 1] = turn
+        with pytest.raises(AssertionError, match="a test crop must not be rotated"):
+            run(torch.zeros(2, 1, 4, 8, 8), matrices, [False, False])
+
+
+def test_cubic_weights_by_hand() -> None:
+    """Halfway between two cells -3/32 and 19/32, as OpenCV's; a quarter from one 's own; beyond the
+    last cell that cell is repeated, and more than half a cell beyond there is nothing."""
+    positions = torch.tensor([1.5, 1.25, 2.0, -0.5, 3.5, -0.51, 3.51])
+    a, b = -3 / 32, 19 / 32
+    expected = torch.tensor([
+        [a, b, b, a],
+        [-0.10546875, 0.87890625, 0.26171875, -0.03515625],
+        [0, 0, 1, 0],
+        [1 - a, a, 0, 0],
+        [0, 0, a, 1 - a],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ])  # fmt: skip
+    torch.testing.assert_close(_cubic_matrix(positions, 4), expected)
+
+
+def test_the_better_half_of_the_joints() -> None:
+    poses = torch.zeros(2, 4, 3)
+    poses[..., 2] = torch.tensor([[0.1, 0.9, 0.3, 0.5], [1, 0, 0, 0]])
+    torch.testing.assert_close(pose_scores(poses), torch.tensor([0.7, 0.5]))
+    assert pose_scores(poses[:, 1:2]).tolist() == pytest.approx([0.9, 0])
+    assert pose_scores(poses[:, :0]).tolist() == [1, 1] and pose_scores(poses[:0]).shape == (0,)
+
+
+def test_joints_are_moved_away_by_the_picture_of_their_own_clip() -> None:
+    """A crop that begins left of and above its picture; another clip's is wider."""
+    points = torch.tensor([[[5.0, 7, 2], [4.9, 7, 2], [5, 6.9, 2], [14.9, 7, 2], [15, 7, 2]]])
+    clips = [
+        {"crop_to_image": torch.tensor([[[1.0, 0, -5], [0, 1, -7]]]), "width": width, "height": 10}
+        for width in (10, 11)
+    ]
+    moved = move_outside_away(points.repeat(2, 1, 1, 1), clips, (40, 60))
+    assert (moved[..., 0] > 0).tolist() == [
+        [[True, False, False, True, False]], [[True, False, False, True, True]],
+    ]  # fmt: skip
+    assert moved[0, 0, 0].tolist() == [5, 7, 2]
 
 
 def test_instances_of_every_frame() -> None:

@@ -85,6 +85,30 @@ def test_a_fresh_row_loses_the_h_biases_and_nothing_else(training: bool) -> None
     assert (got_hidden[1] - old_hidden[1]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("kernel", [1, 5])
+def test_kernels_of_other_sizes_keep_the_maps_size(kernel: int) -> None:
+    """In training, in evaluation and merged."""
+    cell = ConvLSTMCell(INPUT, HIDDEN, kernel_size=kernel, mask_fresh_bias=True)
+    randomize(cell)
+    arguments = (*state(), torch.tensor([0.0, 1.0, 0.0]).view(-1, 1, 1, 1))
+    expected = cell.eval()(*arguments)
+    assert expected[0].shape == (ROWS, HIDDEN, *SIZE)
+    for other in (copy.deepcopy(cell).train(), cell.merged()):
+        for ours, theirs in zip(other(*arguments), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    first = FirstFrameCell(INPUT, HIDDEN, kernel_size=kernel)
+    assert first(arguments[0])[0].shape == first.merged()(arguments[0])[0].shape == (
+        ROWS, HIDDEN, *SIZE,
+    )  # fmt: skip
+
+
+def test_a_merged_cell_takes_a_state_of_another_format() -> None:
+    cell = ConvLSTMCell(INPUT, HIDDEN)
+    x, hidden, memory = state()
+    got, _ = cell.merged()(x, hidden.double(), memory, torch.zeros(ROWS, 1, 1, 1))
+    assert got.dtype == torch.float32
+
+
 def test_without_masking_fresh_changes_nothing() -> None:
     cell = ConvLSTMCell(INPUT, HIDDEN)
     randomize(cell)
@@ -134,9 +158,9 @@ def test_first_frame_cell_follows_the_equations() -> None:
 
 
 def test_even_kernels_are_refused() -> None:
-    with pytest.raises(ValueError, match="kernel_size 4"):
+    with pytest.raises(ValueError, match="^kernel_size 4 of an LSTM must be odd$"):
         ConvLSTMCell(INPUT, HIDDEN, kernel_size=4)
-    with pytest.raises(ValueError, match="kernel_size 2"):
+    with pytest.raises(ValueError, match="^kernel_size 2 of an LSTM must be odd$"):
         FirstFrameCell(INPUT, HIDDEN, kernel_size=2)
 
 
@@ -196,13 +220,22 @@ def test_initial_maps_are_near_zero() -> None:
     torch.manual_seed(0)
     head = HeatmapHead(16, 14, channels=32, kernel_size=5)
     assert head(torch.rand(2, 16, 10, 10)).abs().max() < 0.5
+    # A spread of .01 in the last convolution; of sqrt(2 / inputs) in the others, which keeps the
+    # size of what goes through them. No bias.
+    first, *_, last = head.convolutions()
+    assert last.weight.std().item() == pytest.approx(0.01, rel=0.15)
+    assert first.weight.std().item() == pytest.approx((2 / (16 * 25)) ** 0.5, rel=0.05)
+    assert all(conv.bias.eq(0).all() for conv in head.convolutions())
 
 
-@pytest.mark.parametrize("wrong", [{"kernel_size": 4}, {"num_large": 0}])
-def test_wrong_sizes_are_refused(wrong: dict) -> None:
-    key, value = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=f"{key} {value}"):
+@pytest.mark.parametrize(
+    ("wrong", "told"), [({"kernel_size": 4}, "odd"), ({"num_large": 0}, "at least 1")]
+)
+def test_wrong_sizes_are_refused(wrong: dict, told: str) -> None:
+    ((key, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"^{key} {value} of a heatmap head must be {told}$"):
         HeatmapHead(3, 5, **wrong)
+    assert len(HeatmapHead(3, 5, num_large=1).convolutions()) == 3
 
 
 def test_folding_by_hand() -> None:
@@ -235,6 +268,42 @@ def test_folding_of_sequences_and_frozen_norms() -> None:
     torch.testing.assert_close(folded(x), model(x), atol=1e-5, rtol=1e-5)
     kinds = [type(module).__name__ for module in folded.modules()]
     assert kinds.count("BatchNorm2d") == 1 and "FrozenBatchNorm2d" not in kinds
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_folding_of_tiny_variances(affine: bool, bias: bool) -> None:
+    """Of the order of eps, with a bias of the convolution's and without, and of norms that have no
+    weights of their own."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4, eps=1e-3, affine=affine)
+    norm.running_var.copy_(torch.tensor([1e-3, 0, 2, 1e-4]))
+    norm.running_mean.normal_()
+    if affine:
+        norm.weight.data.normal_()
+        norm.bias.data.normal_()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=bias), norm, nn.Conv2d(4, 2, 1)).eval()
+    folded, x = fold_norms(model), torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(folded(x), model(x), atol=1e-4, rtol=1e-5)
+    assert [type(module) for module in folded] == [nn.Conv2d, nn.Identity, nn.Conv2d]
+    assert not folded.training and fold_norms(model.train()).training is False and model.training
+
+
+def test_norms_that_do_not_follow_the_bare_convolution_stay() -> None:
+    """One behind an activation or another norm within the layer, and one of another kind."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    norm.running_mean.normal_()
+    for first, second in (
+        (Conv2d(3, 4, 1, activation=F.relu), norm),
+        (Conv2d(3, 4, 1, norm=nn.GroupNorm(2, 4)), norm),
+        (nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)),
+    ):
+        model = nn.Sequential(first, second).eval()
+        folded, x = fold_norms(model), torch.randn(2, 3, 5, 5)
+        assert type(folded[1]) is type(second)
+        assert (getattr(folded[0], "norm", None) is None) == (getattr(first, "norm", None) is None)
+        torch.testing.assert_close(folded(x), model(x))
 
 
 def make_net() -> nn.Sequential:
@@ -271,6 +340,24 @@ def test_maps_gradients_and_names_stay() -> None:
     apart[0].norm.bias.add_(1)  # what a checkpoint brings counts
     joined.load_state_dict(apart.state_dict())
     torch.testing.assert_close(joined(images), apart(images))
+
+
+def test_convolutions_that_are_not_joined() -> None:
+    """Those with a bias of their own, and those of another class, which may do something else."""
+
+    class Own(Conv2d):
+        pass
+
+    net = nn.Sequential(
+        Conv2d(3, 4, 1, norm=FrozenBatchNorm2d(4)),
+        Own(4, 4, 1, bias=False, norm=FrozenBatchNorm2d(4)),
+        Conv2d(4, 4, 1, bias=False, norm=FrozenBatchNorm2d(4)),
+    )
+    join_frozen_norms(net)
+    assert [type(module) for module in net] == [Conv2d, Own, FrozenNormConv2d]
+    net[2].norm.running_var.fill_(1e-5)  # as small as eps
+    x = torch.rand(1, 4, 2, 2)  # without an activation
+    torch.testing.assert_close(net[2](x), net[2].norm(F.conv2d(x, net[2].weight)))
 
 
 def test_folding_for_inference_takes_joined_ones_too() -> None:
