@@ -143,11 +143,12 @@ class FollowedPerson(KnownPeople):
         self._box: np.ndarray | None = None
 
     def propose(self, frame: Frame) -> list[Person]:
-        start = self._start.propose(frame)[0]
+        (start,) = self._start.propose(frame)
         return [start if self._box is None else start._replace(box=self._box)]
 
     def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
-        self._box = pose_extent(keypoints[0], self._margin, self._min_score)
+        (pose,) = keypoints
+        self._box = pose_extent(pose, self._margin, self._min_score)
         return super().update(people, keypoints)
 
     def reset(self) -> None:
@@ -162,4 +163,4 @@ def pose_extent(keypoints: np.ndarray, margin: float, min_score: float) -> np.nd
     low, high = keypoints[:, :2].min(axis=0), keypoints[:, :2].max(axis=0)
     centre, half = (low + high) / 2, (high - low) / 2 * margin
     box = np.concatenate([centre - half, centre + half]).astype(np.float64)
-    return box if is_valid_box(box[None])[0] else None
+    return box if is_valid_box(box[None]).all() else None

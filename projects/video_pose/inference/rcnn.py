@@ -136,9 +136,12 @@ class PersonRCNN:
             image = image[:, :, ::-1]
         resized = self._resize.get_transform(image).apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1), self._dtype))
-        inputs = [{"image": tensor, "height": height, "width": width}]
+        given = {"image": tensor, "height": height, "width": width}
         with naming_divergence(), inference_autocast(self.precision, _device_of(self.model)):
-            result = self.model(inputs)[0] if memory is None else self.model.step(inputs[0], memory)
+            if memory is None:
+                (result,) = self.model([given])
+            else:
+                result = self.model.step(given, memory)
         found = _as_float32(result["instances"].to("cpu"))
         found = found[
             (found.pred_classes == self._person_class) & (found.scores >= self._min_score)
@@ -358,11 +361,11 @@ def _choose_class(cfg: CfgNode, classes: list[str], wanted: str) -> int:
         cfg.MODEL.RETINANET.NUM_CLASSES if retina else cfg.MODEL.ROI_HEADS.NUM_CLASSES
     )
     if wanted in classes:
-        return list(classes).index(wanted)
+        return classes.index(wanted)
     if wanted.isdigit() and int(wanted) < count:
         return int(wanted)
     if not wanted and PERSON in classes:
-        return list(classes).index(PERSON)
+        return classes.index(PERSON)
     if not wanted and count == 1:
         return 0
     shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")

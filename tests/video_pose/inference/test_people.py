@@ -248,8 +248,27 @@ def test_given_boxes_by_their_frames() -> None:
     for wrong in (np.zeros((2, 2, 4)), np.zeros(3), np.zeros((2, 5))):
         with pytest.raises(ValueError, match=r"boxes must be \(4,\) or \(N, 4\), got"):
             GivenBoxes(wrong)
-    with pytest.raises(ValueError, match=r"no box has an area: \[5.0, 5.0, 5.0, 9.0\]"):
-        GivenBoxes([5, 5, 5, 9])
+    for empty in ([5, 5, 5, 9], [[5, 5, 5, 9], [1, 8, 3, 7]]):
+        with pytest.raises(ValueError) as error:
+            GivenBoxes(np.array(empty))
+        assert str(error.value) == "no box has an area: [5.0, 5.0, 5.0, 9.0] (x0 y0 x1 y1)"
+
+
+def test_what_one_known_person_is_called() -> None:
+    """Number 0 on all frames and in all shots; a search that begins anew is in the first region."""
+    given, followed = GivenBoxes([1, 2, 30, 40]), FollowedPerson([1, 2, 30, 40], margin=1.0)
+    assert given.independent is True and followed.independent is False
+    found = np.array([[[5, 6, 0.9], [9, 16, 0.9]]], np.float32)
+    for people, second in ((given, [1, 2, 30, 40]), (followed, [5, 6, 9, 16])):
+        assert people.found is None and people.tracked() is None
+        proposed = people.propose(frame(0))
+        verdict = people.update(proposed, found)
+        assert verdict.track_ids.tolist() == verdict.numbers.tolist() == [0]
+        assert verdict.track_ids.dtype == np.int64
+        (again,) = people.recall(frame(1), None)
+        assert (again.track_id, again.box.tolist()) == (0, second)
+        people.reset()
+        assert people.propose(frame(2))[0].box.tolist() == [1, 2, 30, 40]
 
 
 def test_the_extent_of_a_pose_by_hand() -> None:

@@ -19,10 +19,18 @@ from torch import nn
 from video_pose.config import add_video_pose_config
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.inference import PredictorSettings
+from video_pose.inference import rcnn as module
 from video_pose.inference.detected_people import DetectedPeople
 from video_pose.inference.frames import Frame
 from video_pose.inference.predictor import load_cfg, load_detector, load_model
-from video_pose.inference.rcnn import PersonRCNN, StreamingRCNNPredictor
+from video_pose.inference.rcnn import (
+    PersonRCNN,
+    StreamingRCNNPredictor,
+    _Found,
+    _packed,
+    _unpacked,
+)
+from video_pose.inference.resume import Past
 from video_pose.inference.trackers import IoUTracker
 from video_pose.modeling.rcnn_parts import naming_divergence
 from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
@@ -106,10 +114,14 @@ def test_a_detector_computes_in_its_own_precision(precision: str) -> None:
 
 
 def test_pictures_are_resized_and_in_the_models_channel_order() -> None:
-    model = Scripted()
-    PersonRCNN(model, person_class=0, min_size=50, image_format="RGB")(IMAGE)
-    assert model.seen[0].shape == (3, 50, 100)
-    assert model.seen[0][2].mean() == 250 and model.seen[0][0].mean() == 0
+    for order, blue in (("RGB", 2), ("BGR", 0)):
+        for sizes, shape in (({"min_size": 50}, (3, 50, 100)), ({"min_size": 0}, (3, 100, 200)),
+                             ({"min_size": 50, "max_size": 80}, (3, 40, 80))):  # fmt: skip
+            model = Scripted()
+            PersonRCNN(model, person_class=0, image_format=order, **sizes)(IMAGE)
+            (seen,) = model.seen
+            assert seen.shape == shape and seen.dtype == torch.float32
+            assert [plane.mean() for plane in seen] == [250 * (i == blue) for i in range(3)]
 
 
 def test_keypoints_and_masks_follow_their_person() -> None:
@@ -141,16 +153,26 @@ def test_the_person_class_is_found_by_name() -> None:
 
 
 def test_configs_without_people_or_names() -> None:
-    with pytest.raises(ValueError, match="no class 'person': name one.*its classes are: dog, cat"):
+    with pytest.raises(ValueError) as error:
         PersonRCNN.from_cfg(config(["dog", "cat"]), Scripted())
+    text = "the detector has no class 'person': name one (--class); its classes are: "
+    assert str(error.value) == f"{text}dog, cat"
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = ("nobody_registered_this",)
-    with pytest.raises(ValueError, match="unknown by name.*0 to 79"):
-        PersonRCNN.from_cfg(cfg, Scripted())
+    for architecture, last in (("GeneralizedRCNN", 79), ("RetinaNet", 4)):
+        cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.RETINANET.NUM_CLASSES = architecture, 5
+        with pytest.raises(ValueError) as error:
+            PersonRCNN.from_cfg(cfg, Scripted())
+        unknown = "unknown by name (no dataset of the config is registered), 0 to"
+        assert str(error.value) == f"{text}{unknown} {last}"
+    assert "nobody_registered_this" not in MetadataCatalog.list()
     cfg = config(["person"], ["a", "b"])
     cfg.MODEL.KEYPOINT_ON = True
-    with pytest.raises(ValueError, match="NUM_KEYPOINTS is 17, but there are names of 2"):
+    with pytest.raises(ValueError) as error:
         PersonRCNN.from_cfg(cfg, Scripted())
+    assert str(error.value) == (
+        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is 17, but there are names of 2 joints: ['a', 'b']"
+    )
     cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 2
     assert PersonRCNN.from_cfg(cfg, Scripted()).joint_names == ("a", "b")
 
@@ -231,6 +253,12 @@ def test_a_zoo_config_comes_with_the_zoos_trained_weights(monkeypatch: pytest.Mo
 def test_classes_of_a_users_own(tmp_path: Path) -> None:
     """`register_coco_instances` tells its classes when it is read, which nobody has done here."""
     assert PersonRCNN.from_cfg(config(["mouse"]), Scripted())(IMAGE)[1].tolist() != []
+    with pytest.raises(ValueError, match="no class 'rat': .* its classes are: mouse$"):
+        PersonRCNN.from_cfg(config(["mouse"]), Scripted(), class_name="rat")
+    # Who asks for another class than people gets it; a name goes before a number.
+    for names, wanted in ((["person", "cat"], "cat"), (["person", "0"], "0"), (["0", "1"], "1")):
+        rcnn = PersonRCNN.from_cfg(config(names), Scripted(), class_name=wanted)
+        assert rcnn(IMAGE)[1].tolist() == pytest.approx([0.99])
     chosen = PersonRCNN.from_cfg(config(["dog", "cat"]), Scripted(), class_name="cat")
     assert chosen(IMAGE)[1].tolist() == pytest.approx([0.99])
     with pytest.raises(ValueError, match="no class 'cow': name one .--class.*dog, cat"):
@@ -362,3 +390,163 @@ def test_what_cannot_be_looked_at_mirrored() -> None:
         detector.augment(cfg)
     with pytest.raises(ValueError, match="would mix people's memories"):
         PersonRCNN(Remembering(), person_class=0).augment(cfg)
+
+
+def test_a_detector_as_its_configuration_says() -> None:
+    """Joints of the model before those of a dataset; sizes, channel order and precision."""
+    cfg = config(["dog", "person"], ["a", "b"])
+    cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = "RGB", 50, 80
+    model = Scripted()
+    plain = PersonRCNN.from_cfg(cfg, model, min_score=0.95)
+    assert plain(IMAGE)[1].tolist() == pytest.approx([0.99])
+    assert model.seen[0].shape == (3, 40, 80) and model.seen[0][2].mean() == 250
+    assert (plain.precision, plain.joint_names) == ("float32", ())
+    add_video_pose_config(cfg)
+    cfg.TEST.PRECISION, cfg.MODEL.KEYPOINT_ON = "bfloat16", True
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 2
+    assert PersonRCNN.from_cfg(cfg, model).joint_names == ("a", "b")
+    cfg.MODEL.POSE.JOINTS = ["left_eye", "right_eye"]
+    own = PersonRCNN.from_cfg(cfg, model)
+    assert (own.precision, own.joint_names) == ("bfloat16", ("left_eye", "right_eye"))
+    with pytest.raises(ValueError, match="half"):
+        PersonRCNN(model, person_class=0, precision="half")
+
+
+@pytest.mark.parametrize(("keypoints", "flip"), [(False, True), (True, False), (True, True)])
+def test_several_looks_are_at_the_largest_image(
+    monkeypatch: pytest.MonkeyPatch, keypoints: bool, flip: bool
+) -> None:
+    """The others are made of it, of whole numbers; mirror pairs are asked for where they count."""
+
+    class Several(Scripted):
+        def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+            super().__init__()
+            self.made_of = (cfg, model)
+
+    monkeypatch.setattr(module, "KeypointRCNNWithTTA", Several)
+    cfg = config(["person"])
+    add_video_pose_config(cfg)
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = (30, 60, 50), 1000
+    cfg.TEST.AUG.FLIP, cfg.MODEL.KEYPOINT_ON = flip, keypoints
+    if keypoints and flip:
+        cfg.MODEL.POSE.JOINTS = ["left_eye", "right_eye"]
+        cfg.MODEL.POSE.FLIP_MAP = [("left_eye", "right_eye")]
+    one = Scripted()
+    detector = PersonRCNN(one, person_class=0)
+    detector.augment(cfg)
+    assert isinstance(detector.model, Several) and detector.model.made_of == (cfg, one)
+    assert not detector.model.training
+    assert detector(IMAGE)[1].tolist() == pytest.approx([0.9, 0.6])
+    (seen,) = detector.model.seen
+    assert seen.shape == (3, 60, 120) and seen.dtype == torch.uint8 and seen.max() == 250
+    cfg.TEST.AUG.MAX_SIZE = 80
+    detector = PersonRCNN(one, person_class=0)
+    detector.augment(cfg)
+    detector(IMAGE)
+    assert detector.model.seen[0].shape == (3, 40, 80)
+
+
+def test_scores_of_joints_end_at_0_and_1() -> None:
+    class Wild(Scripted):
+        def forward(self, batch: list[dict]) -> list[dict]:
+            found = super().forward(batch)[0]["instances"]
+            scores = torch.tensor([[-0.5, 0.25], [0.0, 1.5]])[:, :, None]
+            found = found[torch.tensor([1, 2])]
+            found.pred_keypoints = torch.cat([torch.full((2, 2, 2), -3.0), scores], dim=2)
+            return [{"instances": found}]
+
+    detector = PersonRCNN(Wild(), person_class=0, joint_names=("a", "b"))
+    stream = StreamingRCNNPredictor(detector, lambda: DetectedPeople(detector, IoUTracker()))
+    (frame,) = stream([Frame(0, 0.0, IMAGE)])
+    assert frame.keypoints.tolist() == [[[-3, -3, 0], [-3, -3, 1]], [[-3, -3, 0], [-3, -3, 0.25]]]
+
+
+class Stripes:
+    """A cut wherever the first pixel is brighter than on the frame before."""
+
+    def __init__(self) -> None:
+        self.last = 255
+
+    def __call__(self, image: np.ndarray) -> bool:
+        brighter = int(image[0, 0, 0]) > self.last
+        self.last = int(image[0, 0, 0])
+        return brighter
+
+
+def test_a_cut_makes_everybody_new() -> None:
+    """By boxes, which stand still, and by a model that remembers; without a detector of cuts the
+    first frame alone begins a shot. Boxes without joints have none."""
+    frames = [Frame(i, i / 25, np.full_like(IMAGE, 9 - i + 5 * (i > 2))) for i in range(5)]
+    plain = PersonRCNN(Scripted(), person_class=0)
+
+    def people() -> DetectedPeople:
+        return DetectedPeople(plain, IoUTracker())
+
+    found = list(StreamingRCNNPredictor(plain, people, cuts=Stripes)(frames, "walk"))
+    assert [frame.track_ids.tolist() for frame in found] == [[0, 1]] * 3 + [[2, 3]] * 2
+    assert [frame.starts_shot for frame in found] == [True, False, False, True, False]
+    for frame, given in zip(found, frames, strict=True):
+        assert (frame.index, frame.time, frame.video) == (given.index, given.time, "walk")
+        assert frame.image is given.image and frame.masks is None
+        assert frame.keypoints.shape == (2, 0, 3) and frame.scores.tolist() == [
+            np.float32(0.9), np.float32(0.6),
+        ]  # fmt: skip
+        assert frame.boxes.tolist() == [[60, 10, 80, 60], [10, 10, 30, 60]]
+        assert frame.boxes.dtype == frame.scores.dtype == np.float32
+    whole = list(StreamingRCNNPredictor(plain, people)(frames))
+    assert [frame.starts_shot for frame in whole] == [True] + [False] * 4
+    assert [frame.track_ids.tolist() for frame in whole] == [[0, 1]] * 5
+
+    class Counting(Remembering):
+        """Tells how many pictures the shot has had."""
+
+        def step(self, frame: dict, memory: PeopleMemory) -> dict:
+            result = super().step(frame, memory)
+            result["instances"].pred_track_ids[1:3] = len(memory.ids)
+            return result
+
+    remembering = PersonRCNN(Counting(), person_class=0)
+    shots = list(StreamingRCNNPredictor(remembering, people, cuts=Stripes)(frames))
+    assert [frame.track_ids.tolist() for frame in shots] == [[n, n] for n in (1, 2, 3, 1, 2)]
+
+
+@pytest.mark.parametrize("people", [None, 0, 1, 3])
+def test_what_a_checkpoint_keeps_of_a_frame(people: int | None) -> None:
+    """Masks of nobody, of one and of several; None: the model has neither masks nor numbers."""
+    count = 2 if people is None else people
+    random = np.random.default_rng(0)
+    masks = random.uniform(size=(count, 5, 7)) < 0.5
+    given = _Found(
+        random.uniform(size=(count, 4)), random.uniform(size=count),
+        random.uniform(size=(count, 6, 3)).astype(np.float32),
+        None if people is None else np.arange(count) + 3, None if people is None else masks,
+    )  # fmt: skip
+    packed = _packed(given)
+    expected = {"boxes", "scores", "keypoints"}
+    assert set(packed) == expected | (
+        set() if people is None else {"numbers", "mask_bytes", "masks"}
+    )
+    back = _unpacked(Past(3, 0.1, (5, 7), False, packed))
+    for one, other in zip(back, given, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+
+
+def test_the_first_dataset_that_tells_its_classes() -> None:
+    """Training before test data; joints are of the same one. A dataset that tells nothing when it
+    is read is passed over."""
+    cfg = config(["rat", "person"], ["a"])
+    first = cfg.DATASETS.TRAIN[0]
+    second = config(["person", "rat"], ["b", "c"]).DATASETS.TRAIN[0]
+    DatasetCatalog.register("rcnn_test_silent", list)
+    try:
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("rcnn_test_silent", first), (second,)
+        assert list(module._metadata(cfg).thing_classes) == ["rat", "person"]
+        cfg.DATASETS.TRAIN = ("rcnn_test_silent", second, first)
+        assert list(module._metadata(cfg).keypoint_names) == ["b", "c"]
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("rcnn_test_silent",)
+        assert module._metadata(cfg).get("thing_classes") is None
+    finally:
+        DatasetCatalog.remove("rcnn_test_silent")
