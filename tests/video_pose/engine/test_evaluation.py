@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,17 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
+from video_pose.engine import evaluation as module
 from video_pose.engine.defaults import get_pose_cfg
-from video_pose.engine.evaluation import evaluate, write_results
+from video_pose.engine.evaluation import (
+    build_coco,
+    build_evaluators,
+    build_pck,
+    build_people,
+    evaluate,
+    write_results,
+)
+from video_pose.engine.views import oks_sigmas
 
 
 def predictions(cfg: CfgNode, folder: Path) -> dict[str, np.ndarray]:
@@ -103,3 +113,189 @@ def test_results_are_kept_for_reading(tmp_path: Path) -> None:
         write_results(cfg, "some_test", {"pck": {"mean": figure, "neck": float("nan")}})
     text = (tmp_path / "inference" / "some_test" / "results.json").read_text()
     assert text == '{\n "pck": {\n  "mean": 62.5,\n  "neck": null\n }\n}'
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[..., str]]:
+    """register(name, records, **metadata): a dataset, removed after the test."""
+    names: list[str] = []
+
+    def add(name: str, records: list[dict], **metadata: object) -> str:
+        DatasetCatalog.register(name, lambda: records)
+        MetadataCatalog.get(name).set(**metadata)
+        names.append(name)
+        return name
+
+    yield add
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluators are what they are called with."""
+    kinds = ("FrameCOCOEvaluator", "ImageCOCOEvaluator", "FramePCKEvaluator", "ImagePCKEvaluator")
+    for kind in (*kinds, "PCKEvaluator", "PeopleEvaluator"):
+        monkeypatch.setattr(module, kind, lambda *args, kind=kind, **keys: (kind, *args, keys))
+
+
+def frames_cfg(keypoints: bool = True, masks: bool = False, **pck: object) -> CfgNode:
+    cfg = get_pose_cfg()
+    cfg.OUTPUT_DIR = "out"
+    cfg.MODEL.KEYPOINT_ON, cfg.MODEL.MASK_ON = keypoints, masks
+    cfg.MODEL.POSE.JOINTS = ["nose", "tail"]
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.3, 0.4]
+    for key, value in pck.items():
+        cfg.TEST.PCK[key] = value
+    return cfg
+
+
+def clips_cfg() -> CfgNode:
+    cfg = frames_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "UniPose"
+    return cfg
+
+
+BOTH = ["nose", "tail"]
+
+
+def test_what_average_precision_is_computed_of(made, register, caplog) -> None:
+    """Clips: joints alone. Frames of videos, and a user's pictures: what the model predicts."""
+    register("ev_tracks", [], evaluator_type="video_pose", keypoint_oks_sigmas=[0.1])
+    register("ev_bare", [], evaluator_type="video_pose")
+    register("ev_frames", [], video_dataset="ev_tracks")
+    register("ev_user", [], keypoint_names=["tail", "nose", "left_wrist"])
+    register("ev_same", [], keypoint_names=BOTH, keypoint_oks_sigmas=[9.0, 9.0])
+    register("ev_boxes", [])
+
+    def folder(name: str) -> str:
+        return f"out/inference/{name}"
+
+    clips, frames = clips_cfg(), frames_cfg(masks=True)
+    expected: Any = ("FrameCOCOEvaluator", "ev_tracks", BOTH, ["keypoints"], folder("ev_tracks"))
+    assert build_coco(clips, "ev_tracks") == (*expected, {})
+    with caplog.at_level("INFO"):
+        assert build_coco(clips, "ev_bare") is None
+    assert caplog.messages == ["ev_bare has no keypoint_oks_sigmas: no keypoint AP"]
+    every = ["bbox", "segm", "keypoints"]
+    expected = ("FrameCOCOEvaluator", "ev_tracks", BOTH, every, folder("ev_frames"))
+    assert build_coco(frames, "ev_frames") == (*expected, {})
+    # A dataset's own widths, by the model's order of them where its joints are the model's.
+    widths = [*oks_sigmas(["tail", "nose"], []), 0.062]
+    for name, sigmas in (("ev_user", widths), ("ev_same", [0.3, 0.4]), ("ev_boxes", [0.3, 0.4])):
+        expected = ("ImageCOCOEvaluator", name, BOTH, every, sigmas, folder(name))
+        assert build_coco(frames, name) == (*expected, {})
+    boxes = frames_cfg(keypoints=False)
+    expected = ("ImageCOCOEvaluator", "ev_user", [], ["bbox"], [], folder("ev_user"))
+    assert build_coco(boxes, "ev_user") == (*expected, {})
+    expected = ("FrameCOCOEvaluator", "ev_tracks", [], ["bbox"], folder("ev_frames"))
+    assert build_coco(boxes, "ev_frames") == (*expected, {})
+
+
+def test_what_pck_is_computed_of(made, register, monkeypatch, caplog) -> None:
+    register("ev_tracks", [], evaluator_type="video_pose")
+    register("ev_frames", [], video_dataset="ev_tracks")
+    register("ev_user", [], keypoint_names=["tail"])
+    register("ev_boxes", [])
+    register("ev_labelled", [{"video_id": "a"}])
+    register("ev_empty", [])
+    asked: list[tuple] = []
+
+    def tracks(name: str, joints: list[str]) -> str:
+        asked.append((name, joints))
+        return "ev_labelled" if name == "ev_user" else "ev_empty"
+
+    monkeypatch.setattr(module, "register_tracks", tracks)
+    cfg = frames_cfg(PROTOCOLS=("torso",), PERSON="best", SAVE_PREDICTIONS=False)
+
+    def inner(truth: str, name: str, **changed: object) -> tuple:
+        keys = {"joint_names": BOTH, "protocols": ["torso"], "save_predictions": False}
+        return ("PCKEvaluator", truth, keys | {"output_dir": f"out/inference/{name}"} | changed)
+
+    clips = clips_cfg()
+    given = {"protocols": None, "save_predictions": True}
+    assert build_pck(clips, "ev_tracks") == inner("ev_tracks", "ev_tracks", **given)
+    assert build_pck(cfg, "ev_frames") == (
+        "FramePCKEvaluator", inner("ev_tracks", "ev_frames"), "ev_tracks", "best", {},
+    )  # fmt: skip
+    assert build_pck(cfg, "ev_user") == (
+        "ImagePCKEvaluator", inner("ev_labelled", "ev_user"), "ev_labelled", {},
+    )  # fmt: skip
+    with caplog.at_level("INFO"):
+        assert build_pck(cfg, "ev_boxes") is None
+    assert caplog.messages == ["ev_boxes has no labelled joint: no PCK"]
+    assert asked == [("ev_user", ["tail"]), ("ev_boxes", BOTH)]
+    for name in ("ev_user", "ev_frames"):
+        assert build_pck(frames_cfg(keypoints=False), name) is None
+
+
+def test_people_are_told_apart_where_several_are_shown_at_once(made, register) -> None:
+    one, two = [{"video_id": "a"}, {"video_id": "b"}], [{"video_id": "a"}, {"video_id": "a"}]
+    sigmas = {"keypoint_oks_sigmas": [0.1, 0.2]}
+    register("ev_alone", one)
+    register("ev_together", two)
+    register("ev_frames", [], video_dataset="ev_together", **sigmas)
+    register("ev_frames_alone", [], video_dataset="ev_alone", **sigmas)
+    register("ev_bare", [], video_dataset="ev_together")
+    register("ev_user", [], **sigmas)
+    cfg = frames_cfg()
+    expected = ("PeopleEvaluator", "ev_together", BOTH, "out/inference/ev_frames", {})
+    assert build_people(cfg, "ev_frames") == expected
+    for name in ("ev_frames_alone", "ev_bare", "ev_user"):
+        assert build_people(cfg, name) is None, name
+    assert build_people(frames_cfg(keypoints=False), "ev_frames") is None
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ()])
+def test_results_of_one_dataset_or_of_several(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog, names: tuple[str, ...], is_main: bool
+) -> None:
+    """Only the first process has any; it keeps them and says which is whose."""
+    told: list[object] = []
+
+    class Told:
+        def tested(self, cfg: CfgNode, model: object, *, changes: bool) -> object:
+            told.append((model, changes))
+            return "tested"
+
+        def build_test_loader(self, cfg: CfgNode, name: str) -> list[str]:
+            return [name]
+
+    def run(model: str, loader: Any, evaluators: Any) -> dict | None:
+        (name,) = loader
+        told.append((model, name, evaluators._evaluators))
+        return {"pck": {"mean": float(ord(name))}} if is_main else None
+
+    monkeypatch.setattr(module, "view_of", lambda cfg: Told())
+    monkeypatch.setattr(module, "build_evaluators", lambda cfg, name: [f"of {name}"])
+    monkeypatch.setattr(module, "inference_on_dataset", run)
+    monkeypatch.setattr(module.comm, "is_main_process", lambda: is_main)
+    monkeypatch.setattr(module, "print_csv_format", told.append)
+    cfg = get_pose_cfg()
+    cfg.OUTPUT_DIR, cfg.DATASETS.TEST = str(tmp_path), names
+    with caplog.at_level("INFO", module.__name__):
+        found = evaluate(cfg, "model", changes=True)
+    figures = {name: {"pck": {"mean": float(ord(name))}} if is_main else {} for name in names}
+    assert found == (figures["a"] if names == ("a",) else figures)
+    expected: list[object] = [("model", True)]
+    for name in names:
+        expected += [("tested", name, [f"of {name}"])] + [figures[name]] * is_main
+    assert told == expected
+    assert caplog.messages == [f"Results on {name}, for copying:" for name in names] * is_main
+    assert sorted(path.parent.name for path in tmp_path.rglob("results.json")) == (
+        list(names) if is_main else []
+    )
+
+
+def test_evaluators_come_in_one_order_and_none_is_left_out(monkeypatch) -> None:
+    """That of their registration, whatever the configuration's; one that has nothing is dropped."""
+    kinds = {"coco": lambda cfg, name: None, "pck": lambda cfg, name: f"pck {name}",
+             "people": lambda cfg, name: f"people {name}"}  # fmt: skip
+    monkeypatch.setattr(module.EVALUATORS, "get", kinds.get)
+    cfg = get_pose_cfg()
+    cfg.TEST.EVALUATORS = ("people", "coco", "pck")
+    assert build_evaluators(cfg, "x") == ["pck x", "people x"]
+    cfg.TEST.EVALUATORS = ("people",)
+    assert build_evaluators(cfg, "x") == ["people x"]
