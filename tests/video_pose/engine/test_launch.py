@@ -155,16 +155,65 @@ def test_one_function_decides(args, environment, expected: Launch) -> None:
 @pytest.mark.parametrize(
     ("args", "environment", "message"),
     [
-        (arguments(2), TORCHRUN, "torchrun has started 4 processes, and --num-gpus 2"),
-        (arguments(1, 2), SLURM, "SLURM has started 7 processes, and .*--num-machines 2"),
-        (arguments(), {"WORLD_SIZE": "4"}, r"has WORLD_SIZE.*lacks \['RANK', 'LOCAL_RANK'"),
-        (arguments(), TORCHRUN | {"RANK": "x"}, "RANK is 'x': expected a number"),
-        (arguments(0), {}, "--num-gpus 0"),
+        (
+            arguments(2), TORCHRUN,
+            "torchrun has started 4 processes, and --num-gpus 2 --num-machines 1 ask for more: "
+            "leave them out",
+        ),
+        (
+            arguments(1, 2), SLURM,
+            "SLURM has started 7 processes, and --num-gpus 1 --num-machines 2 ask for more: "
+            "leave them out",
+        ),
+        (
+            arguments(), {"WORLD_SIZE": "4", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+            "the environment has WORLD_SIZE, as torchrun sets it, but lacks ['RANK', "
+            "'LOCAL_RANK', 'LOCAL_WORLD_SIZE']: start by torchrun, or unset it",
+        ),
+        (
+            arguments(), TORCHRUN | {"RANK": "x"},
+            "the environment's RANK is 'x': expected a number",
+        ),
+        (
+            arguments(), {k: v for k, v in SLURM.items() if k != "SLURM_JOB_ID"},
+            "the environment's SLURM_JOB_ID is None: expected a number",
+        ),
+        (arguments(0), {}, "--num-gpus 0 --num-machines 1"),
+        (arguments(1, 0), {}, "--num-gpus 1 --num-machines 0"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused(args, environment, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        choose_launch(args, environment)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("changed", "attribute", "value"),
+    [
+        ({"SLURM_JOB_ID": "39999"}, "address", "tcp://gpu003:39999"),
+        ({"SLURM_JOB_ID": "40000"}, "address", "tcp://gpu003:20000"),
+        ({"SLURM_JOB_ID": "7"}, "address", "tcp://gpu003:20007"),
+        ({"MASTER_ADDR": ""}, "address", "tcp://gpu003:20123"),
+        ({"SLURM_NODEID": "3"}, "local_size", 1),
+        ({"SLURM_NODEID": None}, "local_size", 2),  # of the first machine
+        ({"SLURM_STEP_TASKS_PER_NODE": "7", "SLURM_NODEID": "0"}, "local_size", 7),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,3(x2)"}, "local_size", 3),
+        ({"SLURM_RESTART_COUNT": "0"}, "restarted", False),
+        ({"SLURM_RESTART_COUNT": "1"}, "restarted", True),
+        ({}, "restarted", False),
+        ({"SLURM_STEP_ID": None}, "kind", "one process"),
+        ({"SLURM_PROCID": None}, "kind", "one process"),
     ],
 )
-def test_contradictions_are_refused(args, environment, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        choose_launch(args, environment)
+def test_what_slurm_says(changed: dict, attribute: str, value: object) -> None:
+    environment = {k: v for k, v in (SLURM | changed).items() if v is not None}
+    assert getattr(choose_launch(arguments(), environment), attribute) == value
+
+
+def test_torchruns_first_try_is_no_restart() -> None:
+    environment = TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "0"}
+    assert not choose_launch(arguments(), environment).restarted
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -202,8 +251,17 @@ def test_a_folder_belongs_to_one_run_until_that_ends(tmp_path: Path) -> None:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         with pytest.raises(ValueError, match=rf"{tmp_path} belongs to a run .*process {other.pid}"):
             lock_output(str(tmp_path))
+        (tmp_path / ".lock").write_text("")  # as a full disk leaves it
+        with pytest.raises(ValueError) as error:
+            lock_output(str(tmp_path))
+        assert str(error.value) == (
+            f"OUTPUT_DIR {tmp_path} belongs to a run that is under way (process unknown): wait for "
+            "it, or name another folder"
+        )
         other.kill()  # leaves the file behind, but no lock
+    (tmp_path / ".lock").write_text("999999999999\nand more\n")
     lock_output(str(tmp_path))
+    assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
     lock_output(str(tmp_path))  # the run itself may ask again
     unlock_output(str(tmp_path))
     assert os.listdir(tmp_path) == [".lock"]
@@ -221,6 +279,9 @@ def test_interrupts_reach_no_worker_of_a_loader() -> None:
             return 2
 
     assert list(ShieldedLoader(Loader())) == [1, 2] and len(ShieldedLoader(Loader())) == 2
+    shielded = ShieldedLoader(Loader())
+    shielded._loader.batch_size = 3
+    assert shielded.batch_size == 3, "whatever else a loader has"
     assert masks[0] >= set(INTERRUPTS)  # workers inherit it
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(INTERRUPTS)
 
@@ -251,6 +312,7 @@ def test_a_rank_that_a_signal_ends_before_its_first_step(monkeypatch, number, st
         ("UnicodeDecodeError: 'utf-8' codec", ValueError),
         ("FloatingPointError: loss at iteration 3", FloatingPointError),
         ("ModuleNotFoundError: no module", ImportError),
+        ("KeyError: 'a: b'", KeyError),
     ],
 )
 def test_a_childs_error_is_raised_as_the_kind_that_a_user_can_mend(
@@ -259,7 +321,7 @@ def test_a_childs_error_is_raised_as_the_kind_that_a_user_can_mend(
     child = ProcessRaisedException(f"\n-- Process 1 terminated:\nTraceback ...\n{last}\n", 1, 2)
     with pytest.raises(kind) as raised:
         launch._raise_users(child)
-    assert str(raised.value) == last.partition(": ")[2]
+    assert raised.value.args == (last.partition(": ")[2],) and raised.value.__cause__ is child
     for defect in ("AssertionError: 3", "print: 3", "ValueError"):
         child = ProcessRaisedException(f"Traceback ...\n{defect}", 1, 2)
         with pytest.raises(ProcessRaisedException):
@@ -272,6 +334,7 @@ def test_a_childs_error_is_raised_as_the_kind_that_a_user_can_mend(
         (Launch("one process"), "one process"),
         (Launch("torchrun"), "one process (torchrun)"),
         (Launch("SLURM", 6, local_size=2), "6 processes, 2 a machine (SLURM)"),
+        (Launch("Detectron2", 2, local_size=2), "2 processes, 2 a machine (Detectron2)"),
     ],
 )
 def test_what_is_said_of_processes(given: Launch, text: str) -> None:
@@ -305,10 +368,16 @@ def test_a_half_set_environment_is_refused(missing: str) -> None:
 
 def test_signals_are_handed_to_the_processes_of_a_run(monkeypatch) -> None:
     """The first as a request, however often Ctrl-C is pressed; a second SIGTERM as it is."""
-    sent: list[int] = []
-    children = [Namespace(pid=11), Namespace(pid=None)]
+    sent: list[tuple[int, int]] = []
+    children = [Namespace(pid=11), Namespace(pid=None), Namespace(pid=12)]
     monkeypatch.setattr(torch.multiprocessing, "active_children", lambda: children)
-    monkeypatch.setattr(launch.os, "kill", lambda pid, number: sent.append(number))
+
+    def kill(pid: int, number: int) -> None:
+        if pid == 11:
+            raise ProcessLookupError  # it has ended
+        sent.append((pid, number))
+
+    monkeypatch.setattr(launch.os, "kill", kill)
 
     def interrupted(*_args, **_kwargs) -> None:
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
@@ -319,8 +388,189 @@ def test_signals_are_handed_to_the_processes_of_a_run(monkeypatch) -> None:
     args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="", resume=False)
     before = signal.getsignal(signal.SIGTERM)
     assert launch.run(print, args) == 130
-    assert sent == [launch.REQUEST, launch.REQUEST, signal.SIGTERM]
+    requests = [launch.REQUEST, launch.REQUEST, signal.SIGTERM]
+    assert sent == [(12, number) for number in requests]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, 3, -9])
+def test_a_run_that_was_interrupted_has_ended_so(monkeypatch, code: int | None) -> None:
+    """However its processes end then."""
+
+    def ended(*_args: object, **_kwargs: object) -> None:
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+        if code is not None:
+            raise ProcessExitedException("process 1 terminated", 1, 4711, code)
+
+    monkeypatch.setattr(torch.multiprocessing, "active_children", lambda: [])
+    monkeypatch.setattr(launch, "detectron2_launch", ended)
+    args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="", resume=False)
+    assert launch.run(print, args) == 130
+
+
+def test_what_detectron2_is_told(monkeypatch, capsys) -> None:
+    told: list[tuple] = []
+    monkeypatch.setattr(
+        launch, "detectron2_launch", lambda *args, **keys: told.append((args, keys))
+    )
+    args = Namespace(num_gpus=2, num_machines=3, machine_rank=1, dist_url="u", resume=False)
+    assert launch.run(print, args) == 0 and args.resume is False
+    keys = {"num_machines": 3, "machine_rank": 1, "dist_url": "u", "args": (print, args)}
+    assert told == [((launch._main_of_child, 2), keys)]
+    assert capsys.readouterr().out == "Processes: 6 processes, 2 a machine (Detectron2)\n"
+
+
+def test_the_line_on_processes_is_there_at_once(monkeypatch) -> None:
+    """Ahead of whatever the processes write."""
+    lines: list[dict] = []
+    monkeypatch.setattr("builtins.print", lambda text, **keys: lines.append(keys))
+    monkeypatch.setattr(launch, "detectron2_launch", lambda *args, **keys: None)
+    launch.run(id, Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="", resume=True))
+    assert lines == [{"flush": True}]
+
+
+def test_a_child_that_ends_well_or_with_an_error_does_so() -> None:
+    seen: list[object] = []
+    launch._main_of_child(seen.append, Namespace(a=1))
+    assert seen == [Namespace(a=1)]
+
+    def broken(args: Namespace) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        launch._main_of_child(broken, Namespace())
+
+
+class Worker:
+    def __init__(self, error: type[Exception] | None = None) -> None:
+        self.killed, self.error = 0, error
+
+    def kill(self) -> None:
+        if self.error:
+            raise self.error
+        self.killed += 1
+
+
+def test_workers_of_a_loader_are_ended_before_python_waits_for_them(monkeypatch) -> None:
+    """Those that were started within the block alone; whoever is gone does not keep the others."""
+    old, new = Worker(), [Worker(ValueError), Worker(OSError), Worker()]
+    alive = [old]
+    made: list[tuple] = []
+    handled: list[tuple] = []
+    monkeypatch.setattr(launch.multiprocessing, "active_children", lambda: list(alive))
+    monkeypatch.setattr(
+        launch.multiprocessing.util, "Finalize", lambda *args, **keys: made.append((args, keys))
+    )
+    with launch.signals_held():
+        alive.extend(new)
+    (((thing, end), keys),) = made
+    # Python ends what is left at priority 0.
+    assert thing is None and keys["args"] == (new,) and keys["exitpriority"] > 0
+    monkeypatch.setattr(launch.signal, "signal", lambda *args: handled.append(args))
+    end(*keys["args"])
+    assert new[2].killed == 1 and old.killed == 0
+    assert handled == [(signal.SIGCHLD, signal.SIG_DFL)]
+
+    def elsewhere(*_args: object) -> None:
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    monkeypatch.setattr(launch.signal, "signal", elsewhere)
+    end(new)
+    assert new[2].killed == 2
+
+
+def test_signals_that_come_while_workers_start_take_effect_behind_it(monkeypatch) -> None:
+    seen: list[str] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append("signal"))
+    try:
+        with pytest.raises(KeyError), launch.signals_held():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            seen.append("block")
+            raise KeyError
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == ["block", "signal"]
+    monkeypatch.delattr(launch.signal, "pthread_sigmask")  # another system
+    with launch.signals_held():
+        seen.append("again")
+    assert seen[-1] == "again"
+
+
+def test_a_run_of_ray_writes_where_its_configuration_says(tmp_path: Path) -> None:
+    """Also where the configuration is whole only on the workers."""
+    args = Namespace(config_file="", opts=["OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cpu"])
+    assert launch._output_of(args) == str(tmp_path)
+
+
+@pytest.mark.parametrize("refused", [None, -4, -1, -2])
+def test_what_the_allocator_is_told(monkeypatch, refused: int | None) -> None:
+    """No mapping of its own for large blocks, nothing given back below 2 GiB, 64 MiB at a time."""
+    told: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        told.append((option, value))
+        return int(option != refused)
+
+    monkeypatch.setattr(launch, "_has_glibc", lambda: True)
+    monkeypatch.setattr(launch, "_chosen_by_user", lambda: False)
+    monkeypatch.setattr(launch.ctypes, "CDLL", lambda name: Namespace(mallopt=mallopt))
+    assert launch.keep_freed_memory() is (refused is None)
+    assert told == [(-4, 0), (-1, 2147483647), (-2, 67108864)]
+    for has, chosen in ((False, False), (True, True), (False, True)):
+        monkeypatch.setattr(launch, "_has_glibc", lambda has=has: has)
+        monkeypatch.setattr(launch, "_chosen_by_user", lambda chosen=chosen: chosen)
+        assert not launch.keep_freed_memory()
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("has", "trimmed", "expected"), [(True, 1, True), (True, 0, False), (False, 1, False)]
+)
+def test_whether_memory_was_given_back(monkeypatch, has: bool, trimmed: int, expected) -> None:
+    told: list[int] = []
+    library = Namespace(malloc_trim=lambda kept: told.append(kept) or trimmed)
+    monkeypatch.setattr(launch, "_has_glibc", lambda: has)
+    monkeypatch.setattr(launch.ctypes, "CDLL", lambda name: library)
+    assert launch.return_freed_memory() is expected
+    assert told == [0] * has
+
+
+@pytest.mark.parametrize(
+    ("platform", "version", "has"),
+    [
+        ("linux", "glibc 2.36", True),
+        ("linux", "musl 1.2", False),
+        ("linux", None, False),
+        ("linux", ValueError, False),
+        ("darwin", "glibc 2.36", False),
+    ],
+)
+def test_whose_allocator_it_is(monkeypatch, platform: str, version: object, has: bool) -> None:
+    def confstr(name: str) -> object:
+        assert name == "CS_GNU_LIBC_VERSION"
+        if version is ValueError:
+            raise ValueError
+        return version
+
+    monkeypatch.setattr(launch.sys, "platform", platform)
+    monkeypatch.setattr(launch.os, "confstr", confstr)
+    assert launch._has_glibc() is has
+
+
+@pytest.mark.parametrize(
+    ("variables", "chosen"),
+    [
+        ({}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.top_pad=0"}, True),
+        ({"GLIBC_TUNABLES": "glibc.rtld.nns=3"}, False),
+        ({"MALLOC_TOP_PAD_": "0"}, True),
+        ({"MALLOC_CONF": "x"}, False),  # jemalloc's
+        ({"A_MALLOC_": "x"}, False),
+    ],
+)
+def test_whether_a_user_has_chosen(monkeypatch, variables: dict, chosen: bool) -> None:
+    monkeypatch.setattr(launch.os, "environ", variables)
+    assert launch._chosen_by_user() is chosen
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 130])
@@ -382,8 +632,12 @@ def test_what_ray_is_told(
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(launch, "_output_of", lambda args: str(tmp_path))
     monkeypatch.setenv("VIDEO_POSE_PLUGINS", "own")
+    monkeypatch.setenv("OF_NOBODY", "x")
     for name in ("DETECTRON2_DATASETS", "PYTHONPATH", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+        if initialized:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, name.lower())
     monkeypatch.chdir(tmp_path)
     if holds:
         (tmp_path / "last_checkpoint").write_text("x")
@@ -395,8 +649,9 @@ def test_what_ray_is_told(
     assert told["ScalingConfig"] == ((), scaling)
     assert told["FailureConfig"] == ((), {"max_failures": 3 if resumes else 0})
     assert told["RunConfig"][1]["storage_path"] == str(tmp_path / "ray")
-    variables = {"env_vars": {"VIDEO_POSE_PLUGINS": "own"}}
-    init = ((), {"runtime_env": variables, "log_to_driver": True})
+    kept = {"DETECTRON2_DATASETS": "detectron2_datasets", "VIDEO_POSE_PLUGINS": "own",
+            "PYTHONPATH": "pythonpath", "OMP_NUM_THREADS": "omp_num_threads"}  # fmt: skip
+    init = ((), {"runtime_env": {"env_vars": kept}, "log_to_driver": True})
     assert told.get("init") == (None if initialized else init)
 
 

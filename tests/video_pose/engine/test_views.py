@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
 
+from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY
 from video_pose.data.frames import register_frames
+from video_pose.engine import views as module
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.evaluation import build_evaluators
-from video_pose.engine.views import default_view, oks_sigmas, view_of
+from video_pose.engine.views import (
+    FrameModel,
+    View,
+    check_scoring,
+    default_view,
+    is_recurrent,
+    oks_sigmas,
+    view_of,
+    write_out_clip_values,
+)
 
 
 @pytest.fixture
@@ -204,3 +218,255 @@ def test_joints_and_protocols_that_a_test_set_cannot_score(register) -> None:
     other.DATASETS.TEST = ("bbc_pose_test",)
     with pytest.raises(ValueError, match="MODEL.POSE.JOINTS and dataset 'bbc_pose_test'"):
         complete_cfg(other)
+
+
+@pytest.mark.parametrize(
+    ("train", "enabled", "flip", "mirrors"),
+    [
+        ("horizontal", False, False, True),
+        ("none", False, True, False),
+        ("none", True, False, False),
+        ("none", True, True, True),
+        ("vertical", False, False, False),
+    ],
+)
+def test_mirror_pairs_are_wanted_where_anything_is_mirrored(
+    register, train: str, enabled: bool, flip: bool, mirrors: bool
+) -> None:
+    register("fv_a", ["lw", "rw"])
+    keys = {"INPUT.RANDOM_FLIP": train, "TEST.AUG.ENABLED": enabled, "TEST.AUG.FLIP": flip}
+    cfg = keypoint_cfg("fv_a", **keys)
+    if mirrors:
+        with pytest.raises(ValueError, match="MODEL.POSE.FLIP_MAP"):
+            complete_cfg(cfg)
+    else:
+        complete_cfg(cfg)
+
+
+def test_widths_that_are_given_stay_if_there_is_one_for_each_joint(register) -> None:
+    register("fv_a", ["nose", "tail"], keypoint_flip_map=[], keypoint_oks_sigmas=[0.1, 0.2])
+    cfg = keypoint_cfg("fv_a", **{"TEST.KEYPOINT_OKS_SIGMAS": [0.3, 0.4]})
+    complete_cfg(cfg)
+    assert cfg.TEST.KEYPOINT_OKS_SIGMAS == [0.3, 0.4]
+    assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 2
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.3] * 3
+    with pytest.raises(ValueError) as error:
+        complete_cfg(cfg)
+    assert str(error.value) == (
+        "TEST.KEYPOINT_OKS_SIGMAS has 3 values for 2 joints ['nose', 'tail']; leave it empty to "
+        "take them from the datasets"
+    )
+
+
+def test_views_follow_from_the_kind_of_model() -> None:
+    """A detector may be made by a function, as somebody else's."""
+
+    @META_ARCH_REGISTRY.register()
+    def made_by_a_function(cfg: object) -> nn.Module:
+        return nn.Identity()
+
+    try:
+        for name, view in (
+            ("made_by_a_function", "frames"),
+            ("GeneralizedRCNN", "frames"),
+            ("RecurrentKeypointRCNN", "frame_clips"),
+            ("UniPose", "clips"),
+        ):
+            cfg = keypoint_cfg(**{"MODEL.META_ARCHITECTURE": name})
+            assert default_view(cfg) == view and is_recurrent(cfg) is (view == "clips")
+    finally:
+        del META_ARCH_REGISTRY._obj_map["made_by_a_function"]
+    cfg = keypoint_cfg(**{"MODEL.META_ARCHITECTURE": "UniPoze"})
+    for ask in (default_view, is_recurrent, view_of):
+        with pytest.raises(KeyError) as error:
+            ask(cfg)
+        message = error.value.args[0]
+        assert message.startswith("MODEL.META_ARCHITECTURE is 'UniPoze': registered are [")
+        assert "'GeneralizedRCNN', " in message and "'UniPose', 'UniPoseLSTM'" in message
+
+
+def test_what_each_kind_of_model_needs() -> None:
+    for keypoints in (True, False):
+        cfg = keypoint_cfg(**{"MODEL.KEYPOINT_ON": keypoints})
+        assert view_of(cfg).needs_joints(cfg) is keypoints
+        cfg.MODEL.META_ARCHITECTURE = "UniPose"
+        assert view_of(cfg).needs_joints(cfg)
+    cfg.INPUT.VIEW = "frames"  # what is given counts
+    assert view_of(cfg).dataset_name("jhmdb_split1_test") == "jhmdb_split1_test_frames"
+    view = View()
+    assert view.needs_joints(cfg) and view.dataset_name("x") == "x"
+    model = nn.Linear(1, 1)
+    assert view.tested(cfg, model) is model
+    assert view.complete(cfg) is view.prepare(model) is None
+    for build in (lambda: view.build_train_loader(cfg, 0), lambda: view.build_test_loader(cfg, "")):
+        with pytest.raises(NotImplementedError):
+            build()
+
+
+@pytest.mark.parametrize("mapper", ["JHMDBClipMapper", "PennActionClipMapper"])
+@pytest.mark.parametrize("given", [True, False])
+def test_every_value_of_clips_is_the_given_one_or_the_mappers(mapper: str, given: bool) -> None:
+    defaults = POSE_MAPPER_REGISTRY.get(mapper).defaults
+    cfg = keypoint_cfg(**{"INPUT.MAPPER": mapper, "MODEL.POSE.HEATMAP.STRIDE": 4})
+    inp, heatmap = cfg.INPUT, cfg.MODEL.POSE.HEATMAP
+    if given:
+        inp.REGION, inp.REGION_PADDING, inp.REGION_PER = "frame", 1.5, "frame"
+        inp.SCALE_MODE, inp.AUG.SCALE_RANGE, inp.AUG.ROTATION = "absolute", (0.9, 1.1), 0.0
+        heatmap.ENCODE_OFFSET, heatmap.DECODE_OFFSET = 0.0, 0.5
+        cfg.TEST.PCK.PROTOCOLS = ("pixels",)
+    write_out_clip_values(cfg)
+    mode = defaults.scale_mode
+    assert (inp.REGION, inp.REGION_PADDING, inp.REGION_PER, inp.SCALE_MODE) == (
+        ("frame", 1.5, "frame", "absolute") if given
+        else (defaults.region, defaults.padding, defaults.per, mode)
+    )  # fmt: skip
+    assert tuple(inp.AUG.SCALE_RANGE) == ((0.9, 1.1) if given else defaults.scale_range[mode])
+    assert inp.AUG.ROTATION == (0.0 if given else defaults.rotation[mode])
+    offsets = (heatmap.ENCODE_OFFSET, heatmap.DECODE_OFFSET)
+    assert offsets == ((0.0, 0.5) if given else (1.5, 1.5))
+    assert tuple(cfg.TEST.PCK.PROTOCOLS) == (("pixels",) if given else ())
+    cfg.INPUT.SCALE_MODE = "relative"
+    with pytest.raises(ValueError) as scale:
+        write_out_clip_values(cfg)
+    modes = sorted(defaults.rotation)
+    assert str(scale.value) == f"INPUT.SCALE_MODE 'relative': choose from {modes}"
+    cfg.INPUT.MAPPER = "JHMDB"
+    with pytest.raises(KeyError, match=r"INPUT.MAPPER is 'JHMDB': registered are .*'JHMDBClipM"):
+        write_out_clip_values(cfg)
+
+
+@pytest.mark.parametrize(
+    ("tests", "written"),
+    [
+        (["penn_action_test"], True),
+        (["jhmdb_split1_test", "jhmdb_split2_test"], True),  # the same ones
+        (["penn_action_test", "bbc_pose_test"], False),
+        (["penn_action_test", "fv_pictures"], True),  # pictures have none of their own
+        ([], False),
+    ],
+)
+def test_protocols_are_written_out_where_all_tests_have_the_same(
+    register, tests: list[str], written: bool
+) -> None:
+    register("fv_pictures", ["nose"])
+    cfg = keypoint_cfg()
+    cfg.DATASETS.TEST = tuple(tests)
+    write_out_clip_values(cfg)
+    own = tuple(MetadataCatalog.get(tests[0]).pck_protocols) if written else ()
+    assert tuple(cfg.TEST.PCK.PROTOCOLS) == own
+
+
+def test_protocols_and_joints_are_held_against_each_test_set(register, monkeypatch) -> None:
+    told: list[tuple] = []
+    monkeypatch.setattr(module, "PCKAccumulator", lambda *args: told.append(args))
+    facts = {"joint_groups": {"a": ["nose"]}, "derived_joints": {}, "pck_min_visibility": 2,
+             "head_segment": ("nose", "neck"), "pck_protocols": ("bbox", "torso")}  # fmt: skip
+    register("fv_a", ["nose", "neck"], **facts)
+    cfg = keypoint_cfg(**{"MODEL.POSE.JOINTS": ["neck", "nose"]})
+    check_scoring(cfg, "fv_a")
+    common = (["nose", "neck"], {"a": ["nose"]}, 2, ("nose", "neck"))
+    assert told == [("bbox", *common), ("torso", *common)]
+    told.clear()
+    cfg.TEST.PCK.PROTOCOLS = ("pixels",)
+    check_scoring(cfg, "fv_a")
+    assert told == [("pixels", *common)]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_stock_model_as_it_is_tested(monkeypatch, enabled: bool, training: bool) -> None:
+    """In the precision that is asked for, with augmentation or without, and in the model's mode."""
+    seen: list[tuple] = []
+
+    class Model(nn.Module):
+        def forward(self, batch: list) -> str:
+            seen.append((self.training, torch.is_autocast_enabled("cpu")))
+            return "found"
+
+    class Augmented(Model):
+        def __init__(self, cfg: object, model: nn.Module) -> None:
+            super().__init__()
+            self.inner = model
+
+    monkeypatch.setattr(module, "KeypointRCNNWithTTA", Augmented)
+    for precision in ("float32", "bfloat16"):
+        cfg = keypoint_cfg(**{"TEST.AUG.ENABLED": enabled, "TEST.PRECISION": precision})
+        model = Model().train(training)
+        tested = FrameModel(cfg, model)
+        assert tested.training is training and tested([]) == "found"
+        assert (tested.model is model) is not enabled
+        assert seen.pop() == (training, precision == "bfloat16")
+
+
+def test_a_detector_is_made_fast_where_its_weights_stay(monkeypatch) -> None:
+    told: list[nn.Module] = []
+    monkeypatch.setattr(module, "accelerate", lambda cfg, model: told.append(model))
+    cfg, model = keypoint_cfg(), nn.Linear(1, 1)
+    for options, fast in (({}, True), ({"changes": True}, False), ({"changes": False}, True)):
+        told.clear()
+        assert isinstance(view_of(cfg).tested(cfg, model, **options), FrameModel)
+        assert told == [model] * fast
+    prepared: list[nn.Module] = []
+    monkeypatch.setattr(module, "prepare_regions", prepared.append)
+    view_of(cfg).prepare(model)
+    assert prepared == [model]
+
+
+@pytest.mark.parametrize(
+    ("view", "kind"), [("clips", "pose"), ("frames", "frames"), ("frame_clips", "frame_clips")]
+)
+def test_each_view_has_loaders_of_its_own(monkeypatch, view: str, kind: str) -> None:
+    for part in ("train", "test"):
+        monkeypatch.setattr(
+            module, f"build_{kind}_{part}_loader", lambda cfg, what, part=part: (part, what)
+        )
+    cfg = keypoint_cfg(**{"INPUT.VIEW": view})
+    assert view_of(cfg).build_train_loader(cfg, 7) == ("train", 7)
+    assert view_of(cfg).build_test_loader(cfg, "x") == ("test", "x")
+
+
+def test_messages_of_views_name_the_key_and_what_to_do() -> None:
+    clips = {"MODEL.META_ARCHITECTURE": "UniPose", "INPUT.VIEW": "clips"}
+    recurrent = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
+    for dataset, keys, message in (
+        (
+            "jhmdb_split1_train_frames", clips,
+            "UniPose takes clips: name 'jhmdb_split1_train' instead of "
+            "'jhmdb_split1_train_frames'",
+        ),
+        (
+            "jhmdb_split1_train", {},
+            "GeneralizedRCNN takes whole frames: name 'jhmdb_split1_train_frames' instead of "
+            "'jhmdb_split1_train'",
+        ),
+        (
+            "jhmdb_split1_train_frames", {"MODEL.POSE.ALIGN_STATE": True},
+            "MODEL.POSE.ALIGN_STATE: GeneralizedRCNN has no states of crops; "
+            "MODEL.RECURRENT_KEYPOINT.ALIGN is that of RecurrentKeypointRCNN",
+        ),
+        (
+            "jhmdb_split1_train_frames", {"INPUT.VIEW": "frame_clips"},
+            'INPUT.VIEW is "frame_clips": GeneralizedRCNN remembers nobody; leave the key empty, '
+            'or name MODEL.META_ARCHITECTURE "RecurrentKeypointRCNN"',
+        ),
+        (
+            "jhmdb_split1_train_frames", {**recurrent, "INPUT.VIEW": "frames"},
+            "INPUT.VIEW is 'frames': RecurrentKeypointRCNN takes \"frame_clips\", which it has "
+            "where the key is empty",
+        ),
+    ):  # fmt: skip
+        for place in ("TRAIN", "TEST"):
+            cfg = keypoint_cfg("jhmdb_split1_train" if keys == clips else dataset, **keys)
+            if place == "TRAIN":
+                cfg.DATASETS.TRAIN = (dataset,)
+            elif "instead of" in message:
+                own = "jhmdb_split1_train" if keys == clips else "jhmdb_split1_train_frames"
+                cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (own,), (own, dataset)
+            with pytest.raises(ValueError) as error:
+                complete_cfg(cfg)
+            assert str(error.value) == message
+    fine = keypoint_cfg(
+        "jhmdb_split1_train_frames", **recurrent, **{"INPUT.FRAMES.MOSAIC_PROB": 0.0}
+    )
+    complete_cfg(fine)
+    assert fine.INPUT.VIEW == "frame_clips"
