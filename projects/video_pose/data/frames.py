@@ -411,8 +411,8 @@ def get_training_frames(cfg: CfgNode) -> list[FrameRecord]:
     (``DATALOADER.FILTER_EMPTY_ANNOTATIONS``, ``ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE``).
 
     Raises:
-        ValueError: no dataset is named, the datasets have different classes, or pre-computed
-            proposals are asked for.
+        ValueError: no dataset is named, one has no usable frame, the datasets have different
+            classes, or pre-computed proposals are asked for.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
@@ -431,10 +431,21 @@ def get_training_frames(cfg: CfgNode) -> list[FrameRecord]:
 
 
 def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[FrameRecord]:
-    """Detectron2's dicts of a dataset, each with ``dataset_name``."""
-    frames: list[FrameRecord] = get_detection_dataset_dicts(
-        name, filter_empty=filter_empty, min_keypoints=min_keypoints, check_consistency=False
-    )
+    """Detectron2's dicts of a dataset, each with ``dataset_name``.
+
+    Raises:
+        ValueError: the dataset is empty, or nothing of it passes the filters.
+    """
+    try:
+        frames: list[FrameRecord] = get_detection_dataset_dicts(
+            name, filter_empty=filter_empty, min_keypoints=min_keypoints, check_consistency=False
+        )
+    except AssertionError as error:
+        raise ValueError(
+            f"dataset {name!r} has no frame to use, with DATALOADER.FILTER_EMPTY_ANNOTATIONS "
+            f"{filter_empty} and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE {min_keypoints}: "
+            f"{error}"
+        ) from error
     return [{**frame, "dataset_name": name} for frame in frames]
 
 

@@ -14,6 +14,7 @@ from video_pose.data.cropping import (
     clip_regions,
     fill_boxes,
     half_body_boxes,
+    hide_surroundings,
     image_to_crop,
     invert_affine,
     is_valid_box,
@@ -452,3 +453,30 @@ def test_a_picture_that_shrinks_to_nothing_is_one_pixel() -> None:
     np.testing.assert_allclose(tiny, [[25]])
     tiny = AffineTransform(np.array([[1.0, 0, 0], [0, 0.1, 0]]), (1, 1), 0).apply_image(image)
     np.testing.assert_allclose(tiny, [[25]])
+
+
+def test_each_frame_of_half_a_body_has_its_own_box() -> None:
+    """A frame without enough joints keeps its box, those after it do not; three joints in a column
+    get a quarter of the longer side, which is 40 px wide or high, as width."""
+    joints = np.zeros((3, 3, 3))
+    joints[1:] = [[50, 10, 2], [50, 20, 2], [50, 30, 2]]
+    boxes = np.array([[1.0, 2, 3, 4], [30, 12, 70, 22], [45, 2, 55, 42]])
+    found = half_body_boxes(boxes, joints, [0, 1, 2], factor=2.0)
+    assert found.tolist() == [[1, 2, 3, 4], [45, 0, 55, 40], [45, 0, 55, 40]]
+
+
+def test_the_union_of_boxes_by_hand() -> None:
+    boxes = np.array([[3.0, 9, 5, 12], [1, 10, 2, 11], [4, 8, 7, 9]])
+    assert union_box(boxes).tolist() == [1, 8, 7, 12]
+    assert union_box(boxes[:1]).tolist() == [3, 9, 5, 12]
+
+
+def test_a_frame_has_one_box() -> None:
+    """Frames and boxes of different numbers are a mistake of the caller."""
+    image, boxes = np.zeros((9, 9, 3), np.uint8), np.array([[0.0, 0, 4, 4]] * 2)
+    with pytest.raises(ValueError, match="shorter|longer"):
+        PersonCropper(RegionRule((8, 8)))([image], boxes, boxes[0])
+    with pytest.raises(ValueError, match="shorter|longer"):
+        half_body_boxes(boxes, np.zeros((1, 3, 3)), [0, 1, 2])
+    with pytest.raises(ValueError, match="shorter|longer"):
+        hide_surroundings(np.zeros((1, 3, 8, 8), np.uint8), boxes, np.eye(2, 3)[None], 0.1, 0)

@@ -16,6 +16,7 @@ from detectron2.structures import BoxMode
 import video_pose  # noqa: F401  registers the built-in datasets
 from video_pose.data.datasets.builtin import builtin_splits
 from video_pose.data.frames import (
+    FrameDataset,
     box_margin_of,
     build_frames_test_loader,
     build_frames_train_loader,
@@ -28,6 +29,9 @@ from video_pose.data.frames import (
     thin_frames,
     tracks_to_frames,
 )
+
+# The joints span (10, 20) to (30, 60): x 1.25 about (20, 40).
+JOINTS_BOX = (7.5, 15, 32.5, 65)
 
 
 def track(track_id="0", frames=3, image_ids=None, **changes):
@@ -362,3 +366,138 @@ def test_what_cannot_work_is_refused(frames_cfg, key, value, message) -> None:
     frames_cfg.merge_from_list([key, value])
     with pytest.raises(ValueError, match=message):
         build_frames_train_loader(frames_cfg)
+
+
+def test_a_frame_dict_as_a_whole() -> None:
+    """Of two people, the second with an area and a mask in its second frame."""
+    masks = {"mat_file": "m.mat", "field": "part_mask"}
+    two = track(7, 2, image_ids=[1, 2], areas=np.array([0.0, 99.5]), masks=masks, crowd=True)
+    frames = tracks_to_frames([track("a"), two])
+    person = {
+        "bbox": [5, 10, 41, 71], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 0,
+        "keypoints": [10, 20, 2, 30, 60, 1], "track_id": "a",
+    }  # fmt: skip
+    other = {**person, "iscrowd": 1, "track_id": "7", "segmentation_ref": {**masks, "index": 0}}
+    assert frames[1] == {
+        "file_name": "1.png", "image_id": 1, "height": 80, "width": 100, "video_id": "v",
+        "frame_index": 1, "tracks": [("a", 1), ("7", 0)], "annotations": [person, other],
+    }  # fmt: skip
+    last = {**other, "area": 99.5, "segmentation_ref": {**masks, "index": 1}}
+    assert frames[2]["annotations"] == [person, last]
+
+
+def test_a_frame_inside_a_video_as_a_whole() -> None:
+    person = track(frames=1, video_file="v.avi", frame_numbers=np.array([4]))
+    del person["file_names"]
+    (frame,) = tracks_to_frames([person])
+    name = "v.avi#4 (a frame inside a video: map it with video_pose.data.frames_mapper.FrameMapper)"
+    assert (frame["file_name"], frame["video_file"], frame["frame_number"]) == (name, "v.avi", 4)
+
+
+@pytest.mark.parametrize(
+    ("box", "margin", "expected"),
+    [
+        ((5.5, 10.5, 5.5, 70.5), 0.5, JOINTS_BOX),  # no width
+        ((5.5, 10.5, 40.5, 10.5), 0.5, JOINTS_BOX),
+        ((40, 10, 5, 70), 0.5, JOINTS_BOX),
+        ((100.5, 10, 130, 20), 0.5, JOINTS_BOX),  # touches the image from outside
+        ((10, 80.5, 20, 99), 0.5, JOINTS_BOX),
+        ((100, 10, 130, 20), 0.5, (99.5, 9.5, 100, 20.5)),
+        ((-3, -4, -0.25, 5), 0.5, (0, 0, 0.25, 5.5)),
+        ((1, 2, 3, 4), 0.0, (1, 2, 3, 4)),
+        ((1, 2, 3, 4), 2.0, (0, 0, 5, 6)),
+    ],
+)
+def test_boxes_reach_to_the_edges_of_the_image(
+    box: tuple[float, ...], margin: float, expected: tuple[float, ...]
+) -> None:
+    """Of 100 x 80 px."""
+    person = track(frames=1, boxes=np.array([box], np.float32))
+    (frame,) = tracks_to_frames([person], margin)
+    assert frame["annotations"][0]["bbox"] == list(expected)
+
+
+def test_somebody_with_a_box_alone_is_shown_without_a_track() -> None:
+    person = track(labelled=np.array([True, False, False]), boxed=np.array([False, True, False]))
+    first, second = tracks_to_frames([person])
+    assert (first["image_id"], first["tracks"]) == (0, [("0", 0)])
+    assert (second["image_id"], second["tracks"], len(second["annotations"])) == (1, [], 1)
+
+
+class Composer:
+    """Composes every second frame of three others."""
+
+    def draw(self, count: int) -> list[int] | None:
+        assert count == 4
+        return [3, 0, 2] if np.random.rand() < 0.5 else None
+
+    def __call__(self, frames: list) -> list:
+        return frames
+
+
+def test_what_is_drawn_for_a_frame_follows_from_run_and_position() -> None:
+    """Draws of the mosaic, then of the mapper; the global generator is left as it was."""
+    mapped = FrameDataset(list("abcd"), lambda name: (name, np.random.randint(1000)), 5)
+    assert len(mapped) == 4
+    state = np.random.get_state()[1].copy()
+    assert [mapped[1, 0], mapped[1, 1], mapped[2, 300]] == [("b", 15), ("b", 221), ("c", 744)]
+    composed = FrameDataset(list("abcd"), lambda name: (name, np.random.randint(99)), 5, Composer())
+    found = [composed[1, position] for position in range(4)]
+    four = [("b", 35), ("d", 6), ("a", 13), ("c", 80)]
+    assert found == [("b", 51), four, ("b", 65), ("b", 49)]
+    assert (np.random.get_state()[1] == state).all()
+
+    def fail(name: str) -> None:
+        raise OSError(f"{name}, {np.random.rand()}")
+
+    with pytest.raises(OSError, match="^a, 0."):
+        FrameDataset(list("abcd"), fail, 5)[0, 0]
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_mosaics_are_made_where_asked_for(frames_cfg) -> None:
+    """Weights of datasets are those of the frames that join one."""
+    frames_cfg.INPUT.FRAMES.MOSAIC_PROB, frames_cfg.INPUT.FRAMES.MOSAIC_SIZE = 1.0, (32, 48)
+    (batch,) = take(frames_cfg, 1)
+    assert {tuple(frame["image"].shape) for frame in batch} == {(3, 32, 48)}
+    assert {len(frame["mosaic_of"]) for frame in batch} == {4}
+
+
+def test_frames_are_counted_thinned_and_filtered(frames_cfg, caplog) -> None:
+    (name,) = frames_cfg.DATASETS.TRAIN
+    frames_cfg.INPUT.FRAMES.STRIDE = 4
+    with caplog.at_level("INFO", logger="video_pose.data.frames"):
+        frames = get_training_frames(frames_cfg)
+    assert caplog.messages[-1] == f"{name}: 4 of 12 frames"
+    assert {frame["dataset_name"] for frame in frames} == {name}
+    frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 4  # a person has three
+    with pytest.raises(ValueError) as error:
+        get_training_frames(frames_cfg)
+    assert str(error.value) == (
+        f"dataset {name!r} has no frame to use, with DATALOADER.FILTER_EMPTY_ANNOTATIONS True and "
+        f"MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE 4: No valid data found in {name}."
+    )
+    frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 3
+    assert len(get_training_frames(frames_cfg)) == 4
+    frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 4
+    frames_cfg.MODEL.KEYPOINT_ON = False
+    assert len(get_training_frames(frames_cfg)) == 4
+
+
+def test_joints_are_not_asked_for_in_frames_that_are_tested_on(frames_cfg, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(
+        "video_pose.data.frames.FrameMapper",
+        lambda cfg, is_train: made.append(is_train) or (lambda record: record["image_id"]),
+    )
+    name = frames_cfg.DATASETS.TEST[0]
+    frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 4
+    loader = build_frames_test_loader(frames_cfg, name)
+    assert [batch[0] for batch in loader] == [*range(1000, 1006), *range(2000, 2006)]
+    frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1
+    (batch,) = take(frames_cfg, 1)
+    assert len(batch) == 2 and made == [False, True]
+    given = build_frames_test_loader(frames_cfg, name, lambda record: "own")
+    assert next(iter(given)) == ["own"] and made == [False, True]
+    given = build_frames_train_loader(frames_cfg, 0, lambda record: "own")
+    assert next(iter(given)) == ["own"] * 2 and made == [False, True]
