@@ -82,6 +82,9 @@ def test_what_is_written_comes_back(tmp_path: Path, kind: str) -> None:
         there = frame.keypoints[np.isfinite(frame.keypoints).all(axis=2)]
         # Of TRC and C3D, which have no scores, what is there counts in full.
         assert set(there[:, 2].tolist()) == {1.0 if kind in ("trc", "c3d") else 0.5}
+        # A joint that is not there has no score either.
+        empty = np.isnan(frame.keypoints)
+        assert (empty.any(axis=2) == empty.all(axis=2)).all()
         has_times = kind in ("jsonl", "csv", "parquet", "trc", "c3d", "nwb")
         np.testing.assert_allclose(frame.time, frame.index / 20 if has_times else np.nan)
     sizes = {"coco_dataset": (480, 640), "posetrack": (480, 640)}
@@ -215,8 +218,9 @@ def test_who_has_no_coordinates_is_not_there(tmp_path: Path) -> None:
     assert first.keypoints.tolist() == [[[4, 5, np.float32(0.9)]]] and len(second.keypoints) == 0
 
 
-def test_sleap_by_sleap_io(tmp_path: Path) -> None:
+def test_sleap_by_sleap_io(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sio = pytest.importorskip("sleap_io")
+    capfd.readouterr()
     labels = sio.load_slp(str(write("sleap", tmp_path, frames())), open_videos=False)
     assert labels.skeletons[0].node_names == list(JOINTS)
     assert labels.skeletons[0].edge_inds == [(1, 2), (3, 4)]
@@ -229,11 +233,14 @@ def test_sleap_by_sleap_io(tmp_path: Path) -> None:
     assert last[1].numpy(scores=True)[5, 2] == 0 and labels.skeletons[0].name == "person"
     assert [frame.frame_idx for frame in labels.labeled_frames] == [0, 1, 2, 3]
     assert labels.videos[0].filename == "clip.mp4" and len(labels.videos) == 1
+    assert capfd.readouterr() == ("", "")  # the command has a bar of its own
+    again = write("sleap", tmp_path, frames(), path="films/of a walk.avi")
+    assert sio.load_slp(str(again), open_videos=False).video.filename == "films/of a walk.avi"
 
 
 def test_nwb_by_pynwb(tmp_path: Path) -> None:
     pynwb = pytest.importorskip("pynwb")
-    path = write("nwb", tmp_path, frames())
+    path = write("nwb", tmp_path, frames(), path="films/a.avi")
     with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as file:
         person = file.read().processing["SLEAP_VIDEO_000_clip"]["track=person_7"]
         series = person["right_hip"]
@@ -242,7 +249,7 @@ def test_nwb_by_pynwb(tmp_path: Path) -> None:
         assert np.isnan(series.data[:2]).all() and series.confidence[2] == 0.5
         assert list(person.skeleton.nodes[:]) == list(JOINTS)
         assert person.skeleton.edges[:].tolist() == [[1, 2], [3, 4]]
-        assert person.original_videos[:].tolist() == ["clip.mp4"]
+        assert person.original_videos[:].tolist() == ["films/a.avi"]
         assert person.source_software == "video_pose" and person.skeleton.name == "person"
         assert list(person.pose_estimation_series) == sorted(JOINTS)
 
@@ -397,8 +404,9 @@ def test_trc_files_by_hand(tmp_path: Path) -> None:
     (frame,) = read_poses(alone)
     assert np.isnan(frame.time) and frame.track_ids.tolist() == [0] and frame.video == "alone"
     (tmp_path / "person_3.trc").write_text(_trc("a\t\t\tc\t\t", ["1\t0\t1\t2\t0\t3\t4\t0"]))
-    with pytest.raises(ValueError, match="its files have different markers"):
+    with pytest.raises(ValueError) as error:
         read_poses(tmp_path, "trc")
+    assert str(error.value) == f"{tmp_path}: its files have different markers"
     (tmp_path / "no_trc").mkdir()
     with pytest.raises(ValueError, match="no file person_<number>.trc"):
         read_poses(tmp_path / "no_trc")
@@ -524,6 +532,13 @@ def _table(**changes: object) -> str:
     return json.dumps({**row, **changes}) + "\n"
 
 
+def _wide(*joints: str) -> str:
+    row = json.loads(_table(track=2))
+    row = {key: row[key] for key in row if key not in ("joint", "x", "y", "score")}
+    row |= {f"{name}_{part}": 0.5 for name in joints for part in ("x", "y", "score")}
+    return json.dumps(row) + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -534,6 +549,8 @@ def _table(**changes: object) -> str:
         (_table() + "{}\n", "."),
         (_table() + "7\n", "line 2 is no JSON object"),
         (_table() + "{\n", "line 2 is no JSON: "),
+        (_table() + _table(joint="b", z=1).replace('"x"', '"u"'), "a row cannot be read: 'x'"),
+        (_wide("a", "b") + _wide("a"), "a row cannot be read: 'b_x'"),
         (
             '{"frame": 1, "track": 2, "time": 0, "person_score": 1, "box_x0": 1, "box_x1": 2}\n',
             r"the columns \['video', 'box_y0', 'box_y1'\] are missing: it is no table of poses$",
@@ -548,7 +565,8 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
     """Two videos; a joint that is not told; a person without a joint; nobody."""
     path = tmp_path / "a.jsonl"
     path.write_text(
-        _table() + _table(joint="b", x=None, y="", score=3) + _table(track=2, joint=None)
+        _table() + _table(joint="b", x=None, y="", score=3, time=9)
+        + _table(track=2, joint=None, time=9)
         + _table(video="w", frame=4, track=-1, time=None, joint=None)
     )  # fmt: skip
     both, nobody = read_poses(path)
@@ -635,7 +653,7 @@ def test_a_video_of_nobody(tmp_path: Path, kind: str, count: int) -> None:
             read_poses(path)
         assert str(error.value) == f"{path}: no file person_<number>.{kind}"
     else:
-        assert all(len(frame) == 0 for frame in read_poses(path))
+        assert read_poses(path) == []
 
 
 def test_frames_that_were_left_out_are_empty(tmp_path: Path) -> None:
@@ -729,3 +747,45 @@ def test_sizes_and_joints_of_stored_frames() -> None:
         assert getattr(nobody, part).dtype.name == kind
     one = stored_frame(0, 0.0, "v", ("a",), np.array([[[1, 2, 0.5]]]))
     assert one.image.shape == (0, 0, 3) and one.boxes.tolist() == [[1, 2, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    "kind", ["jsonl", "csv", "coco_dataset", "trc", "c3d", "dlc", "dlc_h5", "sleap", "nwb"]
+)
+def test_a_model_of_one_joint(tmp_path: Path, kind: str) -> None:
+    """One person, who is away on the second of three frames, in a folder that is to be made."""
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind])
+    folder = tmp_path
+    if kind in ("trc", "c3d"):  # which are folders themselves
+        folder = tmp_path / "new" / "folder"
+    poses = [np.full((int(i != 1), 1, 3), 3 + i, np.float32) for i in range(3)]
+    for pose in poses:
+        pose[..., 2] = 1
+    content = [
+        stored_frame(i, i / 20, "clip", ("tip",), pose, size=(40, 60))
+        for i, pose in enumerate(poses)
+    ]
+    (writer,) = open_writers([kind], folder, Recording("clip", ("tip",), 20.0))
+    for frame in content:
+        writer.write(frame)
+    writer.close()
+    path = result_paths([kind], folder, "clip")[kind]
+    if kind == "trc":
+        lines = (path / "person_0.trc").read_text().splitlines()
+        assert lines[3:5] == ["Frame#\tTime\ttip\t\t", "\t\tX1\tY1\tZ1"]
+    back = read_poses(path)
+    assert [frame.keypoints.tolist() for frame in back] == [[[[3, 3, 1]]], [], [[[5, 5, 1]]]]
+    assert {frame.joint_names for frame in back} == {("tip",)}
+
+
+def test_c3d_files_of_different_markers_are_refused(tmp_path: Path) -> None:
+    """Else the points of one would bear the names of another."""
+    pytest.importorskip("ezc3d")
+    for name, joints in (("a", JOINTS), ("b", JOINTS[::-1])):
+        (writer,) = open_writers(["c3d"], tmp_path, Recording(name, joints, 20.0))
+        writer.write(replace(frames()[0], joint_names=joints))
+        writer.close()
+    (tmp_path / "b_c3d" / "person_4.c3d").rename(tmp_path / "a_c3d" / "person_5.c3d")
+    with pytest.raises(ValueError, match="a_c3d: its files have different markers$"):
+        read_poses(tmp_path / "a_c3d")

@@ -842,3 +842,33 @@ def test_a_growing_file_that_cannot_grow_is_as_it_was(tmp_path: Path) -> None:
     assert path.read_text() == whole
     growing.close("\n]\n")  # writes nothing more
     assert path.read_text() == whole and growing._file.closed
+
+
+@pytest.mark.parametrize("word", ["long", "wide"])
+def test_a_table_that_is_named_by_a_file_or_a_command(word: str) -> None:
+    """Words that are equal are the same choice."""
+    typed = "".join(list(word))
+    chosen, expected = (Recording("v", JOINTS, table=table) for table in (typed, word))
+    assert tables.table_columns(chosen) == tables.table_columns(expected)
+    rows = ROWS if word == "long" else WIDE
+    assert [row for frame in FRAMES for row in tables.table_rows(frame, chosen)] == rows
+    if word == "wide":
+        assert Recording("v", JOINTS, table=typed, angles=True).angles
+
+
+def test_what_is_no_number_is_never_written_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a format let one through, the run ends: other programs could not read the file."""
+    growing = GrowingJson(tmp_path / "a.json", "[")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        growing.append({"a": np.nan})
+    monkeypatch.setattr(tables, "table_rows", lambda *_: [(np.nan,)])
+    lines = tables.JsonLinesWriter(tmp_path / "a.jsonl", Recording("v"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        lines.write(FRAMES[0])
+    (people,) = open_writers(["openpose"], tmp_path, Recording("v", JOINTS + WRISTS))
+    broken = np.full((25, 3), np.nan)
+    monkeypatch.setattr(type(people._writer._map), "apply", lambda *_: broken)  # type: ignore
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        people.write(pose_frame(0, 1, JOINTS + WRISTS))

@@ -15,7 +15,7 @@ import importlib
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,14 +125,20 @@ def read_trc(path: str | Path) -> list[PoseFrame]:
     Raises:
         ValueError: it is none; names the file and the line.
     """
-    files = {track: _read_trc_file(file) for track, file in _person_files(Path(path), ".trc")}
-    names = next(iter(files.values()))[0]
-    rate = next(iter(files.values()))[1]
-    if any(other[0] != names for other in files.values()):
+    return _read_people(Path(path), ".trc", _read_trc_file)
+
+
+# Joint names, frames a second, and (N, K, 3).
+_OneFile = tuple[list[str], float, np.ndarray]
+
+
+def _read_people(path: Path, suffix: str, read: Callable[[Path], _OneFile]) -> list[PoseFrame]:
+    """The frames of a file of one person, or of a folder of such files."""
+    files = {track: read(file) for track, file in _person_files(path, suffix)}
+    names, rate, _ = next(iter(files.values()))
+    if any(other != names for other, *_ in files.values()):
         raise ValueError(f"{path}: its files have different markers")
-    return _join_tracks(
-        Path(path), names, {track: poses for track, (_, _, poses) in files.items()}, rate
-    )
+    return _join_tracks(path, names, {track: poses for track, (*_, poses) in files.items()}, rate)
 
 
 def _person_files(path: Path, suffix: str) -> list[tuple[int, Path]]:
@@ -149,7 +155,7 @@ def _person_files(path: Path, suffix: str) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _read_trc_file(path: Path) -> tuple[list[str], float, np.ndarray]:
+def _read_trc_file(path: Path) -> _OneFile:
     lines = path.read_text(encoding="utf-8").splitlines()
     try:
         rate = float(lines[2].split("\t")[0])
@@ -167,9 +173,10 @@ def _read_trc_file(path: Path) -> tuple[list[str], float, np.ndarray]:
 
 
 def _join_tracks(
-    path: Path, names: Sequence[str], tracks: dict[int, np.ndarray], rate: float
+    path: Path, names: Sequence[str], tracks: dict[int, np.ndarray], rate: float = 0.0
 ) -> list[PoseFrame]:
-    """Frames from (N, K, 3) of every track; somebody without a joint is not there."""
+    """Frames from (N, K, 3) of every track; somebody without a joint is not there. A ``rate`` of 0
+    tells no times."""
     frames = []
     for index in range(max(map(len, tracks.values()), default=0)):
         here = {
@@ -214,21 +221,19 @@ class C3dWriter(RecordingWriter):
 def read_c3d(path: str | Path) -> list[PoseFrame]:
     """The frames of a C3D file, or of a folder of them, one person each; Z is left out."""
     ezc3d = _require("ezc3d", "c3d")
-    names: list[str] = []
-    tracks, rate = {}, 0.0
-    for track, file in _person_files(Path(path), ".c3d"):
+
+    def read(file: Path) -> _OneFile:
         try:
             content = ezc3d.c3d(str(file))
         except OSError as error:
             raise ValueError(f"{file}: no C3D file: {error}") from error
-        names = list(content["parameters"]["POINT"]["LABELS"]["value"])
-        rate = float(content["parameters"]["POINT"]["RATE"]["value"][0])
-        points = content["data"]["points"]
+        about, points = content["parameters"]["POINT"], content["data"]["points"]
         poses = np.ones((points.shape[2], points.shape[1], 3), np.float32)
         poses[..., :2] = points[:2].transpose(2, 1, 0)
         poses[np.isnan(poses[..., 0])] = np.nan
-        tracks[track] = poses
-    return _join_tracks(Path(path), names, tracks, rate)
+        return list(about["LABELS"]["value"]), float(about["RATE"]["value"][0]), poses
+
+    return _read_people(Path(path), ".c3d", read)
 
 
 class DeepLabCutWriter(RecordingWriter):
@@ -291,7 +296,7 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
         columns = [(name, c) for name in names for c in ("x", "y", "likelihood")]
         values = part[columns].to_numpy(np.float32).reshape(len(table), len(names), 3)
         tracks[int(number[1]) if number else place] = values
-    return _join_tracks(path, names, tracks, 0.0)
+    return _join_tracks(path, names, tracks)
 
 
 class SleapWriter(RecordingWriter):
@@ -338,7 +343,7 @@ def read_sleap(path: str | Path) -> list[PoseFrame]:
             f"{path}: {len(labels.videos)} videos and {len(labels.skeletons)} skeletons: expected "
             "one of each"
         )
-    names = tuple(node.name for node in labels.skeletons[0].nodes)
+    names = tuple(node.name for node in labels.skeleton.nodes)
     known = {id(track): place for place, track in enumerate(labels.tracks)}
     found = {}
     for labelled in labels.labeled_frames:
@@ -359,9 +364,8 @@ def read_sleap(path: str | Path) -> list[PoseFrame]:
             scores=np.array([getattr(p, "score", 1.0) for p in labelled.instances], np.float32),
             track_ids=np.array(tracks, np.int64),
         )  # fmt: skip
-    nobody = np.zeros((0, len(names), 3))
     return [
-        found.get(i) or stored_frame(i, math.nan, Path(path).stem, names, nobody)
+        found.get(i) or stored_frame(i, math.nan, Path(path).stem, names, np.zeros(0))
         for i in range(max(found, default=NOBODY) + 1)
     ]
 
@@ -439,7 +443,7 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
             number = re.fullmatch(r"track=person_(-?\d+)", pose.name)
             tracks[int(number[1]) if number else place] = np.stack(rows, axis=1)
             times = np.asarray(pose[names[0]].timestamps[:])
-    frames = _join_tracks(Path(path), names, tracks, 0.0)
+    frames = _join_tracks(Path(path), names, tracks)
     return [replace(frame, time=float(times[frame.index])) for frame in frames]
 
 
