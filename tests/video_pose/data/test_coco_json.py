@@ -413,6 +413,8 @@ def test_files_that_count_from_one_are_set_apart() -> None:
                 (5, None)]  # fmt: skip
     assert images == expected and people == [image for image, _ in expected]
     assert said == {apart: 1}
+    labels = read_labels([_file(name, [n], None) for n, name in enumerate("abcd")])
+    assert labels.source == "/labels/a.json, /labels/b.json, /labels/c.json"  # three for all
     images, people, said = _all(_file("a", [1], 7), _file("b", [1], None), _file("c", [1], 7))
     assert images == [(1, "7"), (2 * step + 1, None), (3 * step + 1, "c/7")]
     assert people == [1, 2 * step + 1, 3 * step + 1] and said == {apart: 2}

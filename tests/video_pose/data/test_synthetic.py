@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from video_pose.data.synthetic import background
 from video_pose.data.synthetic.background import OCCLUDER, Background, Occluder
 from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, Posture, pose_body, rotation
 from video_pose.data.synthetic.figure import (
@@ -282,18 +283,25 @@ def test_a_constant_pose_in_the_box_is_a_poor_guess() -> None:
 
 def test_the_camera_looks_at_its_part_of_the_canvas() -> None:
     """The canvas is 24 px wider on each side; a way that stands still looks at its middle."""
-    background = Background(np.random.default_rng(0), 8, 12, 3)
-    assert background.canvas.shape == (8 + 48, 12 + 48, 3) and background.canvas.dtype == np.uint8
-    np.testing.assert_array_equal(background.path, np.full((3, 2), 24))
-    background.path = np.array([[24.0, 24.0], [3.0, 5.0], [48.0, 48.0]])
+    view = Background(np.random.default_rng(0), 8, 12, 3)
+    assert view.canvas.shape == (8 + 48, 12 + 48, 3) and view.canvas.dtype == np.uint8
+    np.testing.assert_array_equal(view.path, np.full((3, 2), 24))
+    view.path = np.array([[24.0, 24.0], [3.0, 5.0], [48.0, 48.0]])
     for index, (x, y) in enumerate([(24, 24), (3, 5), (48, 48)]):
-        found = background.frame(index)
+        found = view.frame(index)
         assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, background.canvas[y : y + 8, x : x + 12])
+        np.testing.assert_array_equal(found, view.canvas[y : y + 8, x : x + 12])
     # It pans from one end to the other at an even pace.
     path = Background(np.random.default_rng(2), 8, 12, 3).path
     assert (path[0] != path[2]).all() and (path >= 0).all() and (path <= 48).all()
     np.testing.assert_allclose(path[1], (path[0] + path[2]) / 2)
+
+
+def test_a_canvas_has_all_values_of_a_picture_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    painted = np.array([[[-5.0, 0.6, 254.9]], [[255.0, 255.4, 300.0]]])
+    monkeypatch.setattr(background, "_paint", lambda *_: painted)
+    canvas = Background(np.random.default_rng(0), 8, 12, 3).canvas
+    assert canvas.tolist() == [[[0, 0, 254]], [[255, 255, 255]]]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from video_pose.data.datasets.coco_video import load_video_keypoints
 from video_pose.data.datasets.jhmdb import load_jhmdb, read_masks
 from video_pose.data.datasets.penn_action import load_penn_action
 from video_pose.data.frame_reader import FrameReader
+from video_pose.data.synthetic import dataset, writers
 from video_pose.data.synthetic.body import JOINTS
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
 from video_pose.data.synthetic.plan import (
@@ -26,15 +31,29 @@ from video_pose.data.synthetic.plan import (
     plan_videos,
     write_manifest,
 )
-from video_pose.data.synthetic.scene import PersonTrack, render_scene
+from video_pose.data.synthetic.scene import PersonTrack, Scene, render_scene
 from video_pose.data.synthetic.writers import (
+    BBC_JOINTS,
     JHMDB_JOINTS,
     PENN_JOINTS,
+    BBCEntry,
+    CocoVideo,
     JHMDBClip,
+    _as_integers,
+    _coco_person,
+    _jhmdb_positions,
     _penn_labels,
+    finish_bbc,
+    finish_coco,
     jhmdb_clip_name,
+    write_bbc_video,
+    write_coco_video,
+    write_image,
+    write_jhmdb_clip,
     write_jhmdb_splits,
     write_mat,
+    write_penn_video,
+    write_video,
 )
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "make_synthetic.py"
@@ -348,3 +367,452 @@ def test_which_videos_of_penn_have_which_defect(index: int) -> None:
     flat = (labels["bbox"][:, 2:] == labels["bbox"][:, :2]).all(axis=1)
     assert flat.tolist() == [False] * 2 + [index == 9] + [False] * (boxes - 3)
     assert labels["bbox"][0].tolist() == [1, 1, 8, 7]
+
+
+# ---- files of a scene that is known: which video has which surprise, and every number
+
+
+def _person(frames: int = 4, **changes: Any) -> PersonTrack:
+    """Joint k of frame n at (20 + k, 10 + n), all visible; a silhouette of 2 x 3 px at (5, 6)."""
+    joints = np.zeros((frames, 15, 2))
+    joints[..., 0], joints[..., 1] = 20 + np.arange(15), 10 + np.arange(frames)[:, None]
+    masks = np.zeros((frames, 40, 80), bool)
+    masks[:, 6:9, 5:7] = True
+    yes = np.ones((frames, 15), bool)
+    values = {
+        "action": "walk", "joints": joints, "visible": yes, "covered": ~yes, "inside": yes,
+        "masks": masks, "boxes": np.tile([5.5, 6.5, 6.5, 8.5], (frames, 1)),
+        "scale": np.full(frames, 100.0), **changes,
+    }  # fmt: skip
+    return PersonTrack(**values)
+
+
+def _plan(index: int, part: str = "train", frames: int = 4) -> VideoPlan:
+    return VideoPlan(index, part, "walk", frames, (80, 40), "none", (9, index))
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+    """What was asked to be rendered; given is one person, or as many as were asked for."""
+    calls: list[tuple[Any, dict[str, Any]]] = []
+
+    def render(seed: Any, **arguments: Any) -> Scene:
+        calls.append((seed, arguments))
+        count = arguments["frames"]
+        pictures = np.full((count, 40, 80, 3), 90, np.uint8)
+        pictures[:, 0, 0] = np.arange(count)[:, None]
+        return Scene(pictures, [_person(count)] * arguments.get("people", 1))
+
+    monkeypatch.setattr(writers, "render_scene", render)
+    return calls
+
+
+def test_fields_of_jhmdbs_joints() -> None:
+    """World coordinates: from the middle, in heights of the frame, by a scale of 200 px."""
+    scene = Scene(np.zeros((2, 40, 80, 3), np.uint8), [])
+    joints = np.full((2, 15, 2), (39.5, 9.5))
+    joints[1, 3] = 79.5, 39.5
+    found = _jhmdb_positions(joints, np.array([100.0, 400.0, 7.0]), scene, "walk")
+    assert found.keys() == {"pos_img", "pos_world", "scale", "viewpoint", "action"}
+    assert found["pos_img"].shape == (2, 15, 2) and found["scale"].tolist() == [[0.5, 2.0]]
+    assert found["pos_img"][:, 0, 0].tolist() == [40, 10]
+    assert found["pos_img"][:, 3, 1].tolist() == [80, 40]
+    # (40, 10) is (0, -1/4) from the middle; (80, 40) is (1/2, 1/2), in widths and heights.
+    assert found["pos_world"][:, 0, 0].tolist() == [0, -0.5]
+    assert found["pos_world"][:, 3, 1].tolist() == [0.5, 0.25]
+    assert (found["viewpoint"], found["action"]) == ("S", "walk")
+
+
+@pytest.mark.parametrize(
+    ("index", "framing", "masks", "joints"),
+    [
+        (0, "whole", 4, 4), (7, "cut", 4, 4), (8, "whole", 3, 4), (11, "whole", 4, 3),
+        (12, "whole", 4, 4), (19, "cut", 4, 4), (23, "whole", 3, 4), (26, "whole", 4, 3),
+    ],
+)  # fmt: skip
+def test_which_clips_of_jhmdb_have_which_surprise(
+    tmp_path: Path, rendered: list, index: int, framing: str, masks: int, joints: int
+) -> None:
+    clip = write_jhmdb_clip(tmp_path, _plan(index, "test"))
+    assert rendered == [
+        ((9, index), {"framing": framing, "frames": 4, "size": (80, 40), "action": "walk",
+                      "occluders": "none"})
+    ]  # fmt: skip
+    assert clip == JHMDBClip("walk", jhmdb_clip_name(_plan(index)), True, True)
+    assert f"_{index}_walk_f_cm_np1_fr_med_0" in clip.name
+    labels = loadmat(tmp_path / "joint_positions" / "walk" / clip.name / "joint_positions.mat")
+    assert labels["pos_img"].shape == (2, 15, joints) and labels["hidden"].shape == (15, joints)
+    # "neck" is the second of the body's joints: x 21; the frames go on in y.
+    assert labels["pos_img"][:, 0].T.tolist() == [[21.5, 10.5 + n] for n in range(joints)]
+    assert labels["hidden"].dtype == np.uint8 and not labels["hidden"].any()
+    found = loadmat(tmp_path / "puppet_mask" / "walk" / clip.name / "puppet_mask.mat")["part_mask"]
+    assert found.shape == (40, 80, masks) and found.dtype == np.uint8
+    assert np.argwhere(found[..., 0]).tolist() == [[y, x] for y in (6, 7, 8) for x in (5, 6)]
+    folder = tmp_path / "Rename_Images" / "walk" / clip.name
+    assert sorted(p.name for p in folder.iterdir()) == [f"0000{n}.png" for n in (1, 2, 3, 4)]
+    assert cv2.imread(str(folder / "00003.png"))[0, 0].tolist() == [2, 2, 2]
+
+
+def test_a_clip_with_a_joint_outside_or_covered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, covered = np.ones((4, 15), bool), np.zeros((4, 15), bool)
+    inside[3, 0], covered[1, JOINTS.index("left_ankle")] = False, True
+    person = _person(inside=inside, covered=covered)
+    scene = Scene(np.zeros((4, 40, 80, 3), np.uint8), [person])
+    monkeypatch.setattr(writers, "render_scene", lambda *_, **__: scene)
+    clip = write_jhmdb_clip(tmp_path, _plan(0), "avi")
+    assert not clip.whole and not clip.is_test
+    labels = loadmat(tmp_path / "joint_positions" / "walk" / clip.name / "joint_positions.mat")
+    assert np.argwhere(labels["hidden"]).tolist() == [[JHMDB_JOINTS.index("left_ankle"), 1]]
+    assert [p.name for p in tmp_path.rglob("*.avi")] == [f"{clip.name}.avi"]
+    assert not (tmp_path / "Rename_Images").exists()
+
+
+def test_names_of_clips_repeat_their_stems() -> None:
+    names = [jhmdb_clip_name(_plan(index)) for index in (0, 5, 6)]
+    assert names == [
+        "film_scene_0_walk_f_cm_np1_fr_med_0", "A&B_[HD]_5_walk_f_cm_np1_fr_med_0",
+        "film_scene_6_walk_f_cm_np1_fr_med_0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("index", "framing"), [(0, "whole"), (4, "cut"), (9, "whole"), (13, "cut")]
+)
+def test_files_of_a_penn_video(tmp_path: Path, rendered: list, index: int, framing: str) -> None:
+    write_penn_video(tmp_path, _plan(index))
+    assert [arguments["framing"] for _, arguments in rendered] == [framing]
+    name = f"{index + 1:04d}"
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == [
+        *(f"frames/{name}/00000{n}.jpg" for n in (1, 2, 3, 4)), f"labels/{name}.mat",
+    ]  # fmt: skip
+
+
+def test_labels_of_a_penn_video_as_a_whole() -> None:
+    visible = np.ones((4, 15), bool)
+    visible[2, JOINTS.index("left_wrist")] = False
+    labels = _penn_labels(_plan(0), _person(visible=visible))
+    order = [JOINTS.index(name) for name in PENN_JOINTS]
+    assert labels["x"].tolist() == [[20.5 + k for k in order]] * 4
+    assert labels["y"].tolist() == [[10.5 + n] * 13 for n in range(4)]
+    assert np.argwhere(labels["visibility"] == 0).tolist() == [[2, PENN_JOINTS.index("left_wrist")]]
+    assert labels["visibility"].dtype == np.uint8 and labels["bbox"].tolist() == [[6, 7, 7, 9]] * 4
+    assert (labels["action"], labels["pose"], labels["train"]) == ("walk", "other", 1)
+    # A counter as the real files have it: of a byte while it fits.
+    for frames, kind in ((255, np.uint8), (256, np.uint16)):
+        count = _penn_labels(_plan(0, frames=frames), _person(frames))["nframes"]
+        assert count == frames and count.dtype == kind
+
+
+def test_joints_that_penn_does_not_annotate() -> None:
+    """In every eighth video: hidden ones beyond the frame are at (1, 1), all others stay."""
+    visible, inside = np.ones((4, 15), bool), np.ones((4, 15), bool)
+    for k, name in enumerate(("head", "left_hip", "right_hip")):
+        place = JOINTS.index(name)
+        visible[0, place], inside[0, place] = k == 1, k == 2
+    person = _person(visible=visible, inside=inside)
+    for index, unannotated in ((3, ["head"]), (11, ["head"]), (4, [])):
+        labels = _penn_labels(_plan(index), person)
+        places = np.argwhere((labels["x"] == 1) & (labels["y"] == 1)).tolist()
+        assert places == [[0, PENN_JOINTS.index(name)] for name in unannotated]
+        assert (labels["x"] == 1).sum() == (labels["y"] == 1).sum() == len(unannotated)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "kind"),
+    [
+        ([-3.2, 0.4, 254.6], [0, 0, 255], np.uint8), ([1.6, 255.6], [2, 256], np.uint16),
+        ([-0.6], [0], np.uint8),
+    ],
+)  # fmt: skip
+def test_coordinates_stored_as_small_integers(
+    values: list[float], expected: list[int], kind: type
+) -> None:
+    found = _as_integers(np.array(values))
+    assert found.tolist() == expected and found.dtype == kind
+
+
+@pytest.mark.parametrize(
+    ("index", "part", "frames", "annotated"),
+    [
+        (0, "train", 6, [0, 1, 2, 3, 4, 5]), (2, "train", 3, [0, 1, 2]), (1, "val", 7, [2, 5]),
+        (4, "test", 3, [2]), (4, "test", 2, [0, 1]),
+    ],
+)  # fmt: skip
+def test_which_frames_of_bbc_are_annotated(
+    tmp_path: Path, rendered: list, index: int, part: str, frames: int, annotated: list[int]
+) -> None:
+    entry = write_bbc_video(tmp_path, _plan(index, part, frames))
+    ((seed, arguments),) = rendered
+    assert (seed, arguments["framing"], arguments["action"]) == ((9, index), "bust", None)
+    numbers = sorted(int(path.stem) for path in (tmp_path / str(index + 1)).iterdir())
+    assert len(numbers) == frames and set(np.diff(numbers)) <= {1, 3} and 1 < numbers[0] < 503
+    assert (entry.name, entry.part) == (str(index + 1), part)
+    assert entry.frames.tolist() == [numbers[i] for i in annotated]
+    x = [[20.5 + JOINTS.index(name)] * len(annotated) for name in BBC_JOINTS]
+    assert entry.joints.tolist() == [x, [[10.5 + i for i in annotated]] * 7]
+
+
+def test_gaps_and_frames_without_labels_of_bbc(tmp_path: Path, rendered: list) -> None:
+    """About one gap of two frames in eight; every fourth training video has 7 of 10 labels."""
+    entries = [write_bbc_video(tmp_path / str(i), _plan(i, frames=40)) for i in (1, 5, 0)]
+    assert [len(entry.frames) for entry in entries] == [29, 27, 40]
+    folders = [tmp_path / str(i) / str(i + 1) for i in (1, 5, 0)]
+    numbers = [sorted(int(path.stem) for path in folder.iterdir()) for folder in folders]
+    assert [(n[0], n[-1], sum(n)) for n in numbers] == [
+        (435, 486, 18396),
+        (269, 312, 11652),
+        (388, 437, 16452),
+    ]
+
+
+def test_the_table_of_bbc(tmp_path: Path) -> None:
+    entries = [
+        BBCEntry("1", "train", np.array([4, 6]), np.ones((2, 7, 2))),
+        BBCEntry("2", "val", np.array([9]), np.zeros((2, 7, 1))),
+    ]
+    finish_bbc(tmp_path, entries)
+    table = loadmat(tmp_path / "bbcpose.mat")["bbcpose"]
+    assert table.shape == (1, 2) and table.dtype.names == (
+        "videoName", "type", "source", "train_frames", "train_joints", "test_frames", "test_joints",
+    )  # fmt: skip
+    first, second = table[0]
+    assert [first[i].item() for i in range(3)] == ["1", "train", "synthetic"]
+    assert first[3].tolist() == [[4, 6]] and first[4].shape == (2, 7, 2)
+    assert first[5].shape == (1, 0) and first[6].shape == (2, 7, 0)
+    assert second[1].item() == "val" and second[3].shape == (1, 0) and second[4].size == 0
+    assert second[5].tolist() == [[9]] and second[6].shape == (2, 7, 1)
+
+
+def test_a_person_as_coco_counts() -> None:
+    """Pixel indices; a box along the outer edges; 2 visible, 1 hidden, 0 outside the frame."""
+    visible, inside = np.ones((2, 15), bool), np.ones((2, 15), bool)
+    visible[1, 1:3], inside[1, 2:4] = False, False
+    joints = _person(2).joints
+    joints[1, 0] = 20.12345, 11.9
+    found = _coco_person(_person(2, joints=joints, visible=visible, inside=inside), 1)
+    segmentation = found.pop("segmentation")
+    points = [[20.5 + k - 1, 10.5, 2] for k in range(15)]
+    points[0], points[1][2], points[2], points[3] = [19.623, 11.4, 2], 1, [0] * 3, [0] * 3
+    assert found == {
+        "category_id": 1, "iscrowd": 0, "num_keypoints": 13, "bbox": [5, 6, 2, 3], "area": 6,
+        "keypoints": [value for point in points for value in point],
+    }  # fmt: skip
+    assert segmentation["size"] == [40, 80]
+    mask = writers.mask_tools.decode(segmentation)
+    assert np.argwhere(mask).tolist() == [[y, x] for y in (6, 7, 8) for x in (5, 6)]
+
+
+def test_people_who_are_not_in_a_frame_have_no_annotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = _person(2).masks
+    masks[0] = False
+    scene = Scene(np.zeros((2, 40, 80, 3), np.uint8), [_person(2), _person(2, masks=masks)])
+    monkeypatch.setattr(writers, "render_scene", lambda *_, **__: scene)
+    video = write_coco_video(tmp_path, _plan(1, "val", 2))
+    assert video.part == "val" and len(video.images) == 2
+    found = [(a["id"], a["image_id"], a["track_id"]) for a in video.annotations]
+    assert found == [(20_000_000, 200_000, 0), (20_000_100, 200_001, 0), (20_000_101, 200_001, 1)]
+
+
+def test_as_many_people_as_were_asked_for(tmp_path: Path, rendered: list) -> None:
+    write_coco_video(tmp_path, _plan(0))
+    write_coco_video(tmp_path, _plan(1), people=1)
+    assert [arguments["people"] for _, arguments in rendered] == [3, 1]
+
+
+def test_files_of_annotations_by_part(tmp_path: Path) -> None:
+    videos = [CocoVideo(part, [{"id": n}], [{"id": n}] * n) for n, part in enumerate("aba")]
+    finish_coco(tmp_path, videos)
+    files = sorted((tmp_path / "annotations").iterdir())
+    assert [path.name for path in files] == ["a.json", "b.json"]
+    content = json.loads(files[0].read_text())
+    assert files[0].read_text() == json.dumps(content, sort_keys=True)
+    assert content["images"] == [{"id": 0}, {"id": 2}] and content["annotations"] == [{"id": 2}] * 2
+    (person,) = content["categories"]
+    links = person.pop("skeleton")
+    assert person == {"id": 1, "name": "person", "keypoints": JOINTS}
+    # Counted from 1: head - neck, neck - right shoulder; 14 lines join 15 joints.
+    assert links[:2] == [[1, 2], [2, 4]] and len(links) == 14
+    assert {end for link in links for end in link} == set(range(1, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.png", [cv2.IMWRITE_PNG_COMPRESSION, 1]), ("a.jpg", [cv2.IMWRITE_JPEG_QUALITY, 95])],
+)
+def test_pictures_are_of_one_quality(tmp_path: Path, name: str, options: list[int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (16, 24, 3), np.uint8)
+    write_image(tmp_path / "new" / name, picture)
+    expected = cv2.imencode(Path(name).suffix, picture, options)[1].tobytes()
+    assert (tmp_path / "new" / name).read_bytes() == expected
+
+
+def test_a_picture_that_can_not_be_encoded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imencode", lambda *_: (False, np.zeros(0, np.uint8)))
+    with pytest.raises(OSError) as error:
+        write_image(tmp_path / "a.png", np.zeros((2, 3, 3), np.uint8))
+    words = "OpenCV could not encode a picture of shape (2, 3, 3)"
+    assert str(error.value) == f"{tmp_path}/a.png: {words}" and not list(tmp_path.iterdir())
+
+
+def test_videos_have_a_key_frame_every_twelve(tmp_path: Path) -> None:
+    frames = np.full((25, 48, 64, 3), 90, np.uint8)
+    write_video(tmp_path / "new" / "a.mp4", frames)
+    write_video(tmp_path / "b.mp4", frames[:2], fps=10)
+    with av.open(str(tmp_path / "new" / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        keys = [packet.is_keyframe for packet in container.demux(stream) if packet.size]
+        assert (stream.average_rate, stream.width, stream.height) == (25, 64, 48)
+        assert stream.codec_context.pix_fmt == "yuv420p"
+    assert [i for i, key in enumerate(keys) if key] == [0, 12, 24] and len(keys) == 25
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].average_rate == 10
+
+
+# ---- the whole of a dataset
+
+
+def test_parts_of_a_dataset_in_order() -> None:
+    for tests, val in ((0, 0), (1, 1), (2, 1), (3, 2)):
+        plans = dataset._plan(_options("bbc_pose", 2, tests))
+        parts = ["train"] * 2 + ["test"] * tests + ["val"] * val
+        assert [(p.index, p.part) for p in plans] == list(enumerate(parts))
+        assert [p.part for p in dataset._plan(_options("jhmdb", 2, tests))] == parts[: 2 + tests]
+    (plan,) = dataset._plan(_options("jhmdb", 1, 0, occluders="heavy", frames=(7, 7)))
+    assert (plan.size, plan.occluders, plan.frames, plan.seed) == ((96, 72), "heavy", 7, (5, 0))
+
+
+def test_a_run_that_ended_early_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = _options("penn_action", 1, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_write_videos", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_dataset(tmp_path / "a" / "b", options)
+    assert json.loads((tmp_path / "a" / "b" / "synthetic.json").read_text())["complete"] is False
+    monkeypatch.setattr(writers, "render_scene", lambda *_, **__: Scene(
+        np.zeros((4, 40, 80, 3), np.uint8), [_person()]))  # fmt: skip
+    assert make_dataset(tmp_path / "a" / "b", options, workers=0)
+    assert not make_dataset(tmp_path / "a" / "b", options, workers=-1)
+    assert make_dataset(tmp_path / "a" / "b", options, force=True, workers=1)
+    assert (tmp_path / "a" / "b" / "labels" / "0001.mat").is_file()
+
+
+def test_results_of_several_processes_are_in_the_order_of_the_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is ready first; here threads stand for the processes."""
+    asked = []
+
+    def pool(workers: int, context: Any, initializer: Any) -> ThreadPoolExecutor:
+        asked.append((workers, initializer))
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(dataset, "ProcessPoolExecutor", pool)
+    options = _options("coco_video", 3, 1, frames=(2, 2), size=(64, 64), people=2)
+    found = dataset._write_videos(tmp_path / "a", options, 2)
+    assert [(video.part, video.images[0]["video_id"]) for video in found] == [
+        ("train", 1), ("train", 2), ("train", 3), ("test", 4),
+    ]  # fmt: skip
+    assert found == dataset._write_videos(tmp_path / "b", options, 1)
+    assert asked == [(2, dataset._start_worker)]
+
+
+def test_processes_are_forked_from_a_clean_server_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert dataset._context().get_start_method() == "forkserver"
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    assert dataset._context().get_start_method() == "spawn"
+
+
+def test_a_worker_leaves_the_other_cores_alone() -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        dataset._start_worker()
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_only_what_a_run_wrote_is_removed(tmp_path: Path) -> None:
+    for name in ("frames/0001/a.jpg", "12/1.jpg", "mine/frames/a.jpg", "annotations/x", "1a/b"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    for name in ("7", "bbcpose.mat", "notes.txt", "labels"):
+        (tmp_path / name).touch()
+    dataset._clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1a", "7", "mine", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"form": "x"}, "format='x' is not one of ['bbc_pose', 'coco_video', 'jhmdb', "
+         "'penn_action']"),
+        ({"form": "jhmdb", "frames_as": "gif"},
+         "frames_as='gif': 'png', or 'avi' with format 'jhmdb'"),
+        ({"form": "bbc_pose", "frames_as": "avi"},
+         "frames_as='avi': 'png', or 'avi' with format 'jhmdb'"),
+        ({"form": "jhmdb", "people": 2}, "people=2: 1, or more with format 'coco_video'"),
+        ({"form": "jhmdb", "people": -1}, "people=-1: 1, or more with format 'coco_video'"),
+        ({"form": "jhmdb", "occluders": "x"},
+         "occluders='x' is not one of ['none', 'light', 'heavy', 'blocking']"),
+        ({"form": "jhmdb", "videos": 0}, "videos=0 (1 or more), test_videos=1 (0 or more)"),
+        ({"form": "jhmdb", "test_videos": -1}, "videos=3 (1 or more), test_videos=-1 (0 or more)"),
+        ({"form": "jhmdb", "frames": (1, 1)}, "frames=(1, 1): expected 2 <= shortest <= longest"),
+        ({"form": "jhmdb", "frames": (3, 2)}, "frames=(3, 2): expected 2 <= shortest <= longest"),
+        ({"form": "jhmdb", "size": (62, 64)},
+         "size=(62, 64): both sides must be even and at least 64 px"),
+        ({"form": "jhmdb", "size": (64, 67)},
+         "size=(64, 67): both sides must be even and at least 64 px"),
+    ],
+)  # fmt: skip
+def test_messages_of_impossible_options(changes: dict, words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        _options(**changes).check()
+    assert str(error.value) == words
+
+
+def test_folders_of_others_and_of_other_arguments_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(FileExistsError) as error:
+        inspect_folder(tmp_path, {})
+    assert str(error.value) == (
+        f"{tmp_path} is not empty and has no synthetic.json: it is left alone, name another folder"
+    )
+    (tmp_path / "synthetic.json").write_text('{"arguments": {}}')
+    assert inspect_folder(tmp_path, {}) == "part"
+    with pytest.raises(FileExistsError) as error:
+        make_dataset(tmp_path, _options("jhmdb"))
+    assert str(error.value) == (
+        f"{tmp_path} holds a synthetic dataset with other arguments (see synthetic.json there); "
+        "--force replaces it"
+    )
+
+
+def test_a_manifest_counts_the_files_of_all_folders(tmp_path: Path) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "y" / "a").write_bytes(b"12345")
+    (tmp_path / "b").write_bytes(b"1")
+    write_manifest(tmp_path, {"k": [1]}, complete=False)
+    first = json.loads((tmp_path / "synthetic.json").read_text())
+    write_manifest(tmp_path, {"k": [1]}, complete=True)
+    second = json.loads((tmp_path / "synthetic.json").read_text())
+    assert second == {**first, "complete": True, "inventory": {"files": 2, "bytes": 6}}
+    text = json.dumps([3, {"k": [1]}]).encode()
+    assert first == {
+        "version": 3, "arguments": {"k": [1]}, "hash": hashlib.sha256(text).hexdigest(),
+        "complete": False,
+    }  # fmt: skip
+    (tmp_path / "x" / "y" / "a").rename(tmp_path / "a")
+    assert inspect_folder(tmp_path, {"k": (1,)}) == "complete"
+    (tmp_path / "c").touch()
+    assert inspect_folder(tmp_path, {"k": (1,)}) == "part"

@@ -219,10 +219,11 @@ def test_of_two_files_that_differ_in_the_case_of_their_ending_the_named_one_is_f
         assert folder.find("b.png") == str(tmp_path / "b.Png")
         # The stem's case tells files apart.
         assert folder.find("c.png") == str(tmp_path / "c.png")
+        assert folder.find("d.png") == str(tmp_path / "d.png")
         folder.note_missing()
     assert said == {
         "paths of another system or machine: found by their end": 1,
-        f"files that do not exist below {tmp_path} (the first is 'c.png')": 1,
+        f"files that do not exist below {tmp_path} (the first is 'c.png')": 2,
     }
 
 

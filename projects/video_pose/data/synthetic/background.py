@@ -107,10 +107,10 @@ def _shapes(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
         size = [int(v) for v in rng.uniform(6, 60, 2)]
         paint = [float(v) for v in _any_colour(rng)]
         if rng.uniform() < 0.5:
-            cv2.ellipse(canvas, (centre, size, float(rng.uniform(0, 180))), paint, -1)
+            cv2.ellipse(canvas, (centre, size, float(rng.uniform(0, 180))), paint, cv2.FILLED)
         else:
             corner = [c + s for c, s in zip(centre, size)]
-            cv2.rectangle(canvas, centre, corner, paint, -1)
+            cv2.rectangle(canvas, centre, corner, paint, cv2.FILLED)
     return canvas
 
 
