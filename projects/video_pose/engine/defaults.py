@@ -361,10 +361,12 @@ def _one_line(source: str, cfg: CfgNode) -> Iterator[None]:
 
 
 def _suggestion(key: str, cfg: CfgNode) -> str:
+    """The key that may have been meant: one like it, else one whose last part is like its own."""
     known = list(_keys(cfg))
-    close = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
-        key.rpartition(".")[2], [name.rpartition(".")[2] for name in known], n=1
-    )
+    ends = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(key, known, n=1) or [
+        ends[end] for end in difflib.get_close_matches(key.rpartition(".")[2], ends, n=1)
+    ]
     return f"; did you mean {close[0]}?" if close else ""
 
 

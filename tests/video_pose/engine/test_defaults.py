@@ -4,22 +4,30 @@ strangers: one line with the file's name, and nothing hangs.
 
 from __future__ import annotations
 
+import ast
+import errno
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import yaml
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import video_pose
+from video_pose.engine import defaults as module
 from video_pose.engine.defaults import (
+    _drop_unknown_datasets,
     check_values,
+    choose_device,
     complete_cfg,
     find_config,
     get_pose_cfg,
     load_cfg,
     merge_config_file,
+    merge_options,
     require_device,
+    require_registered,
     setup,
 )
 from video_pose.skeleton import BBC_POSE, JHMDB, PENN_ACTION
@@ -502,3 +510,286 @@ def test_datasets_of_somebody_else_do_not_stop_a_prediction() -> None:
     # A detector of another project needs its classes' names alone.
     stock = load_cfg("", ["DATASETS.TRAIN", ("strangers",)], for_inference=True)
     assert stock.DATASETS.TRAIN == ("strangers",) and stock.INPUT.VIEW == ""
+
+
+def test_later_values_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
+    """The defaults, what a program sets first, the file, the command line."""
+    path = write(tmp_path, "SEED: 2\nSOLVER:\n  MAX_ITER: 2\n  BASE_LR: 0.2\n")
+    first = ["SEED", 1, "SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 0.1, "OUTPUT_DIR", "first"]
+    cfg = load_cfg(path, ["SOLVER.BASE_LR", 0.3], first=first, complete=False)
+    assert (cfg.OUTPUT_DIR, cfg.SEED) == ("first", 2)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR) == (2, 0.3)
+    assert cfg.INPUT.VIEW == "" and load_cfg("", CLIPS).INPUT.VIEW == "clips"
+    assert not cfg.is_frozen()
+
+
+def test_a_device_is_checked_where_it_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the command line, in any place; a folder may have any name."""
+    asked: list[str] = []
+    monkeypatch.setattr(module, "require_device", asked.append)
+    load_cfg("", [*CLIPS, "SEED", 3, "MODEL.DEVICE", "cpu"])
+    load_cfg("", ["MODEL.DEVICE", "cpu", *CLIPS])
+    assert asked == ["cpu", "cpu"]
+    load_cfg("", [*CLIPS, "OUTPUT_DIR", "MODEL.DEVICE"])
+    load_cfg("", CLIPS, first=["MODEL.DEVICE", "cuda:9"])
+    assert asked == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "train", "test", "joints", "kept"),
+    [
+        ("UniPose", ("strangers", "penn_action_train"), ("others",), ["head"], True),
+        ("UniPose", ("penn_action_train",), ("penn_action_test",), ["head"], True),
+        ("UniPose", ("strangers",), ("others",), [], None),  # joints would come from them
+        ("GeneralizedRCNN", ("strangers",), (), ["head"], False),
+        ("GeneralizedRCNN", ("penn_action_train_frames",), ("others",), [], False),
+        ("GeneralizedRCNN", ("penn_action_train_frames",), (), [], True),
+    ],
+)
+def test_which_datasets_a_prediction_does_without(architecture, train, test, joints, kept) -> None:
+    """A pose model's joints say all; a detector is taken as it is where one is not known."""
+    cfg = config(train, test, JOINTS=joints)
+    cfg.MODEL.META_ARCHITECTURE = architecture
+    known = _drop_unknown_datasets(cfg)
+    assert known is (kept is not False)
+    if kept and architecture == "UniPose":
+        train = tuple(name for name in train if name != "strangers")
+        test = tuple(name for name in test if name != "others")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (train, test)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cpu", "meta"])
+@pytest.mark.parametrize("there", [True, False])
+def test_where_a_model_computes(monkeypatch, caplog, device: str, there: bool) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    cfg = config()
+    cfg.MODEL.DEVICE = device
+    with caplog.at_level("INFO", "video_pose.engine.defaults"):
+        choose_device(cfg)
+    falls_back = device.startswith("cuda") and not there
+    assert cfg.MODEL.DEVICE == ("cpu" if falls_back else device)
+    assert caplog.messages == ["No GPU: MODEL.DEVICE is cpu"] * falls_back
+
+
+def test_joints_are_those_of_the_first_training_dataset_unless_they_are_given() -> None:
+    cfg = config(["bbc_pose_train", "penn_action_train"], JOINTS=[])
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.KEYPOINT_ON = "GeneralizedRCNN", False
+    cfg.DATASETS.TRAIN = ("bbc_pose_train_frames", "penn_action_train_frames")
+    complete_cfg(cfg)
+    assert cfg.MODEL.POSE.JOINTS == BBC_POSE.names and cfg.INPUT.VIEW == "frames"
+    given = config(JOINTS=["head", "left_x", "right_x"], FLIP_MAP=[["right_x", "left_x"]])
+    given.INPUT.VIEW = "clips"
+    complete_cfg(given)
+    assert given.MODEL.POSE.FLIP_MAP == [["right_x", "left_x"]] and given.INPUT.VIEW == "clips"
+    empty = config()
+    with pytest.raises(ValueError) as error:
+        complete_cfg(empty)
+    assert str(error.value) == (
+        "MODEL.POSE.JOINTS is empty and no dataset of DATASETS.TRAIN ([]) has keypoint_names to "
+        "take it from"
+    )
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_a_run_sets_up_once(monkeypatch, tmp_path: Path, is_first: bool) -> None:
+    """Memory, its folder (by the first process alone), Detectron2's part and a log."""
+    told: list[object] = []
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: told.append("memory"))
+    monkeypatch.setattr(module, "lock_output", lambda folder: told.append(("lock", folder)))
+    monkeypatch.setattr(module, "default_setup", lambda cfg, args: told.append(args.config_file))
+    monkeypatch.setattr(module, "setup_logger", lambda folder, **keys: told.append((folder, keys)))
+    monkeypatch.setattr(module.comm, "is_main_process", lambda: is_first)
+    monkeypatch.setattr(module.comm, "get_rank", lambda: 3)
+    path = write(tmp_path, "SEED: 3\n")
+    args = Namespace(config_file=path, opts=[*CLIPS, "OUTPUT_DIR", "out"])
+    cfg = setup(args)
+    assert cfg.SEED == 3 and cfg.is_frozen()
+    log = ("out", {"distributed_rank": 3, "name": "video_pose"})
+    assert told == ["memory", *[("lock", "out")] * is_first, path, log]
+    args.config_file = ""
+    assert setup(args).SEED == -1
+
+
+def test_a_disk_that_is_full_is_named_at_set_up(monkeypatch, tmp_path: Path) -> None:
+    def full(cfg: object, args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "lock_output", lambda folder: None)
+    monkeypatch.setattr(module, "default_setup", full)
+    args = Namespace(config_file="", opts=[*CLIPS, "OUTPUT_DIR", str(tmp_path)])
+    with pytest.raises(OSError, match=f"^cannot write {tmp_path}: No space left on device$"):
+        setup(args)
+
+
+def test_options_come_in_pairs() -> None:
+    cfg = get_pose_cfg()
+    merge_options(cfg, [])
+    merge_options(cfg, ("SEED", 1, "OUTPUT_DIR", "x"))
+    assert (cfg.SEED, cfg.OUTPUT_DIR) == (1, "x")
+    for options in (["SEED"], ["SEED", 1, "OUTPUT_DIR"]):
+        with pytest.raises(ValueError) as error:
+            merge_options(cfg, options)
+        listed = list(map(str, options))
+        assert str(error.value) == f"options {listed}: expected KEY VALUE pairs"
+
+
+def test_where_a_config_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the user's goes before the package's of that name, from whatever folder."""
+    monkeypatch.chdir(tmp_path)
+    name = "configs/Base-RCNN-FPN-small.yaml"
+    own = Path(module.__file__).parents[3] / name
+    assert find_config(name) == find_config("Base-RCNN-FPN-small.yaml") == str(own)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / name).touch()
+    assert find_config(name) == name
+    assert find_config("video-pose://unipose_lstm_R50_res4/") == find_config(
+        "video-pose://unipose_lstm_R50_res4"
+    )
+    # A wheel has them inside of the package.
+    package = tmp_path / "wheel" / "video_pose"
+    (package / "engine").mkdir(parents=True)
+    (package / "configs").mkdir()
+    (package / "configs" / "x.yaml").touch()
+    monkeypatch.setattr(module, "__file__", str(package / "engine" / "defaults.py"))
+    assert find_config("configs/x.yaml") == str(package / "configs" / "x.yaml")
+    with pytest.raises(FileNotFoundError, match="^config not found: configs$"):
+        find_config("configs")  # a folder
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (KeyError("Non-existent config key: A"), KeyError, "c: Non-existent config key: A"),
+        (KeyError(), KeyError, "c: an unknown key"),
+        (AssertionError("Non-existent key: B"), KeyError, "c: Non-existent key: B"),
+        (AssertionError("Override list has odd length"), ValueError,
+         "c: Override list has odd length"),
+        (KeyError("Non-existent config key: SOLVER.MAX_ITERS"), KeyError,
+         "c: Non-existent config key: SOLVER.MAX_ITERS; did you mean SOLVER.MAX_ITER?"),
+        # Of a key in a wrong place the last part is looked for.
+        (KeyError("no key DETECTOR.ROI.ENCODE_OFFSETS"), KeyError,
+         "c: no key DETECTOR.ROI.ENCODE_OFFSETS; did you mean MODEL.POSE.HEATMAP.ENCODE_OFFSET?"),
+        (AttributeError("no\n  attribute"), ValueError, "c: no attribute"),
+        (TypeError("two\nlines"), ValueError, "c: two lines"),
+        (ValueError("a"), ValueError, "c: a"),
+        (SyntaxError("a"), ValueError, "c: a"),
+        (MemoryError("a"), ValueError, "c: a"),
+        (RecursionError("a"), ValueError, "c: a value is nested too deeply"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_value_is_one_line(error: Exception, kind: type, said: str) -> None:
+    with pytest.raises(kind) as found, module._one_line("c", get_pose_cfg()):
+        raise error
+    assert type(found.value) is kind and found.value.args == (said,)
+    if not isinstance(error, RecursionError):
+        assert found.value.__cause__ is error
+
+
+def test_the_keys_of_a_configuration_have_dots() -> None:
+    node = CfgNode({"A": {"B": {"C": 1}, "D": 2}, "E": 3})
+    assert list(module._keys(node)) == ["A.B.C", "A.D", "E"]
+
+
+def test_bases_are_files_beside_the_one_that_names_them(tmp_path: Path, monkeypatch) -> None:
+    """One, several (the later ones count), by a path, of the home folder; a chain of them."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "sub").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path / "home", "SEED: 1\nOUTPUT_DIR: home\n", "base.yaml")
+    write(tmp_path, "SEED: 5\n", "other.yaml")
+    found = list(module._bases("a/c.yaml", ["~/base.yaml", "../other.yaml", "b.yaml"]))
+    assert found == [str(tmp_path / "home/base.yaml"), "a/../other.yaml", "a/b.yaml"]
+    assert list(module._bases("c.yaml", "b.yaml")) == ["b.yaml"]
+    path = write(tmp_path / "sub", "_BASE_: ../other.yaml\nOUTPUT_DIR: own\n", "c.yaml")
+    cfg = get_pose_cfg()
+    merge_config_file(cfg, path)
+    assert (cfg.SEED, cfg.OUTPUT_DIR) == (5, "own")
+    for named, message in (
+        ([["x"]], "_BASE_ must be a file's name, found ['x']"),
+        ("http://x.org/a.yaml", "_BASE_ http://x.org/a.yaml is on the network: download it first"),
+    ):
+        with pytest.raises(ValueError) as error:
+            list(module._bases("c.yaml", named))
+        assert str(error.value) == f"c.yaml: {message}"
+
+
+def test_bases_that_lead_back_are_named_in_their_order(tmp_path: Path) -> None:
+    """Not two of them that have the same base."""
+    first = write(tmp_path, "_BASE_: b.yaml\n", "a.yaml")
+    second = write(tmp_path, "_BASE_: [c.yaml, a.yaml]\n", "b.yaml")
+    write(tmp_path, "SEED: 1\n")
+    with pytest.raises(ValueError) as error:
+        merge_config_file(get_pose_cfg(), first)
+    assert str(error.value) == (
+        f"{first}: its _BASE_ leads back to itself: {first} -> {second} -> {first}"
+    )
+    fine = write(tmp_path, "_BASE_: [c.yaml, d.yaml]\n", "e.yaml")
+    write(tmp_path, "_BASE_: c.yaml\n", "d.yaml")
+    module._check(fine, ())
+    write(tmp_path, "_BASE_: gone.yaml\n", "d.yaml")
+    with pytest.raises(FileNotFoundError) as gone:
+        module._check(fine, ())
+    assert str(gone.value) == (
+        f"config not found: {tmp_path}/gone.yaml, named as _BASE_ in {tmp_path}/d.yaml"
+    )
+    with pytest.raises(FileNotFoundError, match="^config not found: nowhere.yaml$"):
+        module._check("nowhere.yaml", ())
+
+
+def test_as_many_values_as_a_file_stands_for() -> None:
+    """Itself and all inside, each as often as an alias names it."""
+    part = [1, 2, {"a": 3}]
+    assert module._count("text", {}) == module._count(None, {}) == 1
+    assert module._count([], {}) == module._count({}, {}) == 1
+    assert module._count(part, {}) == 5
+    assert module._count({"x": part, "y": [part, part]}, {}) == 1 + 5 + 1 + 10
+    circle: list = [1]
+    circle.append(circle)
+    assert module._count(circle, {}) > module._MOST_VALUES
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("# nothing\n", None),
+        ("A: 1\nB:\n- {C: 2}\n", {"A": 1, "B": [{"C": 2}]}),
+        ("A: &a {C: 2}\nB: *a\n", {"A": {"C": 2}, "B": {"C": 2}}),  # named twice, there once
+        ("A: {X: 1}\nB: {X: 2}\n", {"A": {"X": 1}, "B": {"X": 2}}),
+        ("A: 1\nB: 2\nA: 3\n", "the key A stands on line 1 and on line 3"),
+        ("A:\n  - B\n  - C: 1\n    D: 2\n    C: 3\n", "the key C stands on line 3 and on line 5"),
+        ("? [A]\n: 1\n? {B: 1, B: 2}\n: 2\n", "while constructing a mapping"),  # no key of ours
+    ],
+)
+def test_plain_yaml_has_each_key_once(text: str, expected: object) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(yaml.YAMLError, match=f"^{expected}"):
+            module._load_yaml(text)
+    else:
+        assert module._load_yaml(text) == expected
+
+
+def test_datasets_that_are_not_there_are_named_with_videos_alone() -> None:
+    with pytest.raises(KeyError) as error:
+        require_registered(["jhmdb_split1_train", "jhmdb"])
+    message = error.value.args[0]
+    start = "dataset 'jhmdb' is not registered; video datasets: ['"
+    assert message.startswith(start) and "'penn_action_test'" in message
+    assert "_frames'" not in message and "coco_2017_val'" not in message
+    listed = ast.literal_eval(message.partition("video datasets: ")[2])
+    assert listed == sorted(listed)
+    require_registered([])
+
+
+def test_the_line_on_a_warm_up_that_is_too_long(caplog: pytest.LogCaptureFixture) -> None:
+    cfg = get_pose_cfg()
+    solver = cfg.SOLVER
+    solver.MAX_ITER, solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.BASE_LR = 25, 100, 0.2, 0.5
+    check_values(cfg)
+    # A quarter of the way from 0.2 to 1: 0.4 of the rate.
+    assert caplog.messages == [
+        "SOLVER.MAX_ITER 25 is below WARMUP_ITERS 100: the learning rate ends at 0.2 and never "
+        "reaches BASE_LR 0.5"
+    ]
