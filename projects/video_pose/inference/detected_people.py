@@ -33,7 +33,7 @@ from scipy.optimize import linear_sum_assignment
 from video_pose.data.cropping import is_valid_box
 from video_pose.inference.frames import Frame
 from video_pose.inference.people import Detections, Detector, Person, Verdict, pose_extent
-from video_pose.inference.trackers import Tracker, pairwise_iou
+from video_pose.inference.trackers import Tracker, box_areas, pairwise_iou, shared_areas
 from video_pose.inference.video_source import read_ahead
 from video_pose.modeling import heatmaps
 
@@ -106,7 +106,7 @@ class _Track:
         else:
             expected = self.expected(time)
             # What is far from expected is news, not noise.
-            surprise = 1 - pairwise_iou(expected[None], box[None])[0, 0]
+            surprise = 1 - pairwise_iou(expected[None], box[None]).item()
             gain = max(1 - math.exp(-elapsed / smoothing), surprise)
             moved = expected + gain * (box - expected)
             measured = ((moved - self.box)[:2] + (moved - self.box)[2:]) / 2 / elapsed
@@ -368,7 +368,7 @@ class DetectedPeople:
         last = track.moved_pose(self._time)
         if last is None or track.detected >= self._time or len(self._sigmas) != len(pose):
             return True
-        return bool(pairwise_oks(pose[None], last[None], self._sigmas)[0, 0] >= GOES_ON)
+        return pairwise_oks(pose[None], last[None], self._sigmas).item() >= GOES_ON
 
     def _confirm(self, track: _Track, pose: np.ndarray) -> int:
         if track.number < 0:
@@ -414,9 +414,7 @@ class DetectedPeople:
         """The tracks that poses continue, given those that boxes do."""
         keys = list(keys)
         boxes = np.array([self._tracks[key].box for key in keys]).reshape(-1, 4)
-        known = [
-            key for key in self._tracks if self._tracks[key].moved_pose(self._time) is not None
-        ]
+        known = [key for key, track in self._tracks.items() if track.pose is not None]
         if not known or not keys:
             return keys
         fit = self._fit(known, boxes, keypoints)
@@ -424,15 +422,14 @@ class DetectedPeople:
         for place, key in enumerate(keys):
             if key not in column:
                 self._recognize(keys, place, known, fit)
-        for i in range(len(keys)):
-            for j in range(i + 1, len(keys)):
-                a, b = column.get(keys[i]), column.get(keys[j])
-                if a is None or b is None:
-                    continue
-                gain = fit[i, b] + fit[j, a] - fit[i, a] - fit[j, b]
-                if gain >= SWAP_GAIN:
-                    self._swap(keys[i], keys[j])
-                    keys[i], keys[j] = keys[j], keys[i]
+        for i, j in itertools.combinations(range(len(keys)), 2):
+            a, b = column.get(keys[i]), column.get(keys[j])
+            if a is None or b is None:
+                continue
+            gain = fit[i, b] + fit[j, a] - fit[i, a] - fit[j, b]
+            if gain >= SWAP_GAIN:
+                self._swap(keys[i], keys[j])
+                keys[i], keys[j] = keys[j], keys[i]
         return keys
 
     def _recognize(self, keys: list[int], place: int, known: list[int], fit: np.ndarray) -> None:
@@ -483,7 +480,7 @@ class DetectedPeople:
         scores = pose_scores(keypoints)
         same = pairwise_oks(keypoints, keypoints, self._sigmas) >= SAME_POSE
         inside = shares_inside(boxes) >= INSIDE
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        areas = box_areas(boxes)
         least = np.where(areas[:, None] < PART * areas, 1.0, POOR) * scores
         order = sorted(range(len(keys)), key=lambda i: self._seniority(keys[i], keypoints[i]))
         kept: list[int] = []
@@ -502,9 +499,9 @@ class DetectedPeople:
         track = self._tracks[key]
         last = track.moved_pose(self._time)
         if last is None:
-            return True, -round(float(pose_scores(pose[None])[0]), 1), track.born
-        continuity = pairwise_oks(pose[None], last[None], self._sigmas)[0, 0]
-        return False, -round(float(continuity), 2), track.born
+            return True, -round(pose_scores(pose[None]).item(), 1), track.born
+        continuity = pairwise_oks(pose[None], last[None], self._sigmas).item()
+        return False, -round(continuity, 2), track.born
 
     def tracked(self) -> set[int] | None:
         return set(self._tracks)
@@ -539,7 +536,6 @@ def pairwise_oks(a: np.ndarray, b: np.ndarray, sigmas: np.ndarray) -> np.ndarray
 def spanning(boxes: np.ndarray, scores: np.ndarray, kept: Sequence[int]) -> list[int]:
     """Of the ``kept`` ones of boxes (P, 4) and poses' scores (P,), those over two people: the box
     holds two others, who are apart and have better poses."""
-    kept = list(kept)
     inside, overlap = shares_inside(boxes), pairwise_iou(boxes, boxes)
     found = []
     for i in kept:
@@ -577,14 +573,6 @@ def moved_box(box: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return ((box.reshape(2, 2) - a.mean(0)) * scale + b.mean(0)).reshape(4)
 
 
-def box_areas(boxes: np.ndarray) -> np.ndarray:
-    """(P, 4) -> (P,)."""
-    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
-
-
 def shares_inside(boxes: np.ndarray) -> np.ndarray:
     """(P, 4) -> (P, P): which share of box i lies in box j."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    return shared / np.maximum(box_areas(boxes)[:, None], 1e-9)
+    return shared_areas(boxes, boxes) / np.maximum(box_areas(boxes)[:, None], 1e-9)

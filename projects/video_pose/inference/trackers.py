@@ -235,8 +235,17 @@ _add_library_tracker("cbiou", "CBIoUTracker", _SURE)
 
 def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(M, 4) and (D, 4) -> (M, D)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = ((x[:, 2:] - x[:, :2]).clip(0).prod(axis=1) for x in (a, b))
-    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+    shared = shared_areas(a, b)
+    return shared / np.maximum(box_areas(a)[:, None] + box_areas(b) - shared, 1e-9)
+
+
+def shared_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of boxes (M, 4) with boxes (D, 4): (M, D), px^2."""
+    low = np.maximum(a[:, None, :2], b[:, :2])
+    high = np.minimum(a[:, None, 2:], b[:, 2:])
+    return np.clip(high - low, 0, None).prod(axis=2)
+
+
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """(P, 4) -> (P,), px^2; 0 for one without a width or a height."""
+    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
