@@ -589,3 +589,457 @@ def test_ranks_keep_statistics_of_their_own(tiny_cfg, monkeypatch) -> None:
         monkeypatch.setattr(trainer_module, "DistributedDataParallel", kind)
         assert PoseTrainer._distribute(model) == "wrapped"
     assert made == [{"ids": None, "sync": False}] * 2
+
+
+class Line(nn.Module):
+    """Two losses, (w - 1)^2 and b^2 of a weight and a bias; keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.register_buffer("calls", torch.zeros(1))
+        self.given: list[Any] = []
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, 3.0)
+
+    def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+        self.given.append((batch, torch.is_autocast_enabled("cpu")))
+        weight, bias = self.layer.weight, self.layer.bias
+        return {"loss_w": ((weight - 1) ** 2).sum(), "loss_b": (bias**2).sum()}
+
+
+class Counted:
+    """A view whose batches are numbers, from a run's first step on."""
+
+    def __init__(self) -> None:
+        self.prepared, self.loaders = [], []
+
+    def prepare(self, model: nn.Module) -> None:
+        self.prepared.append(model)
+
+    def build_train_loader(self, cfg: Any, start_iter: int) -> Any:
+        self.loaders.append((cfg.SEED, start_iter))
+        return ([{"n": n, "x": torch.tensor(n)}] for n in itertools.count(start_iter))
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """line(KEY, value, ...): a trainer of `Line` by plain SGD, and its view."""
+    view = Counted()
+    monkeypatch.setattr(trainer_module, "build_model", lambda cfg: Line())
+    monkeypatch.setattr(trainer_module, "view_of", lambda cfg: view)
+
+    def make(*options: Any) -> Any:
+        cfg = get_pose_cfg()
+        cfg.merge_from_list([
+            "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path), "SEED", 7, "DATASETS.TEST", (),
+            "SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.0, "SOLVER.WEIGHT_DECAY", 0.0,
+            "SOLVER.BASE_LR", 0.25, "SOLVER.WARMUP_ITERS", 0, "SOLVER.STEPS", (),
+            "SOLVER.MAX_ITER", 2, "SOLVER.CLIP_GLOBAL_NORM", 0.0, *options,
+        ])  # fmt: skip
+        trainer = PoseTrainer(cfg)
+        trainer.view = view
+        return trainer
+
+    return make
+
+
+def test_steps_by_hand(line, tmp_path: Path) -> None:
+    """w goes from 3 to 1 by halves, w - 0.25 * 2 (w - 1); b likewise to 0. What is logged at the
+    end is the mean of the steps' losses: 4 and 1, 9 and 2.25."""
+    trainer = line()
+    trainer.resume_or_load(False)
+    assert trainer.train() == {}
+    model = trainer.model
+    assert model.layer.weight.item() == 1.5 and model.layer.bias.item() == 0.75
+    assert [batch[0]["n"] for batch, _ in model.given] == [0, 1]
+    assert [autocast for _, autocast in model.given] == [False, False]
+    assert trainer.view.loaders == [(7, 0)] and trainer.view.prepared == [model]
+    latest = {key: value for key, (value, _) in trainer.storage.latest().items()}
+    assert (latest["loss_w"], latest["loss_b"]) == (2.5, 5.625)
+    assert latest["total_loss"] == 8.125
+    final = torch.load(tmp_path / "model_final.pth")
+    assert final["iteration"] == 1 and final["trainer"]["iteration"] == 1
+    assert list(final) == ["model", "optimizer", "scheduler", "scaler", "trainer", "iteration"]
+    assert final["model"]["layer.weight"].item() == 1.5
+
+
+def test_a_clipped_step_by_hand(line) -> None:
+    """The gradient (4, 6) has the norm 52^0.5; clipped to 1, a quarter of it is gone."""
+    trainer = line("SOLVER.MAX_ITER", 1, "SOLVER.CLIP_GLOBAL_NORM", 1.0)
+    trainer.train()
+    layer = trainer.model.layer
+    assert layer.weight.item() == pytest.approx(3 - 0.25 * 4 / 52**0.5, rel=1e-5)
+    assert layer.bias.item() == pytest.approx(3 - 0.25 * 6 / 52**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "logged"),
+    [(1, [(0, 1)]), (3, [(2, 3)]), (4, [(2, 3), (3, 1)]), (7, [(2, 3), (5, 3), (6, 1)])],
+)
+def test_losses_are_fetched_every_so_many_steps_and_at_the_end(
+    line, monkeypatch: pytest.MonkeyPatch, steps: int, logged: list
+) -> None:
+    """Every three here: the step, and the number of losses in its mean."""
+    found: list[tuple] = []
+    monkeypatch.setattr(trainer_module, "LOG_PERIOD", 3)
+    monkeypatch.setattr(
+        trainer_module.SimpleTrainer, "write_metrics",
+        lambda means, seconds, step: found.append((means["loss_w"].item(), seconds, step)),
+    )  # fmt: skip
+    trainer = line("SOLVER.MAX_ITER", steps)
+    trainer.train()
+    values = [4 * 0.25**n for n in range(steps)]
+    assert [step for _, _, step in found] == [step for step, _ in logged]
+    for (mean, seconds, step), (_, count) in zip(found, logged, strict=True):
+        assert mean == pytest.approx(sum(values[step + 1 - count : step + 1]) / count)
+        assert 0 < seconds < 1
+
+
+def test_the_time_for_data_is_that_of_the_last_batch(line, monkeypatch) -> None:
+    clock = iter([10.0, 10.5, 20.0, 23.0])
+    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(trainer_module.hooks, "IterationTimer", HookBase)
+    trainer = line()
+    trainer.before_step = trainer.after_step = lambda: None  # hooks look at the clock, too
+    trainer.iter, trainer._batches = 0, iter([[{}], [{}]])
+    trainer._pending = []
+    trainer.run_step()
+    assert trainer._data_seconds == 0.5
+
+
+@pytest.mark.parametrize(
+    ("enabled", "precision", "dtype", "scales"),
+    [(False, "bfloat16", None, False), (True, "bfloat16", torch.bfloat16, False)],
+)
+def test_the_precision_of_a_step(line, enabled, precision, dtype, scales) -> None:
+    trainer = line("SOLVER.AMP.ENABLED", enabled, "SOLVER.AMP.PRECISION", precision)
+    assert trainer.dtype is dtype and trainer.scaler.is_enabled() is scales
+    trainer.train()
+    assert trainer.model.given[0][1] is enabled
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_what_is_done_about_a_step(line, monkeypatch, is_main: bool, decay: float) -> None:
+    """The average goes before whatever saves or scores it; the first process alone writes logs."""
+    monkeypatch.setattr(trainer_module.comm, "is_main_process", lambda: is_main)
+    keys = ["SOLVER.EMA_DECAY", decay, "TEST.EVAL_PERIOD", 5, "SOLVER.CHECKPOINT_PERIOD", 3]
+    trainer = line(*keys, "SOLVER.CHECKPOINT_SECONDS", 9)
+    names = [type(hook).__name__ for hook in trainer._hooks]
+    assert names == [
+        "IterationTimer", "LRScheduler", *["UpdateEMA"] * (decay > 0), "ResumableCheckpoints",
+        "EvalHook", *["PeriodicWriter"] * is_main,
+    ]  # fmt: skip
+    hooks = dict(zip(names, trainer._hooks, strict=True))
+    saves, scores = hooks["ResumableCheckpoints"], hooks["EvalHook"]
+    assert (saves._period, saves._seconds) == (3, 9)
+    assert (scores._period, scores._eval_after_train) == (5, False)
+    assert not is_main or hooks["PeriodicWriter"]._period == 20
+    assert (trainer.average is None) is (decay == 0)
+    assert ("average" in trainer.checkpointer.checkpointables) is (decay > 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 0, 5])
+def test_one_seed_for_all_processes(line, monkeypatch, seed: int) -> None:
+    monkeypatch.setattr(trainer_module.comm, "shared_random_seed", lambda: 99)
+    trainer = line("SEED", seed)
+    assert trainer.seed == (99 if seed < 0 else seed)
+    trainer.train()
+    assert trainer.view.loaders == [(trainer.seed, 0)] and trainer.cfg.SEED == seed
+
+
+@pytest.mark.parametrize("maximum", [2, 3, 5])
+def test_a_run_that_is_over_goes_on_where_there_is_more_to_do(line, maximum: int) -> None:
+    first = line("SOLVER.MAX_ITER", 3)
+    first.train()
+    again = line("SOLVER.MAX_ITER", maximum)
+    again.resume_or_load(True)
+    assert again.start_iter == 3 and again.checkpointer.strict
+    again.train()
+    assert [batch[0]["n"] for batch, _ in again.model.given] == list(range(3, maximum))
+    weight = 1 + 2 * 0.5 ** max(3, maximum)
+    assert again.model.layer.weight.item() == weight
+    fresh = line()
+    fresh.resume_or_load(False)
+    assert fresh.start_iter == 0 and not fresh.checkpointer.strict
+
+
+def test_nothing_to_resume_is_said(line, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", trainer_module.__name__):
+        line().resume_or_load(False)
+        assert caplog.messages == []
+        line().resume_or_load(True)
+    assert caplog.messages == [f"Nothing to resume in {tmp_path}: starting anew"]
+
+
+def test_weights_of_another_run_begin_an_average_of_their_own(line, tmp_path: Path) -> None:
+    """And not its optimizer; an average that was loaded goes on."""
+    other = line("SOLVER.EMA_DECAY", 0.5, "SOLVER.MAX_ITER", 1)
+    other.train()
+    # 2/11 of 3, 9/11 of 2: the average; the trained weight is 2.
+    average = other.average.average["layer.weight"].item()
+    assert average == pytest.approx(24 / 11)
+    state = torch.load(tmp_path / "model_final.pth")
+    assert state["model"]["layer.weight"].item() == pytest.approx(average)
+    assert state["trained_model"]["layer.weight"].item() == 2.0
+    weights = tmp_path / "weights.pth"
+    os.rename(tmp_path / "model_final.pth", weights)
+    (tmp_path / "last_checkpoint").unlink()
+    started = line("SOLVER.EMA_DECAY", 0.5, "MODEL.WEIGHTS", str(weights))
+    started.resume_or_load(True)
+    assert started.start_iter == 0 and started.average.updates == 0
+    assert started.average.average["layer.weight"].item() == pytest.approx(average)
+    os.rename(weights, tmp_path / "model_final.pth")
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    resumed = line("SOLVER.EMA_DECAY", 0.5, "SOLVER.MAX_ITER", 4)
+    resumed.resume_or_load(True)
+    assert resumed.start_iter == 1 and resumed.average.updates == 1
+    assert resumed.model.layer.weight.item() == 2.0
+    assert resumed.average.average["layer.weight"].item() == pytest.approx(average)
+
+
+def test_a_run_is_scored_where_there_is_something_to_score(line, monkeypatch) -> None:
+    """With the averaged weights, which are gone again afterwards."""
+    seen: list[tuple] = []
+
+    def evaluate(cfg: Any, model: Any, changes: bool) -> dict:
+        seen.append((model.layer.weight.item(), changes))
+        return {"pck": 1}
+
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
+    trainer = line("DATASETS.TEST", ("x",), "SOLVER.EMA_DECAY", 0.5, "SOLVER.MAX_ITER", 1)
+    assert trainer.train() == {"pck": 1} and trainer.model.layer.weight.item() == 2.0
+    assert seen == [(pytest.approx(24 / 11), True)]
+    plain = line("DATASETS.TEST", ("x",), "SOLVER.MAX_ITER", 1)
+    plain.train()
+    assert seen[1:] == [(2.0, True)]
+    assert line().train() == {} and len(seen) == 2
+
+
+def test_what_a_run_says_of_itself_to_its_checkpoint(line, monkeypatch) -> None:
+    trainer = line("SOLVER.MAX_ITER", 5)
+    for step, kept in ((0, 0), (3, 3), (4, 4), (5, 4)):  # after the last one the loop stands at 5
+        trainer.iter = step
+        state = trainer.state_dict()
+        assert state.pop("config") == trainer.cfg.dump()
+        assert state == {"iteration": kept, "seed": 7, "processes": 1}
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 3)
+    assert trainer.state_dict()["processes"] == 3
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_what_a_run_takes_from_its_checkpoint(line, monkeypatch, caplog, is_main: bool) -> None:
+    monkeypatch.setattr(trainer_module.comm, "is_main_process", lambda: is_main)
+    trainer = line()
+    trainer.load_state_dict({"iteration": 0})
+    assert (trainer.iter, trainer.seed) == (0, 7)
+    trainer.load_state_dict({"iteration": 4, "seed": 11, "processes": 1, "config": "SEED: 3"})
+    assert (trainer.iter, trainer.seed) == (4, 11)
+    said = "Resumed with SEED 7, was 3 (no effect: the checkpoint's counts)"
+    assert caplog.messages == [said] * is_main
+    for iteration in (-1, None, 1.0, "1"):
+        with pytest.raises(ValueError) as error:
+            trainer.load_state_dict({"iteration": iteration})
+        assert str(error.value) == f"the run's iteration is {iteration!r}"
+    with pytest.raises(ValueError) as error:
+        trainer.load_state_dict({"iteration": 4, "processes": 2})
+    assert str(error.value) == (
+        "the run was trained by 2 processes and is resumed by 1, which gives other weights: start "
+        "as many, or allow it by SOLVER.RESUME_OTHER_PROCESSES True"
+    )
+
+
+def test_losses_that_wait_for_their_log_are_looked_at_before_a_save(line) -> None:
+    trainer = line()
+    trainer.iter = 4
+    trainer.check_pending_losses()
+    fine, none, endless = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
+    trainer._pending = [{"a": fine, "b": fine}] * 2
+    trainer.check_pending_losses()
+    for bad, name in ((none, "nan"), (endless, "inf")):
+        trainer._pending = [{"a": fine, "b": fine}, {"a": fine, "b": bad}]
+        with pytest.raises(FloatingPointError) as error:
+            trainer.check_pending_losses()
+        assert str(error.value) == (
+            f"loss at iteration 4 or shortly before: {{'a': 1.0, 'b': {name}}}; the training has "
+            "diverged: lower SOLVER.BASE_LR, or set SOLVER.CLIP_GLOBAL_NORM"
+        )
+
+
+def test_random_numbers_follow_from_seed_step_and_process() -> None:
+    import random
+
+    import numpy as np
+
+    def draw(*numbers: int) -> tuple[float, float, float]:
+        trainer_module.seed_step(*numbers)
+        return torch.rand(1).item(), float(np.random.rand()), random.random()
+
+    first, second = (int(n) for n in np.random.SeedSequence([1, 2, 3]).generate_state(2))
+    generator = torch.Generator().manual_seed(first)
+    expected = (
+        torch.rand(1, generator=generator).item(),
+        float(np.random.RandomState(second).rand()),
+        random.Random(second).random(),
+    )
+    assert draw(1, 2, 3) == draw(1, 2, 3) == expected
+    for other in ((0, 2, 3), (1, 3, 3), (1, 2, 0), (2, 1, 3), (1, 3, 2)):
+        assert not set(draw(*other)) & set(expected)
+
+
+def test_keys_that_changed_are_said_each_with_its_effect(caplog) -> None:
+    """Those that both configurations have, in their order."""
+    cfg = get_pose_cfg()
+    cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.SOLVER.MOMENTUM = 2, 30, 0.5
+    stored = "SOLVER:\n  MAX_ITER: 20\n  MOMENTUM: 0.9\n  OLD: 1\nSEED: 2\nCUDNN_BENCHMARK: true\n"
+    trainer_module.report_changes(stored, cfg)
+    assert caplog.messages == [
+        "Resumed with CUDNN_BENCHMARK False, was True (takes effect)",
+        "Resumed with SOLVER.MAX_ITER 30, was 20 (takes effect)",
+        "Resumed with SOLVER.MOMENTUM 0.5, was 0.9 (no effect: the checkpoint's counts)",
+    ]
+    caplog.clear()
+    for nothing in ("", cfg.dump()):
+        trainer_module.report_changes(nothing, cfg)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("error", [FloatingPointError("x"), OSError("x"), ValueError("x"), None])
+def test_a_record_of_a_users_error_holds_the_reason_alone(error: Exception | None) -> None:
+    info = (type(error), error, None) if error else None
+    record = logging.LogRecord("n", logging.ERROR, "p", 1, "Exception %s", ("a",), info)
+    assert trainer_module._without_traceback(record) is True
+    assert record.getMessage() == ("Training has ended: x" if error else "Exception a")
+    assert record.exc_info is None
+
+
+def test_batches_do_not_wait_for_their_copies() -> None:
+    asked: list[tuple] = []
+
+    class Watched(torch.Tensor):
+        def to(self, *args: Any, **keys: Any) -> str:
+            asked.append((args, keys))
+            return "moved"
+
+    tensor = torch.zeros(1).as_subclass(Watched)
+    device = torch.device("cpu")
+    assert on_device([{"a": tensor}, {"b": 3}], device) == [{"a": "moved"}, {"b": 3}]
+    assert asked == [((device,), {"non_blocking": True})]
+
+
+def test_each_process_has_its_own_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(trainer_module.comm, "get_local_rank", lambda: 1)
+    monkeypatch.setattr(
+        trainer_module, "DistributedDataParallel", lambda model, device_ids, **keys: device_ids
+    )
+    for kind, ids in (("cuda", [1]), ("cpu", None)):
+        parameter = Namespace(device=Namespace(type=kind))
+        model: Any = Namespace(parameters=lambda parameter=parameter: iter([parameter]))
+        assert PoseTrainer._distribute(model) == ids
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 1)
+    assert PoseTrainer._distribute(model) is model
+
+
+@pytest.mark.parametrize("name", ["SGD", "ADAM", "ADAMW"])
+def test_what_an_optimizer_is_made_with(name: str) -> None:
+    keys = {"MOMENTUM": 0.7, "NESTEROV": True, "ADAM_BETAS": (0.8, 0.95), "BASE_LR": 0.25}
+    optimizer = build_optimizer(config(OPTIMIZER=name, WEIGHT_DECAY=0.125, **keys), Net())
+    defaults = optimizer.defaults
+    assert (defaults["lr"], defaults["weight_decay"], defaults["fused"]) == (0.25, 0.125, True)
+    if name == "SGD":
+        assert (defaults["momentum"], defaults["nesterov"]) == (0.7, True)
+    else:
+        assert defaults["betas"] == (0.8, 0.95)
+    assert trainer_module._kind(optimizer.param_groups[0]) == name
+    with pytest.raises(ValueError) as error:
+        build_optimizer(config(OPTIMIZER="Lion"), Net())
+    assert str(error.value) == ("SOLVER.OPTIMIZER 'Lion': choose from ('SGD', 'ADAM', 'ADAMW')")
+
+
+@pytest.mark.parametrize(
+    ("value", "own", "like"),
+    [
+        (1, 0.5, True), (0.5, 1, True), (torch.tensor(0.5), 0.1, True),
+        (torch.tensor([0.5]), 0.1, True), (torch.ones(2), 0.1, False),
+        (float("inf"), 0.1, False), (True, 0.1, False), ("1", 0.1, False), (None, 0.1, False),
+        ([0.5, 1], (0.9, 0.999), True), ((0.5,), (0.9, 0.999), False),
+        ((0.5, "x"), (0.9, 0.999), False), (0.5, (0.9, 0.999), False), ("ab", (0.9, 0.9), False),
+        (None, True, True), (1, False, True), ({}, None, False), ("x", False, False),
+        ("x", None, False), ({}, True, False), (True, None, True),
+    ],
+)  # fmt: skip
+def test_which_setting_can_take_the_place_of_which(value: Any, own: Any, like: bool) -> None:
+    assert trainer_module._is_like(value, own) is like
+
+
+def test_the_messages_of_an_optimizers_state() -> None:
+    """Of two groups, of nine parameters in all; each by its own number, in the group's order."""
+    model = Net()
+    cfg = config(OPTIMIZER="ADAM")
+    optimizer = build_optimizer(cfg, model)
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][-1]["params"].append(9)
+    changed = [*sizes[:-1], sizes[-1] + 1]
+    with pytest.raises(ValueError) as error:
+        optimizer.load_state_dict(state)
+    assert str(error.value) == (
+        f"the optimizer's state is of 10 parameters in groups of {changed}, the model has 9 in "
+        f"groups of {sizes}"
+    )
+    state = copy.deepcopy(optimizer.state_dict())
+    numbers = [n for group in state["param_groups"] for n in group["params"]]
+    shapes = [tuple(p.shape) for group in optimizer.param_groups for p in group["params"]]
+    for number, shape in zip(numbers, shapes, strict=True):
+        entries = {number: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(*shape, 1), "x": 3}}
+        with pytest.raises(ValueError) as error:
+            optimizer.load_state_dict(state | {"state": entries})
+        assert str(error.value) == (
+            f"the optimizer's exp_avg of parameter {number} has the shape {(*shape, 1)}, the "
+            f"parameter {shape}"
+        )
+    for damaged, message in (
+        ({"param_groups": state["param_groups"]}, "state has no param_groups, or no state"),
+        (state | {"param_groups": [{}]}, "param_groups are damaged"),
+        (state | {"state": {0: []}}, "state of a parameter is no dict"),
+    ):
+        with pytest.raises(ValueError) as error:
+            optimizer.load_state_dict(damaged)
+        assert str(error.value) == f"the optimizer's {message}"
+    own = optimizer.param_groups[0]["lr"]
+    state["param_groups"][0]["lr"] = None
+    with pytest.raises(ValueError) as error:
+        optimizer.load_state_dict(state)
+    assert str(error.value) == f"the optimizer's lr is None, this run's {own!r}"
+
+
+def test_a_loaded_optimizer_stays_fused() -> None:
+    groups = [{"params": [0], "fused": False, "foreach": True, "lr": 1}, {"params": [1]}]
+    state = {"state": {}, "param_groups": groups}
+    found = trainer_module._stay_fused(None, state)
+    assert found["param_groups"] == [
+        {"params": [0], "fused": True, "foreach": None, "lr": 1},
+        {"params": [1], "fused": True, "foreach": None},
+    ]
+    assert found["state"] is state["state"] and groups[0]["fused"] is False
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d, nn.LayerNorm, nn.GroupNorm])
+@pytest.mark.parametrize("bias_decay", [-1.0, 0.0, 0.125])
+def test_rates_and_decays_of_any_norm(norm: Any, bias_decay: float) -> None:
+    """A norm's bias is a norm's; a module of one's own, at the top, counts as well."""
+    sizes = {nn.LayerNorm: (3,), nn.GroupNorm: (1, 3), nn.InstanceNorm2d: (3, 1e-5, 0.1, True)}
+    layer = norm(*sizes.get(norm, (3,)))
+    layer.scale = nn.Parameter(torch.zeros(3, 3))
+    cfg = config(BIAS_DECAY=bias_decay, BIAS_LR_MULTIPLIER=2.0)
+    assert rates(layer, parameter_groups(cfg, layer)) == {
+        "weight": (1.0, 0.25), "bias": (1.0, 0.25), "scale": (1.0, 0.25),
+    }  # fmt: skip
+    plain = nn.Linear(1, 1)
+    plain.scalar = nn.Parameter(torch.tensor(1.0))
+    decay = 0.5 if bias_decay < 0 else bias_decay
+    assert rates(plain, parameter_groups(cfg, plain)) == {
+        "weight": (1.0, 0.5), "bias": (2.0, decay), "scalar": (1.0, decay),
+    }  # fmt: skip
