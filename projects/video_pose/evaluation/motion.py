@@ -45,7 +45,7 @@ def runs(tracks: np.ndarray, frame_indices: np.ndarray) -> Iterator[slice]:
 def true_spans(mask: np.ndarray) -> list[tuple[int, int]]:
     """(start, end) of the runs of True in (N,), the end excluded."""
     steps = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    return list(zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist()))
+    return list(zip(np.flatnonzero(steps > 0).tolist(), np.flatnonzero(steps < 0).tolist()))
 
 
 def motion_metrics(

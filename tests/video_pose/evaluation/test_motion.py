@@ -212,6 +212,9 @@ def test_paths_at_the_bounds_of_an_exchange() -> None:
     nothing = rate((0, 30), (20, 10), side=101)
     assert np.isnan(nothing["exchange_rate"]) and nothing["exchange_steps"] == 0
     assert rate((20, 10), (0, 30), side=101)["exchange_steps"] == 0
+    # A step is from the frame before: at first both go far, then they change places.
+    found = rate((0, 30), (100, 130), (130, 100))
+    assert found == {"exchange_rate": 50.0, "exchange_steps": 2.0}
     # Two pairs and two runs of other boxes: their counts are added.
     points = np.zeros((4, 4, 2))
     points[:, :, 0] = [[0, 30, 60, 90], [30, 0, 60, 90], [0, 30, 60, 90], [0, 30, 90, 60]]
@@ -346,7 +349,7 @@ def test_coming_back_at_the_bounds() -> None:
 def test_joints_that_are_not_scored_are_left_out_of_all_figures() -> None:
     """And so are hidden ones, where visible ones alone count, and poses at infinity."""
     truth = np.full((9, 2, 3), 2.0, np.float32)
-    truth[:, 0, 0], truth[:, 1, 0] = 20, 60
+    truth[:, 0, :2], truth[:, 1, :2] = [20, 30], [60, 0]
     predictions = truth.copy()
     predictions[0, 0, 0] = 25
     stored = {
@@ -358,6 +361,7 @@ def test_joints_that_are_not_scored_are_left_out_of_all_figures() -> None:
     # A second difference of 5 in one of 14.
     assert found["acceleration_error_px"] == pytest.approx(5 / 14)
     assert found["swap_pairs"] == 9 and found["lag_frames"] == -3
+    assert np.isnan(found["miss_run_frames"])
     scored = motion.motion_metrics({**stored, "scored_joints": np.array(["b"])}, [("a", "b")])
     assert scored["acceleration_error_px"] == 0 and scored["acceleration_joints"] == 7
     assert scored["swap_pairs"] == 0 and scored["exchange_steps"] == 8
