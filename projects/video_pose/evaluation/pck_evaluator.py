@@ -235,7 +235,7 @@ class PCKEvaluator(DatasetEvaluator):
             )
             if len(frames):
                 never[key] = frames
-                rows = np.full((len(frames), len(self._joint_names), 3), np.nan, np.float32)
+                rows = np.full_like(truth.keypoints[frames], np.nan)
                 self._add(accumulators, key, frames, rows)
         return never
 

@@ -160,7 +160,7 @@ def drop_ignored(
     truth: LabelledPeople, predicted: PredictedPeople, sigmas: np.ndarray
 ) -> PredictedPeople:
     """The predictions without those that match nobody and lie in an ignored region."""
-    if not len(truth.ignored) or not len(predicted.scores):
+    if not len(truth.ignored):
         return predicted
     similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, sigmas)
     matched = {p for _, p in assign(similarity, np.nextafter(MATCHED, 0))}
@@ -286,7 +286,7 @@ def doubled(
     Args:
         pairs: (person, prediction) that match.
     """
-    if not len(truth.ids) or not len(predicted.scores):
+    if not len(truth.ids):
         return set()
     shared, own = _shared_areas(predicted, truth.boxes)
     theirs = (truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(axis=-1)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from video_pose.evaluation.calibration import Calibration, fit_calibration, reliability
+from video_pose.evaluation.calibration import (
+    Calibration,
+    Reliability,
+    fit_calibration,
+    reliability,
+)
 
 
 def _stored(scores: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
@@ -214,3 +220,9 @@ def test_corrected_poses_have_curves_of_their_own(tmp_path: Path) -> None:
     path.write_text('{"curves": {"": {"scores": [1], "shares": [1]}}, "late": {"a": 3}}')
     with pytest.raises(ValueError, match="is no calibration"):
         Calibration.read(path)
+
+
+@pytest.mark.parametrize("kind", [Calibration, Reliability])
+def test_a_result_stays_as_it_is(kind: type) -> None:
+    with pytest.raises(FrozenInstanceError):
+        object.__new__(kind).source = "other"

@@ -16,7 +16,7 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format, verify
 from detectron2.structures import Boxes, Instances
 
 from video_pose.evaluation import pck_evaluator
-from video_pose.evaluation.pck_evaluator import ImagePCKEvaluator, PCKEvaluator
+from video_pose.evaluation.pck_evaluator import ImagePCKEvaluator, PCKEvaluator, PredictedPose
 from video_pose.evaluation.predictions import read_predictions, scoring_facts
 from video_pose.evaluation.report import score_joints, sections
 
@@ -117,6 +117,18 @@ def test_belly_is_derived_for_models_without_it(
         box = evaluator.evaluate()["keypoints_pck_bbox"]
         assert box["PCK@0.2-belly"] == box["PCK@0.05"] == 100
         assert box["mean_error_px"] == pytest.approx(0, abs=1e-4)
+
+
+def test_scores_of_any_size_stay_with_their_joints() -> None:
+    """Negative ones too; one that is no number is 0, and a joint that the model lacks is NaN."""
+    pose = PredictedPose(["a", "b", "extra"], ["b", "c", "a"], {})
+    assert pose.scored == ["b", "a"]
+    given = person([[1, 2, -0.5], [3, 4, np.nan], [0, 0, 7]])
+    expected = np.array([[3, 4, 0], [np.nan] * 3, [1, 2, -0.5]], np.float32)
+    found = pose.best(given)
+    assert found is not None and found.dtype == np.float32
+    np.testing.assert_allclose(found, expected)
+    assert pose.best(Instances((9, 9))) is None and pose.best(given[[]]) is None
 
 
 def test_a_model_with_fewer_joints_is_scored_on_those_it_has(

@@ -167,6 +167,8 @@ def test_a_crowd_hides_what_matches_nobody() -> None:
     truth.areas[0] = 9e3  # the other person is no more than similar
     far = found(540)
     assert len(people.drop_ignored(truth, far, FACTS.sigmas).scores) == 0
+    nobody = people.drop_ignored(truth, found(), FACTS.sigmas)
+    assert nobody.keypoints.shape == (0, 2, 3) and len(nobody.scores) == 0
     # A labelled person who stands in the crowd is scored.
     frames = {("v", 0): (labelled(500, ignored=crowd), found(500))}
     assert people.score_people(frames, FACTS)["matched"] == 1
