@@ -35,12 +35,20 @@ def _read_number(image: np.ndarray) -> int:
     return sum(int(image[:, b * step : (b + 1) * step].mean() > 127) << b for b in range(BITS))
 
 
-def _write_video(path: str, codec: str, b_frames: int, stamps: list[int] | None = None) -> str:
+def _write_video(
+    path: str,
+    codec: str,
+    b_frames: int,
+    stamps: list[int] | None = None,
+    aspect: Fraction = Fraction(1),
+) -> str:
     """A video with a key frame every 12 frames; frame i is stamped ``stamps[i]`` (default i)."""
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], "yuv420p"
         stream.codec_context.gop_size = 12
+        if aspect != 1:
+            stream.codec_context.sample_aspect_ratio = aspect
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.time_base = Fraction(1, 25)
         for i in range(FRAMES):
@@ -505,3 +513,47 @@ def test_a_file_whose_stream_is_refused_is_closed(tmp_path, monkeypatch) -> None
         VideoFile(path)
     with pytest.raises(AssertionError, match="not open"):
         next(opened[0].demux())
+
+
+def test_pictures_are_kept_as_frames_of_videos_are(tmp_path) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for value, path in enumerate(paths):
+        Image.fromarray(np.full((4, 6, 3), value, np.uint8)).save(path)
+    reader = FrameReader(4 * 6 * 3, "BGR")
+    (first,) = reader.read(_image_track(paths), [0])
+    assert reader.read(_image_track([paths[0]]), [0])[0] is first
+    (second,) = reader.read(_image_track(paths), [1])
+    assert second.max() == 1 and reader.read(_image_track(paths), [1])[0] is second
+    assert reader.read(_image_track(paths), [0])[0] is not first, "there is place for one"
+    none = FrameReader(4 * 6 * 3 - 1, "BGR")
+    assert none.read(_image_track(paths), [0])[0] is not none.read(_image_track(paths), [0])[0]
+
+
+def test_another_process_begins_with_nothing_open(tmp_path, monkeypatch) -> None:
+    path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
+    reader = FrameReader(10**7, "BGR")
+    (image,) = reader.read(_track(path), [3])
+    videos = reader._videos
+    monkeypatch.setattr(frame_reader, "_FROM_PARENT", [])
+    monkeypatch.setattr(frame_reader.os, "getpid", lambda: 10**6)
+    (again,) = reader.read(_track(path), [3])
+    assert again is not image and (again == image).all()
+    assert frame_reader._FROM_PARENT == [videos] and reader._videos is not videos
+    assert _read_number(videos[path].decode_frame(4).to_ndarray(format="bgr24")) == 4, "still open"
+    assert reader.read(_track(path), [3])[0] is again and len(frame_reader._FROM_PARENT) == 1
+
+
+@pytest.mark.parametrize(("aspect", "width"), [(Fraction(2), 256), (Fraction(1, 2), 64)])
+def test_pixels_that_are_not_square_are_shown_as_the_dataset_has_them(
+    tmp_path, aspect: Fraction, width: int
+) -> None:
+    path = _write_video(str(tmp_path / "v.mp4"), "libx264", 0, aspect=aspect)
+    reader = FrameReader(0, "BGR")
+    assert _numbers(reader, _track(path), [3]) == [3]
+    (image,) = reader.read({**_track(path), "width": width}, [5])
+    assert image.shape == (64, width, 3)
+    step = width // BITS
+    means = image[..., 0].mean(axis=0).reshape(BITS, step).mean(axis=1)
+    assert (means > 127).tolist() == [True, False, True, *[False] * 5]
+    with pytest.raises(ValueError, match=f"is 64 x {width} .height x width., .* says 64 x 99"):
+        reader.read({**_track(path), "width": 99}, [5])

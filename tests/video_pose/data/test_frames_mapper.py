@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 import torch
 from detectron2.data import DatasetMapper, MetadataCatalog
+from detectron2.data import detection_utils as d2
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
@@ -380,3 +381,135 @@ def test_the_visible_share_of_a_box(box: tuple[int, ...], share: float) -> None:
     """In a picture of 40 x 30, up to its edges."""
     item = {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS}
     assert visible_share(item, T.TransformList([]), (30, 40)) == pytest.approx(share)
+
+
+def test_strengths_of_colour_changes() -> None:
+    """A factor of 1 - amount to 1 + amount, of brightness, contrast and saturation."""
+    for amount, bounds in ((0.25, (0.75, 1.25)), (1.0, (0.0, 2.0)), (2.0, (0.0, 3.0))):
+        for image_format in ("BGR", "RGB"):
+            changes = color_changes(amount, image_format)
+            assert [type(one).__name__ for one in changes] == [
+                "RandomBrightness",
+                "RandomContrast",
+                "SaturationBGR" if image_format == "BGR" else "RandomSaturation",
+            ]
+            assert {(one.intensity_min, one.intensity_max) for one in changes} == {bounds}
+
+
+def test_joints_and_mirror_pairs_are_the_models(register) -> None:
+    first, bare = register([], JOINTS), register([], [])
+    MetadataCatalog.get(bare).keypoint_names = []
+    cfg = get_pose_cfg()
+    cfg.DATASETS.TRAIN = (first, bare)
+    cfg.MODEL.POSE.JOINTS = ["left_hand", "head", "right_hand"]
+    cfg.MODEL.POSE.FLIP_MAP = [["left_hand", "right_hand"]]
+    without = FrameMapper.from_config(cfg)
+    assert without["joint_maps"] == {} and without["use_keypoint"] is False
+    assert without.get("keypoint_hflip_indices") is None
+    cfg.MODEL.KEYPOINT_ON = True
+    train, test = (FrameMapper.from_config(cfg, is_train) for is_train in (True, False))
+    assert train["use_keypoint"] is test["use_keypoint"] is True
+    for found in (train, test):
+        assert found["keypoint_hflip_indices"].tolist() == [2, 1, 0]
+    assert list(train["joint_maps"]) == [first] and test["joint_maps"] == {}
+    assert list(train["joint_maps"][first].target_names) == cfg.MODEL.POSE.JOINTS
+    assert (train["unmasked"], train["crowds"]) == ("error", "drop")
+    assert cfg.MODEL.KEYPOINT_ON is True, "the configuration is not changed"
+
+
+def test_what_lies_outside_the_picture_is_nobody(frame) -> None:
+    """A person of whose mask nothing is left, beside one without a mask whose box stays."""
+    (person,) = frame["annotations"]
+    person["bbox"] = [10.0, 5.0, 30.0, 25.0]  # the mask ends at column 20
+    boxed = {key: value for key, value in person.items() if key != "segmentation_ref"}
+    frame["annotations"] = [person, boxed, {**boxed, "bbox": [0.0, 5.0, 21.0, 9.0]}]
+    right = [T.CropTransform(22, 0, 18, 30)]
+    persons = make_mapper(right, unmasked="keep")(frame)["instances"]
+    assert persons.gt_has_mask.tolist() == [False]
+    assert persons.gt_boxes.tensor.tolist() == [[0, 5, 8, 25]]
+    assert persons.gt_masks.tensor.shape == (1, 30, 18)
+    assert len(make_mapper(right, masks=False)(frame)["instances"]) == 2
+
+
+def test_masks_of_people_alone_are_asked_for(frame) -> None:
+    """Crowds and people who are nearly outside become regions without a mask."""
+    (person,) = frame["annotations"]
+    crowd = {key: value for key, value in person.items() if key != "segmentation_ref"}
+    frame["annotations"] = [person, {**crowd, "iscrowd": 1}]
+    persons = make_mapper(crowds="ignore")(frame)["instances"]
+    assert persons.gt_classes.tolist() == [0, IGNORED]
+    assert persons.gt_has_mask.tolist() == [True, False]
+    frame["annotations"] = [crowd]
+    with pytest.raises(ValueError) as error:
+        make_mapper(crowds="ignore")(frame)
+    assert str(error.value) == (
+        f"frame 1 of video 'v' ({frame['file_name']}) has a person without a mask: set "
+        "INPUT.FRAMES.UNMASKED to 'keep' and MODEL.ROI_MASK_HEAD.NAME to "
+        "'PartlyLabelledMaskHead', whose loss leaves such persons out, or MODEL.MASK_ON to False"
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "classes"), [(17, [0]), (18, [IGNORED]), (19, [IGNORED]), (20, []), (25, [])]
+)
+def test_a_quarter_of_a_person_is_a_label_and_less_is_ignored(
+    frame, left: int, classes: list[int]
+) -> None:
+    """Of the columns 8 to 20: three remain, two, one, none."""
+    frame["annotations"][0]["bbox"] = [8.0, 5.0, 20.0, 25.0]
+    crop = [T.CropTransform(left, 0, 40 - left, 30)]
+    persons = make_mapper(crop, masks=False, crowds="ignore")(frame)["instances"]
+    assert persons.gt_classes.tolist() == classes
+    frame["annotations"][0]["iscrowd"] = 1
+    crowds = make_mapper(crop, masks=False, crowds="ignore")(frame)["instances"]
+    assert crowds.gt_classes.tolist() == [IGNORED] * len(classes)
+
+
+def test_joints_of_ignored_regions_are_as_many_as_the_models(frame) -> None:
+    frame["annotations"][0]["iscrowd"] = 1
+    mapper = make_mapper(masks=False, crowds="ignore")
+    persons = mapper(frame)["instances"]
+    assert persons.gt_keypoints.tensor.tolist() == [[[0, 0, 0]] * 3]
+    mapper.use_keypoint = False
+    assert not mapper(frame)["instances"].has("gt_keypoints")
+
+
+def test_pictures_that_say_no_size_are_read(frame) -> None:
+    """Those that say another one than they have are not."""
+    for key in ("video_id", "frame_index", "tracks"):
+        del frame[key]
+    sizeless = {k: v for k, v in frame.items() if k not in ("height", "width", "annotations")}
+    assert make_mapper(crowds="ignore")(sizeless)["image"].shape == (3, 30, 40)
+    told = {**frame, "height": 31}
+    with pytest.raises((ValueError, d2.SizeMismatchError), match="31"):
+        make_mapper(masks=False, crowds="ignore")(told)
+
+
+def test_the_stock_mapper_is_asked_where_it_does_all(frame, monkeypatch) -> None:
+    """Of pictures without a video: in a test; in training, where no mask lacks that is asked for,
+    and regions are not kept."""
+    for key in ("video_id", "frame_index", "tracks"):
+        del frame[key]
+    monkeypatch.setattr(DatasetMapper, "__call__", lambda self, record: "stock")
+    (person,) = frame["annotations"]
+    del person["segmentation_ref"]
+    masked = {**person, "segmentation": [[10.0, 5.0, 20.0, 5.0, 20.0, 25.0]]}
+
+    def is_stock(annotations: list | None, **options) -> bool:
+        record = {k: v for k, v in frame.items() if k != "annotations"}
+        if annotations is not None:
+            record["annotations"] = annotations
+        return make_mapper(unmasked="keep", **options)(record) == "stock"
+
+    assert is_stock(None) and is_stock([]) and is_stock([masked, masked])
+    assert not is_stock([masked, person]) and is_stock([masked, person], masks=False)
+    assert is_stock([person], train=False) and is_stock([person], train=False, crowds="ignore")
+    assert not is_stock([masked], crowds="ignore")
+    assert not is_stock([masked], masks=False, crowds="ignore")
+
+
+def test_masks_reach_the_end_of_their_file(frame) -> None:
+    """Three frames; the second has a mask."""
+    reference = frame["annotations"][0]["segmentation_ref"]
+    found = [MaskReader().read({**reference, "index": index}) for index in range(4)]
+    assert [mask is not None for mask in found] == [False, True, False, False]
