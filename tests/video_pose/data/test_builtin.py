@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import video_pose
 from video_pose.data.datasets import builtin
-from video_pose.data.datasets.builtin import builtin_splits, register_builtin
+from video_pose.data.datasets.builtin import Split, builtin_splits, register_builtin
 from video_pose.evaluation.mean_pose import training_split
+from video_pose.skeleton import COCO_PERSON
 
 NAMES = {
     "lspet_train",
@@ -174,3 +176,76 @@ def test_the_loaders_have_their_arguments(monkeypatch: pytest.MonkeyPatch) -> No
         ("load_jhmdb", "root", 3, "test", ("sub_splits",)),
         ("load_jhmdb", "root", 1, "train", ("splits", "sub_splits")),
     ]
+
+
+def test_what_is_registered_for_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots: list[str] = []
+
+    def load(root: str) -> list:
+        roots.append(root)
+        return []
+
+    splits = {
+        "own_fit": Split("coco", "a/b", load),
+        "penn_action_test": Split("coco", "never", load),  # is there: left as it is
+        "own_holdout": Split("jhmdb", "c", load, "own_fit"),
+    }
+    monkeypatch.setattr(builtin, "builtin_splits", lambda: splits)
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
+    names = ("own_fit", "own_holdout")
+    try:
+        register_builtin()
+        for name in names:
+            assert DatasetCatalog.get(name) == [] and f"{name}_frames" in DatasetCatalog.list()
+        assert roots == ["/data/a/b", "/data/c"]
+        first, second = (MetadataCatalog.get(name).as_dict() for name in names)
+        assert first["box_margin"] == 0.0 and "train_dataset" not in first
+        assert second["train_dataset"] == "own_fit" and "box_margin" not in second
+        assert (first["root_hint"], second["root_hint"]) == ("a/b", "c")
+        assert (first["dataset_kind"], second["dataset_kind"]) == ("coco", "jhmdb")
+        assert MetadataCatalog.get("penn_action_test").dataset_kind == "penn_action"
+    finally:
+        for name in names:
+            for view in (name, f"{name}_frames"):
+                DatasetCatalog.remove(view)
+                MetadataCatalog.remove(view)
+
+
+def test_coco_reads_the_people_of_its_subset(tmp_path: Path) -> None:
+    joints = COCO_PERSON.names
+    person = {"id": 1, "image_id": 4, "category_id": 1, "keypoints": [3, 4, 2] * len(joints)}
+    content = {
+        "images": [{"id": 4, "file_name": "4.jpg", "height": 9, "width": 8}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person", "keypoints": joints}],
+    }
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations" / "person_keypoints_val2017.json"
+    path.write_text(json.dumps(content))
+    (tmp_path / "val2017").mkdir()
+    (track,) = builtin_splits()["coco_people_2017_val"].load(str(tmp_path))
+    assert track["file_names"] == [str(tmp_path / "val2017" / "4.jpg")]
+    assert track["keypoints"][0].tolist() == [[3.5, 4.5, 2]] * len(joints)
+    with pytest.raises(FileNotFoundError) as error:
+        builtin_splits()["coco_people_2017_train"].load(str(tmp_path))
+    assert str(error.value).startswith(
+        f"{tmp_path}/annotations/person_keypoints_train2017.json does not exist."
+    )
+    assert str(error.value).endswith("  train2017/*.jpg, val2017/*.jpg")
+
+
+def test_photos_are_asked_for_their_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+    for name in ("load_lsp", "load_lspet", "load_mpii"):
+        monkeypatch.setattr(
+            builtin, name, lambda root, subset=None, name=name: calls.append((name, root, subset))
+        )
+    splits = builtin_splits()
+    for name in ("lspet_train", "lsp_train", "lsp_test", "mpii_train", "mpii_valid",
+                 "mpii_trainval"):  # fmt: skip
+        splits[name].load("root")
+    assert calls == [
+        ("load_lspet", "root", None), ("load_lsp", "root", "train"), ("load_lsp", "root", "test"),
+        ("load_mpii", "root", "train"), ("load_mpii", "root", "valid"),
+        ("load_mpii", "root", "trainval"),
+    ]  # fmt: skip
