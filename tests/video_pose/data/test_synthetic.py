@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from video_pose.data.synthetic import background
+from video_pose.data.synthetic import background, figure
 from video_pose.data.synthetic.background import OCCLUDER, Background, Occluder
 from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, Posture, pose_body, rotation
 from video_pose.data.synthetic.figure import (
@@ -542,3 +544,70 @@ def test_a_drawn_body_is_near_the_mean() -> None:
         for name, value in vars(Body.draw(np.random.default_rng(seed))).items():
             low, high = (0.85, 1.25) if name == "thickness" else (0.92, 1.08)
             assert low * mean[name] <= value <= high * mean[name]
+
+
+def _drawn(
+    monkeypatch: pytest.MonkeyPatch, posture: Posture, scale: float, thickness: float = 1.0
+) -> dict[str, tuple]:
+    """What `draw_figure` draws, the farthest first: part -> arguments beside layer and look."""
+    drawn: dict[str, tuple] = {}
+    names = {number: name for name, number in PARTS.items()}
+
+    def capsule(layer: Layer, a: np.ndarray, b: np.ndarray, radii: tuple, texture: Any, part: int):
+        drawn[names[part]] = (a.tolist(), b.tolist(), radii)
+        assert texture is look.limbs[names[part]]
+
+    monkeypatch.setattr(figure, "draw_capsule", capsule)
+    monkeypatch.setattr(
+        figure, "_draw_torso",
+        lambda layer, flat, frame, thick, look: drawn.update(torso=(frame.tolist(), thick)),
+    )  # fmt: skip
+    monkeypatch.setattr(
+        figure, "_draw_head",
+        lambda layer, centre, frame, radius, look: drawn.update(head=(centre.tolist(), radius)),
+    )  # fmt: skip
+    look = draw_appearance(np.random.default_rng(0))
+    body = Body(thickness=thickness)
+    draw_figure(_layer(), posture, 0, body, look, scale, np.array([10.0, 20.0]))
+    return drawn
+
+
+def test_far_parts_are_drawn_first_and_hands_and_feet_before_their_limbs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limbs = ("upper_arm", "forearm", "thigh", "shin")
+    alike = [f"{side}_{limb}" for side in ("right", "left") for limb in limbs]
+    ends = ["right_hand", "right_foot", "left_hand", "left_foot"]
+    order = [*alike, "torso", "neck", "head", *ends]
+    assert list(_drawn(monkeypatch, _still(), 100.0)) == order
+    # A hand .019 behind the head is drawn after it, one .021 behind it before it.
+    for z, is_after in ((0.019, True), (0.021, False)):
+        found = list(_drawn(monkeypatch, _still(left_wrist=z, left_hand=z), 100.0))
+        assert (found.index("left_hand") > found.index("head")) == is_after
+    # A limb is as far as the mean of its ends; the trunk as that of its four corners.
+    found = list(_drawn(monkeypatch, _still(right_knee=0.3, left_hip=0.4, head=-0.3), 100.0))
+    assert found[:4] == ["left_thigh", "right_thigh", "right_shin", "torso"]
+    assert found[-1] == "head"
+    found = list(_drawn(monkeypatch, _still(neck=0.1, right_shoulder=-0.8), 100.0))
+    assert found[0] == "neck" and found[-2:] == ["torso", "right_upper_arm"]
+
+
+def test_sizes_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In body heights times the thickness; no limb is thinner than .8 px."""
+    posture = _still()
+    posture.points["left_knee"][0] = 0.5, 1.0, 0
+    drawn = _drawn(monkeypatch, posture, 100.0, 2.0)
+    assert drawn["left_thigh"] == ([10, 20], [60, 120], pytest.approx((10.0, 7.2)))
+    assert drawn["left_shin"] == ([60, 120], [10, 20], pytest.approx((7.0, 4.6)))
+    radii = {
+        "upper_arm": (6.8, 5.4), "forearm": (5.4, 4.0), "hand": (4.4, 4.0), "thigh": (10.0, 7.2),
+        "shin": (7.0, 4.6), "foot": (5.2, 4.0),
+    }  # fmt: skip
+    for limb, expected in radii.items():
+        assert drawn[f"right_{limb}"] == ([10, 20], [10, 20], pytest.approx(expected))
+    assert drawn["neck"] == ([10, 20], [10, 20], pytest.approx((6.0, 6.0)))
+    assert drawn["torso"] == (np.eye(3).tolist(), 200.0)
+    assert drawn["head"] == ([10, 20], pytest.approx(10.5))
+    small = _drawn(monkeypatch, _still(), 20.0)
+    assert small["right_thigh"][2] == pytest.approx((1.0, 0.8))
+    assert small["right_shin"][2] == pytest.approx((0.8, 0.8))
