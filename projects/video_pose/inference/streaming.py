@@ -446,8 +446,8 @@ class _PoseStream:
             maps["heatmaps"] = self.backend.codec.joint_maps(heatmaps[0]).cpu().numpy()
             maps["map_to_image"] = self._map_to_image(item.crops)
         result, verdict = self._result(item, poses, maps)
-        if verdict is not None:
-            self._rows.rename(tracks, verdict.track_ids.tolist())
+        assert verdict is not None
+        self._rows.rename(tracks, verdict.track_ids.tolist())
         return result
 
     def _decode(self, frame: Frame, crops: PersonCrops, heatmaps: Tensor) -> _Poses:

@@ -393,6 +393,8 @@ def test_files_are_known_by_content_size_and_time(tmp_path: Path) -> None:
         os.utime(other, (5, 5))
         found.add(describe_files([other]))
     assert len(found) == 2
+    with pytest.raises(FileNotFoundError):
+        describe_files([tmp_path / "absent"])
 
 
 def numbers(frames: Iterator[Frame]) -> list[tuple[int, bytes]]:

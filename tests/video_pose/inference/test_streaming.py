@@ -650,3 +650,61 @@ def test_crops_of_a_test_alone(pose_cfg: MakeCfg, scene: Scene) -> None:
             assert (place @ point).tolist() == pytest.approx(middle, abs=0.51)
     with pytest.raises(AssertionError):
         FrameCropper(build_pose_mapper(pose_cfg("lstm_pm"), True))
+
+
+class Renaming(Shown):
+    """One person, whom the tracker gives another number after every frame; a detector ran."""
+
+    found = (np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]), np.float32([0.5, 0.25]))  # type: ignore
+
+    def __init__(self, box: np.ndarray) -> None:
+        self.box, self.told = box, []  # type: ignore[var-annotated]
+
+    def propose(self, frame: Frame) -> list[Person]:
+        return [Person(10 + frame.index, self.box, self.box)]
+
+    def recall(self, frame: Frame, found: Any) -> list[Person]:
+        self.told.append(found)
+        return self.propose(frame)
+
+    def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
+        return Verdict(np.array([people[0].track_id + 1]), np.array([6]))
+
+
+def test_a_memory_goes_with_its_new_number(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene
+) -> None:
+    cfg = pose_cfg("lstm_pm")
+    backend = build_backend(cfg)
+    box = scene.people[0].boxes[0]
+    frames = frames_of(scene)[:4]
+    expected = list(streaming(cfg, backend, GivenBoxes(box))(frames))
+    for a, b in zip(streaming(cfg, backend, Renaming(box))(frames), expected, strict=True):
+        np.testing.assert_array_equal(a.keypoints, b.keypoints)
+        assert a.track_ids.tolist() == [6]
+
+
+def test_what_a_checkpoint_keeps_of_a_frame(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene, tmp_path: Path
+) -> None:
+    """Its size, what a detector found, and what the network said of everybody, shown or not; the
+    policy is told again what was found, and decides again whom to show."""
+    cfg = pose_cfg()
+    frames = frames_of(scene)[:2]
+    people = Renaming(scene.people[0].boxes[0])
+    predictor = streaming(cfg, build_backend(cfg), people, keep_peaks=True)
+    checkpoint = Checkpoint(tmp_path, {}, frames=1)
+    results = list(predictor(checkpoint.frames(frames), checkpoint=checkpoint))
+    for past, result in zip(checkpoint.past(), results, strict=True):
+        assert (past.index, past.time, past.size) == (result.index, result.time, (120, 160))
+        told = {"boxes": people.found[0], "scores": people.found[1], "peaks": result.peaks}
+        told |= {"keypoints": result.keypoints, "pose_boxes": result.boxes}
+        told["pose_scores"] = result.scores
+        assert past.arrays.keys() == told.keys() and past.cut is False
+        for name, part in told.items():
+            np.testing.assert_array_equal(past.arrays[name], part, err_msg=name)
+    again = Checkpoint(tmp_path, {}, frames=1)
+    assert len(list(predictor(again.frames(frames), checkpoint=again))) == 2
+    assert [[part.tolist() for part in found] for found in people.told] == [
+        [part.tolist() for part in people.found]
+    ] * 2

@@ -313,10 +313,15 @@ def test_angles_are_columns_of_the_wide_table(write: Callable[..., Path]) -> Non
 def test_unknown_formats_and_unwritable_places(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format 'xml': choose from .*jsonl.*nwb"):
         open_writers(["xml"], tmp_path, Recording("v"))
-    with pytest.raises(ValueError, match="named twice"):
-        open_writers(["csv", "csv"], tmp_path, Recording("v"))
-    with pytest.raises(ValueError, match=r"cannot write .*nowhere.*v.csv"):
+    with pytest.raises(ValueError, match="^format: named twice: csv jsonl csv$"):
+        open_writers(["csv", "jsonl", "csv"], tmp_path, Recording("v"))
+    with pytest.raises(ValueError) as error:
         open_writers(["csv"], tmp_path / "nowhere", Recording("v"))
+    path = tmp_path / "nowhere" / "v.csv"
+    assert str(error.value) == f"cannot write {path}: No such file or directory"
+    assert open_writers([], tmp_path, Recording("v")) == []
+    open_writers(["csv"], tmp_path, Recording("v"), "of another name")[0].close()
+    assert [path.name for path in tmp_path.iterdir()] == ["of another name.csv"]
     with pytest.raises(ValueError, match="table 'broad': choose from long, wide"):
         Recording("v", table="broad")
 
