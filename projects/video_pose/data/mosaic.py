@@ -94,7 +94,7 @@ def _place(frame: MappedFrame, corner: tuple[int, int, int, int], canvas: Tensor
     image = frame["image"]
     h, w = image.shape[1:]
     factor = max((y1 - y0) / h, (x1 - x0) / w) * np.random.uniform(1, ZOOM)
-    size = max(round(h * factor), y1 - y0), max(round(w * factor), x1 - x0)
+    size = round(h * factor), round(w * factor)  # no less than the quarter
     top = np.random.randint(size[0] - (y1 - y0) + 1)
     left = np.random.randint(size[1] - (x1 - x0) + 1)
     rows, columns = slice(top, top + y1 - y0), slice(left, left + x1 - x0)

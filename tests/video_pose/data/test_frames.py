@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.structures import BoxMode
 
 import video_pose  # noqa: F401  registers the built-in datasets
+from video_pose.data import frames
 from video_pose.data.datasets.builtin import builtin_splits
 from video_pose.data.frames import (
     FrameDataset,
@@ -183,7 +184,7 @@ def test_registration_reads_nothing_and_replaces_the_view_of_a_removed_dataset(v
     MetadataCatalog.remove(video_name)
     DatasetCatalog.register(video_name, lambda: [track()])
     MetadataCatalog.get(video_name).set(keypoint_names=["b", "c"], box_margin=0.0)
-    frames_name = register_frames(video_name)
+    frames_name = register_frames("".join(list(video_name)))  # an equal text, but not the same one
     assert MetadataCatalog.get(frames_name).keypoint_names == ["b", "c"]
     assert DatasetCatalog.get(frames_name)[0]["annotations"][0]["bbox"][0] == 5.5
     assert len(load_frames(video_name)) == 3
@@ -242,8 +243,12 @@ def test_a_person_is_a_track_of_one_frame() -> None:
 
 
 def test_another_number_of_joints_names_the_image() -> None:
-    with pytest.raises(ValueError, match=r"d: a person in a.jpg has 6 numbers.*expected 3 x"):
-        images_to_tracks([image(annotation())], 3, "d")
+    for joints in (3, 1):
+        with pytest.raises(ValueError) as error:
+            images_to_tracks([image(annotation())], joints, "d")
+        assert str(error.value) == (
+            f"d: a person in a.jpg has 6 numbers as keypoints: expected {joints} x (x, y, v)"
+        )
 
 
 @pytest.fixture
@@ -263,6 +268,7 @@ def test_registration_keeps_pairs_and_widths_and_may_be_repeated(user) -> None:
     assert name == "image_tracks_tracks" and facts.keypoint_names == ["lw", "rw"]
     assert facts.keypoint_flip_map == [("lw", "rw")] and facts.keypoint_oks_sigmas == [0.1, 0.2]
     assert facts.pck_protocols == ["bbox"]  # neither shoulders nor hips
+    assert facts.box_margin == 0 and facts.image_dataset == user
 
 
 def test_joints_without_mirror_pairs_are_no_error(user) -> None:
@@ -466,9 +472,10 @@ def test_mosaics_are_made_where_asked_for(frames_cfg) -> None:
 def test_frames_are_counted_thinned_and_filtered(frames_cfg, caplog) -> None:
     (name,) = frames_cfg.DATASETS.TRAIN
     frames_cfg.INPUT.FRAMES.STRIDE = 4
-    with caplog.at_level("INFO", logger="video_pose.data.frames"):
+    with caplog.at_level("INFO"):
         frames = get_training_frames(frames_cfg)
-    assert caplog.messages[-1] == f"{name}: 4 of 12 frames"
+    assert [text for text in caplog.messages if "frames" in text] == [f"{name}: 4 of 12 frames"]
+    assert "Distribution of instances" not in caplog.text, "Detectron2's, of people alone"
     assert {frame["dataset_name"] for frame in frames} == {name}
     frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 4  # a person has three
     with pytest.raises(ValueError) as error:
@@ -501,3 +508,39 @@ def test_joints_are_not_asked_for_in_frames_that_are_tested_on(frames_cfg, monke
     assert next(iter(given)) == ["own"] and made == [False, True]
     given = build_frames_train_loader(frames_cfg, 0, lambda record: "own")
     assert next(iter(given)) == ["own"] * 2 and made == [False, True]
+
+
+def test_which_frames_are_asked_for(frames_cfg, monkeypatch) -> None:
+    """All in a test; of a training those that the keys let through."""
+    asked = []
+
+    def named(name: str, filter_empty: bool, min_keypoints: int) -> list:
+        asked.append((filter_empty, min_keypoints))
+        return [{"image_id": 1}]
+
+    monkeypatch.setattr(frames, "named_frames", named)
+    build_frames_test_loader(frames_cfg, frames_cfg.DATASETS.TEST[0])
+    frames_cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 3
+    for keypoints_on, filter_empty in ((True, True), (False, True), (True, False)):
+        frames_cfg.MODEL.KEYPOINT_ON = keypoints_on
+        frames_cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filter_empty
+        get_training_frames(frames_cfg)
+    assert asked == [(False, 0), (True, 3), (True, 0), (False, 3)]
+
+
+@pytest.mark.parametrize(("grouping", "size"), [(False, 3), (True, 1)])
+def test_a_worker_takes_whole_batches_unless_frames_wait_for_a_partner(
+    frames_cfg, monkeypatch, grouping: bool, size: int
+) -> None:
+    chunks = []
+    plain = frames.ToIterableDataset
+    monkeypatch.setattr(
+        frames,
+        "ToIterableDataset",
+        lambda *args, shard_chunk_size: (
+            chunks.append(shard_chunk_size) or plain(*args, shard_chunk_size=shard_chunk_size)
+        ),
+    )
+    frames_cfg.SOLVER.IMS_PER_BATCH = 3
+    frames_cfg.DATALOADER.ASPECT_RATIO_GROUPING = grouping
+    assert len(take(frames_cfg, 1)[0]) == 3 and chunks == [size]

@@ -219,3 +219,46 @@ def test_a_mosaic_of_16_px_is_the_smallest(size: tuple[int, ...]) -> None:
     Mosaic(0.5, (16, 16))
     with pytest.raises(ValueError, match=r"MOSAIC_SIZE is \(.*: give \(height, width\) >= 16 px"):
         Mosaic(0.5, size)
+
+
+def test_where_four_frames_meet_and_how_much_they_are_enlarged() -> None:
+    """Between .3 and .7 of either side; up to 1.3 times what it takes to cover the quarter. The
+    person of 4 x 4 px stands in the middle of its frame."""
+    high, wide = SIZE
+    rows, columns, zooms = [], [], []
+    for seed in range(80):
+        np.random.seed(seed)
+        frames = [frame(value, (30, 22, 34, 26)) for value in (40, 90, 140, 240)]
+        for item, value in zip(frames, (40, 90, 140, 240)):
+            item["image"][:] = value
+        out = Mosaic(1.0, SIZE)(frames)
+        x = int((out["image"][0, 0] == 40).sum())
+        y = int((out["image"][0, :, 0] == 40).sum())
+        columns.append(x / wide)
+        rows.append(y / high)
+        persons = out["instances"][out["instances"].gt_classes == 40]
+        for x0, y0, x1, y1 in persons.gt_boxes.tensor.tolist():
+            if x1 < x and y1 < y and x0 > 0 and y0 > 0:
+                zooms.append((x1 - x0) / 4 / max(x / 64, y / 48))
+    for values in (rows, columns):
+        assert 0.29 <= min(values) < 0.33 and 0.67 < max(values) <= 0.7
+    assert 0.97 < min(zooms) < 1.03 and 1.27 < max(zooms) < 1.33 and len(zooms) > 60
+
+
+def test_large_frames_are_made_smaller_without_moire() -> None:
+    """Stripes of one pixel become grey."""
+    np.random.seed(0)
+    frames = [frame(value, (0, 0, 4, 4), (384, 512)) for value in (40, 90, 140, 240)]
+    for item in frames:
+        item["image"][:, 0::2], item["image"][:, 1::2] = 0, 255
+    image = Mosaic(1.0, SIZE)(frames)["image"].float()
+    assert (image - 127.5).abs().mean() < 12
+
+
+def test_a_quarter_is_covered_whatever_its_size_and_the_frames() -> None:
+    """Sizes are rounded: not a row or column may be left black."""
+    for seed in range(40):
+        np.random.seed(seed)
+        shape = tuple(np.random.randint(7, 50, 2))
+        frames = [frame(value, (0, 0, shape[1], shape[0]), shape) for value in (40, 90, 140, 240)]
+        assert (Mosaic(1.0, (37, 41))(frames)["image"] > 0).all()

@@ -34,6 +34,19 @@ def test_no_saturation_is_grey_of_the_right_weights() -> None:
     np.testing.assert_array_equal(got, [[[60, 60, 60]]])
 
 
+@pytest.mark.parametrize(("channel", "grey"), [(0, 60), (1, 117), (2, 23)])
+def test_each_colour_has_its_weight_in_grey(channel: int, grey: int) -> None:
+    """200 times .299, .587 and .114: of red, green and blue."""
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    pixel[..., channel] = 200
+    assert ColorTransform(1.0, 1.0, 0.0, "RGB").apply_image(pixel).tolist() == [[[grey] * 3]]
+    turned = pixel[..., ::-1].copy()
+    assert ColorTransform(1.0, 1.0, 0.0, "BGR").apply_image(turned).tolist() == [[[grey] * 3]]
+    # Half the saturation: half of the colour, half of the grey.
+    half = ColorTransform(1.0, 1.0, 0.5, "RGB").apply_image(pixel)[0, 0].tolist()
+    assert half[channel] == pytest.approx(100 + grey / 2, abs=0.6)
+
+
 def test_cover_leaves_the_rest_and_its_input() -> None:
     image = np.zeros((4, 5, 3), np.uint8)
     got = CoverTransform((1, 2, 4, 3), 9).apply_image(image)
