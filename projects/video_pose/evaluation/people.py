@@ -312,7 +312,7 @@ def _pck(frames: Frames, facts: JointFacts) -> dict[str, float]:
     values = counts.metrics()
     main = [counts.protocol.metric(t) for t in counts.protocol.thresholds]
     prefix = "PCKh" if facts.protocol == "head" else "PCK"
-    return {name.replace("PCK", prefix, 1): values[name] for name in main}
+    return {prefix + name.removeprefix("PCK"): values[name] for name in main}
 
 
 def identity(frames: Frames, facts: JointFacts) -> dict[str, float]:

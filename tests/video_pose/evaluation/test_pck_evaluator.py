@@ -129,6 +129,11 @@ def test_scores_of_any_size_stay_with_their_joints() -> None:
     assert found is not None and found.dtype == np.float32
     np.testing.assert_allclose(found, expected)
     assert pose.best(Instances((9, 9))) is None and pose.best(given[[]]) is None
+    # Arrays, and tensors of formats that NumPy does not know.
+    arrays = Instances((9, 9), pred_keypoints=given.pred_keypoints.numpy(), scores=np.ones(1))
+    np.testing.assert_allclose(pose.best(arrays), expected)
+    given.pred_keypoints = given.pred_keypoints.bfloat16()
+    np.testing.assert_allclose(pose.best(given), expected)
 
 
 def test_a_model_with_fewer_joints_is_scored_on_those_it_has(
@@ -228,6 +233,12 @@ def test_unlabelled_frames_are_context_only(
     give(evaluator, track, [1, 2])  # frame 1 warms up another frame: no error
     box = evaluator.evaluate()["keypoints_pck_bbox"]
     assert box["frames"] == 2 and box["PCK@0.2"] == 100
+    # Within one clip, too, and padding may come first.
+    evaluator.reset()
+    inputs = clip(track, [2, 0, 1, 2]) | {"is_padding": [True, False, False, False]}
+    evaluator.process([inputs], [predict(track, inputs)])
+    box = evaluator.evaluate()["keypoints_pck_bbox"]
+    assert box["PCK@0.2"] == 100 and box["never_predicted_frames"] == 0
 
 
 def test_persons_of_a_frame_are_keyed_by_track(
@@ -286,7 +297,7 @@ def test_two_ranks_give_what_one_gives(
     monkeypatch.setattr(pck_evaluator.comm, "gather", lambda data, dst: shares.append(data) or [])
     monkeypatch.setattr(pck_evaluator.comm, "is_main_process", lambda: False)
     assert other.evaluate() == {}
-    monkeypatch.setattr(pck_evaluator.comm, "gather", lambda data, dst: [data, *shares])
+    monkeypatch.setattr(pck_evaluator.comm, "gather", lambda data, dst: [data, *shares[dst:]])
     monkeypatch.setattr(pck_evaluator.comm, "is_main_process", lambda: True)
     np.testing.assert_equal(zero.evaluate(), expected)
     # A video that a sampler gave to both ranks.

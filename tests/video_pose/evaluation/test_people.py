@@ -60,6 +60,20 @@ def test_similarity_is_cocos() -> None:
     np.testing.assert_allclose(values, [[np.exp(-800 / 100)]])
 
 
+def test_hidden_joints_make_a_person_and_half_known_places_no_joint() -> None:
+    """Of one joint of two the similarity is .5, which is right at one of COCO's ten thresholds."""
+    truth = labelled(100)
+    truth.keypoints[..., 2] = 1
+    predicted = found(100)
+    predicted.keypoints[0, 1, 1] = np.nan
+    results = people.score_people({("v", 0): (truth, predicted)}, FACTS)
+    assert (results["persons"], results["matched"]) == (1, 1)
+    assert results["AP"] == pytest.approx(10) and results["AP75"] == 0
+    truth.keypoints[..., 2] = -1  # no label at all
+    results = people.score_people({("v", 0): (truth, predicted)}, FACTS)
+    assert (results["persons"], results["matched"], results["false"]) == (0, 0, 1)
+
+
 def test_boxes_about_the_joints_that_were_found() -> None:
     keypoints = np.array([
         [[3, 9, 1], [1, 12, 1], [np.nan, 0, 1]], [[5, 6, 1], [0, np.nan, 1], [7, np.inf, 1]],
@@ -138,6 +152,11 @@ def test_frames_with_two_skeletons_on_one_person() -> None:
     assert people.doubled(truth, found(100, 110), [(0, 0)]) == set()
     assert people.doubled(truth, found(100, 110), [(1, 0)]) == {1}
     assert people.doubled(labelled(100), found(), []) == set()
+    # By what both cover of what either does, 21 / 40 px^2 and 10.5 / 21: a box of twice the
+    # skeleton's extent about all of it before one that is half of it.
+    truth.boxes[:] = [[99.5, 49.5, 120.5, 49.5 + 40 / 21], [110, 49.5, 120.5, 50.5]]
+    assert people.doubled(truth, found(100, 300), [(0, 1)]) == {0}
+    assert people.doubled(truth, found(100, 300), [(1, 1)]) == set()
     assert people.doubled(labelled(), close, []) == set()
 
 
@@ -300,6 +319,7 @@ def test_frames_that_never_came_and_models_that_follow_nobody(dataset, joints) -
     evaluator.process(inputs[:1], outputs[:1])
     results = evaluator.evaluate()["people"]
     assert results["matched"] == 2 and results["persons"] == 6 and "IDF1" not in results
+    assert results["false"] == 0
     with pytest.raises(KeyError, match="people_two has no labelled image 99"):
         evaluator.process([{"image_id": 99}], outputs[:1])
     evaluator.reset()
