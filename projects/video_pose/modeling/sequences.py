@@ -60,7 +60,7 @@ def exchange_sides(points: np.ndarray, box: float, pairs: Sequence[tuple[int, in
     model's word. Without the latter a path that began on the wrong side would stay there.
 
     Args:
-        points: (T, K, 2); NaN where a joint was not found, which speaks for neither.
+        points: (T, K, 2); NaN where a joint was not found, which costs nothing.
         box: px.
         pairs: columns of (left, right).
 
@@ -86,8 +86,8 @@ def exchange_sides(points: np.ndarray, box: float, pairs: Sequence[tuple[int, in
 
 
 def _steps(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Cost (T - 1,) of the two joints' steps, an unknown one's the highest; both (T - 1, 2, 2)."""
-    return np.fmin(np.linalg.norm(now - before, axis=-1), STEP).sum(axis=1)
+    """Cost (T - 1,) of the two joints' steps, none of an unknown one; both (T - 1, 2, 2)."""
+    return np.minimum(np.nan_to_num(np.linalg.norm(now - before, axis=-1)), STEP).sum(axis=1)
 
 
 def exchanged(
