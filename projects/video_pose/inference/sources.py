@@ -71,7 +71,7 @@ class ImageSource:
         self.num_frames: int | None = len(self.paths)
         if len(self.paths) == 1:
             with contextlib.suppress(ValueError, FileNotFoundError):  # iteration says what is wrong
-                self.num_frames = count_pages(self.paths[0])
+                self.num_frames = count_pages(*self.paths)
         self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
@@ -290,7 +290,8 @@ def _open_named(spec: str, fps: float | None, timeout: float, reconnect: int) ->
             "time (see find_inputs)"
         )
     if videos:
-        return VideoSource(videos[0], fps, timeout, reconnect)
+        (video,) = videos
+        return VideoSource(video, fps, timeout, reconnect)
     if os.path.isdir(spec):
         return ImageSource(pictures, name, fps)
     if not pictures:

@@ -274,6 +274,10 @@ def test_paths_that_come_one_by_one(tmp_path: Path) -> None:
             [torch.zeros(3, 4, 6)],
             f"picture 0 is a tensor, torch.float32 (3, 4, 6): {EXPECTED}; {PERMUTED}",
         ),
+        (
+            torch.nn.Parameter(torch.zeros(3, 4, 6)),
+            f"a source is a tensor, torch.float32 (3, 4, 6): {EXPECTED}; {PERMUTED}",
+        ),
         (iter([np.zeros((4, 6), np.uint8)]), f"picture 0 is uint8 (4, 6): {EXPECTED}"),
         (np.zeros((4, 6, 4), np.uint8), f"picture 0 is uint8 (4, 6, 4): {EXPECTED}"),
         (np.zeros((4, 6, 3)), f"picture 0 is float64 (4, 6, 3): {EXPECTED}"),
@@ -345,6 +349,10 @@ def test_pictures_of_a_pattern_and_of_a_folder_have_its_name(tmp_path: Path) -> 
         "walk", "walk", "a.png",
     ]  # fmt: skip
     assert open_source([str(folder / "a.png")] * 2).name == "images"
+    assert open_source(str(folder / "a*.png")).name == "walk"
+    (tmp_path / "run").mkdir()
+    cv2.imwrite(str(tmp_path / "run" / "c.png"), np.zeros((8, 8, 3), np.uint8))
+    assert open_source(str(tmp_path / "*" / "*.png")).name == "run"  # of the first
 
 
 def test_damaged_pictures_keep_their_number_and_time(tmp_path: Path) -> None:
@@ -485,3 +493,15 @@ def test_a_capture_that_was_closed_is_refused() -> None:
     with pytest.raises(ValueError) as error:
         CameraSource(cv2.VideoCapture())
     assert str(error.value) == "an open cv2.VideoCapture is expected: this one is closed"
+
+
+@pytest.mark.parametrize("module", ["ximea.api", "a"])
+def test_pictures_of_any_library_that_gives_them_one_by_one(module: str) -> None:
+    """But for tensors, nothing is refused by its name."""
+
+    class Camera:
+        def __iter__(self) -> Iterator[np.ndarray]:
+            return iter([np.zeros((4, 6, 3), np.uint8)] * 2)
+
+    Camera.__module__ = module
+    assert len(list(open_source(Camera()))) == 2

@@ -38,9 +38,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VideoSource]:
 
     def source(path: str = "rtsp://h/v", reconnect: int = 0, **attributes: Any) -> VideoSource:
         with monkeypatch.context() as patch:
-            inside = {"_inspect": lambda self: vars(self).update(_expected=1, _listed=1)}
-            for name, value in inside.items():
-                patch.setattr(VideoSource, name, value)
+            patch.setattr(VideoSource, "_inspect", lambda self: vars(self).update(_expected=1))
             made = VideoSource(path, reconnect=reconnect)
         given = {"fps": 10.0, "_live": False, "_raw": False, "_aspect": 1, "_missing": 0}
         given |= {"_duration": 0.0, "_time_base": Fraction(1, 100), "_listed": 0, "_expected": 0}
