@@ -472,6 +472,8 @@ def test_boxes_within_boxes_by_hand() -> None:
         detected_people.shares_inside(boxes), [[1, 0.25, 0], [0.125, 1, 0], [0, 0, 0]]
     )
     np.testing.assert_allclose(detected_people.box_areas(boxes), [16, 32, 0])
+    small = np.array([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25]])
+    np.testing.assert_allclose(detected_people.shares_inside(small), [[1, 0.5], [1, 1]])
 
 
 def track(**given: object) -> detected_people._Track:
@@ -736,8 +738,8 @@ def test_a_trial_and_its_end() -> None:
 @pytest.mark.parametrize(
     ("number", "other", "own", "expected"),
     [
-        (2, 0.9, 1.0, "swap"), (2, 1.0, 1.0, ""), (2, 0.9, 0.9, ""), (-1, 0.9, 1.0, "join"),
-        (-1, 1.0, 1.0, "trial"), (-1, 0.9, 0.9, "trial"), (2, None, 1.0, ""),
+        (0, 0.9, 1.0, "swap"), (0, 1.0, 1.0, ""), (0, 0.9, 0.9, ""), (-1, 0.9, 1.0, "join"),
+        (-1, 1.0, 1.0, "trial"), (-1, 0.9, 0.9, "trial"), (0, None, 1.0, ""),
         (-1, None, 1.0, "refused"),
     ],
 )  # fmt: skip
@@ -764,7 +766,7 @@ def test_what_becomes_of_a_duplicate(
     assert twin.refused_until == {"trial": 1.3, "refused": 2.0}.get(expected, 5.0)
     if expected == "swap":
         assert (one.detected, one.tracker_number, one.time, one.number) == (own, 8, 1.0, 1)
-        assert (twin.detected, twin.tracker_number, twin.time, twin.number) == (other, 7, 0.0, 2)
+        assert (twin.detected, twin.tracker_number, twin.time, twin.number) == (other, 7, 0.0, 0)
         assert twin.speed.tolist() == [20, 10] and twin.look.tolist() == box(50).tolist()
 
 
@@ -814,6 +816,18 @@ def test_two_poses_of_four_tenths_are_one(shift: float, same: bool) -> None:
     assert people._twins([0, 1], np.stack([a, b])) == ({0: 1} if same else {})
 
 
+def test_a_duplicate_of_two_is_that_of_the_one_who_was_there_first() -> None:
+    """A body between two others, by 12 px from each."""
+    people = told()
+    see(people, 0.0, {1: box(50), 2: box(150), 3: box(250)})
+    people._tracks[2].born = -1.0
+    poses = np.stack([pose(box(62), 0.6), pose(box(50), 0.8), pose(box(74), 0.8)])
+    assert people._twins([0, 1, 2], poses) == {0: 2}
+    people._tracks[1].born = -2.0
+    assert people._twins([0, 1, 2], poses) == {0: 1}
+    assert people._twins([], poses[:0]) == {}
+
+
 @pytest.mark.parametrize(
     ("upper", "lower", "scores", "found"),
     [
@@ -853,7 +867,12 @@ def test_whom_a_newcomers_pose_continues(fits: list[float], expected: int | None
     if expected is not None:
         assert people._tracks[expected].box.tolist() == box(250).tolist()
     # Whom a box shows is not taken for somebody else.
-    people._tracks[0].detected = people._tracks[1].detected = 1.0
+    people._tracks[0].detected = 1.0
+    keys = [2]
+    if expected is None:
+        people._recognize(keys, 0, [0, 1], np.array([[0.9, 0.5]]))
+        assert keys == [1] and people.tracked() == {0, 1}
+    people._tracks[1].detected = 1.0
     keys = [2]
     people._recognize(keys, 0, [0, 1], np.array([[0.9, 0.9]]))
     assert keys == [2]
@@ -877,12 +896,11 @@ def test_who_is_followed_elsewhere_gives_way_to_a_better_place(own: float, taken
 def test_two_people_change_places_by_a_quarter(
     monkeypatch: pytest.MonkeyPatch, gain: float, changed: bool
 ) -> None:
-    """Better than their own by so much in sum; whoever is between them stays."""
+    """Better than their own by so much in sum; whoever is new between them stays."""
     people = told()
     see(people, 0.0, {5: box(50), 6: box(150), 7: box(250)})
-    judge(people, *(pose(box(x)) for x in (50, 150, 250)))
-    fit = np.full((3, 3), 0.5)
-    fit[0, 2] += gain
+    assert judge(people, pose(box(50)), pose(box(150), 0.1), pose(box(250))) == [0, -1, 1]
+    fit = np.array([[0.5, 0.5 + gain], [0.0, 0.0], [0.5, 0.5]])
     monkeypatch.setattr(people, "_fit", lambda *args: fit)
     keys = people._identify([0, 1, 2], np.zeros((3, 6, 3)))
     assert keys == ([2, 1, 0] if changed else [0, 1, 2])

@@ -30,6 +30,7 @@ def test_overlap_by_hand() -> None:
         pairwise_iou(a, b), [[1 / 7, 1, 1 / 3, 0], [0, 0, 0, 0], [0, 0, 0, 0]], atol=1e-12
     )
     assert pairwise_iou(np.zeros((0, 4)), b).shape == (0, 4)
+    np.testing.assert_allclose(pairwise_iou(a[:1] / 10, b / 10), [[1 / 7, 1, 1 / 3, 0]])
 
 
 def test_numbers_are_kept_through_a_crossing(tracker: Tracker) -> None:
