@@ -690,6 +690,7 @@ def test_two_frames_in_either_order(tmp_path: Path, order: tuple[int, int]) -> N
         (("f1", "f2", "f5", "f9"), 0),  # half of them in a row
         (("f1", "f2", "f3", "cover"), 4), (("f1", "f2", "f5", "f6"), 4),
         (("f5", "f7", "f9", "f11"), 0), (("f0", "f1", "f2", "f9", "f12"), 5),
+        (("f1", "f2", "f3", "f7", "f9", "f11"), 0),
         (("a1", "b2", "c3", "d4"), 0), (("a1", "a2", "b1", "b2"), 4),
     ],
 )  # fmt: skip
@@ -719,7 +720,12 @@ def test_people_with_tracks_on_stills_are_counted(tmp_path: Path) -> None:
 
 
 def test_sizes_of_one_video_agree(tmp_path: Path) -> None:
-    images = [_image(1, 1, height=None), _image(2, 2), _image(3, 3, width=65)]
+    images = [
+        _image(1, 1, height=None),
+        _image(2, 2),
+        _image(3, 3, width=65),
+        _image(4, 4, width=66),
+    ]
     assert _refused(tmp_path, images, []) == (
         ": images[2] (id 3): height and width (48, 65), but "
         f"{tmp_path}/labels.json: images[1] (id 2) of the same video has (48, 64)"
@@ -745,8 +751,8 @@ def test_files_of_a_video_agree(tmp_path: Path) -> None:
     still = frame(0, video_id=None, frame_index=None)
     assert _refused(tmp_path, [still], []) == f": images[0] (id 0): {needs}"
     (tmp_path / "v.mp4").write_bytes(b"no video")
-    unsized = frame(0, height=None, width=None)
-    assert _refused(tmp_path, [unsized], []).startswith(
+    unsized = [frame(number, height=None, width=None) for number in (0, 1)]
+    assert _refused(tmp_path, unsized, []).startswith(
         f": images[0] (id 0): its size is not given, and cannot read video {tmp_path}/v.mp4: "
     )
 
@@ -832,6 +838,8 @@ FAR_BOX = "more than 10 times as far out as the image is large"
         ([1, 2, -1, 4], None, "without area"), ([None, 2, 3, 4], None, "without area"),
         ([-640, 2, 4, 4], [-640, 2, -636, 6], None), ([-641, 2, 4, 4], None, FAR_BOX),
         ([1, 636, 4, 4], [1, 636, 5, 640], None), ([1, 637, 4, 4], None, FAR_BOX),
+        ([636, 1, 4, 4], [636, 1, 640, 5], None), ([637, 1, 4, 4], None, FAR_BOX),
+        ([1, -641, 4, 4], None, FAR_BOX),
     ],
 )  # fmt: skip
 def test_bounds_of_boxes(tmp_path: Path, box: list, written: Any, note: str | None) -> None:
@@ -891,3 +899,41 @@ def test_names_of_videos_that_names_make(tmp_path: Path, file: str, video: str) 
     path = _write(tmp_path, [_image(1, 0, file_name=file)], [_annotation(1)])
     (track,) = load_video_keypoints(path, str(tmp_path), NAMES, videos="names")
     assert track["video_id"] == video
+
+
+def test_who_has_joints_is_boxed_and_who_has_none_on_a_still_is_a_box(tmp_path: Path) -> None:
+    still = {"video_id": None, "frame_id": None}
+    hidden = [10, 20, 1, 18, 24, 1, 5, 5, 0]
+    people = [
+        _annotation(1, id=1, track_id=4, keypoints=None), _annotation(1, id=2, bbox=None),
+        _annotation(1, id=3, bbox=None, keypoints=hidden), _annotation(1, id=4, keypoints=None),
+    ]  # fmt: skip
+    tracks = _load(tmp_path, [_image(1, 0, **still)], people)
+    assert [(t["track_id"], t["labelled"].tolist(), t["boxed"].tolist()) for t in tracks] == [
+        ("0", [True], [True]), ("1", [True], [True]), ("box_0", [False], [True]),
+        ("box_1", [False], [True]),
+    ]  # fmt: skip
+
+
+def test_of_several_files_the_first_tells_the_skeleton_and_the_id(
+    tmp_path: Path, name: str
+) -> None:
+    files = []
+    for number, ids in enumerate(((9, 5), (3,))):
+        categories = [{**CATEGORY, "id": i, "name": f"person {i}"} for i in ids]
+        content = {
+            "images": [_image(number, number, video_id=number)], "categories": categories,
+            "annotations": [_annotation(number, category_id=ids[-1])],
+        }  # fmt: skip
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(content))
+    register_video_keypoints(name, files, str(tmp_path))
+    assert len(DatasetCatalog.get(name)) == 2
+    assert MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id == {9: 0}
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for each in (name, f"{name}_frames"):
+            catalog.remove(each)
+    files[1].write_text("{")
+    register_video_keypoints(name, files, str(tmp_path))
+    with pytest.raises(ValueError, match="1.json is no JSON"):
+        DatasetCatalog.get(name)

@@ -95,6 +95,8 @@ def test_cvats_image_xml(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("<annotations>", "is no XML"),
+        ('<?xml version="1.0" encoding="nothing"?><annotations/>', "is no XML: .*encoding"),
+        ('<?xml version="1.0" encoding="utf-32"?><annotations/>', "is no XML: "),
         ("<x/>", "expected CVAT's <annotations>, got <x>"),
         ("<annotations/>", "expected <skeleton> shapes"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><annotations/>', "DOCTYPE or entities"),
@@ -395,13 +397,13 @@ def test_deeplabcuts_lines_that_do_not_fit(tmp_path: Path) -> None:
 def test_sleaps_lists_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sleap = pytest.importorskip("sleap_io")
     skeleton = sleap.Skeleton(nodes=[sleap.Node("a")])
-    video = sleap.Video(filename=["p/0.png", "p/1.png"], open_backend=False)
+    video = sleap.Video(filename=["p/0.png", "q/1.png"], open_backend=False)
     person = sleap.Instance.from_numpy(np.array([[3.0, 4]]), skeleton=skeleton)
     frame = sleap.LabeledFrame(video=video, frame_idx=1, instances=[person])
     monkeypatch.setattr(sleap, "load_slp", lambda path, **_: sleap.Labels([frame]))
     content = open_labels(str(_save(tmp_path / "a.slp", ""))).value
     (image,) = content["images"]
-    assert (image["file_name"], image["video_id"], image["frame_index"]) == ("p/1.png", "p", 1)
+    assert (image["file_name"], image["video_id"], image["frame_index"]) == ("q/1.png", "p", 1)
     assert "video_file" not in image and "track_id" not in content["annotations"][0]
 
 
@@ -692,11 +694,14 @@ def test_the_content_of_sleap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     points = np.array([[1.0, 2], [3, np.nan], [np.inf, 4]])
     mine = sleap.Instance.from_numpy(points, skeleton=skeleton, track=sleap.Track("t"))
     guess = sleap.PredictedInstance.from_numpy(points, skeleton=skeleton)
+    other = sleap.Skeleton(nodes=[sleap.Node(name) for name in "xy"])
+    dog = sleap.Instance.from_numpy(points[:2], skeleton=other)
     frames = [
         sleap.LabeledFrame(video=video, frame_idx=i, instances=who)
-        for i, who in ((3, [guess, mine]), (5, [mine, guess]), (8, []))
+        for i, who in ((3, [guess, dog, mine]), (5, [mine, guess]), (8, []))
     ]
-    monkeypatch.setattr(sleap, "load_slp", lambda path, **_: sleap.Labels(frames))
+    labels = sleap.Labels(frames, skeletons=[skeleton, other])
+    monkeypatch.setattr(sleap, "load_slp", lambda path, **_: labels)
     with noted("labels") as said:
         images, people, category = _content(_save(tmp_path / "a.SLP", ""))
     assert category == _category("b", "a", "c", lines=[("b", "c")], pairs=[("a", "b")])
@@ -706,7 +711,10 @@ def test_the_content_of_sleap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ]  # fmt: skip
     own = {"category_id": 1, "track_id": "t", "keypoints": [1, 2, 2, *[0] * 6]}
     assert people == [{"id": 1, "image_id": 1, **own}, {"id": 2, "image_id": 2, **own}]
-    assert dict(said) == {"people that SLEAP predicted: left out": 2}
+    assert dict(said) == {
+        "people that SLEAP predicted: left out": 2,
+        "people of another skeleton than the file's first: left out": 1,
+    }
     for source in ("x.slp", None):
         video.filename = source
         with pytest.raises(ValueError) as error:

@@ -345,7 +345,7 @@ def test_an_older_version_and_a_lost_file_are_written_anew(tmp_path: Path) -> No
 PENN = {
     # Index of the video -> (frames of its box, whether joints are at (1, 1), kind of coordinates).
     0: (4, False, "f"), 2: (4, False, "u"), 3: (4, True, "f"), 6: (3, False, "f"),
-    7: (4, False, "u"), 9: (4, False, "f"),
+    7: (4, False, "u"), 9: (4, False, "f"), 16: (3, False, "f"), 19: (4, True, "f"),
 }  # fmt: skip
 
 
@@ -367,7 +367,7 @@ def test_which_videos_of_penn_have_which_defect(index: int) -> None:
     assert labels["train"] == (-1 if index == 7 else 1)
     assert labels["dimensions"].tolist() == [[72, 96, 4]] and labels["nframes"].dtype == np.uint8
     flat = (labels["bbox"][:, 2:] == labels["bbox"][:, :2]).all(axis=1)
-    assert flat.tolist() == [False] * 2 + [index == 9] + [False] * (boxes - 3)
+    assert flat.tolist() == [False] * 2 + [index in (9, 19)] + [False] * (boxes - 3)
     assert labels["bbox"][0].tolist() == [1, 1, 8, 7]
 
 

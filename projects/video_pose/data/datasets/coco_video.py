@@ -352,7 +352,7 @@ def _by_track(
          sum(p.keypoints is None and not p.crowd for p in people))  # fmt: skip
     crowds = [person for person in people if person.crowd]
     note("crowd regions: neither people nor background", len(crowds))
-    return {track_id: frames for track_id, frames in tracks.items() if frames}, boxed, crowds
+    return tracks, boxed, crowds
 
 
 def _track_span(images: list[Image], frames: dict[int, Person], annotated: set[int]) -> slice:

@@ -483,6 +483,9 @@ def open_sleap(path: str) -> Field:
             if isinstance(person, sleap_io.PredictedInstance):
                 note("people that SLEAP predicted: left out")
                 continue
+            if person.skeleton.node_names != skeleton.node_names:
+                note("people of another skeleton than the file's first: left out")
+                continue
             points = {
                 name: (float(x), float(y), 2)
                 for name, (x, y) in zip(skeleton.node_names, person.numpy(), strict=True)

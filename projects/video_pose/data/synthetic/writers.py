@@ -111,7 +111,7 @@ def write_jhmdb_clip(root: Path, plan: VideoPlan, frames_as: str = "png") -> JHM
     scene = render_scene(plan.seed, framing=framing, **plan.scene_arguments())
     name = jhmdb_clip_name(plan)
     _write_jhmdb_frames(root, plan.action, name, scene.frames, frames_as)
-    person = scene.people[0]
+    (person,) = scene.people
     # Some real clips lack the last mask or the last joints.
     order = [JOINTS.index(name) for name in JHMDB_JOINTS]
     masks, joints, hidden = person.masks, person.joints[:, order], person.covered[:, order]
@@ -201,7 +201,7 @@ def write_penn_video(root: Path, plan: VideoPlan) -> None:
     name = f"{plan.index + 1:04d}"
     for n, picture in enumerate(scene.frames):
         write_image(root / "frames" / name / f"{n + 1:06d}.jpg", picture)
-    write_mat(root / "labels" / f"{name}.mat", _penn_labels(plan, scene.people[0]))
+    write_mat(root / "labels" / f"{name}.mat", _penn_labels(plan, *scene.people))
 
 
 def finish_penn(root: Path, results: list[None]) -> None:
@@ -296,7 +296,8 @@ def write_bbc_video(root: Path, plan: VideoPlan) -> BBCEntry:
         annotated = rng.uniform(size=plan.frames) < 0.7
     annotated |= ~annotated.any()
     order = [JOINTS.index(joint) for joint in BBC_JOINTS]
-    joints = scene.people[0].joints[annotated][:, order] + 0.5
+    (person,) = scene.people
+    joints = person.joints[annotated][:, order] + 0.5
     return BBCEntry(name, plan.part, numbers[annotated], joints.transpose(2, 1, 0))
 
 
