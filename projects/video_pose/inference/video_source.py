@@ -301,7 +301,7 @@ class _Decoder:
     def __init__(self) -> None:
         self.lost = self.made_up = 0
         self.broken = ""
-        self._damage: int | None = None  # timestamp from which on frames are doubtful
+        self._damage: float | None = None  # timestamp from which on frames are doubtful
 
     def decode(self, container: Container, stream: Stream) -> Iterator[av.VideoFrame]:
         # By a single thread, as FFmpeg's words about damage come in the thread that decodes.
@@ -341,7 +341,7 @@ class _Decoder:
         gap = any(_GAP in message for _, _, message in messages)
         if gap or packet.is_corrupt or any(word in text for word in _MADE_UP):
             if self._damage is None:
-                self._damage = -(2**63) if packet.pts is None else packet.pts
+                self._damage = -math.inf if packet.pts is None else packet.pts
         return frames
 
     def _count_doubtful(self, frame: av.VideoFrame, sound_from: int | None) -> None:

@@ -33,7 +33,7 @@ def test_defaults_that_the_documents_tell() -> None:
     assert (settings.min_pose_score, settings.box_smoothing) == (0.1, 0.15)
     assert (settings.max_missed, settings.max_gap, settings.join_gap) == (1.0, 0.5, 2.0)
     assert settings.cut_threshold == 0.2 and not settings.waits
-    for name in ("smooth", "offline", "repair_sides", "heatmaps", "trust_programs"):
+    for name in ("smooth", "offline", "repair_sides", "heatmaps", "stills", "trust_programs"):
         assert getattr(settings, name) is False, name
 
 

@@ -51,8 +51,11 @@ def test_few_items_wait_and_an_early_end_ends_the_thread() -> None:
 
     items = read_ahead(start, 5, "x")
     assert next(items) == 0
-    time.sleep(0.1)
-    assert len(made) <= 4  # one is taken, two wait, one is in hand
+    end = time.monotonic() + 5
+    while len(made) < 4 and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    assert len(made) == 4  # one is taken, two wait, one is in hand
     items.close()  # type: ignore[attr-defined]
     assert closed.wait(5)
 

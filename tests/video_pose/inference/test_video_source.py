@@ -614,6 +614,7 @@ def test_data_that_break_off_end_the_reading() -> None:
         ("h264", [(WARNING, "Missing reference picture")], 0),
         ("h264", [(DEBUG, "Frame num gap: 5 3")], 1),
         ("hevc", [(DEBUG, "Frame num gap: 5 3")], 0),
+        ("av1", [(DEBUG, "Frame num gap: 5 3")], 0),
         ("hevc", [(ERROR, "Could not find ref with POC 4")], 1),
         ("mpeg4", [(ERROR, "Error at MB: 9")], 1),
         ("h264", [], 0),
