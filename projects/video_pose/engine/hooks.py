@@ -40,7 +40,7 @@ class ResumableCheckpoints(HookBase):
         self._previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
-        self._last = time.monotonic()
+        self._last = self._since = time.monotonic()
         self._interrupted = self._stopping = False
         self._process = os.getpid()
         for number in INTERRUPTS:

@@ -727,7 +727,12 @@ def test_a_run_of_slurm_is_said_by_its_first_process(
         monkeypatch.setattr(launch, "choose_launch", lambda args, environment, c=chosen: c)
         args = Namespace(**vars(arguments()), resume=True)
         assert launch.run(lambda args: None, args) == 0 and args.resume
-    assert capsys.readouterr().out == "Processes: 2 processes, 2 a machine (SLURM)\n"
+        line = "Processes: 2 processes, 2 a machine (SLURM)\n"
+        assert capsys.readouterr().out == ("" if rank else line)
+    chosen = Launch("torchrun", 1, 0, 0, 1, "tcp://h:1")  # one alone
+    monkeypatch.setattr(launch, "choose_launch", lambda args, environment: chosen)
+    assert launch.run(lambda args: None, args) == 0
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("others", [2, 3])
