@@ -267,6 +267,20 @@ def test_a_folder_belongs_to_one_run_until_that_ends(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [".lock"]
 
 
+def test_a_folder_that_is_let_go_of_can_be_held_again(monkeypatch, tmp_path: Path) -> None:
+    """A half-written file that somebody else removes meanwhile does no harm."""
+    gone = tmp_path / ".x.pth.7.tmp"
+    monkeypatch.setattr(launch.Path, "glob", lambda folder, pattern: [gone])
+    unlock_output(str(tmp_path))  # nobody holds it
+    lock_output(str(tmp_path))
+    ((path, file),) = [(k, v) for k, v in launch._locks.items() if k.startswith(str(tmp_path))]
+    assert path == str(tmp_path / ".lock") and not file.closed
+    unlock_output(str(tmp_path))
+    assert file.closed and path not in launch._locks
+    lock_output(str(tmp_path))
+    unlock_output(str(tmp_path))
+
+
 def test_interrupts_reach_no_worker_of_a_loader() -> None:
     masks = []
 

@@ -437,6 +437,22 @@ def test_batches_of_frames_and_a_stream_give_the_same(sizes: list[int]) -> None:
     assert (alone.pred_keypoint_heatmaps - offline[4].pred_keypoint_heatmaps).abs().max() > 1e-3
 
 
+def test_the_head_as_detectron2_calls_it() -> None:
+    """Losses in training, joints otherwise; of regions without a past both times."""
+    head = build_heads().keypoint_head
+    regions, boxes = torch.rand(2, 16, 14, 14), torch.tensor([[0.0, 0, 28, 28], [4, 4, 60, 60]])
+    people = [found_at(boxes[:1]), found_at(boxes[1:])]
+    with torch.no_grad():
+        assert head(regions, people) is people
+        logits = torch.cat([item.pred_keypoint_heatmaps for item in people])
+        torch.testing.assert_close(logits, head.layers(regions))
+    joints = torch.tensor([[10.0, 10, 2]]).repeat(2, JOINTS, 1)
+    truth = Instances((64, 96), proposal_boxes=Boxes(boxes), gt_keypoints=Keypoints(joints))
+    with EventStorage():
+        losses = head.train()(regions, [truth])
+    assert list(losses) == ["loss_keypoint"] and losses["loss_keypoint"] > 0
+
+
 def matched(
     monkeypatch: pytest.MonkeyPatch,
     overlap: list[list[float]],
