@@ -142,7 +142,7 @@ def joints_from_config(
         )
     known, declared = known_mirror_pairs(dataset_names)
     pairs = mirror_pairs(joints, cfg.MODEL.POSE.FLIP_MAP, known)
-    if cfg.INPUT.AUG.FLIP_PROB > 0 or cfg.TEST.FLIP or cfg.TEST.FLIP_STILLS:
+    if cfg.INPUT.AUG.FLIP_PROB or cfg.TEST.FLIP or cfg.TEST.FLIP_STILLS:
         require_mirror_pairs(joints, pairs, known, declared)
     return maps, flip_permutation(joints, pairs)
 

@@ -262,8 +262,7 @@ class FrameMapper(DatasetMapper):
             share = visible_share(item, transforms, image_shape)
             if item.get("iscrowd") or share < LEAST_VISIBLE:
                 item = self._ignored_region(item["bbox"], item["bbox_mode"])
-            if share > 0:
-                out.append(item)
+            out.append(item)
         metadata = MetadataCatalog.get(record.get("dataset_name", ""))
         if not metadata.get("boxes_complete", True):
             whole = [0.0, 0.0, float(record["width"]), float(record["height"])]
@@ -310,7 +309,7 @@ def visible_share(
 ) -> float:
     """Which part of an annotation's box lies inside the transformed image, 0-1, by area."""
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    whole = transforms.apply_box(np.array([box], np.float64))[0]
+    (whole,) = transforms.apply_box(np.array([box], np.float64))
     height, width = image_shape
     inside = np.clip(whole, 0, [width, height, width, height])
     area = (whole[2] - whole[0]) * (whole[3] - whole[1])

@@ -441,7 +441,8 @@ def test_only_a_joint_that_its_dataset_labels_in_full_is_absent(
     cfg, full, part = two_datasets
     cfg.MODEL.POSE.PARTIAL_JOINTS = True
     keypoints = track["keypoints"].copy()
-    keypoints[:, 1] = 0  # no right hand
+    keypoints[:, 1, 2] = 0  # no right hand, wherever the file puts it
+    keypoints[:, 0, 1] = -3  # the head is above the picture
     keypoints[2] = 0  # a frame without labels
     cfg.INPUT.AUG.FLIP_PROB = 1.0
     seen = {}
@@ -534,6 +535,7 @@ def test_who_mirrors_has_to_know_the_other_side(cfg: CfgNode, register: Callable
         ({"joint_maps": {}}, "a training mapper needs the joint maps of its datasets"),
         ({"test_scales": ()}, "TEST.SCALES is (): expected factors above 0"),
         ({"test_scales": (1.0, 0.0)}, "TEST.SCALES is (1.0, 0.0): expected factors above 0"),
+        ({"test_scales": (-1.0,)}, "TEST.SCALES is (-1.0,): expected factors above 0"),
         ({"test_jitter": -0.1}, "TEST.BOX_JITTER is -0.1: expected 0 to below 0.5"),
         ({"test_jitter": 0.5}, "TEST.BOX_JITTER is 0.5: expected 0 to below 0.5"),
         ({"clip_length": 0}, "INPUT.CLIP: LENGTH 0 and STRIDE 1 must be 1 or more"),

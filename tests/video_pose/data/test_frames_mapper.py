@@ -375,6 +375,8 @@ def test_regions_that_carry_no_loss_reach_the_model_as_such(frame) -> None:
         ((35, 25, 45, 35), 0.25),
         ((-10, 5, 0, 15), 0.0),
         ((3, 3, 3, 9), 0.0),
+        ((1, 1, 1.5, 1.25), 1.0),
+        ((-0.25, 1, 0.25, 1.5), 0.5),
     ],
 )
 def test_the_visible_share_of_a_box(box: tuple[int, ...], share: float) -> None:
@@ -400,7 +402,7 @@ def test_joints_and_mirror_pairs_are_the_models(register) -> None:
     first, bare = register([], JOINTS), register([], [])
     MetadataCatalog.get(bare).keypoint_names = []
     cfg = get_pose_cfg()
-    cfg.DATASETS.TRAIN = (first, bare)
+    cfg.DATASETS.TRAIN = (bare, first)
     cfg.MODEL.POSE.JOINTS = ["left_hand", "head", "right_hand"]
     cfg.MODEL.POSE.FLIP_MAP = [["left_hand", "right_hand"]]
     without = FrameMapper.from_config(cfg)
