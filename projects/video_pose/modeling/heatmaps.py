@@ -150,8 +150,8 @@ def decode_rows(
         heatmaps = mirrored
     rows, frames = heatmaps.shape[:2]
     if rows == 1:
-        poses = codec.decode(heatmaps[0])
-        return _apply_affine(poses, crop_to_image[0])
+        poses = codec.decode(heatmaps.squeeze(0))
+        return _apply_affine(poses, crop_to_image.squeeze(0))
     joint_maps = codec.joint_maps(heatmaps)
     poses = [
         _merge_at_image_size(joint_maps[:, t], crop_to_image[:, t], codec, image_size)

@@ -367,7 +367,10 @@ def test_a_model_of_some_joints_is_scored_on_those(register, make_track, joints)
         "head", ("head", "left_hip"), 2,
     )  # fmt: skip
     bare = Metadata(
-        name="bare", keypoint_names=("a",), keypoint_oks_sigmas=[0.1], pck_protocols=["torso"]
+        name="bare",
+        keypoint_names=("a",),
+        keypoint_oks_sigmas=[0.1],
+        pck_protocols=["torso", "bbox"],
     )
     facts = people.joint_facts(bare)
     assert (facts.names, facts.groups, facts.protocol) == (["a"], {}, "torso")
