@@ -472,10 +472,8 @@ def assign_by_overlap(predicted: torch.Tensor, truth: np.ndarray) -> list[int | 
     """
     overlaps = pairwise_iou(Boxes(predicted.float()), Boxes(torch.as_tensor(truth).float())).numpy()
     rows: list[int | None] = [None] * len(truth)
-    for _ in range(min(overlaps.shape)):
+    while overlaps.max(initial=0) > 0:
         row, person = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
-        if overlaps[row, person] <= 0:
-            break
         rows[person] = int(row)
         overlaps[row] = overlaps[:, person] = 0
     return rows

@@ -176,6 +176,8 @@ def test_each_detection_serves_one_person() -> None:
     assert assign_by_overlap(predicted[1:2], np.array([[90, 0, 100, 10]])) == [None]
     assert assign_by_overlap(predicted[1:2], np.array([[90, 0, 100.5, 10]])) == [0]
     assert assign_by_overlap(predicted, truth[[1]]) == [0]
+    assert assign_by_overlap(predicted[:0], truth[:2]) == [None, None]
+    assert assign_by_overlap(predicted, truth[:0]) == []
 
 
 def test_joints_are_matched_by_name(dataset, joints) -> None:
