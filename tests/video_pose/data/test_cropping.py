@@ -487,8 +487,9 @@ def test_a_frame_has_one_box() -> None:
 def test_what_shrinks_to_more_than_half_is_not_averaged() -> None:
     """Stripes of 0 and 255, 10 px by .6: the first pixel's centre is at 1/3 of the way between two
     of them; the mean of 1 2/3 px would be 102. At .4 it is that of 2.5 px: (255 + .5 x 0) / 2.5."""
-    stripes = np.tile(np.array([0, 255], np.float32), (4, 5))
-    for scale, value in ((0.6, 85), (0.4, 102)):
-        matrix = np.array([[scale, 0, 0], [0, 1.0, 0]])
-        got = AffineTransform(matrix, (4, round(10 * scale)), 0).apply_image(stripes)
+    stripes = np.tile(np.array([0, 255], np.float32), (20, 5))
+    for scale, other, value in ((0.6, 1.0, 85), (0.6, 0.2, 85), (0.4, 1.0, 102), (0.4, 0.2, 102)):
+        matrix = np.array([[scale, 0, 0], [0, other, 0]])
+        size = (round(20 * other), round(10 * scale))
+        got = AffineTransform(matrix, size, 0).apply_image(stripes)
         np.testing.assert_allclose(got[:, 0], value, atol=4)

@@ -60,9 +60,11 @@ def _write_video(
     return path
 
 
-@pytest.fixture(params=["h264.mp4", "h264.mkv", "mpeg4.avi", "mpeg4_b.mp4", "variable.mp4"])
-def video(request, tmp_path) -> str:
-    path = str(tmp_path / request.param)
+@pytest.fixture(
+    scope="module", params=["h264.mp4", "h264.mkv", "mpeg4.avi", "mpeg4_b.mp4", "variable.mp4"]
+)
+def video(request, tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp("video") / request.param)
     if request.param == "variable.mp4":
         # Uneven steps: a time is no frame number.
         steps = np.random.default_rng(0).integers(1, 9, FRAMES)
@@ -557,3 +559,60 @@ def test_pixels_that_are_not_square_are_shown_as_the_dataset_has_them(
     assert (means > 127).tolist() == [True, False, True, *[False] * 5]
     with pytest.raises(ValueError, match=f"is 64 x {width} .height x width., .* says 64 x 99"):
         reader.read({**_track(path), "width": 99}, [5])
+
+
+class _Packet:
+    """Of one frame; ``out``: the numbers of the frames that the decoder puts out with it, None
+    where it meets damage."""
+
+    def __init__(self, pts: int | None, out: list[int] | None) -> None:
+        self.pts, self.out = pts, out
+
+    def decode(self) -> list[SimpleNamespace]:
+        if self.out is None:
+            raise av.error.InvalidDataError(1, "damage")
+        return [SimpleNamespace(pts=number) for number in self.out]
+
+
+@pytest.mark.parametrize(
+    ("packets", "shown", "ends"),
+    [
+        ([(0, []), (1, [0]), (2, [1]), (3, [2])], [0, 1, 2], "whole"),
+        # Damage behind the wanted frame's packet, while that frame is on its way.
+        ([(0, []), (1, [0]), (2, [1]), (3, None), (4, [2])], [0, 1, 2], "ahead"),
+        ([(0, []), (2, [0]), (None, None), (1, [1, 2])], [0, 1, 2], "ahead"),
+        # In the wanted frame's own packet, before it, and when the frame is out.
+        ([(0, []), (1, [0]), (2, None), (3, [1])], [0], "raises"),
+        ([(0, []), (1, None), (2, [0]), (3, [1, 2])], [], "raises"),
+        ([(0, [0]), (1, [1]), (2, [2]), (3, None)], [0, 1, 2], "raises"),
+    ],
+)
+def test_damage_behind_a_frame_is_not_its_damage(
+    packets: list, shown: list[int], ends: str
+) -> None:
+    """Frame 2 is wanted."""
+    reader = VideoFile.__new__(VideoFile)
+    reader.index = VideoIndex(np.arange(9), [(0, 0)], [0])
+    reader._wanted, reader._damage_ahead = 2, False
+    found = []
+    try:
+        for frame in reader._decode_packets(iter(_Packet(*packet) for packet in packets)):
+            found.append(frame.pts)
+    except av.error.InvalidDataError:
+        assert ends == "raises"
+    else:
+        assert reader._damage_ahead is (ends == "ahead") and ends != "raises"
+    assert found == shown
+
+
+def test_frames_that_a_video_does_not_have(tmp_path) -> None:
+    path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
+    reader = VideoFile(path)
+    for wanted in (-1, FRAMES, FRAMES + 1):
+        with pytest.raises(ValueError) as error:
+            reader.decode_frame(wanted)
+        assert str(error.value) == f"{path} has no frame {wanted} (frames: 40)"
+    reader.index = reader.index._replace(stamps=reader.index.stamps + 1)
+    with pytest.raises(ValueError, match=f"^{path}: no packet has the timestamp 0 of a frame$"):
+        reader.decode_frame(0)
+    reader.close()
