@@ -845,7 +845,8 @@ def test_a_growing_file_that_cannot_grow_is_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         growing.flush("\n]\n")
     assert path.read_text() == whole
-    growing.close("\n]\n")  # writes nothing more
+    growing.append({"c": 2})  # without the one before it a reader would take it for the second
+    growing.close("\n]\n")
     assert path.read_text() == whole and growing._file.closed
 
 
