@@ -373,7 +373,7 @@ class DetectedPeople:
     def _confirm(self, track: _Track, pose: np.ndarray) -> int:
         if track.number < 0:
             track.number, self._next_number = self._next_number, self._next_number + 1
-        elif track.detected < self._time:
+        else:
             track.follow(pose, self._time)
         track.pose, track.good, track.poor_since = pose, self._time, math.inf
         return track.number
@@ -404,8 +404,7 @@ class DetectedPeople:
             twin.refused_until = self._time + TRIAL
 
     def _follow(self, track: _Track, pose: np.ndarray) -> None:
-        if self._every == 1:
-            return
+        """Where to look until the detector runs again."""
         box = pose_extent(pose, self._margin, self._min_score)
         track.proposed = box is not None
         track.look = track.look if box is None else box

@@ -136,7 +136,7 @@ def correct_video(
             been by then, is the same person.
     """
     out: list[PoseFrame] = []
-    begins = [i for i, frame in enumerate(frames) if i == 0 or frame.starts_shot]
+    begins = [i for i, frame in enumerate(frames) if not i or frame.starts_shot]
     for start, stop in zip(begins, [*begins[1:], len(frames)]):
         out += _correct_shot(frames[start:stop], rule, max_gap, join_gap)
     return out
@@ -154,7 +154,7 @@ def _correct_shot(
         poses = fill_gaps(np.stack(found), longest)
         boxes = _filled_boxes(path.boxes)
         for place, (pose, box, score) in enumerate(zip(poses, boxes, path.scores)):
-            if np.isfinite(pose[:, :2]).any():
+            if np.isfinite(pose[:, :2]).all(axis=1).any():
                 rows[path.first + place].append((path.number, pose, box, _score(score, pose)))
     return [_with_people(frame, sorted(found, key=_number)) for frame, found in zip(shot, rows)]
 

@@ -694,7 +694,8 @@ def test_a_score_that_is_just_enough(known: bool, score: float, shown: bool) -> 
     see(people, 0.0, {5: box(50)}, 0.5)
     assert people._needed(people._tracks[0]) == pytest.approx(0.45)
     if known:
-        people._tracks[0].number = 3
+        one = people._tracks[0]
+        one.number, one.pose, one.good = 3, pose(box(50)), 0.0
     assert judge(people, pose(box(50), score)) == [(3 if known else 0) if shown else -1]
 
 

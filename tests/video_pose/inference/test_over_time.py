@@ -492,3 +492,13 @@ def test_a_first_reading_keeps_no_pictures() -> None:
     again = (Frame(i, i / 10, np.full((4, 4, 3), 7, np.uint8)) for i in range(5))
     found = list(offline(results(), OverTime(), again, max_gap=0.0, join_gap=0.0))
     assert [frame.image.max() for frame in found] == [7] * 5
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_somebody_without_a_single_place_is_not_there(axis: int) -> None:
+    """Of a file that tells one number of each joint; one whole joint is enough."""
+    frames = [frame_of(0, {3: 0.0}), frame_of(1, {4: 300.0}, starts_shot=True)]
+    for frame in frames:
+        frame.keypoints[:, :, axis] = np.nan
+    frames[1].keypoints[0, 2] = [320, 50, 1]
+    assert ids(correct_video(frames, OverTime())) == [[], [4]]
