@@ -5,7 +5,7 @@ Shape letters: P persons, K joints, H W image size. Coordinates are continuous i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from detectron2.structures import Boxes, Instances
@@ -21,7 +21,7 @@ class Frame:
     image: np.ndarray  # uint8 (H, W, 3), BGR
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class PoseFrame:
     """The people on one frame; P is 0 where nobody is found.
 
@@ -55,12 +55,12 @@ class PoseFrame:
     boxes: np.ndarray
     scores: np.ndarray
     track_ids: np.ndarray
-    heatmaps: np.ndarray | None = field(default=None, repr=False)
-    map_to_image: np.ndarray | None = field(default=None, repr=False)
-    masks: np.ndarray | None = field(default=None, repr=False)
+    heatmaps: np.ndarray | None = None
+    map_to_image: np.ndarray | None = None
+    masks: np.ndarray | None = None
     starts_shot: bool = False
-    peaks: np.ndarray | None = field(default=None, repr=False)
-    probabilities: np.ndarray | None = field(default=None, repr=False)
+    peaks: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of people."""

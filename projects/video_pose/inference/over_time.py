@@ -94,12 +94,11 @@ def _without_picture(frame: PoseFrame) -> PoseFrame:
 
 def _path_of(frames: Sequence[PoseFrame], number: int) -> np.ndarray:
     """Peaks (N, K, C, 3) of one person; NaN where the person is not there."""
-    every = [_peaks_of(frame) for frame in frames]
-    path = np.full((len(frames), *every[0].shape[1:]), np.nan, np.float32)
-    for place, (frame, peaks) in enumerate(zip(frames, every, strict=True)):
+    path = np.full((len(frames), *_peaks_of(frames[0]).shape[1:]), np.nan, np.float32)
+    for place, frame in enumerate(frames):
         numbers = frame.track_ids.tolist()
         if number in numbers:
-            path[place] = peaks[numbers.index(number)]
+            path[place] = _peaks_of(frame)[numbers.index(number)]
     return path
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,8 @@ def test_what_a_user_names_alone(tmp_path: Path, photos: bool) -> None:
     assert find_inputs([video], photos) == [Input(video, "clip[1]", (video,))]
     (absent,) = find_inputs([f"{tmp_path}/absent.png"], photos)
     assert absent.is_photo and absent.name == "absent"
+    with pytest.raises(FrozenInstanceError):
+        absent.name = "other"  # type: ignore[misc]
     for empty in (f"{tmp_path}/e", f"{tmp_path}/*.gif"):
         with pytest.raises(FileNotFoundError) as error:
             find_inputs([empty], photos)

@@ -484,12 +484,12 @@ def test_a_first_reading_keeps_no_pictures() -> None:
 
     def results() -> Iterator[PoseFrame]:
         for i in range(5):
-            frame = frame_of(i, {1: 0.0})
+            frame = replace(frame_of(i, {1: 0.0}), index=1000 + i)
             assert sum(one() is not None for one in kept) <= 1  # the one before
             kept.append(weakref.ref(frame.image))
             yield frame
 
-    again = (Frame(i, i / 10, np.full((4, 4, 3), 7, np.uint8)) for i in range(5))
+    again = (Frame(1000 + i, i / 10, np.full((4, 4, 3), 7, np.uint8)) for i in range(5))
     found = list(offline(results(), OverTime(), again, max_gap=0.0, join_gap=0.0))
     assert [frame.image.max() for frame in found] == [7] * 5
 
@@ -502,3 +502,12 @@ def test_somebody_without_a_single_place_is_not_there(axis: int) -> None:
         frame.keypoints[:, :, axis] = np.nan
     frames[1].keypoints[0, 2] = [320, 50, 1]
     assert ids(correct_video(frames, OverTime())) == [[], [4]]
+
+
+@pytest.mark.parametrize("name", ["keypoints", "boxes", "scores", "track_ids"])
+def test_a_frame_that_lacks_something_of_somebody_is_refused(name: str) -> None:
+    """Else a number would go to the wrong person."""
+    frame = frame_of(0, {3: 0.0, 4: 50.0})
+    wrong = replace(frame, **{name: getattr(frame, name)[:1]})
+    with pytest.raises(ValueError, match="zip"):
+        correct_video([wrong], OverTime())
