@@ -719,6 +719,22 @@ def test_the_precision_of_a_step(line, enabled, precision, dtype, scales) -> Non
     assert trainer.model.given[0][1] is enabled
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_losses_are_scaled_where_small_gradients_would_be_lost(line, monkeypatch, dtype) -> None:
+    """float16 alone has too few exponents."""
+    made: list[tuple] = []
+    monkeypatch.setattr(trainer_module, "training_dtype", lambda precision, device: dtype)
+
+    class Scaler(torch.amp.GradScaler):
+        def __init__(self, *args: Any, **keys: Any) -> None:
+            made.append((args, keys))
+            super().__init__("cpu", enabled=False)
+
+    monkeypatch.setattr(trainer_module.torch.amp, "GradScaler", Scaler)
+    line("SOLVER.AMP.ENABLED", dtype is not None)
+    assert made == [(("cuda",), {"enabled": dtype == torch.float16})]
+
+
 @pytest.mark.parametrize("is_main", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_what_is_done_about_a_step(line, monkeypatch, is_main: bool, decay: float) -> None:
@@ -939,7 +955,7 @@ def test_each_process_has_its_own_gpu(monkeypatch) -> None:
     monkeypatch.setattr(
         trainer_module, "DistributedDataParallel", lambda model, device_ids, **keys: device_ids
     )
-    for kind, ids in (("cuda", [1]), ("cpu", None)):
+    for kind, ids in (("cuda", [1]), ("cpu", None), ("mps", None)):
         parameter = Namespace(device=Namespace(type=kind))
         model: Any = Namespace(parameters=lambda parameter=parameter: iter([parameter]))
         assert PoseTrainer._distribute(model) == ids

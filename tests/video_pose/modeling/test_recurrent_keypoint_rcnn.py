@@ -560,6 +560,20 @@ def test_what_is_kept_of_a_frame() -> None:
     assert memory == PeopleMemory(next_id=22)
 
 
+@pytest.mark.parametrize(("most", "kept"), [(0, []), (1, [6]), (2, [6, 5]), (9, [6, 5, 4])])
+def test_for_how_many_frames_somebody_is_remembered(most: int, kept: list[int]) -> None:
+    """Whoever was missed more often than MAX_MISSED, as it is now, is forgotten, too."""
+    memory = PeopleMemory(
+        ids=[6, 5, 4], ages=[1, 1, 1], missed=[0, 1, 2], boxes=torch.zeros(3, 4),
+        poses=torch.zeros(3, 1, 3), state=rows_of(0, 1, 2),
+    )  # fmt: skip
+    found = found_at(torch.zeros(0, 4))
+    found.pred_keypoints = torch.zeros(0, 1, 3)
+    heads: Any = SimpleNamespace(max_missed=most)
+    assert RecurrentROIHeads._store(heads, memory, [], found, rows_of()).tolist() == []
+    assert memory.ids == kept and memory.missed == [7 - number for number in kept]
+
+
 def test_a_first_frame_is_kept_and_an_empty_one_keeps_who_was_there() -> None:
     memory, heads = PeopleMemory(), SimpleNamespace(max_missed=1)
     found = found_at(torch.zeros(1, 4))
