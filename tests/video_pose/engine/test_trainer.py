@@ -400,6 +400,16 @@ def test_frozen_parameters_are_left_out_and_shared_ones_appear_once() -> None:
     assert sorted(found) == ["gate", "head.bias", "head.weight", "header.bias", "header.weight"]
 
 
+def test_a_frozen_or_shared_weight_does_not_keep_its_bias_from_training() -> None:
+    model = Net()
+    model.head.weight.requires_grad_(False)
+    model.tied = nn.Conv2d(3, 1, 1)
+    model.tied.weight = model.header.weight
+    found = rates(model, parameter_groups(config(), model))
+    assert {"head.bias", "header.weight", "tied.bias"} <= set(found)
+    assert not {"head.weight", "tied.weight"} & set(found)
+
+
 def test_equal_settings_share_a_group() -> None:
     model = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(20)))
     assert len(parameter_groups(config(), model)) == 1
