@@ -24,7 +24,6 @@ modeling.heatmaps.CenterMap: threshold=0.01, threshold_in_test=True, kernel=9, s
 modeling.layers.ConvLSTMCell: kernel_size=3, forget_bias=0.0, mask_fresh_bias=False
 modeling.layers.FirstFrameCell: kernel_size=3
 modeling.layers.HeatmapHead: channels=128, kernel_size=11, num_large=3, final_relu=False
-modeling.rcnn_parts.KeypointRCNNWithTTA: batch_size=3
 modeling.recurrent_keypoint_rcnn.RecurrentKeypointHead: feature_channels=32, hidden_channels=32,
     subpixel=False
 modeling.recurrent_keypoint_rcnn.PeopleMemory: next_id=0, frame=-1

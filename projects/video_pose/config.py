@@ -273,6 +273,11 @@ def _add_test_keys(cfg: CN) -> None:
     test.FLIP_STILLS = False
     # Whether people in photos are found on the images of TEST.AUG (sizes, mirrored), of a detector.
     test.AUG.STILLS = False
+    # On these images: IoU of boxes of which one suppresses the other (0: the heads'), proposals of
+    # each image (0: the RPN's), and whether boxes that agree are averaged (modeling/rcnn_parts.py).
+    test.AUG.NMS_THRESH = 0.0
+    test.AUG.PROPOSALS = 0
+    test.AUG.VOTE = False
     # Drop the recurrent state every n frames; 0 = carry it over the whole track.
     test.RESET_EVERY = 0
     # Largest shift of each edge of every given box in an evaluation of clips, as a share of its

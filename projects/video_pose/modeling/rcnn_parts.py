@@ -70,6 +70,8 @@ IGNORED = -1
 GIVEN_UP = 0.02
 COVERED = 0.5
 OWNED = 0.7
+# IoU of two images' boxes of one object; see `vote`.
+AGREES = 0.7
 
 
 @contextlib.contextmanager
@@ -215,18 +217,20 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
     """Runs a `GeneralizedRCNN` on the images of ``TEST.AUG`` (sizes, flip) and merges.
 
     Called as the model itself; returns the same. Box, mask and keypoint heads are each merged in
-    their own way: boxes by suppression of the union, masks and keypoint maps by their mean.
+    their own way: boxes by suppression of the union (and by `vote` with ``TEST.AUG.VOTE``), masks
+    and keypoint maps by their mean.
 
     Args:
         cfg: MODEL.POSE.JOINTS and FLIP_MAP say which joints a mirror image swaps.
         model: the trained model.
-        batch_size: augmented images in one call of the model.
+        batch_size: augmented images in one call of the model. None: those of one size, so that no
+            image is filled up to another's size.
 
     Raises:
-        ValueError: ``model`` is no `GeneralizedRCNN`.
+        ValueError: ``model`` is no `GeneralizedRCNN`, or a setting of ``TEST.AUG`` cannot be.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, batch_size: int = 3) -> None:
+    def __init__(self, cfg: CfgNode, model: nn.Module, batch_size: int | None = None) -> None:
         # Not the parent's: it refuses keypoints.
         nn.Module.__init__(self)
         # Subclasses with an ``inference`` of their own, as PanopticFPN, take other arguments.
@@ -237,9 +241,19 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
         self.cfg = cfg.clone()
         self.model = model
         self.tta_mapper = DatasetMapperTTA(cfg)
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (2 if cfg.TEST.AUG.FLIP else 1)
         pairs = [tuple(pair) for pair in cfg.MODEL.POSE.FLIP_MAP]
         self._swap = flip_permutation(list(cfg.MODEL.POSE.JOINTS), pairs)
+        aug = cfg.TEST.AUG
+        if not (0 <= aug.NMS_THRESH <= 1 and aug.PROPOSALS >= 0):
+            raise ValueError(
+                "TEST.AUG: NMS_THRESH is 0 to 1 and PROPOSALS 0 or more, got "
+                f"{aug.NMS_THRESH} and {aug.PROPOSALS}"
+            )
+        if aug.PROPOSALS and not isinstance(model.proposal_generator, RPN):
+            raise ValueError("TEST.AUG.PROPOSALS: the model has no RPN that makes proposals")
+        if aug.NMS_THRESH:
+            self.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = aug.NMS_THRESH
 
     def _inference_one_image(self, input: MappedFrame) -> dict[str, Instances]:
         size = input["height"], input["width"]
@@ -247,9 +261,19 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
         images, transforms = self._get_augmented_inputs(
             {key: input[key] for key in ("image", "height", "width")}
         )
-        with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
-            boxes, scores, classes = self._get_augmented_boxes(images, transforms)
+        with self._turn_off_roi_heads(["mask_on", "keypoint_on"]), self._test_settings():
+            looks = self._batch_inference(images)
+        for look, transform in zip(looks, transforms, strict=True):
+            back = transform.inverse().apply_box(look.pred_boxes.tensor.cpu().numpy())
+            look.pred_boxes = Boxes(torch.from_numpy(back).to(look.scores.device))
+            look.scores = look.scores.float()  # means of half precision would tie
+        boxes = torch.cat([look.pred_boxes.tensor for look in looks])
+        scores, classes = (
+            torch.cat([look.get(field) for look in looks]) for field in ("scores", "pred_classes")
+        )
         merged = self._merge_detections(boxes, scores, classes, size)
+        if self.cfg.TEST.AUG.VOTE:
+            merged = vote(merged, looks)
         config = self.cfg.MODEL
         if len(merged) and (config.MASK_ON or config.KEYPOINT_ON):
             given = self._rescale_detected_boxes(images, merged, transforms)
@@ -260,6 +284,26 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
                 merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
         return {"instances": detector_postprocess(merged, *size)}
 
+    @contextlib.contextmanager
+    def _test_settings(self) -> Iterator[None]:
+        """The model with NMS_THRESH and PROPOSALS of ``TEST.AUG``."""
+        heads, rpn = self.model.roi_heads.box_predictor, self.model.proposal_generator
+        # A cascade has a list of them.
+        heads = list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+        before = [head.test_nms_thresh for head in heads]
+        proposals = self.cfg.TEST.AUG.PROPOSALS and dict(rpn.post_nms_topk)
+        try:
+            for head in heads:
+                head.test_nms_thresh = self.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST
+            if proposals:
+                rpn.post_nms_topk = {**proposals, False: self.cfg.TEST.AUG.PROPOSALS}
+            yield
+        finally:
+            for head, threshold in zip(heads, before, strict=True):
+                head.test_nms_thresh = threshold
+            if proposals:
+                rpn.post_nms_topk = proposals
+
     def _set_keypoints(
         self, merged: Instances, outputs: list[Instances], transforms: list[Any]
     ) -> None:
@@ -269,6 +313,38 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
             logits = output.pred_keypoint_heatmaps
             maps.append(mirror_maps(logits, self._swap) if flips % 2 else logits)
         decode(self.model, torch.stack(maps).mean(dim=0), merged)
+
+
+def vote(merged: Instances, looks: list[Instances]) -> Instances:
+    """Boxes and scores on which several images of one picture agree, the surest first.
+
+    Boxes of a class that overlap by an IoU of `AGREES` are of one object. Its box is their mean,
+    weighted by score; its score the mean of its own and of the images' highest ones (0 in an image
+    that shows it nowhere).
+
+    Args:
+        merged: what is left of the images' detections; R in ``pred_boxes``, ``scores``,
+            ``pred_classes``.
+        looks: the detections of each image, with boxes in pixels of the picture.
+    """
+    own = merged.pred_boxes
+    best = []
+    moments, total = torch.zeros_like(own.tensor), own.tensor.new_zeros(len(own), 1)
+    for look in looks:
+        agrees = pairwise_iou(own, look.pred_boxes) >= AGREES
+        agrees &= merged.pred_classes[:, None] == look.pred_classes
+        weights = agrees * look.scores
+        total += weights.sum(dim=1, keepdim=True)
+        # No product of matrices, which autocast would round to half precision.
+        moments += (weights[..., None] * look.pred_boxes.tensor).sum(dim=1)
+        best.append(weights.amax(dim=1) if len(look) else torch.zeros_like(merged.scores))
+    # An empty box overlaps nothing, not even itself.
+    mean = torch.where(total > 0, moments / total, own.tensor)
+    scores = (merged.scores + torch.stack(best).mean(dim=0)) / 2
+    order = scores.argsort(descending=True)
+    voted = merged[order]
+    voted.pred_boxes, voted.scores = Boxes(mean[order]), scores[order]
+    return voted
 
 
 def mirror_maps(logits: Tensor, swap: list[int]) -> Tensor:
