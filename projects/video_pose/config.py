@@ -271,6 +271,8 @@ def _add_test_keys(cfg: CN) -> None:
     # photo's, which no memory helps.
     test.FLIP = False
     test.FLIP_STILLS = False
+    # As SCALES, for tracks of one frame alone; empty: SCALES.
+    test.SCALES_STILLS = ()
     # Whether people in photos are found on the images of TEST.AUG (sizes, mirrored), of a detector.
     test.AUG.STILLS = False
     # On these images: IoU of boxes of which one suppresses the other (0: the heads'), proposals of

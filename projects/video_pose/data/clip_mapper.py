@@ -190,6 +190,11 @@ the object turns one track dict into one clip.
 """
 
 
+def _test_draws(scales: tuple[float, ...], mirrored: bool) -> list[ClipDraw]:
+    draws = [ClipDraw(scale=float(scale)) for scale in scales]
+    return draws + [replace(draw, flip=True) for draw in draws] * mirrored
+
+
 @POSE_MAPPER_REGISTRY.register()
 class PoseClipMapper:
     """Map a track dict to a clip.
@@ -199,7 +204,8 @@ class PoseClipMapper:
     map per frame moves picture and joints; mirroring swaps left and right by name; colours are the
     same in all frames, as is the covered rectangle, in the frames that it spans. In testing: the
     frames of the dict's ``chunk`` (the whole track where there is none), each at every test scale,
-    and again mirrored with ``TEST.FLIP``, or ``TEST.FLIP_STILLS`` for a track of one frame.
+    and again mirrored with ``TEST.FLIP``; ``TEST.SCALES_STILLS`` and ``TEST.FLIP_STILLS`` for a
+    track of one frame.
 
     Output keys:
 
@@ -248,6 +254,7 @@ class PoseClipMapper:
         test_scales: tuple[float, ...] = (1.0,),
         test_flip: bool = False,
         test_flip_stills: bool = False,
+        test_scales_stills: tuple[float, ...] = (),
         test_jitter: float = 0.0,
     ) -> None:
         """
@@ -262,8 +269,10 @@ class PoseClipMapper:
         """
         if is_train and not joint_maps:
             raise ValueError("a training mapper needs the joint maps of its datasets")
-        if not test_scales or min(test_scales) <= 0:
-            raise ValueError(f"TEST.SCALES is {tuple(test_scales)}: expected factors above 0")
+        scales_stills = tuple(test_scales_stills or test_scales)
+        for key, scales in (("SCALES", test_scales), ("SCALES_STILLS", scales_stills)):
+            if not scales or min(scales) <= 0:
+                raise ValueError(f"TEST.{key} is {tuple(scales)}: expected factors above 0")
         if not 0 <= test_jitter < 0.5:
             raise ValueError(f"TEST.BOX_JITTER is {test_jitter}: expected 0 to below 0.5")
         if clip_length < 1 or clip_stride < 1:
@@ -284,11 +293,9 @@ class PoseClipMapper:
         self.halves = halves or {}
         self.flip_order = flip_order
         self.test_jitter = test_jitter
-        upright = [ClipDraw(scale=float(scale)) for scale in test_scales]
-        mirrored = [replace(draw, flip=True) for draw in upright]
         self._test_draws = {
-            "video": upright + mirrored * test_flip,
-            "still": upright + mirrored * (test_flip or test_flip_stills),
+            "video": _test_draws(test_scales, test_flip),
+            "still": _test_draws(scales_stills, test_flip or test_flip_stills),
         }
 
     @classmethod
@@ -306,6 +313,7 @@ class PoseClipMapper:
             "test_scales": tuple(cfg.TEST.SCALES),
             "test_flip": cfg.TEST.FLIP,
             "test_flip_stills": cfg.TEST.FLIP_STILLS,
+            "test_scales_stills": tuple(cfg.TEST.SCALES_STILLS),
             "test_jitter": cfg.TEST.BOX_JITTER,
         }
         if is_train:

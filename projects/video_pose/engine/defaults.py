@@ -211,6 +211,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "TEST.PRECISION": (lambda value: value in PRECISIONS, f"one of {PRECISIONS}"),
     "TEST.SCALES": (lambda value: value and min(value) > 0, "factors above 0"),
+    "TEST.SCALES_STILLS": (lambda value: min(value, default=1) > 0, "factors above 0, or none"),
     "TEST.PCK.PERSON": (lambda value: value in PERSON_RULES, f"one of {PERSON_RULES}"),
     "TEST.PERSON_THRESHOLD": (lambda value: 0 <= value <= 1, "0 to 1"),
     **{

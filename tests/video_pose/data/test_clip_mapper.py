@@ -265,6 +265,16 @@ def test_a_track_of_one_frame_alone_is_mirrored(
     assert still["flipped"].tolist() == [False, True]
     cfg.TEST.FLIP = True
     assert _equal(still, build_pose_mapper(cfg, False)(one))
+    # And at other sizes, by TEST.SCALES_STILLS, in place of TEST.SCALES.
+    cfg.TEST.FLIP, cfg.TEST.FLIP_STILLS, cfg.TEST.SCALES_STILLS = False, False, (0.5, 2.0)
+    assert "flipped" not in build_pose_mapper(cfg, False)(track)
+    sizes = build_pose_mapper(cfg, False)(one)
+    assert sizes["flipped"].tolist() == [False, False]
+    cfg.TEST.SCALES, cfg.TEST.SCALES_STILLS = (0.5, 2.0), ()
+    assert _equal(sizes, build_pose_mapper(cfg, False)(one))
+    with pytest.raises(ValueError, match=r"TEST.SCALES_STILLS is \(1.0, 0.0\): expected factors"):
+        cfg.TEST.SCALES_STILLS = (1.0, 0.0)
+        build_pose_mapper(cfg, False)
 
 
 def test_datasets_are_mixed_by_name(cfg: CfgNode, register: Callable, make_track: Callable) -> None:

@@ -395,6 +395,7 @@ BOUNDS = [
     ("TEST.RESET_EVERY", (0, 5), (-1,)),
     ("TEST.BACKEND", ("auto", "torch", "/"), ("/no/such/folder", "")),
     ("TEST.SCALES", ((0.1,), (1.0, 2.0)), ((), (1.0, 0.0), (-1.0,))),
+    ("TEST.SCALES_STILLS", ((), (0.1,), (1.0, 2.0)), ((1.0, 0.0), (-1.0,))),
     ("TEST.PERSON_THRESHOLD", (0.0, 1.0), (-0.1, 1.1)),
     ("MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS", (1, 64), (0, -1)),
     ("MODEL.RECURRENT_KEYPOINT.FEATURE_CHANNELS", (1, 64), (0, -1)),
