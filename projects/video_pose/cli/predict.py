@@ -8,11 +8,11 @@
 
 Each video, and each folder of pictures, gets OUTPUT/NAME.mp4 and a file in each format, a photo
 OUTPUT/NAME.jpg. With --photos each picture of a folder is a photo, and nobody is followed. Where
-all are photos the packaged models look at everybody mirrored as well, and for people at two sizes
-(not so: --opts TEST.FLIP_STILLS False, --detector-opts TEST.AUG.STILLS False). Without --output,
-the rows are printed as JSON Lines. Nothing that exists is replaced without --overwrite. A run that
-was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done, and is gone when NAME is.
-The exit status is 0 only if all inputs could be read to their end.
+all are photos the packaged models look at each mirrored as well and at several sizes (not so:
+--opts TEST.FLIP_STILLS False TEST.SCALES_STILLS "()" --detector-opts TEST.AUG.STILLS False).
+Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without
+--overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done,
+and is gone when NAME is. The exit status is 0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations

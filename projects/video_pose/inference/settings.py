@@ -65,8 +65,8 @@ class PredictorSettings:
         join_gap: seconds; offline, somebody who comes back within them can be the same person.
         batch_frames: frames encoded together, where people do not depend on earlier poses.
         heatmaps: put heatmaps into the results.
-        stills: every source is a photo, so that TEST.FLIP_STILLS and the detector's
-            TEST.AUG.STILLS hold; nothing checks that they are.
+        stills: every source is a photo, so that TEST.FLIP_STILLS, TEST.SCALES_STILLS and the
+            detector's TEST.AUG.STILLS hold; nothing checks that they are.
         backend: what computes the pose network: as TEST.BACKEND, which "" leaves to the config; or
             the folder of an exported model (``video-pose export``).
         trust_programs: load such a folder in the format pt2, which can run any code.

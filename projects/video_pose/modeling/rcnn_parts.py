@@ -253,6 +253,7 @@ class KeypointRCNNWithTTA(GeneralizedRCNNWithTTA):
         if aug.PROPOSALS and not isinstance(model.proposal_generator, RPN):
             raise ValueError("TEST.AUG.PROPOSALS: the model has no RPN that makes proposals")
         if aug.NMS_THRESH:
+            self.cfg.defrost()
             self.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = aug.NMS_THRESH
 
     def _inference_one_image(self, input: MappedFrame) -> dict[str, Instances]:

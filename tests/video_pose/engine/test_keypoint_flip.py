@@ -118,6 +118,7 @@ def test_boxes_that_agree_are_averaged_and_those_of_one_image_alone_lose() -> No
 def test_more_is_looked_for_in_the_augmented_images_and_only_there(cfg, image) -> None:
     cfg.TEST.AUG.FLIP = True
     cfg.TEST.AUG.PROPOSALS, cfg.TEST.AUG.NMS_THRESH = 7, 0.9
+    cfg.freeze()
     model = model_of(cfg)
     seen = []
     inference = model.inference
@@ -136,6 +137,7 @@ def test_more_is_looked_for_in_the_augmented_images_and_only_there(cfg, image) -
     assert model.proposal_generator.post_nms_topk == before
     assert model.roi_heads.box_predictor.test_nms_thresh == 0.5
     assert len(loose) > 0
+    cfg.defrost()
     cfg.TEST.AUG.VOTE = True
     voted = run(KeypointRCNNWithTTA(cfg, model), image)
     assert sorted(voted.scores.tolist()) != sorted(loose.scores.tolist())
