@@ -27,6 +27,8 @@ from video_pose.inference.writers import (
     Format,
     Recording,
     _cut_to_whole_lines,
+    _remove,
+    check_formats,
     format_of,
     open_writers,
     read_poses,
@@ -317,6 +319,9 @@ def test_unknown_formats_and_unwritable_places(tmp_path: Path) -> None:
         open_writers(["csv", "jsonl", "csv"], tmp_path, Recording("v"))
     with pytest.raises(ValueError) as error:
         open_writers(["csv"], tmp_path / "nowhere", Recording("v"))
+    check_formats(["csv", "jsonl"])
+    with pytest.raises(ValueError, match="format 'xml': choose from"):
+        check_formats(["csv", "xml"])
     path = tmp_path / "nowhere" / "v.csv"
     assert str(error.value) == f"cannot write {path}: No such file or directory"
     assert open_writers([], tmp_path, Recording("v")) == []
@@ -878,3 +883,24 @@ def test_what_is_no_number_is_never_written_as_json(
     monkeypatch.setattr(type(people._writer._map), "apply", lambda *_: broken)  # type: ignore
     with pytest.raises(ValueError, match="not JSON compliant"):
         people.write(pose_frame(0, 1, JOINTS + WRISTS))
+
+
+def test_what_cannot_be_tidied_up_stays_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results are there; a disk that became read-only is said where it matters."""
+    (tmp_path / "folder" / "file").parent.mkdir()
+    (tmp_path / "folder" / "file").touch()
+    _remove(tmp_path / "absent")
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(30, "Read-only file system")
+
+        for name in ("rmdir", "unlink"):
+            patch.setattr(os, name, refuse)
+        _remove(tmp_path / "folder")
+        _remove(tmp_path / "folder" / "file")
+    assert (tmp_path / "folder" / "file").exists()
+    _remove(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()

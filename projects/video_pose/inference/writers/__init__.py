@@ -185,8 +185,7 @@ class _NamingWriter:
 
 def _cut_to_whole_lines(path: Path) -> None:
     with open(path, "r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        start = max(0, end - _LONGEST_LINE)
+        start = max(0, path.stat().st_size - _LONGEST_LINE)
         file.seek(start)
         file.truncate(start + file.read().rfind(b"\n") + 1)
 
