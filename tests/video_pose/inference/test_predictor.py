@@ -33,10 +33,15 @@ from video_pose.modeling.sequences import OverTime
 BOX = (1.0, 2.0, 30.0, 40.0)
 
 
+def typed(word: str) -> str:
+    """As from a command line or a file: equal to the program's word, and not the same object."""
+    return "".join(list(word))
+
+
 @pytest.fixture
 def cfg() -> CfgNode:
     found = get_pose_cfg()
-    found.MODEL.DEVICE = "cpu"
+    found.MODEL.DEVICE = typed("cpu")
     found.MODEL.META_ARCHITECTURE = "UniPoseLSTM"
     found.MODEL.POSE.JOINTS = ["nose", "left_wrist"]
     return found
@@ -67,13 +72,14 @@ def names() -> Iterator[list[str]]:
         (8, {"detector": "d.yaml", "detect_every": 2}, "cpu", (0, 8)),
         (8, {"detector": "d.yaml"}, "cuda", (0, 8)),
         (8, {"box": BOX}, "cpu", (0, 8)),
+        (8, {"region": typed("detector")}, "cpu", (4, 4)),
     ],
 )
 def test_a_detector_beside_the_pose_network_has_half_of_the_threads(
     cfg: CfgNode, monkeypatch, threads: int, settings: dict, device: str, shares: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    cfg.MODEL.DEVICE = device
+    cfg.MODEL.DEVICE = typed(device)
     assert predictor.share_cores(PredictorSettings(**settings), cfg) == shares
 
 
@@ -116,7 +122,7 @@ class Detector:
 def test_who_finds_people(cfg: CfgNode, monkeypatch) -> None:
     assert isinstance(predictor.people_maker(PredictorSettings(), cfg)(), GivenBoxes)
     assert isinstance(predictor.people_maker(PredictorSettings(box=BOX), cfg)(), GivenBoxes)
-    pose = PredictorSettings(region="pose", box=BOX, min_pose_score=0.3)
+    pose = PredictorSettings(region=typed("pose"), box=BOX, min_pose_score=0.3)
     followed = predictor.people_maker(pose, cfg)()
     assert isinstance(followed, FollowedPerson) and followed._min_score == 0.3
     detector = Detector(monkeypatch)
@@ -215,7 +221,7 @@ def test_what_corrects_poses_over_time(cfg: CfgNode, monkeypatch) -> None:
     rule = predictor._over_time(cfg, PredictorSettings(lag=0, repair_sides=True))
     assert rule is not None and (rule.lag, rule.repair_sides) == (0, True)
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
-    whole = predictor._over_time(cfg, PredictorSettings(offline=True))
+    whole = predictor._over_time(cfg, PredictorSettings(offline=True, refiner=typed("auto")))
     assert whole is not None and whole.lag is None and not whole.repair_sides
     predictor._over_time(cfg, PredictorSettings(offline=True, refiner="mine"))
     assert asked == [("auto", "w.pth"), ("", "w.pth"), ("mine", "w.pth")]
@@ -384,6 +390,9 @@ def test_which_detector_finds_people(
     """The package's where one is wanted and none is named, with options that may override it."""
     packaged = SimpleNamespace(config="own.yaml", weights="own.pth")
     monkeypatch.setattr(predictor, "default_detector", lambda: packaged)
+    region = typed(region)
+    if "region" in settings:
+        settings = settings | {"region": typed(settings["region"])}
     given = PredictorSettings(**settings, detector_options=("A", "b"))
     if expected.startswith("of"):
         with pytest.raises(ValueError) as error:
@@ -413,7 +422,7 @@ def test_what_a_recurrent_stream_is_made_of(cfg: CfgNode, monkeypatch) -> None:
     mapper = SimpleNamespace(rule=SimpleNamespace(region="box"))
     backend = SimpleNamespace(joint_names=("a", "b"))
     settings = PredictorSettings(batch_frames=3, heatmaps=True, stills=True, cut_threshold=0)
-    policy = replace(settings, detector="d.yaml")
+    policy = replace(settings, region=typed("detector"), detector="d.yaml", detect_every=2)
     calls = Calls(
         monkeypatch, build_pose_mapper=mapper, choose_detector=policy, share_cores=(2, 5),
         people_maker="people", _load_backend=backend, _known_classes=["cat"],
@@ -446,7 +455,9 @@ def test_what_a_stream_of_a_detector_is_made_of(
     """Without a threshold of poses every detection is shown that is sure by itself."""
     rcnn = SimpleNamespace(joint_names=("nose", "left_wrist"))
     calls = Calls(monkeypatch, load_detector=rcnn, StreamingRCNNPredictor="stream")
-    settings = PredictorSettings(person_threshold=given, tracker="iou", cut_threshold=0.3)
+    settings = PredictorSettings(
+        region=typed("frame"), person_threshold=given, tracker="iou", cut_threshold=0.3
+    )
     assert predictor._rcnn_stream(cfg, settings, "c.yaml") == ("stream", rcnn.joint_names)
     assert calls.of["load_detector"] == [(cfg, settings, threshold)]
     ((own, people, named),) = calls.of["StreamingRCNNPredictor"]

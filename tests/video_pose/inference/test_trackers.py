@@ -111,7 +111,7 @@ def test_an_unknown_tracker_and_an_absent_package(
         "built-in tracker 'iou'"
     )
     assert caplog.text == ""
-    chosen = build_tracker("auto", min_score=0.4, max_missed_seconds=3)
+    chosen = build_tracker("AUTO".lower(), min_score=0.4, max_missed_seconds=3)
     assert isinstance(chosen, IoUTracker)
     assert (chosen.min_score, chosen.max_missed_seconds) == (0.4, 3)
     assert caplog.messages == [
