@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from video_pose.data.synthetic.scene import (
     _compose,
     _draw_occluders,
     _draw_person,
+    _track,
     mask_box,
     render_scene,
 )
@@ -475,6 +477,38 @@ def _moved(actor: _Actor, moment: int) -> _Actor:
     found = _actor(actor.depth, float(actor.scale[0]))
     found.origin[:] = actor.origin[moment]
     return found
+
+
+@pytest.mark.parametrize(("light", "value"), [(1000.0, 255), (-1000.0, 0)])
+def test_pictures_keep_within_their_range(
+    monkeypatch: pytest.MonkeyPatch, light: float, value: int
+) -> None:
+    """What is too bright is white, what is too dark is black, and neither turns into the other."""
+    monkeypatch.setattr(Background, "frame", lambda *_: np.full((72, 96, 3), light, np.float32))
+    frames = render_scene(0, occluders="none", **SMALL).frames
+    assert (frames == value).mean() > 0.8 and (frames[:, 0, 0] == value).all()
+
+
+def test_labels_of_a_person_over_time() -> None:
+    joints = np.full((15, 2), 1.0)
+    joints[:6] = (0, 0), (3.9, 2.9), (-0.1, 1), (1, -0.1), (4, 1), (1, 3)
+    mask = np.zeros((3, 4), bool)
+    mask[1:, 2:] = True
+    visible, covered = np.arange(15) % 2 == 0, np.arange(15) % 2 == 1
+    rows = [(joints, visible, covered, mask), (joints, covered, visible, ~mask)]
+    track = _track(_actor(1.0), rows, (4, 3))
+    inside = [True, True, False, False, False, False, *[True] * 9]
+    assert track.inside.tolist() == [inside] * 2 and track.joints.tolist() == [joints.tolist()] * 2
+    assert track.visible.tolist() == [visible.tolist(), covered.tolist()]
+    assert track.covered.tolist() == [covered.tolist(), visible.tolist()]
+    assert track.boxes.tolist() == [[2.5, 1.5, 3.5, 2.5], [0.5, 0.5, 3.5, 2.5]]
+    assert track.masks.sum() == 12 and track.action == "walk"
+    # Of three moments a frame the first is the labelled one.
+    actor = dataclasses.replace(_actor(1.0), scale=np.arange(6.0))
+    assert _track(actor, rows, (4, 3)).scale.tolist() == [0, 3]
+    assert actor.flat(2).tolist() == [[2.5, 1.5]] * 15
+    actor.posture.points["neck"][4, :2] = 2, 3
+    assert actor.flat(4)[JOINTS.index("neck")].tolist() == [10.5, 13.5]
 
 
 @pytest.mark.parametrize(

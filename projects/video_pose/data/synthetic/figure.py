@@ -70,7 +70,7 @@ def draw_capsule(
     part: int,
 ) -> None:
     """A rounded bar from ``a`` to ``b`` (2,), px, with its texture along and across."""
-    reach = max(radii) + 1
+    reach = max(radii)
     grid = _grid(layer, np.minimum(a, b) - reach, np.maximum(a, b) + reach)
     if grid is None:
         return
