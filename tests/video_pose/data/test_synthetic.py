@@ -312,7 +312,7 @@ def test_a_canvas_has_all_values_of_a_picture_and_no_other(monkeypatch: pytest.M
     ("hue", "saturation", "value", "expected"),
     [
         (0, 1, 1, [0, 0, 255]), (1 / 3, 1, 1, [0, 255, 0]), (2 / 3, 1, 0.5, [127.5, 0, 0]),
-        (1, 1, 1, [0, 0, 255]), (-2 / 3, 2, 3, [0, 255, 0]), (0.3, 0, 0.2, [51, 51, 51]),
+        (1, 1, 1, [0, 0, 255]), (-0.1, 2, 3, [153, 0, 255]), (0.3, 0, 0.2, [51, 51, 51]),
     ],
 )  # fmt: skip
 def test_colours(hue: float, saturation: float, value: float, expected: list[float]) -> None:

@@ -320,7 +320,7 @@ def _places(kind: str, seed: int) -> tuple[float, float]:
     return _number(scale), _number(origin)
 
 
-# A body's turn about y and z -> numbers of the drawn colours and coverage, and of its parts.
+# A body's turn about y and z (and x) -> numbers of the drawn colours and coverage, and of its parts.
 HEADS: dict[tuple[float, float], tuple[float, float]] = {
     (0, 0): (55.2375, 0.8852),
     (180, 0): (34.6696, 0.8852),
@@ -347,22 +347,23 @@ def _head(turn: tuple[float, float]) -> tuple[float, float]:
     return _number(layer.colour), _number(layer.alpha, layer.part)
 
 
-TORSOS: dict[tuple[float, float], tuple[float, float]] = {
+TORSOS: dict[tuple[float, ...], tuple[float, float]] = {
     (0, 0): (145.0837, 0.8763),
     (180, 0): (160.6518, 0.8763),
     (60, 30): (98.2613, 0.5766),
+    (30, 0, 90): (51.5203, 0.2535),
     (-90, 100): (42.5592, 0.2505),
 }
 
 
 @pytest.mark.parametrize("turn", TORSOS)
-def test_torsos(turn: tuple[float, float]) -> None:
+def test_torsos(turn: tuple[float, ...]) -> None:
     # OpenCV's builds round the edge of a polygon differently.
     assert _torso(turn) == pytest.approx(TORSOS[turn], rel=2e-3)
 
 
-def _torso(turn: tuple[float, float]) -> tuple[float, float]:
-    posture = pose_body(Body(), {"yaw": np.array([turn[0]]), "roll": np.array([turn[1]])})
+def _torso(turn: tuple[float, ...]) -> tuple[float, float]:
+    posture = pose_body(Body(), dict(zip(("yaw", "roll", "pitch"), np.array(turn)[:, None])))
     layer = Layer.empty(90, 80)
     flat = {name: p[0, :2] * 180.0 + (41.0, 68.0) for name, p in posture.points.items()}
     _draw_torso(layer, flat, posture.torso[0], 180.0, _look())

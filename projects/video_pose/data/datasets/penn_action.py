@@ -72,7 +72,7 @@ def parse_penn_label(path: str) -> PennLabel:
     frames = len(x)
     y = require_array(content, "y", (frames, joints), path)
     visible = require_array(content, "visibility", (frames, joints), path)
-    height, width = require_size(require_array(content, "dimensions", (1, 3), path)[0, :2], path)
+    height, width = require_size(require_array(content, "dimensions", (1, 3), path).ravel()[:2], path)
     if not len(x):
         raise ValueError(f"{path}: field 'x': expected at least one frame, got none.")
     unknown = ~np.isfinite(visible)
@@ -80,7 +80,7 @@ def parse_penn_label(path: str) -> PennLabel:
     wrong = visible[~unknown & (visible != 0) & (visible != 1)]
     if wrong.size:
         raise ValueError(f"{path}: field 'visibility': expected 0 or 1, got {wrong.flat[0]:g}.")
-    train = float(require_array(content, "train", (1, 1), path)[0, 0])
+    train = require_array(content, "train", (1, 1), path).item()
     if train not in _SUBSETS.values():
         raise ValueError(f"{path}: field 'train': expected 1 (train) or -1 (test), got {train:g}.")
 
