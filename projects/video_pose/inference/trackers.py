@@ -86,8 +86,7 @@ class IoUTracker:
 
     def reset(self) -> None:
         self._ids = np.zeros(0, np.int64)
-        self._boxes = np.zeros((0, 4))
-        self._velocity = np.zeros((0, 4))  # px per second
+        self._boxes = self._velocity = np.zeros((0, 4))  # px, and px per second
         self._seen = np.zeros(0)  # seconds
 
     def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> np.ndarray:
@@ -194,7 +193,7 @@ class LibraryTracker:
         """The number of the waiting box that overlaps ``box`` most, at least by `_SAME_BOX`, and of
         it alone; else a new one."""
         boxes, numbers = self._waiting
-        overlap = pairwise_iou(boxes, box[None])[:, 0]
+        overlap = pairwise_iou(boxes, box[None]).ravel()
         if len(overlap) and overlap.max() >= _SAME_BOX:
             best = int(overlap.argmax())
             keep = np.arange(len(numbers)) != best
