@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from torch import Tensor, nn
@@ -921,8 +921,8 @@ def test_random_numbers_follow_from_seed_step_and_process() -> None:
 
 def test_keys_that_changed_are_said_each_with_its_effect(caplog) -> None:
     """Those that both configurations have, in their order."""
-    cfg = get_pose_cfg()
-    cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.SOLVER.MOMENTUM = 2, 30, 0.5
+    solver = {"MAX_ITER": 30, "MOMENTUM": 0.5, "NEW": 1}
+    cfg = CfgNode({"CUDNN_BENCHMARK": False, "SEED": 2, "SOLVER": solver})
     stored = "SOLVER:\n  MAX_ITER: 20\n  MOMENTUM: 0.9\n  OLD: 1\nSEED: 2\nCUDNN_BENCHMARK: true\n"
     trainer_module.report_changes(stored, cfg)
     assert caplog.messages == [
