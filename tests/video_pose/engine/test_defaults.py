@@ -513,6 +513,15 @@ def test_datasets_of_somebody_else_do_not_stop_a_prediction() -> None:
     assert stock.DATASETS.TRAIN == ("strangers",) and stock.INPUT.VIEW == ""
 
 
+def test_plugins_add_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(cfg: CfgNode) -> None:
+        cfg.MODEL.POSE.OWN = CfgNode({"WIDTH": 3})
+
+    monkeypatch.setattr(module, "CONFIG_KEYS", type(module.CONFIG_KEYS)("CONFIG_KEYS"))
+    module.CONFIG_KEYS.add("own")(add)
+    assert load_cfg("", ["MODEL.POSE.OWN.WIDTH", 4], complete=False).MODEL.POSE.OWN.WIDTH == 4
+
+
 def test_later_values_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
     """The defaults, what a program sets first, the file, the command line."""
     path = write(tmp_path, "SEED: 2\nSOLVER:\n  MAX_ITER: 2\n  BASE_LR: 0.2\n")

@@ -4,6 +4,8 @@ joints, and regions that are neither people nor background.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,6 +87,17 @@ def test_no_mask_at_all_gives_zero_with_gradients() -> None:
     assert all(parameter.grad is not None for parameter in head.parameters())
     empty = Instances((40, 40), proposal_boxes=Boxes(torch.zeros(0, 4)))
     assert loss(head, features[:0], [empty]).item() == 0
+
+
+def test_masks_are_predicted_as_the_stock_head_does() -> None:
+    head, stock = make_head().eval(), make_head(MaskRCNNConvUpsampleHead).eval()
+    features, found = torch.randn(2, 4, 14, 14), []
+    for one in (head, stock):
+        people = Instances((40, 40), pred_classes=torch.zeros(2, dtype=torch.long))
+        people.pred_boxes = Boxes(torch.tensor([[5.0, 5, 35, 35]] * 2))
+        with torch.no_grad():
+            found.append(one(features, [people])[0].pred_masks)
+    assert found[0].shape == (2, 1, 28, 28) and torch.equal(*found)
 
 
 def test_pooling_under_autocast_keeps_the_boxes_exact() -> None:
@@ -319,6 +332,61 @@ def test_maps_of_mirrored_images_are_turned_back_before_the_mean(
     KeypointRCNNWithTTA._set_keypoints(model, None, outputs, transforms)
     turned = second[:, [1, 0]].flip(-1) if flips == 1 else second
     torch.testing.assert_close(seen, [(first + turned) / 2])
+
+
+@pytest.mark.parametrize("people", [0, 2])
+@pytest.mark.parametrize(("masks", "keypoints"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_heads_are_asked_about_merged_people(
+    monkeypatch: pytest.MonkeyPatch, people: int, masks: int, keypoints: int
+) -> None:
+    """Only where there are people and such heads; boxes come from the model without these heads.
+    The picture of 30 x 40 px, its original of 60 x 80."""
+    told: list[Any] = []
+
+    class Heads:
+        cfg = SimpleNamespace(MODEL=SimpleNamespace(MASK_ON=masks, KEYPOINT_ON=keypoints))
+
+        def _get_augmented_inputs(self, input: dict) -> tuple:
+            assert sorted(input) == ["height", "image", "width"]
+            return "images", "transforms"
+
+        @contextlib.contextmanager
+        def _turn_off_roi_heads(self, names: list[str]) -> Iterator[None]:
+            told.append(names)
+            yield
+            told.append("on again")
+
+        def _get_augmented_boxes(self, images: str, transforms: str) -> tuple:
+            told.append("boxes")
+            return "b", "s", "c"
+
+        def _merge_detections(self, *given: Any) -> Instances:
+            assert given == ("b", "s", "c", (60, 80))
+            boxes = torch.tensor([[4.0, 8, 24, 28], [0, 0, 80, 60]])[:people]
+            return Instances((60, 80), pred_boxes=Boxes(boxes))
+
+        def _rescale_detected_boxes(self, images: str, merged: Any, transforms: str) -> str:
+            return "given"
+
+        def _batch_inference(self, images: str, given: str) -> str:
+            told.append("heads")
+            return "outputs"
+
+        def _set_keypoints(self, merged: Instances, outputs: str, transforms: str) -> None:
+            merged.pred_keypoints = torch.full((people, 1, 3), 7.0)
+
+        def _reduce_pred_masks(self, outputs: str, transforms: str) -> torch.Tensor:
+            return torch.ones(people, 1, 28, 28)
+
+    frame: Any = {"image": "i", "height": 60, "width": 80, "video_id": "v"}
+    found = KeypointRCNNWithTTA._inference_one_image(Heads(), frame)["instances"]
+    asked = bool(people and (masks or keypoints))
+    assert told == [["mask_on", "keypoint_on"], "boxes", "on again", *["heads"] * asked]
+    assert found.image_size == (60, 80) and len(found) == people
+    assert found.has("pred_keypoints") == bool(people and keypoints)
+    assert found.has("pred_masks") == bool(people and masks)
+    if people and masks:
+        assert found.pred_masks.shape == (2, 60, 80)
 
 
 SIZE = (64, 64)

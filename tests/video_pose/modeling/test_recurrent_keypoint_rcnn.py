@@ -453,6 +453,17 @@ def test_the_head_as_detectron2_calls_it() -> None:
     assert list(losses) == ["loss_keypoint"] and losses["loss_keypoint"] > 0
 
 
+def test_stock_code_has_regions_without_a_past_and_training_has_tracks(monkeypatch) -> None:
+    heads, features = build_heads(), random_features(1)[0]
+    found = [found_at(torch.tensor([[20.0, 10, 50, 58]]))]
+    with torch.no_grad():
+        (stock,) = heads._forward_keypoint(features, found)
+        (alone,) = [heads.remember(features, found_at(stock.pred_boxes.tensor), PeopleMemory())]
+    torch.testing.assert_close(stock.pred_keypoints, alone.pred_keypoints)
+    monkeypatch.setattr(heads, "keypoint_losses", lambda *given: given)
+    assert heads.train()._forward_keypoint(features, found) == (features, found)
+
+
 def matched(
     monkeypatch: pytest.MonkeyPatch,
     overlap: list[list[float]],

@@ -135,9 +135,9 @@ def test_what_a_model_is_unless_it_is_told() -> None:
     assert net.pixel_mean.shape == net.pixel_std.shape == (1, 3, 1, 1)
     assert net.state_dict() == {} and net.channel_labels(["head"]) == {}
     assert net.extra_maps(torch.zeros(1), None) == {}
-    for undefined in (net.encoder_modules, lambda: net.encode(net.pixel_mean)):
+    for name, count in (("encoder_modules", 0), ("encode", 1), ("begin", 2), ("advance", 3)):
         with pytest.raises(NotImplementedError):
-            undefined()
+            getattr(net, name)(*[net.pixel_mean] * count)
 
 
 def test_precisions_have_their_own_names(toy_net) -> None:
