@@ -334,8 +334,8 @@ def test_folders_are_made_and_only_the_main_process_answers(
     evaluator = people.PeopleEvaluator(dataset, joints, str(folder))
     evaluator.process(inputs[:1], outputs[:1])
     # Another process had the last frame: people stand still.
-    other = evaluator._found[0]
-    monkeypatch.setattr(people.comm, "gather", lambda mine, dst: [mine, {dst + 2: other}])
+    at_rank = {0: {2: evaluator._found[0]}}
+    monkeypatch.setattr(people.comm, "gather", lambda mine, dst: [mine, at_rank[dst]])
     for _ in range(2):  # the second time the folder is there
         assert evaluator.evaluate()["people"]["matched"] == 4
     (folder / "people.txt").unlink()
