@@ -14,6 +14,7 @@ from video_pose.data.synthetic.body import FAMILIES, JOINTS, Body, Posture, pose
 from video_pose.data.synthetic.figure import (
     PARTS,
     Layer,
+    _cloth,
     _grid,
     _lookup,
     colour,
@@ -317,6 +318,13 @@ def test_a_canvas_has_all_values_of_a_picture_and_no_other(monkeypatch: pytest.M
 )  # fmt: skip
 def test_colours(hue: float, saturation: float, value: float, expected: list[float]) -> None:
     np.testing.assert_allclose(colour(hue, saturation, value), expected, atol=1e-4)
+
+
+def test_cloth_is_no_brighter_than_white() -> None:
+    rng = np.random.default_rng(0)
+    bright, dark = (_cloth(rng, np.full(3, value), (24, 8)) for value in (250.0, 0.5))
+    assert bright.max() == 255 and 0 < dark.min() < dark.max() < 1
+    assert bright.shape == (24, 8, 3) and bright.dtype == np.float32
 
 
 def test_the_pixels_of_a_rectangle() -> None:

@@ -320,7 +320,7 @@ def _places(kind: str, seed: int) -> tuple[float, float]:
     return _number(scale), _number(origin)
 
 
-# A body's turn about y and z (and x) -> numbers of the drawn colours and coverage, and of its parts.
+# A body's turn about y and z (and x) -> numbers of the drawn colours, coverage and parts.
 HEADS: dict[tuple[float, float], tuple[float, float]] = {
     (0, 0): (55.2375, 0.8852),
     (180, 0): (34.6696, 0.8852),

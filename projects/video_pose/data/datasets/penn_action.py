@@ -72,8 +72,9 @@ def parse_penn_label(path: str) -> PennLabel:
     frames = len(x)
     y = require_array(content, "y", (frames, joints), path)
     visible = require_array(content, "visibility", (frames, joints), path)
-    height, width = require_size(require_array(content, "dimensions", (1, 3), path).ravel()[:2], path)
-    if not len(x):
+    dimensions = require_array(content, "dimensions", (1, 3), path).ravel()
+    height, width = require_size(dimensions[:2], path)
+    if not frames:
         raise ValueError(f"{path}: field 'x': expected at least one frame, got none.")
     unknown = ~np.isfinite(visible)
     note("joints of NaN visibility: not labelled", unknown.sum())

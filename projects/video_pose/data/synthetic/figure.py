@@ -315,7 +315,7 @@ def _cloth(
     patterns = (0 * u, u // period % 2, v // 2 % 2, (u // period + v // 2) % 2)
     pattern = patterns[0 if plain else rng.integers(len(patterns))]
     gain = 1 + rng.choice([-0.45, -0.3, 0.3]) * pattern + rng.normal(0, 0.06, size)
-    return np.clip(base * gain[..., None], 0, 255).astype(np.float32)
+    return np.minimum(base * gain[..., None], 255).astype(np.float32)
 
 
 def _shirt(rng: np.random.Generator) -> np.ndarray:
