@@ -216,9 +216,8 @@ class Checkpoint:
         if rest is None:
             yield from self._from_start(source)
             return
-        for number, past in enumerate(self.past(), 1):
-            if number < self.count:
-                yield Frame(past.index, past.time, _blank(past.size))
+        for past in itertools.islice(self.past(), self.count - 1):
+            yield Frame(past.index, past.time, _blank(past.size))
         yield from rest
 
     def _behind(self, source: Frames) -> Iterator[Frame] | None:

@@ -487,6 +487,9 @@ def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     assert frame.keypoints[0, 0].tolist() == [1.5, 2.5, 1] and np.isnan(frame.keypoints[0, 1]).all()
     assert frame.boxes.tolist() == [[1, 2, 4, 6]] and frame.video == nobody.video == "v"
     assert (frame.scores.tolist(), frame.track_ids.tolist()) == ([1], [0])
+    odd = {"image_id": 5, "category_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, -1, 3, 4, 1]}
+    path.write_text(coco(annotations=[odd]))
+    assert np.isfinite(read_poses(path)[1].keypoints[0]).all(axis=1).tolist() == [False, True]
     path.write_text(coco(images=[], annotations=[]))
     assert read_poses(path) == []
     two = {"image_id": 5, "category_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, 1, 3, 4, 2]}
