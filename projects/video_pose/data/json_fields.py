@@ -56,7 +56,7 @@ class Field:
         while owner is not None and not isinstance(owner.value, dict):
             owner = owner._parent
         named = owner.value.get("id") if owner is not None else None
-        owner_name = "" if named is None or owner is None else f" (id {describe(named)})"
+        owner_name = "" if named is None else f" (id {describe(named)})"
         if self._parent is None:
             return self.file
         return f"{self.file}: {self.place}{owner_name}"

@@ -360,10 +360,13 @@ def test_a_joint_that_the_dataset_lacks_is_an_error(keys_cfg: CfgNode) -> None:
     ("name", "mode", "scales", "rotation", "per", "padding"),
     [
         ("PoseClipMapper", "", (0.75, 1.25), 30, "frame", 1.25),
+        ("PoseClipMapper", "absolute", (0.7, 1.3), 40, "frame", 1.25),
         ("PennActionClipMapper", "absolute", (0.8, 1.4), 40, "frame", 1.25),
+        ("PennActionClipMapper", "", (0.75, 1.25), 30, "frame", 1.25),
         ("JHMDBClipMapper", "absolute", (1.2, 1.8), 40, "frame", 1.25),
         ("JHMDBClipMapper", "region", (0.75, 1.25), 30, "frame", 1.25),
         ("BBCPoseClipMapper", "", (0.8, 1.2), 20, "clip", 1.0),
+        ("BBCPoseClipMapper", "absolute", (0.8, 1.2), 20, "clip", 1.0),
     ],
 )
 def test_empty_keys_take_the_named_mappers_defaults(

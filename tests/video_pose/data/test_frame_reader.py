@@ -531,13 +531,14 @@ def test_pictures_are_kept_as_frames_of_videos_are(tmp_path) -> None:
     assert none.read(_image_track(paths), [0])[0] is not none.read(_image_track(paths), [0])[0]
 
 
-def test_another_process_begins_with_nothing_open(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("step", [-1, 1])
+def test_another_process_begins_with_nothing_open(tmp_path, monkeypatch, step: int) -> None:
     path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
     reader = FrameReader(10**7, "BGR")
     (image,) = reader.read(_track(path), [3])
-    videos = reader._videos
+    videos, other = reader._videos, os.getpid() + step
     monkeypatch.setattr(frame_reader, "_FROM_PARENT", [])
-    monkeypatch.setattr(frame_reader.os, "getpid", lambda: 10**6)
+    monkeypatch.setattr(frame_reader.os, "getpid", lambda: other)
     (again,) = reader.read(_track(path), [3])
     assert again is not image and (again == image).all()
     assert frame_reader._FROM_PARENT == [videos] and reader._videos is not videos

@@ -90,6 +90,7 @@ def test_repeated_values_are_named_not_the_good_ones() -> None:
         (b"[" * 100_000, "nested too deep"),
         (b"[" + b"9" * 5000 + b"]", "is no JSON: "),
         (b'[{"a": {"b": 1, "c": 2, "b": 1}}]', "is no JSON: an object has the key 'b' twice"),
+        (b'{"a": 1, "b": 1, "b": 1, "b": 2}', "is no JSON: an object has the key 'b' twice"),
     ],
 )
 def test_what_is_no_json_names_the_file(tmp_path: Path, content: bytes, words: str) -> None:
@@ -133,7 +134,7 @@ def test_how_much_of_a_value_is_shown() -> None:
     [
         (2**63 - 1, None, True), (2**63, None, False), (-(2**63) + 1, None, True),
         (-(2**63), None, False), (1, 1, True), (0, 1, False), (2.0, None, True),
-        (2.5, None, False), (True, None, False), ("2", None, False),
+        (5, 1, True), (2.5, None, False), (True, None, False), ("2", None, False),
     ],
 )  # fmt: skip
 def test_whole_numbers(value: Any, least: int | None, good: bool) -> None:
@@ -158,5 +159,12 @@ def test_flags_and_places() -> None:
             Field(value, "f.json", Field({}, "f.json"), "k").flag()
     inner = next(Field({"a": {"b": [[5]]}}, "f.json").need("a").need("b").items())
     assert inner.place == "a.b[0]" and next(inner.items()).place == "a.b[0][0]"
+    for content, place in (({"k": 3}, "k"), ({"k": [3], "id": None}, "k[0]"), ([3], "[0]")):
+        field = Field(content, "f.json")
+        field = field.need("k") if isinstance(content, dict) else next(field.items())
+        field = next(field.items()) if isinstance(field.value, list) else field
+        with pytest.raises(ValueError) as error:
+            field.text()
+        assert str(error.value) == f"f.json: {place}: expected text, got 3", "nobody has an id"
     with pytest.raises(ValueError, match="^f.json: expected text, got"):
         Field(3, "f.json").text()

@@ -362,6 +362,8 @@ def _struct(lengths: list[int], names: bytes) -> bytes:
         _matrix(6, ONE),
         _matrix(15, ONE),
         _matrix(6 | 1 << 11, ONE, ONE),
+        _matrix(6 | 1 << 10, ONE),
+        _matrix(6 | 1 << 12, ONE),
         _matrix(4, _element(16, b"a")),
         _matrix(4, _element(17, b"ab")),
         _matrix(4, _element(18, b"abcd")),
@@ -381,7 +383,7 @@ def _struct(lengths: list[int], names: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_what_matlab_writes_passes(element: bytes) -> None:
-    """Numbers, complex ones, letters of one, two and four bytes, cells, structs, objects,
+    """Numbers, complex and global ones, letters of one, two and four bytes, cells, structs, objects,
     functions, opaque objects, and empty matrices, whole and as parts; a last element that is not
     padded; names of each type of bytes, and numbers of each type."""
     _check(element)
@@ -392,6 +394,7 @@ def test_what_matlab_writes_passes(element: bytes) -> None:
     [
         (_matrix(16), "an element is missing"),
         (_matrix(5 + 11, ONE), "where a matrix was due"),
+        (_matrix(1, _element(15, b"")), "an element of type 15 at depth 1 where a matrix was due"),
         (_matrix(1, ONE), "an element of type 9 at depth 1 where a matrix was due"),
         (_matrix(1, _matrix(6, ONE, ONE)), "a matrix of 64 bytes has 80"),
         (_matrix(1, sides=(1, 2**20)), "a matrix of 1048576 parts has"),

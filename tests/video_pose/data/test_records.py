@@ -97,3 +97,14 @@ def test_mirror_pairs_of_several_datasets(named: Callable[..., str]) -> None:
     assert known_mirror_pairs([unknown]) == ([], False)
     assert known_mirror_pairs([unknown, none]) == ([], True)
     assert known_mirror_pairs([]) == ([], False)
+
+
+def test_labels_that_count_by_dataset() -> None:
+    """Penn Action labels hidden joints, at places that nobody saw; the others' labels all count."""
+    joints = JointSet(TORSO)
+    least = {
+        kind: dataset_metadata(kind, joints, "")["pck_min_visibility"]
+        for kind in ("bbc_pose", "jhmdb", "lspet", "lsp", "mpii", "coco", "coco_video")
+    }
+    assert set(least.values()) == {1}
+    assert dataset_metadata("penn_action", joints, "")["pck_min_visibility"] == 2
