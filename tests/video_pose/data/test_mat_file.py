@@ -383,9 +383,9 @@ def _struct(lengths: list[int], names: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_what_matlab_writes_passes(element: bytes) -> None:
-    """Numbers, complex and global ones, letters of one, two and four bytes, cells, structs, objects,
-    functions, opaque objects, and empty matrices, whole and as parts; a last element that is not
-    padded; names of each type of bytes, and numbers of each type."""
+    """Numbers, complex and global ones, letters of one, two and four bytes, cells, structs,
+    objects, functions, opaque objects, and empty matrices, whole and as parts; a last element that
+    is not padded; names of each type of bytes, and numbers of each type."""
     _check(element)
 
 
