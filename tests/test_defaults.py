@@ -6,11 +6,13 @@ CHANGELOG.md, and in the list below.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -159,7 +161,32 @@ engine.views.FramesView.tested: changes=False
 """
 
 
-@pytest.mark.parametrize("package", ["modeling", "evaluation", "data", "inference", "engine"])
+PACKAGES = ("modeling", "evaluation", "data", "inference", "engine")
+# Records that are filled while they are used. All others are frozen: what a stage hands on stays as
+# it was, and two streams share nothing.
+FILLED = {
+    "data.datasets.coco_json.Labels",
+    "data.synthetic.figure.Layer",
+    "evaluation.predictions.TrackPredictions",
+    "inference.detected_people._Track",
+    "inference.over_time._Path",
+    "modeling.recurrent_keypoint_rcnn.PeopleMemory",
+}
+
+
+def test_records_do_not_change() -> None:
+    records = {
+        f"{module.__name__.removeprefix('video_pose.')}.{name}": value.__dataclass_params__.frozen
+        for package in PACKAGES
+        for module in _modules(package)
+        for name, value in vars(module).items()
+        if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
+    }
+    assert len(records) > 40
+    assert {name for name, frozen in records.items() if not frozen} == FILLED
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_defaults(package: str) -> None:
     entries = re.sub("\n    ", " ", PROMISED).strip().splitlines()
     promised = dict(entry.split(": ", 1) for entry in entries)
@@ -167,14 +194,18 @@ def test_defaults(package: str) -> None:
     assert found == {name: promised[name] for name in promised if name.startswith(f"{package}.")}
 
 
-def _public(package: str) -> Iterator[tuple[str, Any]]:
-    """The functions and classes that a package's modules define, and the classes' methods."""
+def _modules(package: str) -> Iterator[ModuleType]:
     root = importlib.import_module(f"video_pose.{package}")
     for info in pkgutil.walk_packages(root.__path__, f"video_pose.{package}."):
-        module = importlib.import_module(info.name)
-        place = info.name.removeprefix("video_pose.")
+        yield importlib.import_module(info.name)
+
+
+def _public(package: str) -> Iterator[tuple[str, Any]]:
+    """The functions and classes that a package's modules define, and the classes' methods."""
+    for module in _modules(package):
+        place = module.__name__.removeprefix("video_pose.")
         for name, value in vars(module).items():
-            if name.startswith("_") or getattr(value, "__module__", None) != info.name:
+            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
                 continue
             if inspect.isfunction(value) or (inspect.isclass(value) and "__init__" in vars(value)):
                 yield f"{place}.{name}", value
