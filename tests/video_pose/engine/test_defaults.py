@@ -350,8 +350,12 @@ def test_a_damaged_file_is_one_line_with_its_name(tmp_path, content, message: st
 
 
 def test_as_many_values_as_are_allowed_are_read(tmp_path) -> None:
+    """1 + 1000 + 98,001 values, and a list of 997: 100,000, as the message has it."""
+    content = flat_bomb(98) + "C: [" + ",".join("1" * 997)
     with pytest.raises(KeyError, match="Non-existent config key: A"):
-        merge_config_file(get_pose_cfg(), write(tmp_path, flat_bomb(98)))
+        merge_config_file(get_pose_cfg(), write(tmp_path, f"{content}]\n"))
+    with pytest.raises(ValueError, match="more than 100000 values: write them out$"):
+        merge_config_file(get_pose_cfg(), write(tmp_path, f"{content},1]\n"))
 
 
 def test_an_unknown_key_is_named_with_one_like_it(tmp_path: Path) -> None:

@@ -512,7 +512,8 @@ def test_signals_that_come_while_workers_start_take_effect_behind_it(monkeypatch
 
 def test_a_run_of_ray_writes_where_its_configuration_says(tmp_path: Path) -> None:
     """Also where the configuration is whole only on the workers."""
-    args = Namespace(config_file="", opts=["OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cpu"])
+    unknown = ["MODEL.META_ARCHITECTURE", "UniPose", "DATASETS.TRAIN", ("of_a_plugin",)]
+    args = Namespace(config_file="", opts=["OUTPUT_DIR", str(tmp_path), *unknown])
     assert launch._output_of(args) == str(tmp_path)
 
 
@@ -656,7 +657,9 @@ def test_what_ray_is_told(
     if holds:
         (tmp_path / "last_checkpoint").write_text("x")
     args = Namespace(**vars(arguments(2)), launcher="ray", resume=asked)
+    monkeypatch.setattr("builtins.print", record("print"))
     assert launch.run(print, args) == 0
+    assert told["print"] == (("Processes: 2 (Ray)",), {"flush": True}), "ahead of the workers"
     assert told["fitted"] and told["loop"] is launch._main_of_ray and args.resume is resumes
     assert told["train_loop_config"] == {"main": print, "args": args, "folder": str(tmp_path)}
     scaling = {"num_workers": 2, "use_gpu": torch.cuda.is_available()}
