@@ -543,16 +543,17 @@ def test_the_content_of_label_studio(tmp_path: Path) -> None:
     """Two people by rectangles, of which one has no joints, and a joint of no rectangle."""
     size = {"value": {"width": 50, "height": 20}}
     regions = [
+        {"type": "relation", "from_id": "k2", "to_id": "r2"},
+        {"type": "choices"},
         _region("keypointlabels", "k1", "nose", 50, 30, parentID="r2"),
         _region("rectanglelabels", "r1", "person", 10, 20, **size),
         _region("rectanglelabels", "r2", "person", 30, 40, value={"width": 5, "height": 15}),
         _region("keypointlabels", "k2", "tail", 0, 100),
         _region("keypointlabels", "k3", "nose", 100, 0, parentID="gone"),
-        {"type": "relation", "from_id": "k2", "to_id": "r2"},
     ]
     task = _task(*regions, image="s3://b/x.jpg")
     empty = {**_task(image="/data/upload/2/12345678-y.jpg"), "annotations": []}
-    old = {**_task(), "data": {"img": "z.jpg"}, "completions": _task(regions[4])["annotations"]}
+    old = {**_task(), "data": {"img": "z.jpg"}, "completions": _task(regions[6])["annotations"]}
     del old["annotations"]
     path = _save(tmp_path / "ls.json", json.dumps([task, empty, old]))
     images, people, category = _content(path)
