@@ -140,6 +140,8 @@ def test_a_dropped_last_axis_is_put_back() -> None:
          "shape (2, 3, 4)."),
         ("points", (2, 3, 4, 5, 6), "field 'points': expected shape (2, 3, 4, 5, 6), got float64 "
          "of shape (2, 3, 4)."),
+        ("points", (2, 2, 4), "field 'points': expected shape (2, 2, 4), got float64 of shape "
+         "(2, 3, 4)."),
         ("points", (2, 3), "field 'points': expected shape (2, 3), got float64 of shape "
          "(2, 3, 4)."),
         ("action", (2, 3), "field 'action': expected numbers of shape (2, 3), got str "
@@ -399,7 +401,8 @@ def test_what_matlab_writes_passes(element: bytes) -> None:
         (_matrix(1, _matrix(6, ONE, ONE)), "a matrix of 64 bytes has 80"),
         (_matrix(1, sides=(1, 2**20)), "a matrix of 1048576 parts has"),
         (_struct([1, 1], b"a"), "a struct has"),
-        (_struct([0], b"a"), "a struct has 1 bytes"),
+        (_struct([0], b"a"), r"a struct has 1 bytes for names of \(0,\)"),
+        (_struct([], b"a"), r"a struct has 1 bytes for names of \(\)"),
         (_struct([2], b"abc"), "a struct has 3 bytes"),
         (_matrix(4, _element(9, b"a")), "1 bytes of type 9 are not 1 letters"),
         (_matrix(4, _element(16, b""), sides=(1, 2**17)), "0 bytes of type 16 are not 131072"),
