@@ -137,7 +137,7 @@ class PredictorSettings:
 
     def begins(self, threshold: float) -> float:
         """``min_score`` with its default filled in; ``threshold``: of the poses, see above."""
-        default = JUDGED_SCORE if threshold > 0 else SURE_SCORE
+        default = JUDGED_SCORE if threshold else SURE_SCORE
         return default if self.min_score is None else self.min_score
 
     def _check_time(self) -> None:

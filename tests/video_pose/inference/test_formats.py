@@ -785,6 +785,16 @@ def test_a_model_of_one_joint(tmp_path: Path, kind: str) -> None:
     assert {frame.joint_names for frame in back} == {("tip",)}
 
 
+def test_a_folder_of_openpose_is_made_with_those_above_it(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "deeper"
+    (writer,) = open_writers(["openpose"], folder, Recording("clip", JOINTS))
+    writer.write(frames()[0])
+    writer.close()
+    assert [path.name for path in (folder / "clip_openpose").iterdir()] == [
+        "clip_000000000000_keypoints.json"
+    ]
+
+
 def test_c3d_files_of_different_markers_are_refused(tmp_path: Path) -> None:
     """Else the points of one would bear the names of another."""
     pytest.importorskip("ezc3d")

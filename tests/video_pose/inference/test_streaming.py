@@ -449,17 +449,18 @@ def test_centre_maps_are_those_of_a_test() -> None:
 
 
 def test_colours_of_a_picture_by_hand() -> None:
-    """A picture of 64 x 48 whose upper left quarter is white: a quarter of the mass is in the last
-    bin of each channel, and a quarter of that, a channel, in the bin before it."""
+    """A picture of 64 x 48 whose upper left quarter is magenta: a quarter of the mass is in the
+    last bin of blue and red and the first of green, and a quarter of that, a channel, in the bin
+    beside it."""
     image = np.zeros((48, 64, 3), np.uint8)
-    image[:24, :32] = 255
+    image[:24, :32] = (255, 0, 255)
     found = _histograms(image)
     assert found.shape == (4, 8, 8, 8) and found.sum() == pytest.approx(1)
     edge = np.array([0.25, 0.75])
-    white = np.einsum("i,j,k->ijk", edge, edge, edge) / 4
-    np.testing.assert_allclose(found[0, 6:, 6:, 6:], white, atol=1e-7)
+    magenta = np.einsum("i,j,k->ijk", edge, edge[::-1], edge) / 4
+    np.testing.assert_allclose(found[0, 6:, :2, 6:], magenta, atol=1e-7)
     for quarter in (1, 2, 3):
-        dark = white[::-1, ::-1, ::-1]
+        dark = magenta[::-1, :, ::-1]
         np.testing.assert_allclose(found[quarter, :2, :2, :2], dark, atol=1e-7)
     counts = np.array([[4.0, 0, 0, 8, 0, 0]])
     assert _blur(counts, 1).tolist() == [[3, 1, 2, 4, 2, 0]]

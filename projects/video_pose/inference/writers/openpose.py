@@ -87,7 +87,7 @@ def _read_frame(file: Path, index: int, video: str) -> PoseFrame:
         raise ValueError(f"{file}: people with {sorted(counts)} joints: expected 25 or 18")
     names = tuple(_JOINTS[counts.pop() if counts else 25])
     for pose in poses:
-        pose[pose[:, 2] > 0, :2] += 0.5
+        pose[:, :2] += 0.5
         pose[pose[:, 2] <= 0] = np.nan
     # OpenPose writes -1 for people whom it does not track.
     known = all(track >= 0 for track in tracks)
