@@ -336,7 +336,7 @@ def sample(tree: Path, found: list[dict[str, Any]], number: int, seed: int) -> l
     for place in order:
         options = places[place]
         rng.shuffle(options)
-        legal = (one for one in options if _is_legal(changed(tree, one)))
+        legal = (one for one in options if _is_legal(tree, one))
         chosen += itertools.islice(legal, 1)
         if len(chosen) >= number:
             break
@@ -353,10 +353,11 @@ def changed(tree: Path, mutant: dict[str, Any]) -> str:
     return str(MutationVisitor.mutate_code(before, operator, mutant["occurrence"]))
 
 
-def _is_legal(text: str) -> bool:
+def _is_legal(tree: Path, mutant: dict[str, Any]) -> bool:
     try:
-        compile(text, "", "exec")
-    except SyntaxError:
+        compile(changed(tree, mutant), "", "exec")
+    # cosmic-ray cannot change an exception that is named with its module in a tuple of several.
+    except (SyntaxError, AttributeError):
         return False
     return True
 
