@@ -291,10 +291,10 @@ def _people(annotations: Sequence[Field], image: Field, facts: JointFacts) -> La
         rows.append(("0" if track is None else track.identity(), keypoints, box, area))
     return LabelledPeople(
         np.array([row[0] for row in rows], str),
-        np.array([row[1] for row in rows]).reshape(-1, joints, 3),
-        np.array([row[2] for row in rows]).reshape(-1, 4),
+        np.array([row[1] for row in rows]).reshape(len(rows), joints, 3),
+        np.array([row[2] for row in rows]).reshape(len(rows), 4),
         np.array([row[3] for row in rows]),
-        np.array(ignored).reshape(-1, 4),
+        np.array(ignored).reshape(len(ignored), 4),
     )
 
 

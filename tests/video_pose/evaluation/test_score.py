@@ -198,6 +198,7 @@ def test_frames_are_in_the_order_of_their_numbers_from_0_on(tmp_path) -> None:
         (lambda c: c["images"][1].update(id=[1]), r"images\[1\].id.*a whole number"),
         (lambda c: c["categories"][0].update(keypoints=["", "neck"]), "Joint names must be texts"),
         (lambda c: c["images"][0].update(ignore_regions_y=[]), "1 polygons, as ignore_regions_x"),
+        (lambda c: c["images"][0].update(ignore_regions_x=[]), "0 polygons, as ignore_regions_x"),
         (lambda c: c.update(annotations=3), r"annotations.*a list"),
         (lambda c: c.update(images={}), r"images.*a list"),
         (lambda c: c["categories"].append(4), r"categories\[1\]"),
