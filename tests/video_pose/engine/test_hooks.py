@@ -13,7 +13,7 @@ from torch import nn
 
 from video_pose.engine import hooks
 from video_pose.engine.hooks import ModelEMA, ResumableCheckpoints
-from video_pose.engine.launch import HANGUP, REQUEST
+from video_pose.engine.launch import HANGUP, INTERRUPTS, REQUEST
 
 
 class Scalar(nn.Module):
@@ -281,6 +281,8 @@ def test_which_signals_a_run_takes(number: int, ignored: bool, taken: bool) -> N
     try:
         run.hook.before_train()
         assert (signal.getsignal(number) == run.hook._handle) is taken
+        others = [signal.getsignal(other) for other in INTERRUPTS if other != number]
+        assert others == [run.hook._handle] * 3
         run.hook.after_train()
         assert signal.getsignal(number) == own
     finally:

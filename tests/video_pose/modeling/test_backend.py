@@ -156,7 +156,8 @@ def maps_of(*cells: tuple[int, int, float]) -> Tensor:
 
 def peaks_of(maps: Tensor, flipped: list[bool], codec: HeatmapCodec = CODEC) -> Tensor:
     """Of one frame whose crop lies at (10, 5) of the picture and is twice as wide as it was."""
-    matrices = torch.tensor([[2.0, 0, 10], [0, 1, 5]]).expand(len(maps), 1, 2, 3)
+    matrices = torch.tensor([[2.0, 0, 10], [0, 1, 5]]).repeat(len(maps), 1, 1, 1)
+    matrices[1:] += 100  # the other rows' crops lie elsewhere
     backend: Any = SimpleNamespace(codec=codec, flip_channels=[1, 0])
     poses = torch.full((1, 2, 3), 9.0)
     return image_peaks(backend, maps, matrices, torch.tensor(flipped), poses)
