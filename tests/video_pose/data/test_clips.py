@@ -61,6 +61,8 @@ def test_chunks_cover_a_run_in_order() -> None:
     assert chunks == [Chunk(3, 5, 3, 8), Chunk(5, 7, 3, 8), Chunk(7, 8, 3, 8)]
     assert [c.is_first for c in chunks] == [True, False, False]
     assert [c.is_last for c in chunks] == [False, False, True]
+    late = cut_run((int("3000"), int("3005")), 2)
+    assert [(c.is_first, c.is_last) for c in late] == [(True, False), (False, False), (False, True)]
 
 
 def test_a_chunk_may_be_the_whole_track() -> None:
