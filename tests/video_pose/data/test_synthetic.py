@@ -108,6 +108,13 @@ def test_capsule_outside_the_picture_or_without_length_is_no_error() -> None:
     assert layer.alpha.sum() == pytest.approx(np.pi * 25, rel=0.02)
 
 
+def test_a_body_beyond_the_picture_leaves_it_as_it_is() -> None:
+    layer, look = _layer(), draw_appearance(np.random.default_rng(0))
+    for origin in ((-300.0, 15.0), (300.0, 15.0), (20.0, -300.0), (20.0, 300.0)):
+        draw_figure(layer, pose_body(Body(), {}), 0, Body(), look, 100.0, np.array(origin))
+    assert not (layer.alpha.any() or layer.part.any() or layer.colour.any())
+
+
 def test_mask_box_of_an_empty_mask_is_zero() -> None:
     np.testing.assert_array_equal(mask_box(np.zeros((4, 4), bool)), np.zeros(4))
 

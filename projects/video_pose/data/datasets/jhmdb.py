@@ -156,11 +156,10 @@ def read_masks(reference: MaskReference) -> np.ndarray:
 
 def require_masks(content: dict[str, Any], field: str, path: str) -> np.ndarray:
     """The puppet masks (h, w, N'), bool: not cast to float64 as joints are, at 25 MB a clip."""
-    value = content.get(field)
-    if isinstance(value, np.ndarray) and value.ndim in (2, 3) and value.dtype.kind in "buif":
-        return (value if value.ndim == 3 else value[..., None]) != 0
-    require_array(content, field, (None, None, None), path)
-    raise AssertionError(path)
+    masks: Any = content.get(field)
+    if not (isinstance(masks, np.ndarray) and masks.ndim in (2, 3) and masks.dtype.kind in "buif"):
+        masks = require_array(content, field, (None, None, None), path)
+    return np.asarray((masks if masks.ndim == 3 else masks[..., None]) != 0)
 
 
 def mask_boxes(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
