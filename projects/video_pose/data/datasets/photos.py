@@ -244,8 +244,8 @@ def _read_person(person: dict[str, Any], where: str) -> tuple[np.ndarray, np.nda
             raise ValueError(f"{where}: point id {joint}: expected 0 to {len(MPII.names) - 1}")
         points[joint] = _number(point, "x", where), _number(point, "y", where)
         # Nothing is stored where it was not judged, as for the torso's joints.
-        seen = np.ravel(point.get("is_visible", 1))
-        visibility[joint] = 2 if seen.size == 0 or str(seen[0]) in ("1", "1.0", "") else 1
+        seen = {str(value) for value in np.ravel(point.get("is_visible", 1))}
+        visibility[joint] = 2 if seen <= {"1", "1.0", ""} else 1
     corners = [_number(person, key, where) for key in ("x1", "y1", "x2", "y2")]
     head = HEAD_SHARE * float(np.hypot(corners[2] - corners[0], corners[3] - corners[1]))
     return points, visibility, head
