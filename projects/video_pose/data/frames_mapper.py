@@ -262,7 +262,8 @@ class FrameMapper(DatasetMapper):
             share = visible_share(item, transforms, image_shape)
             if item.get("iscrowd") or share < LEAST_VISIBLE:
                 item = self._ignored_region(item["bbox"], item["bbox_mode"])
-            out.append(item)
+            if share > 0:
+                out.append(item)
         metadata = MetadataCatalog.get(record.get("dataset_name", ""))
         if not metadata.get("boxes_complete", True):
             whole = [0.0, 0.0, float(record["width"]), float(record["height"])]
