@@ -569,6 +569,8 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
         for number, clip in enumerate(clips):
             for frame in clip["frames"]:
                 instances = frame["instances"].to(self.device)
+                if not instances.has("gt_tracks"):  # Detectron2 gives none where nobody is labelled
+                    instances.gt_tracks = torch.zeros(0, dtype=torch.long, device=self.device)
                 instances.gt_tracks = instances.gt_tracks + number * TRACKS_PER_CLIP
                 frames.append(frame)
                 targets.append(instances)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import detection_utils as d2
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model, build_roi_heads
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, pairwise_iou
@@ -250,6 +251,19 @@ def test_a_clip_without_people_costs_nothing_and_reaches_every_parameter() -> No
     assert losses["loss_keypoint"] == 0
     for name, parameter in model.roi_heads.keypoint_head.named_parameters():
         assert parameter.grad is not None, name
+
+
+def test_a_frame_in_which_nobody_is_labelled_has_no_fields() -> None:
+    """As Detectron2 makes it: neither joints nor tracks, in a clip in which there is somebody."""
+    model = build().train()
+    batch = clips()
+    nobody = d2.annotations_to_instances([], (64, 96))
+    assert not nobody.has("gt_tracks")
+    batch[1]["frames"][1]["instances"] = nobody
+    with EventStorage():
+        losses = model(batch)
+        sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values()) and losses["loss_keypoint"] > 0
 
 
 def test_rows_do_not_depend_on_the_batch() -> None:
