@@ -223,8 +223,8 @@ def test_what_corrects_poses_over_time(cfg: CfgNode, monkeypatch) -> None:
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     whole = predictor._over_time(cfg, PredictorSettings(offline=True, refiner=typed("auto")))
     assert whole is not None and whole.lag is None and not whole.repair_sides
-    predictor._over_time(cfg, PredictorSettings(offline=True, refiner="mine"))
-    assert asked == [("auto", "w.pth"), ("", "w.pth"), ("mine", "w.pth")]
+    predictor._over_time(cfg, PredictorSettings(offline=True, refiner="/mine"))
+    assert asked == [("auto", "w.pth"), ("", "w.pth"), ("/mine", "w.pth")]
     assert predictor.calibration_beside(cfg, PredictorSettings()) is None
 
 

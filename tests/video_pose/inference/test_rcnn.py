@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
@@ -550,3 +551,48 @@ def test_the_first_dataset_that_tells_its_classes() -> None:
         assert module._metadata(cfg).get("thing_classes") is None
     finally:
         DatasetCatalog.remove("rcnn_test_silent")
+
+
+class Kept:
+    """A checkpoint that holds these frames, notes those that are added, and is due on odd ones."""
+
+    def __init__(self, held: list[Past]) -> None:
+        self.held, self.added, self.saved = held, [], []  # type: ignore[var-annotated]
+
+    def past(self) -> Iterator[Past]:
+        return iter(self.held)
+
+    def add(self, past: Past, image: np.ndarray) -> None:
+        assert image[0, 0, 0] == 9 - past.index + 5 * (past.index > 2)
+        self.added.append(past)
+
+    def is_due(self) -> bool:
+        return self.added[-1].index % 2 == 1
+
+    def save(self, *state: dict) -> None:
+        self.saved.append((self.added[-1].index, *state))
+
+
+@pytest.mark.parametrize("held", range(6))
+def test_a_run_that_was_cut_off_goes_on_with_the_same_people(held: int) -> None:
+    """After any number of frames: those kept come again, with their cut, and the next one may be a
+    cut itself."""
+    frames = [Frame(i, i / 25, np.full_like(IMAGE, 9 - i + 5 * (i > 2))) for i in range(5)]
+    plain = PersonRCNN(Scripted(), person_class=0)
+    stream = StreamingRCNNPredictor(
+        plain, lambda: DetectedPeople(plain, IoUTracker()), cuts=Stripes
+    )
+    whole = Kept([])
+    expected = list(stream(frames, "walk", whole))  # type: ignore[arg-type]
+    assert [(p.index, p.time, p.size, p.cut) for p in whole.added] == [
+        (i, i / 25, (100, 200), i == 3) for i in range(5)
+    ]
+    assert whole.saved == [(1, {}, {}), (3, {}, {})]
+    rest = Kept(whole.added[:held])
+    found = list(stream(frames, "walk", rest))  # type: ignore[arg-type]
+    for one, other in zip(found, expected, strict=True):
+        assert one.track_ids.tolist() == other.track_ids.tolist()
+        assert (one.starts_shot, one.index, one.video) == (other.starts_shot, other.index, "walk")
+        assert one.boxes.tolist() == other.boxes.tolist() and one.image is other.image
+    assert [past.index for past in rest.added] == [*range(held, 5)]
+    assert [past.cut for past in rest.added] == [past.cut for past in whole.added[held:]]
