@@ -590,6 +590,7 @@ def test_what_detections_become() -> None:
     first = people._tracks[0]
     assert first.box.tolist() == box(250).tolist() and (first.born, first.detected) == (0.5, 0.6)
     assert first.shot_box.tolist() == box(50).tolist() and first.score == 0.9
+    assert first.good == -np.inf and first.speed.tolist() == [0, 0]
     assert people._tracks[2].score == 0.7 and people.tracked() == {0, 1, 2}
 
 

@@ -487,6 +487,8 @@ def test_a_first_reading_keeps_no_pictures() -> None:
             frame = replace(frame_of(i, {1: 0.0}), index=1000 + i)
             assert sum(one() is not None for one in kept) <= 1  # the one before
             kept.append(weakref.ref(frame.image))
+            empty = over_time._without_picture(frame).image
+            assert (empty.shape, empty.dtype) == ((0, 0, 3), np.uint8)
             yield frame
 
     again = (Frame(1000 + i, i / 10, np.full((4, 4, 3), 7, np.uint8)) for i in range(5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
@@ -34,7 +35,11 @@ from video_pose.inference.rcnn import (
 from video_pose.inference.resume import Past
 from video_pose.inference.trackers import IoUTracker
 from video_pose.modeling.rcnn_parts import naming_divergence
-from video_pose.modeling.recurrent_keypoint_rcnn import PeopleMemory, RecurrentKeypointRCNN
+from video_pose.modeling.recurrent_keypoint_rcnn import (
+    KeypointMemory,
+    PeopleMemory,
+    RecurrentKeypointRCNN,
+)
 from video_pose.packaged import default_detector
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -596,3 +601,33 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_people(held: int) -> None:
         assert one.boxes.tolist() == other.boxes.tolist() and one.image is other.image
     assert [past.index for past in rest.added] == [*range(held, 5)]
     assert [past.cut for past in rest.added] == [past.cut for past in whole.added[held:]]
+
+
+@pytest.mark.parametrize("lost", ["", "ages", "poses", "boxes"])
+def test_a_memory_that_an_earlier_version_wrote_is_refused(lost: str) -> None:
+    """Without ages or poses people would go on otherwise than in one run."""
+    row = torch.ones(1, 1, 1, 1)
+    memory = PeopleMemory(
+        ids=[4], ages=[2], missed=[1], boxes=torch.ones(1, 4), poses=torch.zeros(1, 2, 3),
+        state=KeypointMemory(row, row + 1, row + 2, row + 3), next_id=5, frame=9,
+    )  # fmt: skip
+    tensors, rest = module._stored(memory)
+    assert set(tensors) == {"maps", "hidden", "cell", "fresh", "boxes", "poses"}
+    assert rest == {"ids": [4], "ages": [2], "missed": [1], "next_id": 5, "frame": 9}
+    assert module._stored(None) == ({}, {})
+    tensors.pop(lost, None)
+    rest.pop(lost, None)
+    written = SimpleNamespace(folder="v.resume", state=lambda: (dict(tensors), rest))
+    again = PeopleMemory()
+    if lost:
+        with pytest.raises(ValueError) as error:
+            module._restore(again, written)  # type: ignore[arg-type]
+        assert str(error.value) == (
+            "v.resume was begun by an earlier version, which left out people's ages and poses: "
+            "remove it to begin the video anew"
+        )
+        return
+    module._restore(again, written)  # type: ignore[arg-type]
+    assert again == memory
+    module._restore(again, SimpleNamespace(state=lambda: None))  # type: ignore[arg-type]
+    assert again.ids == [4]
