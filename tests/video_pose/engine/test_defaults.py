@@ -284,6 +284,17 @@ def test_a_config_runs_nothing(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_config_that_changes_after_it_was_looked_at_runs_nothing_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "ran"
+    path = write(tmp_path, f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{mark}']\n")
+    monkeypatch.setattr(module, "_check", lambda path, seen: None)
+    with pytest.raises(yaml.YAMLError, match=r"os\.mkdir"):
+        merge_config_file(get_pose_cfg(), path)
+    assert not mark.exists()
+
+
 def test_retired_keys_are_read_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     """Packaged models and older runs hold them."""
     cfg = get_pose_cfg()

@@ -746,6 +746,8 @@ def test_a_run_of_slurm_is_said_by_its_first_process(
         assert launch.run(lambda args: None, args) == 0 and args.resume
         line = "Processes: 2 processes, 2 a machine (SLURM)\n"
         assert capsys.readouterr().out == ("" if rank else line)
+        assert [one[0] for one in group] == ["gloo", "local", "destroyed"], "main ran in its group"
+        group.clear()
     chosen = Launch("torchrun", 1, 0, 0, 1, "tcp://h:1")  # one alone
     monkeypatch.setattr(launch, "choose_launch", lambda args, environment: chosen)
     assert launch.run(lambda args: None, args) == 0
