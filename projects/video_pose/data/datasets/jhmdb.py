@@ -157,9 +157,9 @@ def read_masks(reference: MaskReference) -> np.ndarray:
 def require_masks(content: dict[str, Any], field: str, path: str) -> np.ndarray:
     """The puppet masks (h, w, N'), bool: not cast to float64 as joints are, at 25 MB a clip."""
     masks: Any = content.get(field)
-    if not (isinstance(masks, np.ndarray) and masks.ndim in (2, 3) and masks.dtype.kind in "buif"):
+    if not (isinstance(masks, np.ndarray) and masks.ndim == 3 and masks.dtype.kind in "buif"):
         masks = require_array(content, field, (None, None, None), path)
-    return np.asarray((masks if masks.ndim == 3 else masks[..., None]) != 0)
+    return np.asarray(masks != 0)
 
 
 def mask_boxes(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
