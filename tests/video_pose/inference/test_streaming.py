@@ -710,3 +710,19 @@ def test_what_a_checkpoint_keeps_of_a_frame(
     assert [[part.tolist() for part in found] for found in people.told] == [
         [part.tolist() for part in people.found]
     ] * 2
+
+
+def test_heatmaps_are_those_of_the_picture_as_it_is(
+    pose_cfg: MakeCfg, build_backend: MakeBackend, scene: Scene
+) -> None:
+    """Where it is looked at mirrored as well: a map of the mirrored crop would lie elsewhere."""
+    found = []
+    for flip in (False, True):
+        cfg = pose_cfg("unipose_lstm", "TEST.FLIP", flip)
+        people = GivenBoxes(scene.people[0].boxes[0])
+        predictor = streaming(cfg, build_backend(cfg), people, keep_heatmaps=True)
+        found.append(next(iter(predictor(frames_of(scene)[:1]))))
+    for name in ("heatmaps", "map_to_image"):
+        both = [getattr(frame, name) for frame in found]
+        np.testing.assert_allclose(*both, atol=1e-4, err_msg=name)
+    assert not np.allclose(found[0].keypoints, found[1].keypoints, atol=1e-3)
