@@ -960,9 +960,10 @@ def test_people_of_boxes_alone() -> None:
     see(people, 0.0, {5: box(50), 6: box(52)})
     assert judge(people, np.zeros((0, 3)), np.zeros((0, 3))) == [0, 1]
     # Other joints than there are widths for leave it to the boxes as well.
-    people = told(sigmas=SIGMAS[:5])
-    see(people, 0.0, {5: box(50), 6: box(52)})
-    assert judge(people, pose(box(50)), pose(box(50))) == [0, 1]
+    for widths in (5, 7):
+        people = told(sigmas=np.full(widths, 0.1))
+        see(people, 0.0, {5: box(50), 6: box(52)})
+        assert judge(people, pose(box(50)), pose(box(50))) == [0, 1]
 
 
 def test_a_hidden_persons_pose_goes_on_from_the_last_one() -> None:
