@@ -488,6 +488,20 @@ def test_frames_that_come_late_after_damage_are_waited_for(video: str) -> None:
         reader.close()
 
 
+def test_a_damaged_frame_before_the_wanted_one_is_damage_whatever_comes_later(tmp_path) -> None:
+    path = _write_video(str(tmp_path / "v.avi"), "mpeg4", 0)
+    reader = VideoFile(path)
+
+    def decode() -> tuple[int, SimpleNamespace]:
+        reader._damage_ahead, reader._fed = True, {6}
+        return 5, SimpleNamespace(number=5, is_corrupt=True)
+
+    reader._decode = decode
+    with pytest.raises(ValueError, match=f"^frame 5 of {path} is missing or damaged$"):
+        reader.decode_frame(6)
+    reader.close()
+
+
 def test_what_cannot_be_counted_is_named(tmp_path, monkeypatch) -> None:
     path = _write_video(str(tmp_path / "bare.h264"), "libx264", 2)
     reader = VideoFile(path)
