@@ -339,16 +339,22 @@ def test_maps_of_mirrored_images_are_turned_back_before_the_mean(
 def test_heads_are_asked_about_merged_people(
     monkeypatch: pytest.MonkeyPatch, people: int, masks: int, keypoints: int
 ) -> None:
-    """Only where there are people and such heads; boxes come from the model without these heads.
-    The picture of 30 x 40 px, its original of 60 x 80."""
+    """Only where there are people and such heads; boxes come from the model without these heads,
+    and are brought back to the picture. The picture of 30 x 40 px, its original of 60 x 80."""
     told: list[Any] = []
+    aug = SimpleNamespace(VOTE=False)
+    # The way back doubles all edges.
+    transform = SimpleNamespace(inverse=lambda: SimpleNamespace(apply_box=lambda boxes: 2 * boxes))
 
     class Heads:
-        cfg = SimpleNamespace(MODEL=SimpleNamespace(MASK_ON=masks, KEYPOINT_ON=keypoints))
+        cfg = SimpleNamespace(
+            MODEL=SimpleNamespace(MASK_ON=masks, KEYPOINT_ON=keypoints),
+            TEST=SimpleNamespace(AUG=aug),
+        )
 
         def _get_augmented_inputs(self, input: dict) -> tuple:
             assert sorted(input) == ["height", "image", "width"]
-            return "images", "transforms"
+            return ["image"], [transform]
 
         @contextlib.contextmanager
         def _turn_off_roi_heads(self, names: list[str]) -> Iterator[None]:
@@ -356,32 +362,39 @@ def test_heads_are_asked_about_merged_people(
             yield
             told.append("on again")
 
-        def _get_augmented_boxes(self, images: str, transforms: str) -> tuple:
-            told.append("boxes")
-            return "b", "s", "c"
+        @contextlib.contextmanager
+        def _test_settings(self) -> Iterator[None]:
+            told.append("settings")
+            yield
 
-        def _merge_detections(self, *given: Any) -> Instances:
-            assert given == ("b", "s", "c", (60, 80))
-            boxes = torch.tensor([[4.0, 8, 24, 28], [0, 0, 80, 60]])[:people]
-            return Instances((60, 80), pred_boxes=Boxes(boxes))
+        def _batch_inference(self, images: list[str], given: str = "") -> Any:
+            told.append(f"heads {given}")
+            look = Instances((30, 40), scores=torch.tensor([0.5], dtype=torch.bfloat16))
+            look.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4]]))
+            look.pred_classes = torch.tensor([3])
+            return "outputs" if given else [look]
 
-        def _rescale_detected_boxes(self, images: str, merged: Any, transforms: str) -> str:
+        def _merge_detections(self, boxes: Any, scores: Any, classes: Any, size: Any) -> Instances:
+            assert (boxes.tolist(), scores.tolist()) == ([[2, 4, 6, 8]], [0.5])
+            assert classes.tolist() == [3] and size == (60, 80) and scores.dtype == torch.float32
+            found = torch.tensor([[4.0, 8, 24, 28], [0, 0, 80, 60]])[:people]
+            return Instances((60, 80), pred_boxes=Boxes(found))
+
+        def _rescale_detected_boxes(self, images: Any, merged: Any, transforms: Any) -> str:
             return "given"
 
-        def _batch_inference(self, images: str, given: str) -> str:
-            told.append("heads")
-            return "outputs"
-
-        def _set_keypoints(self, merged: Instances, outputs: str, transforms: str) -> None:
+        def _set_keypoints(self, merged: Instances, outputs: str, transforms: Any) -> None:
+            assert outputs == "outputs" and transforms == [transform]
             merged.pred_keypoints = torch.full((people, 1, 3), 7.0)
 
-        def _reduce_pred_masks(self, outputs: str, transforms: str) -> torch.Tensor:
+        def _reduce_pred_masks(self, outputs: str, transforms: Any) -> torch.Tensor:
             return torch.ones(people, 1, 28, 28)
 
     frame: Any = {"image": "i", "height": 60, "width": 80, "video_id": "v"}
     found = KeypointRCNNWithTTA._inference_one_image(Heads(), frame)["instances"]
     asked = bool(people and (masks or keypoints))
-    assert told == [["mask_on", "keypoint_on"], "boxes", "on again", *["heads"] * asked]
+    off = ["mask_on", "keypoint_on"]
+    assert told == [off, "settings", "heads ", "on again", *["heads given"] * asked]
     assert found.image_size == (60, 80) and len(found) == people
     assert found.has("pred_keypoints") == bool(people and keypoints)
     assert found.has("pred_masks") == bool(people and masks)
