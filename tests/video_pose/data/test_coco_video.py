@@ -25,6 +25,7 @@ from video_pose.data.datasets.tracks import ImageFolder, noted
 from video_pose.data.frames import tracks_to_frames
 from video_pose.data.json_fields import Field
 from video_pose.data.records import is_person
+from video_pose.data.synthetic.writers import write_video
 from video_pose.skeleton import JointSet
 
 NAMES = ["nose", "left_hand", "right_hand"]
@@ -937,3 +938,19 @@ def test_of_several_files_the_first_tells_the_skeleton_and_the_id(
     register_video_keypoints(name, files, str(tmp_path))
     with pytest.raises(ValueError, match="1.json is no JSON"):
         DatasetCatalog.get(name)
+
+
+def test_a_video_of_boxes_or_crowds_alone_has_no_empty_track(tmp_path: Path) -> None:
+    images = [_image(1, 1), _image(2, 1, video_id=8), _image(3, 1, video_id=9)]
+    people = [_annotation(1), _annotation(2, keypoints=None), _annotation(3, iscrowd=1)]
+    tracks = _load(tmp_path, images, people)
+    assert [(t["video_id"], t["track_id"]) for t in tracks] == [
+        ("7", "0"), ("8", "box_0"), ("9", "crowd_0"),
+    ]  # fmt: skip
+
+
+def test_the_size_of_a_video_file_is_read_where_it_is_not_told(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", np.zeros((2, 48, 64, 3), np.uint8))
+    image = {"id": 1, "video_id": 7, "video_file": "v.mp4", "frame_index": 1}
+    (track,) = _load(tmp_path, [image], [_annotation(1)])
+    assert (track["height"], track["width"]) == (48, 64)
