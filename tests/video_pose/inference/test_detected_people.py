@@ -742,7 +742,7 @@ def test_a_trial_and_its_end() -> None:
     [
         (0, 0.9, 1.0, "swap"), (0, 1.0, 1.0, ""), (0, 0.9, 0.9, ""), (-1, 0.9, 1.0, "join"),
         (-1, 1.0, 1.0, "trial"), (-1, 0.9, 0.9, "trial"), (0, None, 1.0, ""),
-        (-1, None, 1.0, "refused"),
+        (-1, None, 1.0, "refused"), (2, None, 1.0, ""),
     ],
 )  # fmt: skip
 def test_what_becomes_of_a_duplicate(

@@ -179,6 +179,9 @@ def test_configs_without_people_or_names() -> None:
     assert str(error.value) == (
         "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is 17, but there are names of 2 joints: ['a', 'b']"
     )
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 1
+    with pytest.raises(ValueError, match="NUM_KEYPOINTS is 1, but there are names of 2 joints"):
+        PersonRCNN.from_cfg(cfg, Scripted())
     cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 2
     assert PersonRCNN.from_cfg(cfg, Scripted()).joint_names == ("a", "b")
 
