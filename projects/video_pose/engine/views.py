@@ -283,6 +283,10 @@ class FrameClipsView(FramesView):
             raise ValueError("TEST.AUG.ENABLED: test scales and flips would mix people's memories")
         if cfg.INPUT.FRAMES.MOSAIC_PROB > 0:
             raise ValueError("INPUT.FRAMES.MOSAIC_PROB: a clip's frames are not composed of others")
+        if cfg.INPUT.FRAMES.CROWDS == "ignore":
+            raise ValueError(
+                "INPUT.FRAMES.CROWDS 'ignore': a region that is nobody has no memory; take 'drop'"
+            )
         super().complete(cfg)
 
     def _check_memory(self, cfg: CfgNode) -> None:

@@ -137,6 +137,10 @@ RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
             {**RECURRENT, "INPUT.FRAMES.MOSAIC_PROB": 0.1},
             "INPUT.FRAMES.MOSAIC_PROB: a clip's frames are not composed",
         ),
+        (
+            {**RECURRENT, "INPUT.FRAMES.CROWDS": "ignore"},
+            "INPUT.FRAMES.CROWDS 'ignore': a region that is nobody has no memory; take 'drop'",
+        ),
         ({"MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS": 0}, "HIDDEN_CHANNELS is 0: must be 1"),
         ({"MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT": 2.0}, "OKS_WEIGHT is 2.0: must be 0 to 1"),
     ],
