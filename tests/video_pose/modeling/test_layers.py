@@ -348,6 +348,7 @@ def test_convolutions_that_are_not_joined() -> None:
     class Own(Conv2d):
         pass
 
+    torch.manual_seed(0)
     net = nn.Sequential(
         Conv2d(3, 4, 1, norm=FrozenBatchNorm2d(4)),
         Own(4, 4, 1, bias=False, norm=FrozenBatchNorm2d(4)),
