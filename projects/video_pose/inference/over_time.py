@@ -133,7 +133,12 @@ def correct_video(
         max_gap: seconds; somebody who is missing for at most so long is filled in.
         join_gap: seconds; who comes back within them, where the pose of the lost one would have
             been by then, is the same person.
+
+    Raises:
+        ValueError: ``max_gap`` or ``join_gap`` is below 0, or no number.
     """
+    if not (max_gap >= 0 and join_gap >= 0):
+        raise ValueError(f"max_gap {max_gap} and join_gap {join_gap}: expected 0 or more")
     out: list[PoseFrame] = []
     begins = [i for i, frame in enumerate(frames) if not i or frame.starts_shot]
     for start, stop in zip(begins, [*begins[1:], len(frames)]):
@@ -164,9 +169,9 @@ def _score(score: float, pose: np.ndarray) -> float:
     return score if np.isfinite(score) or not len(told) else float(told.mean())
 
 
-def _frames_of(gap: float, seconds: float) -> int:
+def _frames_of(gap: float, seconds: float) -> float:
     """How many frames of so many seconds a gap has; none where times do not tell it to be short."""
-    return int(gap / seconds + 1e-6) if seconds > 0 else 0
+    return gap / seconds + 1e-6 if seconds > 0 else 0.0
 
 
 def _number(row: tuple[int, np.ndarray, np.ndarray, float]) -> int:

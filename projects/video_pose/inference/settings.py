@@ -143,7 +143,8 @@ class PredictorSettings:
     def _check_time(self) -> None:
         if self.offline and self.lag is not None:
             raise ValueError("offline and lag: name one of them")
-        if self.lag is not None and self.lag < 0 or self.max_gap < 0 or self.join_gap < 0:
+        gaps_hold = self.max_gap >= 0 and self.join_gap >= 0  # NaN does not
+        if self.lag is not None and self.lag < 0 or not gaps_hold:
             raise ValueError(
                 f"lag {self.lag}, max_gap {self.max_gap} and join_gap {self.join_gap}: expected 0 "
                 "or more"

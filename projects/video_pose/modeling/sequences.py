@@ -408,7 +408,7 @@ def repair_sides(peaks: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
     return exchanged(peaks, which, pairs)
 
 
-def fill_gaps(poses: np.ndarray, longest: int) -> np.ndarray:
+def fill_gaps(poses: np.ndarray, longest: float) -> np.ndarray:
     """Poses (T, K, 3) without runs of at most ``longest`` frames that are NaN throughout.
 
     A joint goes from the frame before the gap to the one after on a straight line, with half of the

@@ -63,6 +63,24 @@ def test_a_longer_gap_stays_and_its_ends_are_still_one_person() -> None:
     assert ids(found) == [[3]] * 6 + [[]] * 4 + [[3]] * 6
 
 
+def test_gaps_without_a_limit_are_filled_and_joined() -> None:
+    """Nobody gets less than with a limit that the video does not reach."""
+    frames = walk([3] * 6 + [None] * 4 + [8] * 6)
+    endless = float("inf")
+    found = correct_video(frames, OverTime(), max_gap=endless, join_gap=endless)
+    limited = correct_video(frames, OverTime(), max_gap=9.0, join_gap=9.0)
+    assert ids(found) == [[3]] * 16
+    for one, other in zip(found, limited, strict=True):
+        np.testing.assert_array_equal(one.keypoints, other.keypoints)
+
+
+@pytest.mark.parametrize("gaps", [(-1.0, 1.0), (1.0, -1.0), (float("nan"), 1.0), (1, float("nan"))])
+def test_gaps_that_are_no_length_are_refused(gaps: tuple[float, float]) -> None:
+    message = f"max_gap {gaps[0]} and join_gap {gaps[1]}: expected 0 or more"
+    with pytest.raises(ValueError, match=message):
+        correct_video(walk([3]), OverTime(), max_gap=gaps[0], join_gap=gaps[1])
+
+
 @pytest.mark.parametrize("join_gap", [0.2, 2.0])
 def test_who_is_somewhere_else_or_too_late_is_somebody_new(join_gap: float) -> None:
     frames = walk([3] * 6 + [None] * 4) + [frame_of(10 + i, {8: 400.0}) for i in range(4)]

@@ -45,8 +45,8 @@ def test_defaults_that_the_documents_tell() -> None:
         ("max_people", (0, 1), (-1,)),
         ("box_smoothing", (0, 0.5), (-0.1,)),
         ("lag", (0, 3), (-1,)),
-        ("max_gap", (0, 0.1), (-0.1,)),
-        ("join_gap", (0, 0.1), (-0.1,)),
+        ("max_gap", (0, 0.1, float("inf")), (-0.1, float("nan"))),
+        ("join_gap", (0, 0.1, float("inf")), (-0.1, float("nan"))),
     ],
 )
 def test_bounds_are_part_of_the_range(name: str, good: tuple, bad: tuple) -> None:
