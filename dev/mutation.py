@@ -175,7 +175,10 @@ class Lines:
             found, key=lambda name: (-number[name], self.seconds.get(name, 1), name)
         ):
             files[name.partition("::")[0]].append(name)
-        order = sorted(files, key=lambda path: (Path(path).name != own, -number[files[path][0]]))
+        first = (own, Path(DEFAULTS).name)
+        order = sorted(
+            files, key=lambda path: (Path(path).name not in first, -number[files[path][0]])
+        )
         turns = [
             (self.seconds.get(name, 1) > SLOW, turn // AT_ONCE, place, name)
             for place, path in enumerate(order)
@@ -213,8 +216,11 @@ def executing(tree: Path, file: str, line: int) -> set[tuple[str, int]]:
 
 
 def is_default(tree: Path, file: str, line: int) -> bool:
-    """Whether a line is part of a function's head, as its defaults are."""
-    return isinstance(_statement_at(tree / file, line)[0], ast.FunctionDef)
+    """Whether a line is part of a function's head, as its defaults are, or a record's field."""
+    node, in_function = _statement_at(tree / file, line)
+    return isinstance(node, ast.FunctionDef) or (
+        isinstance(node, ast.AnnAssign) and not in_function
+    )
 
 
 def _statement_at(path: Path, line: int) -> tuple[ast.AST | None, bool]:

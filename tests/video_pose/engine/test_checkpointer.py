@@ -630,12 +630,12 @@ def test_kernels_of_another_size_are_left_as_they_are(tmp_path: Path) -> None:
     model = Net(["b", "a"], 1.0)
     PoseCheckpointer(model).load(str(tmp_path / "wide.pth"))
     assert model.predict.weight.unique().tolist() == [1] and model.body.bias.tolist() == [5] * 4
-    other.predict = nn.Conv2d(4, 5, 1)
-    PoseCheckpointer(other, str(tmp_path)).save("five")
-    with pytest.raises(
-        ValueError, match=r"has 5 channels in dimension 0, but its joints \['a', 'b'"
-    ):
-        PoseCheckpointer(Net(["b", "a"])).load(str(tmp_path / "five.pth"))
+    for count in (2, 5):  # of three
+        other.predict = nn.Conv2d(4, count, 1)
+        PoseCheckpointer(other, str(tmp_path)).save("few")
+        words = rf"has {count} channels in dimension 0, but its joints \['a', 'b'\] make 3"
+        with pytest.raises(ValueError, match=words):
+            PoseCheckpointer(Net(["b", "a"])).load(str(tmp_path / "few.pth"))
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.", "backbone.bottom_up."])
