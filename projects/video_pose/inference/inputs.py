@@ -96,12 +96,12 @@ def find_files(spec: str) -> list[str]:
 
 def _matches(pattern: str) -> Iterator[str]:
     """``**`` as a part of its own stands for any number of folders; within a part it is ``*``."""
-    parts = Path(pattern).parts
+    parts = [p if p == "**" else re.sub(r"\*+", "*", p) for p in Path(pattern).parts]
     if "**" not in parts:
         yield from glob.glob(pattern)
         return
     fixed = os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), parts))
-    for path in Path(fixed).glob(os.path.relpath(pattern, fixed or ".")):
+    for path in Path(fixed).glob(os.path.relpath(os.path.join(*parts), fixed or ".")):
         inner = path.relative_to(fixed).parts
         if not any(is_hidden(part) for part in inner):
             yield os.path.join(fixed, *inner)
