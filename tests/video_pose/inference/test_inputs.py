@@ -130,7 +130,9 @@ def test_patterns_that_reach_into_folders(tmp_path: Path, monkeypatch) -> None:
     assert find_files(f"{root}/a/**/*.png") == found[1:]
     # Two stars beside other letters are one; a pattern may come before the folders.
     assert find_files(f"{root}/a/**.png") == find_files(f"{root}/*/1**") == found[1:2]
-    assert find_files(f"{root}/a**/**/*.png") == find_files(f"{root}/**/*a**/**/***.png") == found[1:]
+    assert (
+        find_files(f"{root}/a**/**/*.png") == find_files(f"{root}/**/*a**/**/***.png") == found[1:]
+    )
     assert find_files(f"{root}/*/**/*.png") == find_files(f"{root}/[a-c]/**/*.png") == found[1:]
     assert find_files(f"{root}/**") == find_files(f"{root}/**/absent.png") == []
     monkeypatch.chdir(root)
