@@ -207,7 +207,7 @@ class StreamingRCNNPredictor:
         if frame is not None and cuts is not None:
             cuts(frame.image)
         if checkpoint is not None and memory is not None:
-            _restore(memory, checkpoint)
+            _restore(memory, checkpoint, _device_of(self._rcnn.model))
         for frame in iterator:
             cut = cuts is not None and bool(cuts(frame.image))
             if cut:
@@ -315,8 +315,8 @@ def _stored(memory: PeopleMemory | None) -> tuple[dict[str, Tensor], dict[str, A
     return tensors, {name: getattr(memory, name) for name in names}
 
 
-def _restore(memory: PeopleMemory, checkpoint: Checkpoint) -> None:
-    """Bring ``memory`` to what `_stored` wrote down.
+def _restore(memory: PeopleMemory, checkpoint: Checkpoint, device: torch.device) -> None:
+    """Bring ``memory`` to what `_stored` wrote down, with tensors on the model's ``device``.
 
     Raises:
         ValueError: an earlier version wrote it, without people's ages and poses.
@@ -325,6 +325,7 @@ def _restore(memory: PeopleMemory, checkpoint: Checkpoint) -> None:
     if stored is None:
         return
     tensors, rest = stored
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     for name, value in rest.items():
         setattr(memory, name, value)
     memory.boxes, memory.poses = tensors.pop("boxes", None), tensors.pop("poses", None)

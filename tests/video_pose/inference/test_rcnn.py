@@ -606,6 +606,9 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_people(held: int) -> None:
     assert [past.cut for past in rest.added] == [past.cut for past in whole.added[held:]]
 
 
+CPU = torch.device("cpu")
+
+
 @pytest.mark.parametrize("lost", ["", "ages", "poses", "boxes"])
 def test_a_memory_that_an_earlier_version_wrote_is_refused(lost: str) -> None:
     """Without ages or poses people would go on otherwise than in one run."""
@@ -624,13 +627,17 @@ def test_a_memory_that_an_earlier_version_wrote_is_refused(lost: str) -> None:
     again = PeopleMemory()
     if lost:
         with pytest.raises(ValueError) as error:
-            module._restore(again, written)  # type: ignore[arg-type]
+            module._restore(again, written, CPU)  # type: ignore[arg-type]
         assert str(error.value) == (
             "v.resume was begun by an earlier version, which left out people's ages and poses: "
             "remove it to begin the video anew"
         )
         return
-    module._restore(again, written)  # type: ignore[arg-type]
+    module._restore(again, written, CPU)  # type: ignore[arg-type]
     assert again == memory
-    module._restore(again, SimpleNamespace(state=lambda: None))  # type: ignore[arg-type]
+    module._restore(again, SimpleNamespace(state=lambda: None), CPU)  # type: ignore[arg-type]
     assert again.ids == [4]
+    # What was written lies on the CPU; a model on a GPU needs it there.
+    module._restore(again, written, torch.device("meta"))  # type: ignore[arg-type]
+    assert again.boxes is not None and again.poses is not None and again.state is not None
+    assert {part.device.type for part in (again.boxes, again.poses, *again.state)} == {"meta"}

@@ -164,6 +164,8 @@ def test_a_stream_cut_off_three_times(
 class RememberingRCNN(PersonRCNN):
     """Finds one person whose place, mask and number follow from a memory."""
 
+    model = torch.nn.Identity()  # on the CPU
+
     joint_names = ("a",)
 
     def __init__(self) -> None:
@@ -230,7 +232,8 @@ def test_a_memory_of_people_goes_on_as_if_it_had_never_been_written(
         checkpoint.save(tensors, rest)
         return Checkpoint(tmp_path / name, {})
 
-    _restore(again := PeopleMemory(), written("c", *_stored(memory)))
+    cpu = torch.device("cpu")
+    _restore(again := PeopleMemory(), written("c", *_stored(memory)), cpu)
     for part in fields(PeopleMemory):
         first, second = getattr(memory, part.name), getattr(again, part.name)
         if isinstance(first, torch.Tensor | tuple):
@@ -242,12 +245,12 @@ def test_a_memory_of_people_goes_on_as_if_it_had_never_been_written(
         assert torch.equal(one.pred_keypoints, other.pred_keypoints)
         assert one.pred_track_ids.tolist() == other.pred_track_ids.tolist()
     nobody = PeopleMemory(next_id=4, frame=7)
-    _restore(again := PeopleMemory(), written("d", *_stored(nobody)))
+    _restore(again := PeopleMemory(), written("d", *_stored(nobody)), cpu)
     assert again == nobody
     tensors, rest = _stored(memory)
     del tensors["poses"]
     with pytest.raises(ValueError, match="/e was begun by an earlier version, .*: remove it to"):
-        _restore(PeopleMemory(), written("e", tensors, rest))
+        _restore(PeopleMemory(), written("e", tensors, rest), cpu)
 
 
 def past(index: int, **arrays: np.ndarray) -> Past:
