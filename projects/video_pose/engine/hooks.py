@@ -38,6 +38,7 @@ class ResumableCheckpoints(HookBase):
         self._period = period
         self._seconds = seconds
         self._previous: dict[int, Any] = {}
+        self._stopping = False  # also where another hook's error comes before this one's turn
 
     def before_train(self) -> None:
         self._last = self._since = time.monotonic()

@@ -221,6 +221,14 @@ def test_a_loaders_worker_and_a_program_of_nohup_are_left_alone(monkeypatch, oth
         signal.signal(HANGUP, before)
 
 
+def test_another_hooks_error_before_training_is_the_one_that_shows() -> None:
+    """Detectron2 calls ``after_train`` of all hooks then; a complete run resumed has its model."""
+    run = Saves(max_iter=3)
+    run.iter = 3
+    run.hook.after_train()
+    assert run.final == 1 and not run.saved
+
+
 def test_ranks_agree_every_ten_steps_and_at_the_last(monkeypatch) -> None:
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "all_gather", lambda value: [value, True])
