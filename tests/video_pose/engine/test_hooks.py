@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -104,6 +105,14 @@ def test_state_goes_round() -> None:
 def test_decay_out_of_range(decay: float) -> None:
     with pytest.raises(ValueError, match=f"EMA_DECAY {decay}"):
         ModelEMA(Scalar(0.0), decay)
+
+
+@pytest.fixture(autouse=True)
+def hangup_is_not_ignored() -> Iterator[None]:
+    """Also where the tests run under nohup."""
+    before = signal.signal(HANGUP, signal.SIG_DFL)
+    yield
+    signal.signal(HANGUP, before)
 
 
 class Saves:
