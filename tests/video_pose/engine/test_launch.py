@@ -498,7 +498,7 @@ def test_signals_that_come_while_workers_start_take_effect_behind_it(monkeypatch
     before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append("signal"))
     try:
         with pytest.raises(KeyError), launch.signals_held():
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)  # to this thread, whatever others there are
             seen.append("block")
             raise KeyError
     finally:
