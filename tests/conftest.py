@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -84,6 +85,17 @@ def torch_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """TEST.BACKEND "auto" is PyTorch within the tests' process: graphs take seconds to make."""
     if "video_pose.backends.pose" in sys.modules:
         monkeypatch.setattr("video_pose.backends.pose.AUTO_ON_CPU", ())
+
+
+@pytest.fixture(autouse=True)
+def loggers_stay_as_they_are() -> Iterator[None]:
+    """A run sets levels and propagation; what later tests read of the log does not depend on it."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "video_pose")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (level, propagate) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")
