@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -167,7 +168,7 @@ def test_checkpoints_of_a_period(period: int, names: list) -> None:
 def test_checkpoints_by_the_clock(monkeypatch) -> None:
     """A step a second, a save when more than 3 s have gone; a period's save starts the clock."""
     clock = iter(range(1000))
-    monkeypatch.setattr(hooks.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(hooks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert Saves(seconds=2.5, max_iter=9).run().saved == [("model_resume", 2), ("model_resume", 5)]
     assert Saves(seconds=0.0).run().saved == []
     assert Saves(4, seconds=1e9).run().saved == [("model_0000003", 3), ("model_0000007", 7)]
@@ -199,7 +200,7 @@ def test_an_interrupt_saves_and_ends() -> None:
 def test_a_second_interrupt_ends_at_once(monkeypatch, number, after: float, stops: bool) -> None:
     """Within a second it is the same one; a request never ends at once."""
     now = [100.0]
-    monkeypatch.setattr(hooks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(hooks, "time", SimpleNamespace(monotonic=lambda: now[0]))
     run = Saves()
     run.hook.before_train()
     try:
@@ -325,7 +326,7 @@ def test_a_second_training_of_a_run_begins_without_an_interrupt(monkeypatch) -> 
 def test_a_save_by_the_clock_waits_until_more_than_its_seconds_have_gone(monkeypatch) -> None:
     """The clock stands at 0, 3 and 3.5 s; every three seconds."""
     times = iter([0.0, 3.0, 3.5, 3.5])
-    monkeypatch.setattr(hooks.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(hooks, "time", SimpleNamespace(monotonic=lambda: next(times)))
     assert Saves(seconds=3.0, max_iter=3).run().saved == [("model_resume", 1)]
 
 

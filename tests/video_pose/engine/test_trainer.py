@@ -13,6 +13,7 @@ import signal
 import time
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -703,12 +704,12 @@ def test_losses_are_fetched_every_so_many_steps_and_at_the_end(
     assert [step for _, _, step in found] == [step for step, _ in logged]
     for (mean, seconds, step), (_, count) in zip(found, logged, strict=True):
         assert mean == pytest.approx(sum(values[step + 1 - count : step + 1]) / count)
-        assert 0 < seconds < 1
+        assert 0 < seconds < 60
 
 
 def test_the_time_for_data_is_that_of_the_last_batch(line, monkeypatch) -> None:
     clock = iter([10.0, 10.5, 20.0, 23.0])
-    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(trainer_module.hooks, "IterationTimer", HookBase)
     trainer = line()
     trainer.before_step = trainer.after_step = lambda: None  # hooks look at the clock, too
