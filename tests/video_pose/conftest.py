@@ -1,13 +1,15 @@
-"""Small models with random weights, for the tests of engines and of inference."""
+"""Small models with random weights, and datasets that are gone after a test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
@@ -26,6 +28,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[..., str]]:
+    """register(name, records, **metadata): a dataset, removed after the test."""
+    names: list[str] = []
+
+    def add(name: str, records: list[dict[str, Any]], **metadata: object) -> str:
+        DatasetCatalog.register(name, lambda: records)
+        names.append(name)
+        MetadataCatalog.get(name).set(**metadata)
+        return name
+
+    yield add
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @pytest.fixture

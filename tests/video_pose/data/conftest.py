@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from video_pose.config import add_video_pose_config
 
@@ -56,25 +55,19 @@ def make_track(tmp_path) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def register() -> Iterator[Callable[..., str]]:
+def register(register: Callable[..., str]) -> Callable[..., str]:
     """register(tracks, joints=JOINTS) -> the name of a new dataset, removed after the test."""
-    names = []
 
     def add(tracks: list[dict[str, Any]], joints: list[str] = JOINTS) -> str:
-        name = f"fake_{uuid.uuid4().hex}"
-        DatasetCatalog.register(name, lambda: tracks)
-        MetadataCatalog.get(name).set(
+        return register(
+            f"fake_{uuid.uuid4().hex}",
+            tracks,
             keypoint_names=joints,
             keypoint_flip_map=[("left_hand", "right_hand")],
             derived_joints={},
         )
-        names.append(name)
-        return name
 
-    yield add
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return add
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,23 +112,6 @@ def test_results_are_kept_for_reading(tmp_path: Path) -> None:
         write_results(cfg, "some_test", {"pck": {"mean": figure, "neck": float("nan")}})
     text = (tmp_path / "inference" / "some_test" / "results.json").read_text()
     assert text == '{\n "pck": {\n  "mean": 62.5,\n  "neck": null\n }\n}'
-
-
-@pytest.fixture
-def register() -> Iterator[Callable[..., str]]:
-    """register(name, records, **metadata): a dataset, removed after the test."""
-    names: list[str] = []
-
-    def add(name: str, records: list[dict], **metadata: object) -> str:
-        DatasetCatalog.register(name, lambda: records)
-        MetadataCatalog.get(name).set(**metadata)
-        names.append(name)
-        return name
-
-    yield add
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -28,20 +28,13 @@ from video_pose.engine.views import (
 
 
 @pytest.fixture
-def register() -> Iterator:
+def register(register: Callable[..., str]) -> Callable[..., str]:
     """register(name, joint names, **metadata): an empty dataset, removed after the test."""
-    names: list[str] = []
 
     def add(name: str, joints: list[str], **metadata: object) -> str:
-        DatasetCatalog.register(name, list)
-        MetadataCatalog.get(name).set(keypoint_names=joints, **metadata)
-        names.append(name)
-        return name
+        return register(name, [], keypoint_names=joints, **metadata)
 
-    yield add
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return add
 
 
 def keypoint_cfg(*datasets: str, **keys: object):

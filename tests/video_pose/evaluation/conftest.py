@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 JOINTS = [
     "head", "left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_wrist", "right_wrist"
@@ -48,29 +47,21 @@ def _make_track(video: str, track: str, frames: int, left: float = 0.0) -> dict:
 
 
 @pytest.fixture
-def register() -> Iterator[Callable[..., str]]:
-    """Registers tracks under a name, with metadata; unregisters after the test."""
-    names: list[str] = []
+def register(register: Callable[..., str]) -> Callable[..., str]:
+    """register(name, tracks, **metadata): of the skeleton above, where metadata says no other."""
+    facts = {
+        "keypoint_names": JOINTS,
+        "keypoint_flip_map": [
+            (f"left_{part}", f"right_{part}") for part in ("shoulder", "hip", "wrist")
+        ],
+        "joint_groups": GROUPS,
+        "derived_joints": {},
+        "head_segment": None,
+        "pck_protocols": ["bbox", "torso"],
+        "pck_min_visibility": 1,
+    }
 
-    def _register(name: str, tracks: list[dict], **metadata: object) -> str:
-        names.append(name)
-        DatasetCatalog.register(name, lambda: tracks)
-        facts = {
-            "keypoint_names": JOINTS,
-            "keypoint_flip_map": [
-                (f"left_{part}", f"right_{part}") for part in ("shoulder", "hip", "wrist")
-            ],
-            "joint_groups": GROUPS,
-            "derived_joints": {},
-            "head_segment": None,
-            "pck_protocols": ["bbox", "torso"],
-            "pck_min_visibility": 1,
-            **metadata,
-        }
-        MetadataCatalog.get(name).set(**facts)
-        return name
+    def add(name: str, tracks: list[dict], **metadata: object) -> str:
+        return register(name, tracks, **{**facts, **metadata})
 
-    yield _register
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return add
