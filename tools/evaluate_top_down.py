@@ -5,8 +5,9 @@ python tools/evaluate_top_down.py --json-file person_keypoints_val.json --image-
     [--config-file POSE.yaml] [--detector DETECTOR.yaml] [KEY VALUE ...]
 
 Without a config the package's models. A person's score is that of the detection times that of the
-pose (the mean of the better half of its joints); crowds are ignored, as COCO does. Prints AP of
-boxes and keypoints.
+pose (the mean of the better half of its joints); of two poses with an OKS of ``--same-pose`` and
+more the one of less score is left out of the poses' AP; crowds are ignored, as COCO does. Prints AP
+of boxes and keypoints.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pycocotools.cocoeval import COCOeval
 from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper
+from video_pose.inference.detected_people import pairwise_oks
 from video_pose.inference.people import Person
 from video_pose.inference.predictor import load_cfg, load_model
 from video_pose.inference.rcnn import PersonRCNN
@@ -39,9 +41,12 @@ from video_pose.inference.streaming import FrameCropper, center_maps
 from video_pose.modeling.heatmaps import decode_rows, pose_scores
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.packaged import default_detector, default_model
-from video_pose.skeleton import match_joints
+from video_pose.skeleton import infer_sigmas, match_joints
 
 METRICS = ("AP", "AP50", "AP75")
+# Two boxes of one person overlap less than the detector's suppression asks; their poses agree.
+SAME_POSE = 0.9
+SAME_POSE_HELP = f"from which on two poses are one person's (default {SAME_POSE}; above 1: none)"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,6 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config-file", metavar="FILE", help="of the pose model (default: the package's)")
     add("--detector", metavar="FILE", help="config of the detector (default: the package's)")
     add("--min-score", type=float, default=0.05, help="of a detection (default 0.05)")
+    add("--same-pose", type=float, default=SAME_POSE, metavar="OKS", help=SAME_POSE_HELP)
     add("--as-video", action="store_true", help="one look at each, as at a video's frames")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="keys of the pose model")
     return parser.parse_args(argv)
@@ -115,8 +121,22 @@ def _load_detector(args: argparse.Namespace) -> PersonRCNN:
     return detector
 
 
-def find_people(model: TopDown, truth: COCO, image_root: Path) -> list[dict[str, Any]]:
-    """Everybody found in the pictures of ``truth``, in COCO's format of results.
+def first_poses(
+    poses: np.ndarray, scores: np.ndarray, sigmas: np.ndarray, same: float
+) -> list[bool]:
+    """Which of poses (P, K, 3) no other of more score (P,) resembles by an OKS of ``same``."""
+    similar = pairwise_oks(poses, poses, sigmas) >= same
+    first = np.zeros(len(poses), bool)
+    for number in np.argsort(-scores, kind="stable"):
+        first[number] = not (similar[number] & first).any()
+    return first.tolist()
+
+
+def find_people(
+    model: TopDown, truth: COCO, image_root: Path, same_pose: float = SAME_POSE
+) -> list[dict[str, Any]]:
+    """Everybody found in the pictures of ``truth``, in COCO's format of results, and ``first``, as
+    `first_poses`.
 
     Raises:
         FileNotFoundError: a picture is missing.
@@ -124,25 +144,28 @@ def find_people(model: TopDown, truth: COCO, image_root: Path) -> list[dict[str,
     """
     category = next(c for c in truth.loadCats(truth.getCatIds()) if c.get("keypoints"))
     joint_map = match_joints(model.joint_names, category["keypoints"])
+    sigmas = np.asarray(infer_sigmas(category["keypoints"]))
     results = []
     for number, record in enumerate(truth.loadImgs(sorted(truth.getImgIds()))):
         path = image_root / record["file_name"]
         image = cv2.imread(str(path))
         if image is None:
             raise FileNotFoundError(f"{path}: no such picture, or none that can be read")
-        for box, score, joints in zip(*model(image), strict=True):
-            points = joint_map.apply(np.asarray(joints, np.float64))
-            pose_score = float(pose_scores(torch.from_numpy(points[None])))
-            points[:, :2] -= 0.5  # continuous -> indices of pixels
-            x0, y0, x1, y1 = (float(value) for value in box)
+        boxes, scores, found = model(image)
+        poses = joint_map.apply(found.astype(np.float64))
+        totals = scores * pose_scores(torch.from_numpy(poses)).numpy()
+        first = first_poses(poses, totals, sigmas, same_pose)
+        poses[..., :2] -= 0.5  # continuous -> indices of pixels
+        for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
             results.append(
                 {
                     "image_id": record["id"],
                     "category_id": category["id"],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "keypoints": points.round(2).reshape(-1).tolist(),
-                    "box_score": float(score),
-                    "score": float(score) * pose_score,
+                    "keypoints": poses[i].round(2).reshape(-1).tolist(),
+                    "box_score": float(scores[i]),
+                    "score": float(totals[i]),
+                    "first": first[i],
                 }
             )
         if number % 50 == 49:
@@ -157,7 +180,7 @@ def evaluate(truth: COCO, results: list[dict[str, Any]]) -> dict[str, dict[str, 
         | {"score": item["box_score"]}
         for item in results
     ]
-    by_pose = [{k: v for k, v in item.items() if k != "bbox"} for item in results]
+    by_pose = [{k: v for k, v in item.items() if k != "bbox"} for item in results if item["first"]]
     found = {}
     for task, items in (("bbox", by_box), ("keypoints", by_pose)):
         if not items:
@@ -178,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO(args.json_file)
-        results = find_people(TopDown(args), truth, Path(args.image_root))
+        results = find_people(TopDown(args), truth, Path(args.image_root), args.same_pose)
     except (FileNotFoundError, KeyError, ValueError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return 1

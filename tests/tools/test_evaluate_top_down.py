@@ -76,6 +76,26 @@ def test_wrong_poses_in_right_boxes_count_for_boxes_alone(truth: COCO, tmp_path:
     assert found["bbox"]["AP50"] > 90
 
 
+@pytest.mark.parametrize(("same_pose", "kept"), [(0.9, [True, False]), (1.1, [True, True])])
+def test_of_two_equal_poses_the_surer_one_counts(
+    truth: COCO, tmp_path: Path, same_pose: float, kept: list[bool]
+) -> None:
+    # Both boxes hold the left person's pose.
+    results = tool.find_people(Found(-50.0), truth, tmp_path, same_pose)
+    assert [item["first"] for item in results] == kept * 2
+    # Without the second one, both people of score .45 are right: two of three people.
+    found = tool.evaluate(truth, results)
+    assert found["keypoints"]["AP50"] == pytest.approx(100 * 67 / 101, abs=0.1)
+    assert len([item for item in results if item["score"] > 0]) == 4  # boxes are all scored
+
+
+def test_poses_of_two_people_are_both_kept() -> None:
+    slant = np.linspace(4, 36, 17)
+    poses = np.stack([np.stack([slant + left, slant, np.ones(17)], 1) for left in (0, 60, 0.5)])
+    sigmas = np.asarray(COCO_PERSON.sigmas)
+    assert tool.first_poses(poses, np.array([0.2, 0.3, 0.4]), sigmas, 0.9) == [False, True, True]
+
+
 def test_nobody_found_is_zero_and_a_missing_picture_an_error(truth: COCO, tmp_path: Path) -> None:
     assert tool.evaluate(truth, [])["keypoints"] == {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
     with pytest.raises(FileNotFoundError, match="1.png"):

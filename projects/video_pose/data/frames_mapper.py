@@ -8,7 +8,8 @@
 * a person without keypoints has joints of v = 0, which carry no loss;
 * regions that are neither people nor background reach the model with ``INPUT.FRAMES.CROWDS``
   "ignore", as instances of class `IGNORED`: crowds, people of whom less than `LEAST_VISIBLE` is in
-  the picture, and the whole picture where the dataset's metadata say ``boxes_complete`` False.
+  the picture and who cover less than `LARGE` of it, and the whole picture where the dataset's
+  metadata say ``boxes_complete`` False.
 
 Dicts of image datasets (COCO, `register_coco_instances`) go to Detectron2's mapper as they are, but
 for their keypoints where the model has other joints, and where persons lack what others have.
@@ -48,8 +49,10 @@ UNMASKED = ("error", "keep")
 CROWDS = ("drop", "ignore")
 # The class of a region that is neither people nor background (modeling/rcnn_parts.py).
 IGNORED = -1
-# A person of whom a smaller share of the box remains in the picture is no label.
+# A person of whom a smaller share of the box remains in the picture is no label,
 LEAST_VISIBLE = 0.25
+# unless this share of the picture is theirs: a face close to the camera is little of a body.
+LARGE = 0.15
 
 
 class MaskReader:
@@ -259,8 +262,8 @@ class FrameMapper(DatasetMapper):
             return [item for item in annotations if not item.get("iscrowd")]
         out = []
         for item in annotations:
-            share = visible_share(item, transforms, image_shape)
-            if item.get("iscrowd") or share < LEAST_VISIBLE:
+            share, covered = visible_shares(item, transforms, image_shape)
+            if item.get("iscrowd") or (share < LEAST_VISIBLE and covered < LARGE):
                 item = self._ignored_region(item["bbox"], item["bbox_mode"])
             if share > 0:
                 out.append(item)
@@ -305,16 +308,18 @@ class FrameMapper(DatasetMapper):
         return annotation
 
 
-def visible_share(
+def visible_shares(
     annotation: Annotation, transforms: T.TransformList, image_shape: tuple[int, int]
-) -> float:
-    """Which part of an annotation's box lies inside the transformed image, 0-1, by area."""
+) -> tuple[float, float]:
+    """Of an annotation's box inside the transformed image: its share of the box and of the image,
+    0-1, by area."""
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     (whole,) = transforms.apply_box(np.array([box], np.float64))
     height, width = image_shape
     inside = np.clip(whole, 0, [width, height, width, height])
     area = (whole[2] - whole[0]) * (whole[3] - whole[1])
-    return float((inside[2] - inside[0]) * (inside[3] - inside[1]) / max(area, 1e-6))
+    seen = (inside[2] - inside[0]) * (inside[3] - inside[1])
+    return float(seen / max(area, 1e-6)), float(seen / (height * width))
 
 
 class SaturationBGR(T.RandomSaturation):

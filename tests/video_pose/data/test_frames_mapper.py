@@ -24,7 +24,7 @@ from video_pose.data.frames_mapper import (
     color_changes,
     encode_mask,
     joint_maps,
-    visible_share,
+    visible_shares,
 )
 from video_pose.engine.defaults import get_pose_cfg
 from video_pose.skeleton import match_joints
@@ -366,6 +366,17 @@ def test_regions_that_carry_no_loss_reach_the_model_as_such(frame) -> None:
         make_mapper(crowds="keep")
 
 
+def test_a_face_that_fills_the_picture_is_a_person(frame) -> None:
+    """Of a body of 200 px 16 are left: .13 of one picture, .44 of another."""
+    face = [T.CropTransform(0, 0, 14, 9)]  # columns 10 to 14, rows 5 to 9: 16 of 200 px
+    small = make_mapper(face, masks=False, crowds="ignore")(frame)["instances"]
+    assert small.gt_classes.tolist() == [IGNORED]
+    near = [T.CropTransform(8, 3, 6, 6)]  # the same 16 px of 36
+    large = make_mapper(near, masks=False, crowds="ignore")(frame)["instances"]
+    assert large.gt_classes.tolist() == [0]
+    assert large.gt_boxes.tensor.tolist() == [[2, 2, 6, 6]]
+
+
 @pytest.mark.parametrize(
     ("box", "share"),
     [
@@ -379,10 +390,13 @@ def test_regions_that_carry_no_loss_reach_the_model_as_such(frame) -> None:
         ((-0.25, 1, 0.25, 1.5), 0.5),
     ],
 )
-def test_the_visible_share_of_a_box(box: tuple[int, ...], share: float) -> None:
+def test_the_visible_shares_of_a_box(box: tuple[int, ...], share: float) -> None:
     """In a picture of 40 x 30, up to its edges."""
     item = {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS}
-    assert visible_share(item, T.TransformList([]), (30, 40)) == pytest.approx(share)
+    own, of_picture = visible_shares(item, T.TransformList([]), (30, 40))
+    width, height = box[2] - box[0], box[3] - box[1]
+    assert own == pytest.approx(share)
+    assert of_picture == pytest.approx(share * width * height / 1200)
 
 
 def test_strengths_of_colour_changes() -> None:
