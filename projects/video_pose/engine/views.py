@@ -35,8 +35,8 @@ from video_pose.data.records import (
     MappedFrame,
     known_mirror_pairs,
 )
-from video_pose.evaluation.pck import PCKAccumulator
-from video_pose.evaluation.pck_evaluator import PredictedPose
+from video_pose.evaluation.pck import PCKAccumulator, get_protocol
+from video_pose.evaluation.pck_evaluator import PredictedPose, require_head_sizes
 from video_pose.modeling.precision import inference_autocast
 from video_pose.modeling.rcnn_parts import (
     KeypointRCNNWithTTA,
@@ -213,6 +213,8 @@ def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
             metadata.pck_min_visibility,
             metadata.head_segment,
         )
+        if get_protocol(protocol).head_sizes:
+            require_head_sizes(dataset_name, [protocol], DatasetCatalog.get(dataset_name))
 
 
 @VIEWS.add("frames")

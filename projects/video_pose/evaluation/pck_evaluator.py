@@ -18,10 +18,16 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils import comm
 
-from video_pose.data.records import ClipPrediction, ClipRecord, FramePrediction, MappedFrame
+from video_pose.data.records import (
+    ClipPrediction,
+    ClipRecord,
+    FramePrediction,
+    MappedFrame,
+    Track,
+)
 from video_pose.evaluation.mean_pose import mean_pose_of, place_pose
 from video_pose.evaluation.motion import motion_metrics
-from video_pose.evaluation.pck import PCKAccumulator
+from video_pose.evaluation.pck import PCKAccumulator, get_protocol
 from video_pose.evaluation.predictions import (
     FILE,
     TrackKey,
@@ -59,8 +65,8 @@ class PCKEvaluator(DatasetEvaluator):
         save_predictions: write ``predictions.npz``.
 
     Raises:
-        ValueError: unknown protocol, or one that needs a joint that the dataset lacks; the model
-            gives no joint of the dataset.
+        ValueError: unknown protocol, or one that needs a joint or sizes that the dataset lacks; the
+            model gives no joint of the dataset.
     """
 
     def __init__(
@@ -89,7 +95,9 @@ class PCKEvaluator(DatasetEvaluator):
                 [name for name in self._joint_names if name not in self._pose.scored],
             )
         self._new_accumulators()  # an impossible protocol fails here
-        self._truth = index_tracks(dataset_name, DatasetCatalog.get(dataset_name))
+        tracks = DatasetCatalog.get(dataset_name)
+        require_head_sizes(dataset_name, self._protocols, tracks)
+        self._truth = index_tracks(dataset_name, tracks)
         self._baseline_pose: tuple[np.ndarray, str] | None = None
         self.reset()
 
@@ -211,6 +219,9 @@ class PCKEvaluator(DatasetEvaluator):
         rows: np.ndarray,
     ) -> None:
         truth = self._truth[key]
+        # Nobody's length is known of a track that has none beside others that have one.
+        unknown = np.full(len(truth.labelled), np.nan, np.float32)
+        heads = unknown if truth.head_sizes is None else truth.head_sizes
         for accumulator in accumulators.values():
             accumulator.add(
                 key[0],
@@ -218,7 +229,7 @@ class PCKEvaluator(DatasetEvaluator):
                 truth.keypoints[frames],
                 truth.boxes[frames],
                 truth.source_video,
-                None if truth.head_sizes is None else truth.head_sizes[frames],
+                heads[frames],
             )
 
     def _complete(
@@ -308,6 +319,17 @@ class PCKEvaluator(DatasetEvaluator):
             frames = np.flatnonzero(truth.labelled)
             self._add(accumulators, key, frames, place_pose(pose, truth.boxes[frames]))
         return accumulators, source
+
+
+def require_head_sizes(dataset: str, protocols: Sequence[str], tracks: Sequence[Track]) -> None:
+    """Raises ValueError: a protocol needs the tracks' ``head_sizes``, and no track has any."""
+    for protocol in protocols:
+        if get_protocol(protocol).head_sizes and not any("head_sizes" in t for t in tracks):
+            raise ValueError(
+                f"protocol {protocol!r} needs the people's head_sizes, and {dataset!r} has none "
+                "(MPII's are in its release's mpii_human_pose_v1_u12_1.mat); others by "
+                "TEST.PCK.PROTOCOLS"
+            )
 
 
 class PredictedPose:

@@ -500,25 +500,29 @@ def catalog_truth(
     """The labelled frames by image id, each with its key (video, image id).
 
     The area of a person is the labels', else that of the box that bounds the pixels
-    (``box_margin`` more on each side). Image ids rise with a video's frames.
+    (``box_margin`` more on each side). Crowds and people with a box alone are ignored regions.
+    Image ids rise with a video's frames.
     """
     by_track = index_tracks(dataset, tracks)
+    joints = tracks[0]["keypoints"].shape[1] if tracks else 0
     truth = {}
     for frame in sorted(tracks_to_frames(tracks, box_margin), key=lambda f: f["image_id"]):
         rows = [(by_track[frame["video_id"], t], i) for t, i in frame["tracks"]]
-        boxes = np.stack([labels.boxes[i] for labels, i in rows])
+        boxes = np.array([labels.boxes[i] for labels, i in rows], np.float32).reshape(-1, 4)
         areas = (boxes[:, 2:] - boxes[:, :2] + 2 * box_margin).prod(axis=1).astype(np.float64)
         for row, (labels, i) in enumerate(rows):
             if labels.areas is not None and labels.areas[i] > 0:
                 areas[row] = labels.areas[i]
+        people = {t for t, _ in frame["tracks"]}
+        others = [x["bbox"] for x in frame["annotations"] if str(x["track_id"]) not in people]
         truth[int(frame["image_id"])] = (
             (frame["video_id"], int(frame["image_id"])),
             LabelledPeople(
-                np.array([t for t, _ in frame["tracks"]]),
-                np.stack([labels.keypoints[i] for labels, i in rows]),
+                np.array([t for t, _ in frame["tracks"]], str),
+                np.array([labels.keypoints[i] for labels, i in rows]).reshape(-1, joints, 3),
                 boxes,
                 areas,
-                np.zeros((0, 4)),
+                np.array(others, np.float64).reshape(-1, 4),
             ),
         )
     return truth

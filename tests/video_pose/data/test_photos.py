@@ -188,12 +188,17 @@ def test_mpii_of_hrnets_form_finds_the_heads_in_the_release(tmp_path: Path) -> N
     known, unknown = load_mpii(str(tmp_path), "valid")
     assert known["keypoints"][0, 0].tolist() == [11.5, 21.5, 2]
     assert not known["keypoints"][0, 1].any()
-    assert known["head_sizes"].tolist() == [30] and "head_sizes" not in unknown
+    assert known["head_sizes"].tolist() == [30] and np.isnan(unknown["head_sizes"]).tolist() == [
+        True
+    ]
     file.write_text(json.dumps([{**person, "joints": [[1, "2"]] * 16}]))
     with pytest.raises(ValueError, match=r"valid.json: \[0\].joints\[0\].*numbers"):
         load_mpii(str(tmp_path), "valid")
     with pytest.raises(FileNotFoundError, match="train.json"):
         load_mpii(str(tmp_path), "train")
+    (tmp_path / "mpii_human_pose_v1_u12_1.mat").unlink()
+    file.write_text(json.dumps([person]))
+    assert "head_sizes" not in load_mpii(str(tmp_path), "valid")[0]
 
 
 def test_mpii_names_the_field_that_is_wrong(tmp_path: Path) -> None:
@@ -437,7 +442,7 @@ def test_heads_are_found_by_the_joints_in_whole_px(
     ]  # fmt: skip
     (tmp_path / "annot" / "valid.json").write_text(json.dumps(people))
     tracks = load_mpii(str(tmp_path), "valid")
-    assert [t.get("head_sizes", np.zeros(0)).tolist() for t in tracks] == [[30], [], [], []]
+    assert [np.nan_to_num(t["head_sizes"]).tolist() for t in tracks] == [[30], [0], [0], [0]]
     assert [record.getMessage() for record in caplog.records] == [
         "MPII (valid): 3 people without a head's size: not in PCKh"
     ]

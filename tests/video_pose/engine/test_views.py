@@ -369,6 +369,18 @@ def test_protocols_and_joints_are_held_against_each_test_set(register, monkeypat
     assert told == [("pixels", *common)]
 
 
+def test_sizes_that_a_protocol_needs_are_missed_before_training(register, monkeypatch) -> None:
+    facts = {"joint_groups": {}, "derived_joints": {}, "pck_min_visibility": 1,
+             "head_segment": None, "pck_protocols": ("bbox", "mpii_head")}  # fmt: skip
+    register("fv_heads", ["nose"], **facts)
+    cfg = keypoint_cfg(**{"MODEL.POSE.JOINTS": ["nose"]})
+    monkeypatch.setitem(DatasetCatalog.data, "fv_heads", lambda: [{}])
+    with pytest.raises(ValueError, match="'mpii_head' needs the people's head_sizes"):
+        check_scoring(cfg, "fv_heads")
+    monkeypatch.setitem(DatasetCatalog.data, "fv_heads", lambda: [{}, {"head_sizes": [9.0]}])
+    check_scoring(cfg, "fv_heads")
+
+
 @pytest.mark.parametrize("enabled", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_a_stock_model_as_it_is_tested(monkeypatch, enabled: bool, training: bool) -> None:

@@ -61,6 +61,26 @@ def give(evaluator: PCKEvaluator, track: dict, frames: list[int], shift: float =
     evaluator.process([inputs], [predict(track, inputs, shift)])
 
 
+def test_a_person_without_a_heads_size_is_not_in_mpiis_pckh(
+    register: Register, make_track: MakeTrack, joints: list[str]
+) -> None:
+    """Three people; one has no size, of one it is not known: the third counts."""
+    tracks = [make_track(name, "0", 1) for name in "abc"]
+    tracks[1]["head_sizes"] = np.array([np.nan], np.float32)
+    tracks[2]["head_sizes"] = np.array([20], np.float32)
+    name = register("pck_heads", tracks)
+    evaluator = PCKEvaluator(name, joints, ["mpii_head"], distributed=False)
+    for track in tracks:
+        give(evaluator, track, [0], shift=5)
+    figures = evaluator.evaluate()["keypoints_pck_mpii_head"]
+    assert figures["PCK@0.5"] == 100 and figures["joints"] == len(joints)
+    assert figures["excluded_frames"] == 2
+    bare = register("pck_no_heads", tracks[:1])
+    with pytest.raises(ValueError, match=r"'mpii_head' needs the people's head_sizes.*'pck_no_hea"):
+        PCKEvaluator(bare, joints, ["bbox", "mpii_head"])
+    PCKEvaluator(bare, joints, ["bbox"])
+
+
 def test_known_shifts(register: Register, make_track: MakeTrack, joints: list[str]) -> None:
     near, far = make_track("near", "0", 3), make_track("far", "0", 1, left=100)
     name = register("pck_shift_test", [near, far])

@@ -403,6 +403,37 @@ def test_areas_are_the_labels_or_those_of_the_pixels(register, make_track) -> No
     assert frame.ignored.shape == (0, 4)
 
 
+def test_crowds_and_people_with_boxes_alone_are_neither_right_nor_wrong(
+    register, make_track, joints
+) -> None:
+    """Frame 0 has a person, 1 a crowd and somebody with a box alone. Skeletons lie on the person,
+    in the crowd, on the box, and elsewhere: only the last one is false."""
+    person = {**make_track("0", "0", 2), "file_names": ["0.png", "1.png"]}
+    person["image_ids"], person["labelled"] = np.arange(2), np.array([True, False])
+    nobody = {**person, "keypoints": np.zeros_like(person["keypoints"])}
+    nobody["labelled"], nobody["boxed"] = np.zeros(2, bool), np.array([False, True])
+    boxes = {"crowd_0": [0, 0, 100, 100], "box_0": [150, 0, 250, 100]}
+    tracks = [person]
+    for name, box in boxes.items():
+        tracks.append({**nobody, "track_id": name, "boxes": np.array([box] * 2, np.float32)})
+    tracks[1]["crowd"] = True
+    name = register("people_ignored", tracks, keypoint_oks_sigmas=[0.05] * 7, box_margin=0.5)
+    truth = people.catalog_truth(name, tracks, 0.5)
+    assert [len(frame.ids) for _, frame in truth.values()] == [1, 0]
+    assert truth[0][1].ignored.shape == (0, 4) and truth[1][1].keypoints.shape == (0, 7, 3)
+    assert truth[1][1].ignored.tolist() == [[0, 0, 100.5, 100.5], [149.5, 0, 250.5, 100.5]]
+
+    evaluator = people.PeopleEvaluator(name, joints, distributed=False)
+    frames = tracks_to_frames(tracks)
+    pose = torch.from_numpy(person["keypoints"][:1]).float()
+    for frame, lefts in zip(frames, ((0,), (0, 150, 400))):
+        found = Instances((120, 600), scores=torch.ones(len(lefts)))
+        found.pred_keypoints = torch.cat([pose + torch.tensor([x, 0.0, 0.0]) for x in lefts])
+        evaluator.process([frame], [{"instances": found}])
+    results = evaluator.evaluate()["people"]
+    assert (results["matched"], results["false"]) == (1, 1)
+
+
 @pytest.mark.parametrize("kind", [LabelledPeople, PredictedPeople, JointFacts])
 def test_people_and_facts_stay_as_they_are(kind: type) -> None:
     with pytest.raises(FrozenInstanceError):
