@@ -13,6 +13,7 @@ import contextlib
 import copy
 import io
 import itertools
+import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints
 
 TASKS = ("bbox", "segm", "keypoints")
 _FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
+logger = logging.getLogger(__name__)
+
 _numbers = itertools.count()
 Record = dict[str, Any]
 
@@ -96,6 +99,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
             self._map = shared_joints(
                 joint_names, metadata.keypoint_names, metadata.get("derived_joints")
             )
+            _name_unscored(video_dataset, metadata.keypoint_names, self._map)
         inner = self._build(frames, metadata, output_dir, distributed)
         self._inner = complete_truth(inner, metadata.keypoint_names, self._map)
 
@@ -258,6 +262,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         names = metadata.get("keypoint_names")
         if "keypoints" in self._tasks and names:
             self._map = shared_joints(joint_names, names, metadata.get("derived_joints"))
+            _name_unscored(dataset_name, names, self._map)
             sigmas = _sigmas_of(sigmas or infer_sigmas(names), metadata, self._map)
         # Detectron2 pins the file it converted to the dataset's metadata: here, to those of a name
         # that lives as long as the conversion.
@@ -318,6 +323,15 @@ def shared_joints(
     """
     present = match_joints(model, dataset, derived, partial=True).present_names
     return match_joints(model, present, derived)
+
+
+def _name_unscored(dataset: str, names: Sequence[str], joint_map: JointMap) -> None:
+    unscored = [name for name in names if name not in joint_map.target_names]
+    if unscored:
+        logger.warning(
+            "%s: AP of keypoints is that of the joints %s; the model has no %s",
+            dataset, list(joint_map.target_names), unscored,
+        )  # fmt: skip
 
 
 def _sigmas_of(

@@ -152,7 +152,8 @@ def test_where_each_dataset_lies_and_what_it_is_measured_against() -> None:
         "synthetic_jhmdb_fit": ("jhmdb", "synthetic/jhmdb", None),
     }.items():
         assert found[name] == expected
-    assert MetadataCatalog.get("coco_people_2017_val").box_margin == 0.0
+    coco = MetadataCatalog.get("coco_people_2017_val")
+    assert coco.box_margin == 0.0 and coco.unlabelled_is_absent is True
     assert MetadataCatalog.get("penn_action_test").get("box_margin") is None
 
 

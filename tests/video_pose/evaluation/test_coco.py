@@ -193,7 +193,7 @@ def test_joints_are_matched_by_name(dataset, joints) -> None:
     assert straight["keypoints"]["AP"] > 0
 
 
-def test_a_model_with_fewer_joints_is_scored_on_those_it_has(dataset, joints) -> None:
+def test_a_model_with_fewer_joints_is_scored_on_those_it_has(dataset, joints, caplog) -> None:
     inputs, outputs = predict(dataset)
     wrist = joints.index("left_wrist")
     for output in outputs:  # a wrist that is wrong, of a model that has one
@@ -204,6 +204,10 @@ def test_a_model_with_fewer_joints_is_scored_on_those_it_has(dataset, joints) ->
         output["instances"].pred_keypoints = output["instances"].pred_keypoints[:, rows]
     fewer = run([coco_of(dataset, [joints[i] for i in rows])], inputs, outputs)["keypoints"]["AP"]
     assert fewer > whole + 5
+    assert [record.getMessage() for record in caplog.records if dataset in record.getMessage()] == [
+        f"{dataset}: AP of keypoints is that of the joints {[joints[i] for i in rows]}; the model "
+        "has no ['left_wrist']"
+    ]
     with pytest.raises(ValueError, match="none of the joints"):
         coco_of(dataset, ["tail"])
 

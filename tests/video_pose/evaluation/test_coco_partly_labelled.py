@@ -123,6 +123,12 @@ def test_similarity_is_measured_with_the_widths_given_or_those_of_the_names(
     assert evaluator.evaluate()["keypoints"]["AP"] == pytest.approx(right)
 
 
+def test_joints_that_a_model_lacks_are_named(images, caplog) -> None:
+    ImageCOCOEvaluator(images, ["b"], ["keypoints"], [0.05] * 2)
+    told = f"{images}: AP of keypoints is that of the joints ['b']; the model has no ['a']"
+    assert told in [record.getMessage() for record in caplog.records]
+
+
 def test_a_person_without_joints_counts_for_none(images) -> None:
     evaluator = ImageCOCOEvaluator(images, ["a", "b"], ["bbox", "segm", "keypoints"], [0.05] * 2)
     evaluator.reset()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from video_pose.inference.detected_people import (
     pose_scores,
 )
 from video_pose.inference.frames import Frame
-from video_pose.inference.trackers import IoUTracker
+from video_pose.inference.settings import PredictorSettings
+from video_pose.inference.trackers import IoUTracker, Tracker, build_tracker
 
 GOLDEN = Path(__file__).parent / "golden"
 IMAGE = np.zeros((200, 400, 3), np.uint8)
@@ -41,7 +44,7 @@ def pose(corners: np.ndarray, score: float = 0.9) -> np.ndarray:
 class World:
     """What a detector and a pose model tell, frame by frame, and who is shown."""
 
-    def __init__(self, tracker: type[IoUTracker] = IoUTracker, **options: object) -> None:
+    def __init__(self, tracker: Callable[..., Tracker] = IoUTracker, **options: object) -> None:
         self.boxes: list[np.ndarray] = []
         self.score = 0.9  # of all boxes
         self.index = -1
@@ -65,9 +68,21 @@ class World:
         return self.people.update(found, np.stack(poses).astype(np.float32)).numbers.tolist()
 
 
-def test_nobody_of_the_first_frame_is_missing() -> None:
-    world = World()
+@pytest.mark.parametrize("name", ["iou", "ocsort"])
+def test_nobody_of_the_first_frame_is_missing(name: str) -> None:
+    """The package's trackers number people at the second sight."""
+    if name != "iou":
+        pytest.importorskip("trackers")
+    world = World(partial(build_tracker, name))
     assert world.frame([box(50), box(200)], [pose(box(50)), pose(box(200))]) == [0, 1]
+
+
+@pytest.mark.parametrize(("score", "shown"), [(0.39, []), (0.4, [0])])
+def test_a_detection_begins_a_person_from_four_tenths_on(score: float, shown: list[int]) -> None:
+    begins = PredictorSettings().begins(0.2)
+    world = World(lambda **options: IoUTracker(**{**options, "min_score": begins}))
+    world.score = score
+    assert world.frame([box(50)], [pose(box(50))] * len(shown)) == shown
 
 
 def test_two_boxes_on_one_person_are_one_person() -> None:

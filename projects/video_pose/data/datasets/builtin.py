@@ -111,8 +111,8 @@ def register_builtin() -> None:
         DatasetCatalog.register(name, _loader(split))
         joints = JOINT_SETS[split.kind]
         MetadataCatalog.get(name).set(**dataset_metadata(split.kind, joints, split.folder))
-        if split.kind == "coco":  # its boxes bound the pixels' areas already
-            MetadataCatalog.get(name).set(box_margin=0.0)
+        if split.kind == "coco":  # its boxes bound the pixels' areas already; labelled in full
+            MetadataCatalog.get(name).set(box_margin=0.0, unlabelled_is_absent=True)
         if split.train_dataset:
             MetadataCatalog.get(name).set(train_dataset=split.train_dataset)
         register_frames(name)
