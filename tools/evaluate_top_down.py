@@ -124,7 +124,7 @@ def _load_detector(args: argparse.Namespace) -> PersonRCNN:
 def first_poses(
     poses: np.ndarray, scores: np.ndarray, sigmas: np.ndarray, same: float
 ) -> list[bool]:
-    """Which of poses (P, K, 3) no other of more score (P,) resembles by an OKS of ``same``."""
+    """Which of poses (P, K, 3) no kept one of more score (P,) resembles by an OKS of ``same``."""
     similar = pairwise_oks(poses, poses, sigmas) >= same
     first = np.zeros(len(poses), bool)
     for number in np.argsort(-scores, kind="stable"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -75,11 +76,12 @@ def refit(model: VideoPoseNet, batches: Iterable[Sequence[dict[str, Any]]]) -> f
         its channels.
 
     Raises:
-        ValueError: the model has no frozen norm.
+        ValueError: a norm of the backbone is not frozen.
     """
     norms = {n: m for n, m in model.named_modules() if isinstance(m, FrozenBatchNorm2d)}
-    if not norms:
-        raise ValueError("the model has no FrozenBN: set MODEL.RESNETS.NORM FrozenBN")
+    backbone = cast(Any, model).backbone.modules()
+    if not norms or any(isinstance(m, nn.BatchNorm2d) for m in backbone):
+        raise ValueError("not all norms of the backbone are frozen: MODEL.RESNETS.NORM FrozenBN")
     moments = {name: _Moments() for name in norms}
     hooks = [norms[n].register_forward_pre_hook(moments[n].add) for n in norms]
     try:
@@ -111,13 +113,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         cfg = load_cfg(args.config_file, args.opts)
         if not is_recurrent(cfg):
             raise ValueError(f"a {cfg.MODEL.META_ARCHITECTURE} is no pose model of this package")
-        if args.output.suffix != ".pth" or args.batches < 1:
-            raise ValueError("--output must end in .pth, --batches be 1 or more")
+        if args.output.suffix != ".pth" or args.output.exists() or args.batches < 1:
+            raise ValueError("--output must be a new file *.pth, --batches 1 or more")
         model = cast(VideoPoseNet, load_model(cfg))
         loader = iter(build_pose_train_loader(cfg))
         largest = refit(model, (next(loader) for _ in range(args.batches)))
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        PoseCheckpointer(model, str(args.output.parent)).save(args.output.stem)
+        # In a folder of its own: a checkpoint comes with a note that it is its folder's last one.
+        with tempfile.TemporaryDirectory(dir=args.output.parent) as folder:
+            PoseCheckpointer(model, folder).save(args.output.stem)
+            (Path(folder) / args.output.name).replace(args.output)
     except (ValueError, KeyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

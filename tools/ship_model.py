@@ -93,9 +93,7 @@ class _Recording(PoseCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         found = super()._load_model(checkpoint)
-        self.misfit = tuple(
-            key for key in misfits(found) if not key.endswith("num_batches_tracked")
-        )
+        self.misfit = tuple(misfits(found))
         return found
 
 

@@ -64,25 +64,33 @@ def test_the_file_is_a_checkpoint_with_the_models_joints(
     assert f"wrote {path}; standard deviations differed by a factor of up to" in (
         capsys.readouterr().out
     )
+    assert [file.name for file in path.parent.iterdir()] == ["refitted.pth"]
     stored = torch.load(path, weights_only=True)
     assert stored["joints"] == ["left_wrist", "right_wrist"]
     model = small_model("MODEL.WEIGHTS", str(path))
     name = "backbone.stem.conv1.norm.running_mean"
     torch.testing.assert_close(model.state_dict()[name], stored["model"][name])
+    # A model with batch norm takes the file whole, though Detectron2 froze its first norms.
+    trained = small_model("MODEL.WEIGHTS", str(path), "MODEL.RESNETS.NORM", "BN")
+    torch.testing.assert_close(trained.state_dict()[name], stored["model"][name])
+    assert tool.main(arguments) == 1 and "must be a new file" in capsys.readouterr().err
 
 
 def test_a_model_without_frozen_norms_is_refused() -> None:
     model = small_model("MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", 0)
     assert not any(isinstance(m, FrozenBatchNorm2d) for m in model.modules())
-    with pytest.raises(ValueError, match="no FrozenBN"):
+    with pytest.raises(ValueError, match="not all norms of the backbone are frozen"):
         tool.refit(model, batches())
+    # Detectron2 freezes the first ones of such a model.
+    with pytest.raises(ValueError, match="not all norms of the backbone are frozen"):
+        tool.refit(small_model("MODEL.RESNETS.NORM", "BN"), batches())
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--config-file", CONFIG, "--output", "a.safetensors"], "must end in .pth"),
-        (["--config-file", CONFIG, "--output", "a.pth", "--batches", "0"], "be 1 or more"),
+        (["--config-file", CONFIG, "--output", "a.safetensors"], "must be a new file"),
+        (["--config-file", CONFIG, "--output", "a.pth", "--batches", "0"], "--batches 1 or more"),
         (["--config-file", str(ROOT / "configs/Mask-RCNN/person_detector_R18_FPN.yaml"),
           "--output", "a.pth"], "is no pose model"),
     ],

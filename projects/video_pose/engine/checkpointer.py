@@ -279,9 +279,12 @@ def _all_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def misfits(incompatible: Any) -> list[str]:
-    """Tensors of the model that a checkpoint lacks or has in another shape, of fvcore's result."""
+    """Tensors of the model that a checkpoint lacks or has in another shape, of fvcore's result.
+
+    A norm's count of batches is none: nothing is computed from it, and frozen norms have it or not.
+    """
     wrong = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
-    return list(dict.fromkeys(wrong))
+    return [key for key in dict.fromkeys(wrong) if not key.endswith("num_batches_tracked")]
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False, untrained: bool = False) -> nn.Module:

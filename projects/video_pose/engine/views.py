@@ -198,7 +198,9 @@ def write_out_clip_values(cfg: CfgNode) -> None:
 
 
 def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
-    """Hold the model's joints and the protocols against a test dataset. Raises as `ClipsView`."""
+    """Hold the model's joints and the protocols against a test dataset, which is read where a
+    protocol needs more than its skeleton. Raises as `ClipsView`, and as the loader of the dataset.
+    """
     metadata = MetadataCatalog.get(dataset_name)
     names = list(metadata.keypoint_names)
     try:

@@ -219,7 +219,7 @@ class PCKEvaluator(DatasetEvaluator):
         rows: np.ndarray,
     ) -> None:
         truth = self._truth[key]
-        # Nobody's length is known of a track that has none beside others that have one.
+        # The length is unknown in a track without sizes, beside others that have some.
         unknown = np.full(len(truth.labelled), np.nan, np.float32)
         heads = unknown if truth.head_sizes is None else truth.head_sizes
         for accumulator in accumulators.values():

@@ -129,6 +129,7 @@ def prediction_arrays(
     """
     joints = len(joint_names)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_COLUMNS, *_OPTIONAL)}
+    any_heads = any(labels.head_sizes is not None for labels in truth.values())
     for key, labels in truth.items():
         frames = np.flatnonzero(labels.labelled)
         rows = np.full((len(labels.labelled), joints, 3), np.nan, np.float32)
@@ -143,8 +144,10 @@ def prediction_arrays(
         columns["source_videos"].append(np.full(len(frames), labels.source_video))
         columns["actions"].append(np.full(len(frames), labels.action))
         columns["frame_indices"].append(frames.astype(np.int64))
-        if labels.head_sizes is not None:
-            columns["head_sizes"].append(labels.head_sizes[frames])
+        if any_heads:
+            unknown = np.full(len(labels.labelled), np.nan, np.float32)
+            heads = unknown if labels.head_sizes is None else labels.head_sizes
+            columns["head_sizes"].append(heads[frames])
     arrays = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
     names = {
         "joint_names": np.array(list(joint_names)),

@@ -79,6 +79,14 @@ def test_a_person_of_whom_little_remains_is_not_labelled() -> None:
     assert min(counts) == 0 and max(counts) >= 2
 
 
+def test_who_fills_a_quarter_is_labelled_however_little_of_them_it_shows() -> None:
+    """Faces close to the camera: of 400 columns a quarter shows at most some 90."""
+    np.random.seed(0)
+    near = [frame(v, (0, 0, 400, 48), (48, 400)) for v in (40, 90, 140, 240)]
+    out = Mosaic(1.0, SIZE)(near)["instances"]
+    assert len(out) == 4 and out.gt_boxes.area().sum() == SIZE[0] * SIZE[1]
+
+
 def test_frames_without_persons_and_without_masks() -> None:
     np.random.seed(1)
     empty = {**frame(0), "instances": Instances((48, 64))}

@@ -62,19 +62,21 @@ def give(evaluator: PCKEvaluator, track: dict, frames: list[int], shift: float =
 
 
 def test_a_person_without_a_heads_size_is_not_in_mpiis_pckh(
-    register: Register, make_track: MakeTrack, joints: list[str]
+    register: Register, make_track: MakeTrack, joints: list[str], tmp_path: Path
 ) -> None:
     """Three people; one has no size, of one it is not known: the third counts."""
     tracks = [make_track(name, "0", 1) for name in "abc"]
     tracks[1]["head_sizes"] = np.array([np.nan], np.float32)
     tracks[2]["head_sizes"] = np.array([20], np.float32)
     name = register("pck_heads", tracks)
-    evaluator = PCKEvaluator(name, joints, ["mpii_head"], distributed=False)
+    evaluator = PCKEvaluator(name, joints, ["mpii_head"], str(tmp_path), distributed=False)
     for track in tracks:
         give(evaluator, track, [0], shift=5)
     figures = evaluator.evaluate()["keypoints_pck_mpii_head"]
     assert figures["PCK@0.5"] == 100 and figures["joints"] == len(joints)
     assert figures["excluded_frames"] == 2
+    stored = np.load(tmp_path / "predictions.npz")["head_sizes"]
+    np.testing.assert_array_equal(stored, [np.nan, np.nan, 20])
     bare = register("pck_no_heads", tracks[:1])
     with pytest.raises(ValueError, match=r"'mpii_head' needs the people's head_sizes.*'pck_no_hea"):
         PCKEvaluator(bare, joints, ["bbox", "mpii_head"])
