@@ -219,9 +219,6 @@ class PCKEvaluator(DatasetEvaluator):
         rows: np.ndarray,
     ) -> None:
         truth = self._truth[key]
-        # The length is unknown in a track without sizes, beside others that have some.
-        unknown = np.full(len(truth.labelled), np.nan, np.float32)
-        heads = unknown if truth.head_sizes is None else truth.head_sizes
         for accumulator in accumulators.values():
             accumulator.add(
                 key[0],
@@ -229,7 +226,7 @@ class PCKEvaluator(DatasetEvaluator):
                 truth.keypoints[frames],
                 truth.boxes[frames],
                 truth.source_video,
-                heads[frames],
+                None if truth.head_sizes is None else truth.head_sizes[frames],
             )
 
     def _complete(

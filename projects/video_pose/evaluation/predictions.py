@@ -57,21 +57,26 @@ class TrackTruth:
 def index_tracks(dataset_name: str, tracks: Iterable[Track]) -> dict[TrackKey, TrackTruth]:
     """Ground truth by (video_id, track_id), as copies.
 
+    The sizes of heads are NaN in a track without them, beside others that have some.
+
     Raises:
         ValueError: two dicts are the same track of the same video.
     """
+    tracks = list(tracks)
+    have_heads = any("head_sizes" in track for track in tracks)
     truth: dict[TrackKey, TrackTruth] = {}
     for track in tracks:
         key = str(track["video_id"]), str(track["track_id"])
         if key in truth:
             raise ValueError(f"{dataset_name}: track {key[1]!r} of video {key[0]!r} appears twice")
+        unknown = [np.nan] * len(track["labelled"])
         truth[key] = TrackTruth(
             np.array(track["keypoints"], np.float32),
             np.array(track["boxes"], np.float32),
             np.array(track["labelled"], bool),
             str(track.get("source_video", track["video_id"])),
             str(track.get("action", "")),
-            np.array(track["head_sizes"], np.float32) if "head_sizes" in track else None,
+            np.array(track.get("head_sizes", unknown), np.float32) if have_heads else None,
             np.array(track["areas"], np.float32) if "areas" in track else None,
         )
     return truth
@@ -129,7 +134,6 @@ def prediction_arrays(
     """
     joints = len(joint_names)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_COLUMNS, *_OPTIONAL)}
-    any_heads = any(labels.head_sizes is not None for labels in truth.values())
     for key, labels in truth.items():
         frames = np.flatnonzero(labels.labelled)
         rows = np.full((len(labels.labelled), joints, 3), np.nan, np.float32)
@@ -144,10 +148,8 @@ def prediction_arrays(
         columns["source_videos"].append(np.full(len(frames), labels.source_video))
         columns["actions"].append(np.full(len(frames), labels.action))
         columns["frame_indices"].append(frames.astype(np.int64))
-        if any_heads:
-            unknown = np.full(len(labels.labelled), np.nan, np.float32)
-            heads = unknown if labels.head_sizes is None else labels.head_sizes
-            columns["head_sizes"].append(heads[frames])
+        if labels.head_sizes is not None:
+            columns["head_sizes"].append(labels.head_sizes[frames])
     arrays = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
     names = {
         "joint_names": np.array(list(joint_names)),
