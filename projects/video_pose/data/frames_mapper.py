@@ -263,7 +263,7 @@ class FrameMapper(DatasetMapper):
         out = []
         for item in annotations:
             share, covered = visible_shares(item, transforms, image_shape)
-            if item.get("iscrowd") or (share < LEAST_VISIBLE and covered < LARGE):
+            if item.get("iscrowd") or not is_label(share, covered):
                 item = self._ignored_region(item["bbox"], item["bbox_mode"])
             if share > 0:
                 out.append(item)
@@ -320,6 +320,12 @@ def visible_shares(
     area = (whole[2] - whole[0]) * (whole[3] - whole[1])
     seen = (inside[2] - inside[0]) * (inside[3] - inside[1])
     return float(seen / max(area, 1e-6)), float(seen / (height * width))
+
+
+def is_label(share: Any, covered: Any) -> Any:
+    """Whether a person is a label of whose box ``share`` is in a picture, of which it covers
+    ``covered``; of numbers or of tensors."""
+    return (share >= LEAST_VISIBLE) | (covered >= LARGE)
 
 
 class SaturationBGR(T.RandomSaturation):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from torch import Tensor
 
-from .frames_mapper import IGNORED, LARGE, LEAST_VISIBLE
+from .frames_mapper import IGNORED, is_label
 from .records import MappedFrame, MosaicFrame
 
 # Where the four meet, as a share of the canvas.
@@ -140,8 +140,7 @@ def _move(
     share = out.gt_boxes.area() / Boxes(whole).area().clamp(min=1e-6)
     if persons.has("gt_classes"):
         share[(out.gt_classes == IGNORED) & (share > 0)] = 1
-    large = out.gt_boxes.area() >= LARGE * (x1 - x0) * (y1 - y0)
-    return out[(share >= LEAST_VISIBLE) | large]
+    return out[is_label(share, out.gt_boxes.area() / ((x1 - x0) * (y1 - y0)))]
 
 
 def _resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:

@@ -43,10 +43,10 @@ from video_pose.data.records import (
 from video_pose.files import write_json
 from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints
 
-TASKS = ("bbox", "segm", "keypoints")
-_FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
 logger = logging.getLogger(__name__)
 
+TASKS = ("bbox", "segm", "keypoints")
+_FIELDS = {"segm": "pred_masks", "keypoints": "pred_keypoints"}
 _numbers = itertools.count()
 Record = dict[str, Any]
 
