@@ -1,8 +1,8 @@
 """The two views of people: frames of videos as images, and people of images as tracks; and the
 loaders of frames, for stock Detectron2 models.
 
-**Every video dataset ``X`` is also ``X_frames``, stock Detectron2 dicts.** One dict per frame with
-a labelled person, the tracks of a frame merged:
+**Every video dataset ``X`` is also ``X_frames``, stock Detectron2 dicts.** One dict per frame that
+has labels, the tracks of a frame merged:
 
     file_name      str: an image file; for a frame inside a video, what says so and names the
                    mapper, so that Detectron2's own, which opens ``file_name``, fails with it
@@ -24,7 +24,8 @@ Rules:
 * A joint outside the image is v = 0 (the catalog may say 1): no detector can point there.
 * People with a box and no joints are annotations whose joints are all v = 0; crowd regions have
   ``iscrowd`` 1. Neither is among ``tracks``.
-* A frame without a labelled person, box or crowd is not in the view.
+* A frame of a video without a labelled person, box or crowd is not in the view: who is there is
+  not known. A still on which nobody is annotated (``nobody``) is, as in COCO's files.
 
 **Every image dataset ``X`` (COCO, `register_coco_instances`) is also ``X_tracks``**, so that what
 is scored by track, such as PCK, takes images, too: the catalog's dicts, tracks of one frame, one
@@ -145,6 +146,7 @@ def tracks_to_frames(tracks: Iterable[Track], box_margin: float = BOX_MARGIN) ->
         keypoints = keypoints_in_image(track["keypoints"], track["height"], track["width"])
         boxes = frame_boxes(track, keypoints, box_margin)
         shown = track["labelled"] | track.get("boxed", track["labelled"])
+        shown = shown | track.get("nobody", False)
         for i in np.flatnonzero(shown).tolist():
             image_id = int(track["image_ids"][i])
             frame = frames.setdefault(image_id, _frame(track, i, image_id))
@@ -277,11 +279,18 @@ def images_to_tracks(images: Iterable[FrameRecord], joints: int, name: str) -> l
     Args:
         images: dicts, whose keypoints are continuous pixels. joints: K. name: for messages.
 
+    Returns:
+        Tracks of one frame. Where an ``image_id`` is text, which Detectron2 allows, their
+        ``image_ids`` are the images' places.
+
     Raises:
         ValueError: an annotation has another number of joints.
     """
     tracks = []
-    for image in images:
+    images = list(images)
+    by_place = any(isinstance(image["image_id"], str) for image in images)
+    for place, image in enumerate(images):
+        image_id = place if by_place else int(image["image_id"])
         for number, annotation in enumerate(image.get("annotations", [])):
             points = np.asarray(annotation.get("keypoints", []), np.float64)
             if annotation.get("iscrowd") or not points.any():
@@ -291,11 +300,14 @@ def images_to_tracks(images: Iterable[FrameRecord], joints: int, name: str) -> l
                     f"{name}: a person in {image['file_name']} has {points.size} numbers as "
                     f"keypoints: expected {joints} x (x, y, v)"
                 )
-            tracks.append(_track(image, number, annotation, points.reshape(joints, 3)))
+            points = points.reshape(joints, 3)
+            tracks.append(_track(image, image_id, number, annotation, points))
     return [track for track in tracks if track["labelled"].any()]
 
 
-def _track(image: FrameRecord, number: int, annotation: Annotation, points: np.ndarray) -> Track:
+def _track(
+    image: FrameRecord, image_id: int, number: int, annotation: Annotation, points: np.ndarray
+) -> Track:
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     return make_track(
         video_id=str(image["image_id"]),
@@ -304,7 +316,7 @@ def _track(image: FrameRecord, number: int, annotation: Annotation, points: np.n
         size=(image["height"], image["width"]),
         keypoints=make_keypoints(points[None, :, :2], points[None, :, 2]),
         boxes=np.array([box]),
-        image_ids=np.array([image["image_id"]]),
+        image_ids=np.array([image_id]),
     )
 
 

@@ -214,7 +214,9 @@ class FrameMapper(DatasetMapper):
         annotations = self._with_ignored(record, annotations, transforms, image_shape)
         for annotation in annotations:
             reference = annotation.pop("segmentation_ref", None)
-            if self.use_instance_mask and reference is not None:
+            if not self.use_instance_mask:
+                annotation.pop("segmentation", None)  # ignored regions have none
+            elif reference is not None:
                 mask = self._masks.read(reference)
                 if mask is not None:
                     annotation["segmentation"] = mask

@@ -1,13 +1,14 @@
 """Read JSON files of other people's making field by field, each checked when it is taken.
 
 Every error names the file, the place in it (``annotations[4].bbox``) and the value that is there.
-Text is not taken for a number, nor a number for text.
+Text is not taken for a number, but for digits as an id; nor a number for text.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -141,6 +142,14 @@ class Field:
             raise self.error(f"a whole number{limit}")
         return int(value)
 
+    def number_id(self) -> int:
+        """An id or a frame's number: a whole number, or its digits as text."""
+        if isinstance(self.value, str):
+            if not re.fullmatch(r"\d+", self.value) or int(self.value) > _LARGEST:
+                raise self.error("a whole number, or its digits as text")
+            return int(self.value)
+        return self.integer()
+
     def number(self) -> float:
         """A finite number."""
         if type(self.value) not in (int, float) or not math.isfinite(self.value):
@@ -152,8 +161,8 @@ class Field:
         return self.text() if isinstance(self.value, str) else str(self.integer())
 
     def flag(self) -> bool:
-        """true or false, 1 or 0."""
-        if type(self.value) not in (int, bool) or self.value not in (0, 1):
+        """true or false, 1 or 0, 1.0 and 0.0 included."""
+        if type(self.value) not in (int, bool, float) or self.value not in (0, 1):
             raise self.error("true, false, 0 or 1")
         return bool(self.value)
 
@@ -190,11 +199,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def require_unique(fields: Sequence[Field], what: str) -> None:
-    """Raise ValueError, naming the repeated values, where two fields have the same one."""
-    counts = Counter(field.value for field in fields)
-    repeated = [value for value, count in counts.items() if count > 1]
+    """Raise ValueError, naming the repeated ids, where two fields have the same one."""
+    ids = [field.number_id() for field in fields]
+    repeated = [value for value, count in Counter(ids).items() if count > 1]
     if repeated:
-        second = [field for field in fields if field.value == repeated[0]][1]
+        second = [field for field, value in zip(fields, ids) if value == repeated[0]][1]
         raise second.error(f"{what}, which no other has: repeated are {repeated[:10]}")
 
 

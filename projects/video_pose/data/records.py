@@ -57,6 +57,8 @@ class Track(FrameSource):
     areas: NotRequired[np.ndarray]
     # a region that holds people nobody told apart: neither person nor background
     crowd: NotRequired[bool]
+    # a picture on which nobody is annotated, so that whoever is found there is false
+    nobody: NotRequired[bool]
     # float32 (N,) px: the head's length by which PCKh is measured; 0: none
     head_sizes: NotRequired[np.ndarray]
     action: NotRequired[str]

@@ -91,7 +91,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
             for frame in frames
             for track, index in frame["tracks"]
         }
-        self._images = set(self._image_of.values())
+        self._images = {frame["image_id"] for frame in frames}
         has_masks = any(track.get("masks") is not None for track in tracks)
         self._tasks = tuple(t for t in tasks if t != "segm" or has_masks)
         self._map: JointMap | None = None
@@ -160,7 +160,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
             if isinstance(found, Instances):
                 image = cast(MappedFrame, given)["image_id"]
                 if image not in self._images:
-                    raise KeyError(f"{self._dataset} has no labelled image {image}")
+                    raise KeyError(f"{self._dataset} has no image {image} with labels")
                 pairs = iter([(image, found)])
             else:
                 pairs = self._flatten(cast(ClipRecord, given), found)
@@ -255,7 +255,9 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
     ) -> None:
         dicts = DatasetCatalog.get(dataset_name)
-        present = {key for record in dicts for item in record["annotations"] for key in item}
+        present = {
+            key for record in dicts for item in record.get("annotations", []) for key in item
+        }
         self._tasks = tuple(t for t in tasks if t not in _TRUTH or _TRUTH[t] in present)
         metadata = MetadataCatalog.get(dataset_name)
         self._map: JointMap | None = None

@@ -20,7 +20,6 @@ import numpy as np
 from video_pose.data.datasets.coco_json import (
     Category,
     choose_category,
-    frame_number,
     read_area,
 )
 from video_pose.data.json_fields import Field, load_json, require_unique
@@ -190,7 +189,7 @@ def read_annotations(json_file: str | Path) -> Annotations:
     frames: dict[tuple[str, int], LabelledPeople] = {}
     names: dict[str, set[str]] = {}
     for image in images.items():
-        key = image.need("id").integer()
+        key = image.need("id").number_id()
         video, number = numbers[key]
         names.setdefault(video, {video}).update(_image_names(image))
         labelled = image.get("is_labeled")
@@ -208,12 +207,12 @@ def _people_of_images(
     found = content.get("annotations")
     for annotation in found.items() if found is not None else ():
         number, image = annotation.get("category_id"), annotation.need("image_id")
-        if image.integer() not in people:
+        if image.number_id() not in people:
             raise image.error("the id of one of images[]")
-        if number is not None and category.ids and number.integer() not in category.ids:
+        if number is not None and category.ids and number.number_id() not in category.ids:
             others += 1
         else:
-            people[image.integer()].append(annotation)
+            people[image.number_id()].append(annotation)
     if others:
         logger.warning("%s: %d annotations of other categories: left out", content.file, others)
     return people
@@ -236,8 +235,6 @@ def joint_facts(names: Sequence[str]) -> JointFacts:
 def _frame_numbers(images: Sequence[Field]) -> dict[int, tuple[str, int]]:
     """Video and frame of every image id."""
     ids = [image.need("id") for image in images]
-    for item in ids:
-        item.integer()
     require_unique(ids, "its own whole-number id")
     videos: dict[str, list[Field]] = {}
     for image in images:
@@ -254,18 +251,18 @@ def _frame_numbers(images: Sequence[Field]) -> dict[int, tuple[str, int]]:
             ordered = [image.get("frame_id") for image in members]
             if None in ordered:
                 ordered = [image.get("id") for image in members]
-            order = [frame_number(item) for item in ordered if item is not None]
+            order = [item.number_id() for item in ordered if item is not None]
             places = {number: place for place, number in enumerate(sorted(order))}
             found = [places[number] for number in order]
         else:
-            found = [frame_number(item) for item in given if item is not None]
+            found = [item.number_id() for item in given if item is not None]
         if len(set(found)) != len(found):
             raise ValueError(
                 f"{images[0].file}: two images of video {video_id!r} have one frame_index, or one "
                 "frame_id"
             )
         for image, number in zip(members, found, strict=True):
-            numbers[image.need("id").integer()] = (video_id, number)
+            numbers[image.need("id").number_id()] = (video_id, number)
     return numbers
 
 

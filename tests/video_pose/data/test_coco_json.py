@@ -10,7 +10,6 @@ import pytest
 from video_pose.data.datasets.coco_json import (
     Labels,
     choose_category,
-    frame_number,
     joint_set,
     list_files,
     open_coco,
@@ -273,7 +272,7 @@ def test_numbers_and_texts_of_frames_do_not_mix(key: str) -> None:
 
 @pytest.mark.parametrize(("value", "number"), [(0, 0), (-3, -3), (5.0, 5), ("0", 0), ("010", 10)])
 def test_a_frames_number(value: Any, number: int) -> None:
-    assert frame_number(Field(value, "a.json")) == number
+    assert Field(value, "a.json").number_id() == number
 
 
 # ---- people
@@ -404,20 +403,51 @@ def _all(*files: Field) -> tuple[list[tuple[int, str | None]], list[int], dict[s
 
 def test_files_that_count_from_one_are_set_apart() -> None:
     step = 10**12
-    apart = "files whose image ids another file has too: their ids and videos are set apart"
+    apart = "files whose image ids another file has too: their ids are set apart"
     images, people, said = _all(
         _file("a", [1, 2], 7), _file("b", [3], 8), _file("c", [2, 5], 7), _file("d", [5], None),
     )  # fmt: skip
     # c is the third file; d repeats no id that is left: c's 5 became another.
-    expected = [(1, "7"), (2, "7"), (3, "8"), (3 * step + 2, "c/7"), (3 * step + 5, "c/7"),
+    expected = [(1, "a/7"), (2, "a/7"), (3, "8"), (3 * step + 2, "c/7"), (3 * step + 5, "c/7"),
                 (5, None)]  # fmt: skip
     assert images == expected and people == [image for image, _ in expected]
-    assert said == {apart: 1}
+    videos = "video ids that two files have: taken as videos of their own"
+    assert said == {apart: 1, videos: 1}
     labels = read_labels([_file(name, [n], None) for n, name in enumerate("abcd")])
     assert labels.source == "/labels/a.json, /labels/b.json, /labels/c.json"  # three for all
     images, people, said = _all(_file("a", [1], 7), _file("b", [1], None), _file("c", [1], 7))
-    assert images == [(1, "7"), (2 * step + 1, None), (3 * step + 1, "c/7")]
-    assert people == [1, 2 * step + 1, 3 * step + 1] and said == {apart: 2}
+    assert images == [(1, "a/7"), (2 * step + 1, None), (3 * step + 1, "c/7")]
+    assert people == [1, 2 * step + 1, 3 * step + 1] and said == {apart: 2, videos: 1}
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders() -> None:
+    """Labelling tools call every export the same."""
+    images, _, _ = _all(
+        _file("x/one/annotations", [1], 7), _file("x/two/annotations", [1], 7),
+        _file("y/two/annotations", [2], 7), _file("b", [3], 7), _file("annotations", [4], 7),
+    )  # fmt: skip
+    assert [video for _, video in images] == [
+        "one/annotations/7", "x/two/annotations/7", "y/two/annotations/7", "b/7",
+        "labels/annotations/7",
+    ]  # fmt: skip
+
+
+def test_ids_may_be_digits_as_text() -> None:
+    content = _file("a", [1, 2], 7).value
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+    content["annotations"][1]["image_id"] = "2"
+    content["categories"][0]["id"] = 1
+    content["annotations"][0]["category_id"] = "1"
+    assert _all(Field(content, "a.json"))[:2] == ([(1, "7"), (2, "7")], [1, 2])
+    content["images"][1]["id"] = "01"
+    with pytest.raises(
+        ValueError, match=r"images\[1\].id .* which no other has: repeated are \[1\]"
+    ):
+        _all(Field(content, "a.json"))
+    content["images"][1]["id"] = "b"
+    with pytest.raises(ValueError, match=r"images\[1\].id .*a whole number, or its digits as text"):
+        _all(Field(content, "a.json"))
 
 
 def test_a_video_of_two_files_is_two_videos() -> None:

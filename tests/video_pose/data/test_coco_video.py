@@ -146,6 +146,17 @@ def test_stills_are_videos_of_one_frame_with_a_track_a_person(tmp_path: Path) ->
     assert tracks[1]["keypoints"][0, 0].tolist() == [30.5, 20.5, 2]
 
 
+def test_a_still_without_annotations_shows_nobody(tmp_path: Path, caplog) -> None:
+    """Of a frame of a video that is not known, nor where a person is marked without a place."""
+    images = [_image(i, 0, video_id=None, frame_id=None) for i in (4, 5, 6)]
+    placeless = _annotation(6, keypoints=[0] * 9, bbox=None)
+    tracks = _load(tmp_path, [*images, _image(1, 7)], [_annotation(4), placeless])
+    assert {t["video_id"]: t.get("nobody") for t in tracks} == {
+        "7": None, "still_4": None, "still_5": True, "still_6": None,
+    }  # fmt: skip
+    assert "1 pictures without annotations: nobody is there" in caplog.text
+
+
 def test_video_files(tmp_path: Path) -> None:
     images = [
         _image(i, i, file_name=None, frame_id=None, video_file="a/b.mp4", frame_index=2 * i)
@@ -301,15 +312,15 @@ def _set(*path: Any, value: Any) -> Any:
         (_set("annotations", 0, "keypoints", 3, value="18"), r"\[0\].keypoints .*number"),
         (_set("annotations", 0, "keypoints", value="18 20 2"), r"keypoints .*expected a list"),
         (_set("annotations", 0, "keypoints", 2, value=float("nan")), "v 0, 1 or 2"),
-        (_set("annotations", 0, "image_id", value="1"), r"image_id .*whole number, got text '1'"),
+        (_set("annotations", 0, "image_id", value="x"), r"image_id .*whole number.*, got text 'x'"),
         (_set("annotations", 0, "image_id", value=...), r"annotations\[0\].image_id .*no such key"),
         (_set("annotations", 0, "track_id", value=1.5), r"track_id .*whole number, got 1.5"),
         (_set("annotations", 0, "track_id", value=[1]), r"track_id .*got a list"),
         (_set("annotations", 0, "iscrowd", value="no"), r"iscrowd .*true, false, 0 or 1"),
-        (_set("annotations", 0, "category_id", value="1"), r"category_id .*whole number"),
+        (_set("annotations", 0, "category_id", value="x"), r"category_id .*whole number"),
         (_set("annotations", value=7), r"annotations: expected a list \[...\], got 7"),
         (_set("annotations", 0, value=None), r"annotations\[0\]: expected an object"),
-        (_set("images", 0, "id", value="1"), r"images\[0\].id .*whole number, got text"),
+        (_set("images", 0, "id", value="x"), r"images\[0\].id .*whole number.*, got text"),
         (_set("images", 0, "height", value="48"), r"images\[0\].height .*whole number"),
         (_set("images", 0, "width", value=0), r"width .*of at least 1, got 0"),
         (_set("images", 0, "width", value=65), r"images\[1\] .*height and width .*images\[0\]"),
@@ -551,7 +562,7 @@ def test_a_file_a_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
         assert [t["video_id"] for t in tracks] == ["7", "w"]
     # Exports that count from 1 in each file, and call every video 7.
     tracks = load_video_keypoints(str(_two_files(tmp_path, {})), str(tmp_path), NAMES)
-    assert [t["video_id"] for t in tracks] == ["7", "b/7"]
+    assert [t["video_id"] for t in tracks] == ["a/7", "b/7"]
     assert len({int(t["image_ids"][0]) for t in tracks}) == 2
     assert "set apart" in caplog.text
     # Those that call every video 7, with images of their own.
@@ -781,6 +792,9 @@ def test_a_person_twice_on_an_image_is_refused(tmp_path: Path) -> None:
     )
 
 
+CROWDS = "crowd regions: no people (background to detectors, unless INPUT.FRAMES.CROWDS is ignore)"
+
+
 def test_boxes_of_people_without_joints_one_by_one(tmp_path: Path) -> None:
     """Each in its own track of one frame, numbered in the file's order; so are crowds."""
     images = [_image(i, i) for i in range(3)]
@@ -806,7 +820,7 @@ def test_boxes_of_people_without_joints_one_by_one(tmp_path: Path) -> None:
         ("crowd_1", [1], [[4, 4, 9, 9]], [True], True, False, []),
     ]  # fmt: skip
     assert notes["people with a box and no joints: kept as boxes"] == 2
-    assert notes["crowd regions: neither people nor background"] == 2
+    assert notes[CROWDS] == 2
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,16 @@ def test_a_person_without_any_box_has_no_annotation_but_a_frame() -> None:
     assert frame["annotations"] == [] and frame["tracks"] == [("0", 0)]
 
 
+def test_a_still_on_which_nobody_is_is_a_frame_and_unlabelled_frames_are_not() -> None:
+    empty = track(frames=2)
+    empty["keypoints"][:], empty["boxes"][:], empty["labelled"][:] = 0, 0, False
+    assert tracks_to_frames([empty]) == []
+    still = track(frames=1)
+    still["keypoints"][:], still["boxes"][:], still["labelled"][:] = 0, 0, False
+    (frame,) = tracks_to_frames([{**still, "nobody": True}])
+    assert frame["annotations"] == [] == frame["tracks"]
+
+
 def test_frames_of_a_video_file_carry_their_numbers() -> None:
     person = track(video_file="v.avi", frame_numbers=np.array([4, 6, 9]))
     del person["file_names"]
@@ -240,6 +250,15 @@ def test_a_person_is_a_track_of_one_frame() -> None:
     # Detectron2 has made the points continuous already.
     assert track["keypoints"].tolist() == [[[5.5, 6.5, 2], [9.5, 8.5, 1]]]
     assert images_to_tracks([image()], 2, "d") == []
+
+
+def test_images_whose_ids_are_text_are_counted() -> None:
+    """Detectron2 takes both; tracks have numbers."""
+    named = [{**image(annotation()), "image_id": name} for name in ("b", "a", 3)]
+    tracks = images_to_tracks(named, 2, "d")
+    assert [(t["video_id"], t["image_ids"].tolist()) for t in tracks] == [
+        ("b", [0]), ("a", [1]), ("3", [2]),
+    ]  # fmt: skip
 
 
 def test_another_number_of_joints_names_the_image() -> None:

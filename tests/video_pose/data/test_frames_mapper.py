@@ -257,6 +257,19 @@ def test_persons_of_an_image_may_lack_masks_and_joints(frame) -> None:
     assert plain.gt_keypoints.tensor[:, 0, 2].tolist() == [2, 0]
 
 
+def test_outlines_of_a_users_people_do_no_harm_where_no_masks_are_asked_for(frame) -> None:
+    """A region that carries no loss has none; Detectron2 wants them of all annotations or none."""
+    for key in ("video_id", "frame_index", "tracks"):
+        del frame[key]
+    (person,) = frame["annotations"]
+    del person["segmentation_ref"]
+    person["segmentation"] = [[10.0, 5.0, 20.0, 5.0, 20.0, 25.0, 10.0, 25.0]]
+    for found in ([person], [person, {**person, "iscrowd": 1}]):
+        record = {**frame, "annotations": found}
+        people = make_mapper(masks=False, crowds="ignore")(record)["instances"]
+        assert len(people) == len(found) and not people.has("gt_masks")
+
+
 def test_a_frame_without_annotations_is_background(frame) -> None:
     """With DATALOADER.FILTER_EMPTY_ANNOTATIONS False such frames are trained on."""
     persons = make_mapper()({**frame, "annotations": []})["instances"]

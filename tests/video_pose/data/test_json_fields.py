@@ -154,7 +154,8 @@ def test_ten_repeated_values_are_named() -> None:
 
 def test_flags_and_places() -> None:
     assert [_field(value).flag() for value in (0, 1, True, False)] == [False, True, True, False]
-    for value in (2, -1, 1.0, "1", None):
+    assert [_field(value).flag() for value in (0.0, 1.0)] == [False, True]
+    for value in (2, -1, 0.5, "1", None):
         with pytest.raises(ValueError, match="true, false, 0 or 1"):
             Field(value, "f.json", Field({}, "f.json"), "k").flag()
     inner = next(Field({"a": {"b": [[5]]}}, "f.json").need("a").need("b").items())

@@ -26,15 +26,15 @@ CVAT_VIDEO = """<?xml version="1.0" encoding="utf-8"?>
 <original_size><width>64</width><height>48</height></original_size></job>
 <source>walk.mp4</source></meta>
 <track id="3" label="person" source="manual">
-<skeleton frame="1" keyframe="1" z_order="0">
+<skeleton frame="15" keyframe="15" z_order="0">
 <points label="LHand" outside="0" occluded="1" points="20.5,8.00"/>
 <points label="RHand" outside="0" occluded="0" points="10.25,4.50"/></skeleton>
-<skeleton frame="2" keyframe="0" z_order="0">
+<skeleton frame="20" keyframe="0" z_order="0">
 <points label="LHand" outside="1" occluded="0" points="21.0,8.0"/>
 <points label="RHand" outside="0" occluded="0" points="11,5"/></skeleton></track>
-<track id="4" label="person"><box frame="1" outside="0" xtl="1" ytl="2" xbr="11" ybr="22"/>
-<box frame="2" outside="1" xtl="1" ytl="2" xbr="11" ybr="22"/></track>
-<track id="5" label="ball"><box frame="1" outside="0" xtl="1" ytl="2" xbr="3" ybr="4"/></track>
+<track id="4" label="person"><box frame="15" outside="0" xtl="1" ytl="2" xbr="11" ybr="22"/>
+<box frame="20" outside="1" xtl="1" ytl="2" xbr="11" ybr="22"/></track>
+<track id="5" label="ball"><box frame="15" outside="0" xtl="1" ytl="2" xbr="3" ybr="4"/></track>
 </annotations>"""
 
 
@@ -59,7 +59,7 @@ def test_cvats_video_xml(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert skeleton.flip_map == [("LHand", "RHand")]
     tracks = _load(path, skeleton.names)
     person = tracks["3"]
-    # Frame n of the task is 10 + 5 n of the video; points are continuous already.
+    # Numbers are the video's, whatever start and step the task has; points are continuous already.
     assert person["frame_numbers"].tolist() == [15, 20]
     assert person["video_file"] == str(tmp_path / "walk.mp4")
     assert (person["height"], person["width"]) == (48, 64)
@@ -101,7 +101,7 @@ def test_cvats_image_xml(tmp_path: Path) -> None:
         ("<annotations/>", "expected <skeleton> shapes"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><annotations/>', "DOCTYPE or entities"),
         (CVAT_VIDEO.replace("10.25,4.50", "10.25"), "'RHand'>: expected points="),
-        (CVAT_VIDEO.replace('frame="1" keyframe', 'frame="one" keyframe'), "frame: expected a who"),
+        (CVAT_VIDEO.replace('frame="15" keyf', 'frame="one" keyf'), "frame: expected a who"),
         (CVAT_VIDEO.replace('xtl="1"', 'xtl="left"'), "xtl: expected a number, got 'left'"),
     ],
 )
@@ -328,8 +328,7 @@ def test_of_two_labels_the_people_are_taken(tmp_path: Path, caplog: Any) -> None
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("<start_frame>10", "<start_frame>ten", "start_frame 'ten' and step '5'"),
-        ("step=5", "step=0", "start_frame '10' and step '0': expected whole numbers"),
+        ('frame="15" keyframe', 'frame="x" keyframe', "<skeleton> frame: .* whole number, got 'x'"),
         ('width="64"', "", "<image> width: expected a whole number, got 'None'"),
         ('ytl="2"', "", "<box> ytl: expected a number, got None"),
         ('points="20.5,8.00"', 'points="1,2,3"', "'LHand'>: expected points="),
@@ -340,17 +339,6 @@ def test_each_field_of_cvats_is_named(tmp_path: Path, old: str, new: str, words:
     path = _save(tmp_path / "bad.xml", text.replace(old, new))
     with pytest.raises(ValueError, match=f"bad.xml.*{words}"):
         _load(path, ["nose"])
-
-
-def test_a_cvat_task_of_every_frame_counts_from_its_first(tmp_path: Path) -> None:
-    text = CVAT_VIDEO.replace("<frame_filter>step=5</frame_filter>", "")
-    images = open_labels(str(_save(tmp_path / "a.xml", text))).value["images"]
-    assert [(i["frame_index"], i["width"], i["height"]) for i in images] == [
-        (11, 64, 48), (12, 64, 48),
-    ]  # fmt: skip
-    bare = text.replace("<start_frame>10</start_frame>", "").replace("<width>64</width>", "")
-    images = open_labels(str(_save(tmp_path / "a.xml", bare))).value["images"]
-    assert [i["frame_index"] for i in images] == [1, 2] and "width" not in images[0]
 
 
 def test_label_studios_other_results_and_pictures(tmp_path: Path, caplog: Any) -> None:
@@ -479,25 +467,54 @@ def test_the_content_of_cvats_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("meta", "frames", "size"),
+    ("meta", "size"),
     [
-        ("", [1, 2], None),
-        ("<start_frame>0</start_frame><frame_filter>step = 3</frame_filter>", [3, 6], None),
-        ("<start_frame>7</start_frame><frame_filter>every</frame_filter>", [8, 9], None),
-        ("<frame_filter>step=1</frame_filter>", [1, 2], None),
-        ("<original_size><width>9</width><height>x</height></original_size>", [1, 2], (9, None)),
-        ("<original_size><height>8</height></original_size>", [1, 2], (None, 8)),
+        ("", None),
+        ("<job><start_frame>0</start_frame><frame_filter>step=3</frame_filter></job>", None),
+        ("<original_size><width>9</width><height>x</height></original_size>", (9, None)),
+        ("<task><original_size><height>8</height></original_size></task>", (None, 8)),
     ],
 )
-def test_which_frames_of_a_video_cvat_counts(
-    tmp_path: Path, meta: str, frames: list[int], size: Any
-) -> None:
+def test_frames_of_cvat_keep_their_numbers(tmp_path: Path, meta: str, size: Any) -> None:
     start = CVAT_VIDEO.index("<meta>"), CVAT_VIDEO.index("<track")
     text = f"{CVAT_VIDEO[: start[0]]}<meta>{meta}</meta>{CVAT_VIDEO[start[1] :]}"
     images = _content(_save(tmp_path / "a.xml", text))[0]
-    assert [image["frame_index"] for image in images] == frames
-    assert [image["file_name"] for image in images] == [f"frame_{n:06d}.PNG" for n in frames]
+    assert [image["frame_index"] for image in images] == [15, 20]
+    assert [image["file_name"] for image in images] == [f"frame_{n:06d}.PNG" for n in (15, 20)]
     assert (images[0].get("width"), images[0].get("height")) == (size or (None, None))
+
+
+def test_each_task_of_a_cvat_project_has_its_own_video(tmp_path: Path) -> None:
+    size = (
+        "<task><id>{}</id><original_size><width>{}</width><height>9</height></original_size></task>"
+    )
+    skeleton = '<skeleton frame="0"><points label="x" points="3,4"/></skeleton>'
+    text = (
+        f"<annotations><meta><project><tasks>{size.format(4, 20)}{size.format(6, 30)}</tasks>"
+        f'</project></meta><track id="0" label="man" task_id="4" subset="train">{skeleton}</track>'
+        f'<track id="1" label="man" task_id="6" subset="val">{skeleton}</track></annotations>'
+    )
+    images, people, _ = _content(_save(tmp_path / "a.xml", text))
+    assert images == [
+        {"id": 1, "video_id": "task 4", "frame_index": 0, "file_name": "train/frame_000000.PNG",
+         "width": 20, "height": 9},
+        {"id": 2, "video_id": "task 6", "frame_index": 0, "file_name": "val/frame_000000.PNG",
+         "width": 30, "height": 9},
+    ]  # fmt: skip
+    assert [(person["image_id"], person["track_id"]) for person in people] == [(1, "0"), (2, "1")]
+
+
+def test_pictures_of_a_cvat_project_repeat_their_ids(tmp_path: Path) -> None:
+    picture = (
+        '<image id="0" name="{}" subset="{}" task_id="{}" width="5" height="6">'
+        '<skeleton label="man"><points label="x" points="1,2"/></skeleton></image>'
+    )
+    told = [("a.png", "train", 1), ("b.png", "train", 2), ("c.png", "val", 2), ("a.png", "val", 3)]
+    text = "".join(picture.format(*each) for each in told)
+    images, people, _ = _content(_save(tmp_path / "a.xml", f"<annotations>{text}</annotations>"))
+    names = [image["file_name"] for image in images]
+    assert names == ["train/a.png", "b.png", "c.png", "val/a.png"]
+    assert [person["image_id"] for person in people] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

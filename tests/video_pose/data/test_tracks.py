@@ -259,6 +259,32 @@ def test_a_name_that_is_asked_for_again_is_no_second_one(tmp_path: Path) -> None
     assert not said
 
 
+def test_the_file_of_one_name_is_not_found_for_another_as_well(tmp_path: Path) -> None:
+    for names in (("1.jpg", "x/1.jpg"), ("x/1.jpg", "1.jpg")):
+        folder = _folder(tmp_path, "1.jpg")
+        assert folder.find(names[0]) == str(tmp_path / "1.jpg")
+        with pytest.raises(ValueError, match=f"'{names[1]}' and '{names[0]}' both end in"):
+            folder.find(names[1])
+
+
+def test_a_name_is_found_in_the_other_spelling_of_its_letters(tmp_path: Path) -> None:
+    """macOS writes an accent as a letter of its own."""
+    one, two = "caf\u00e9", "cafe\u0301"
+    folder = _folder(tmp_path, f"{one}/{one}.JPG", f"{two}.png")
+    assert folder.find(f"{one}/{two}.jpg") == str(tmp_path / one / f"{one}.JPG")
+    assert folder.find(f"{one}.png") == str(tmp_path / f"{two}.png")
+    folder = ImageFolder(str(tmp_path))
+    assert folder.find(f"x/{two}/{one}.jpg") == str(tmp_path / one / f"{one}.JPG")
+
+
+def test_the_only_picture_of_a_name_without_ending_is_found(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, "frame_000000.PNG", "b.png", "b.jpg", "c.txt", "d", "d.png")
+    assert folder.find("frame_000000") == str(tmp_path / "frame_000000.PNG")
+    assert folder.find("d") == str(tmp_path / "d")
+    for name in ("b", "c"):  # two pictures, and none
+        assert folder.find(name) == str(tmp_path / name)
+
+
 def test_a_file_elsewhere_that_exists_is_taken_as_named(tmp_path: Path) -> None:
     folder = _folder(tmp_path / "root", "1.jpg")
     (tmp_path / "1.jpg").write_bytes(b"")

@@ -937,6 +937,19 @@ def test_keys_that_changed_are_said_each_with_its_effect(caplog) -> None:
     assert caplog.messages == []
 
 
+def test_keys_whose_values_the_checkpoint_restores_are_keys(tiny_cfg) -> None:
+    """Also those of the rates of parts, which the optimizer's groups hold."""
+    for model, key in (("UniPoseLSTM", "POSE.ENCODER"), ("LSTMPoseMachine", "LSTM_PM.CONVNET1")):
+        assert f"MODEL.{key}_LR_FACTOR" in trainer_module._RESTORED
+        cfg = tiny_cfg(model, "SOLVER.BASE_LR", 1.0, f"MODEL.{key}_LR_FACTOR", 0.25)
+        net = build_model(cfg)
+        assert {group["lr"] for group in build_optimizer(cfg, net).param_groups} == {0.25, 1.0}
+        for restored in trainer_module._RESTORED:
+            node = cfg
+            for part in restored.split("."):
+                node = node[part]
+
+
 @pytest.mark.parametrize("error", [FloatingPointError("x"), OSError("x"), ValueError("x"), None])
 def test_a_record_of_a_users_error_holds_the_reason_alone(error: Exception | None) -> None:
     info = (type(error), error, None) if error else None

@@ -209,6 +209,21 @@ def test_the_order_of_the_evaluators_changes_no_figure_of_images(
     assert first["keypoints_pck_bbox"]["PCK@0.2"] == 0
 
 
+def test_a_users_image_may_lack_its_annotations(user_cfg: CfgNode, user_coco) -> None:
+    """Detectron2 allows it where dicts are registered: who is found there is false."""
+    complete_cfg(user_cfg)
+    given = predictions(user_cfg, user_coco)
+    dicts, facts = DatasetCatalog.get(user_coco), MetadataCatalog.get(user_coco).as_dict()
+    del dicts[0]["annotations"]
+    DatasetCatalog.remove(user_coco)
+    MetadataCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    kept = ("thing_classes", "keypoint_names", "keypoint_flip_map")
+    MetadataCatalog.get(user_coco).set(**{key: facts[key] for key in kept})
+    results = score(user_cfg, user_coco, given)
+    assert 60 < results["bbox"]["AP"] < 70 and results["keypoints_pck_bbox"]["frames"] == 2
+
+
 def test_a_dataset_without_joints_has_no_pck(user_cfg: CfgNode, user_coco) -> None:
     cfg = user_cfg
     complete_cfg(cfg)

@@ -224,11 +224,38 @@ def test_foreign_images_and_tasks_are_refused(dataset, joints) -> None:
     evaluator = coco_of(dataset, joints)
     evaluator.reset()
     (frame, *_), (output, *_) = predict(dataset)
-    with pytest.raises(KeyError, match="frames_adapter has no labelled image 99"):
+    with pytest.raises(KeyError, match="frames_adapter has no image 99 with labels"):
         evaluator.process([{**frame, "image_id": 99}], [output])
     message = "evaluation tasks ['boxes', 'x']: choose from ('bbox', 'segm', 'keypoints')"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         coco_of(dataset, joints, ["x", "bbox", "boxes"])
+
+
+def test_pictures_of_nobody_and_of_people_with_boxes_alone_are_scored(
+    register, make_track, joints
+) -> None:
+    def still(number: int, **facts) -> dict:
+        names = {"file_names": [f"{number}.png"], "image_ids": np.array([number])}
+        return {**make_track(f"still_{number}", "0", 1), **names, **facts}
+
+    bare = {"keypoints": np.zeros((1, 7, 3), np.float32), "labelled": np.zeros(1, bool)}
+    tracks = [
+        still(1), still(2, **bare, boxed=np.ones(1, bool)),
+        still(3, **bare, boxes=np.zeros((1, 4), np.float32), nobody=True),
+    ]  # fmt: skip
+    facts = {"keypoint_oks_sigmas": [0.05] * 7, "thing_classes": ["person"]}
+    name = register("nobody_there", tracks, **facts)
+    frames = tracks_to_frames(DatasetCatalog.get(name))
+    right = person(make_track("v", "0", 1)["keypoints"][0], [0.0, 0, 100, 100], 0.5)
+    false = person(make_track("v", "0", 1)["keypoints"][0], [0.0, 0, 100, 100], 0.9)
+    empty = right[[]]
+    for last, box_ap, ap in ((empty, 100, 100), (false, 66.9, 50.5)):
+        given = [{"instances": found} for found in (right, right, last)]
+        results = run([coco_of(name, joints)], frames, given)
+        assert results["bbox"]["AP"] == pytest.approx(box_ap, abs=0.3)
+        assert results["keypoints"]["AP"] == pytest.approx(ap, abs=0.6)
+        people = run([PeopleEvaluator(name, joints, distributed=False)], frames, given)["people"]
+        assert (people["matched"], people["false"]) == (1, len(last))
 
 
 def test_frames_of_a_clip_that_nobody_labelled_are_skipped(register, make_track, joints) -> None:

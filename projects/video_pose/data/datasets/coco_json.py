@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -129,13 +128,12 @@ def read_labels(
         people = _read_people(content, chosen, {image.id for image in images})
         if taken & {image.id for image in images}:
             # Exports of one tool count from 1 in every file.
-            stem = os.path.splitext(os.path.basename(content.file))[0]
-            images, people = _set_apart(images, people, number, stem)
-            note("files whose image ids another file has too: their ids and videos are set apart")
+            images, people = _set_apart(images, people, number)
+            note("files whose image ids another file has too: their ids are set apart")
         taken |= {image.id for image in images}
         labels.images += images
         labels.people += people
-    _set_videos_apart(labels)
+    _set_videos_apart(labels, [content.file for content in contents])
     return labels
 
 
@@ -190,7 +188,7 @@ def _read_category(item: Field) -> Category:
     named, joints = item.get("name"), item.get("keypoints")
     names = joints.texts() if joints is not None and joints.value else []
     number = item.get("id")
-    ids = [number.integer()] if number is not None else []
+    ids = [number.number_id()] if number is not None else []
     return Category(
         named.text() if named is not None and named.value else "",
         names,
@@ -268,9 +266,9 @@ def _read_images(content: Field) -> list[Image]:
         sizes = [side.integer(1) for side in (height, width) if side is not None]
         images.append(
             Image(
-                ids[-1].integer(),
+                ids[-1].number_id(),
                 None if video is None else video.identity(),
-                None if frame is None else frame_number(frame),
+                None if frame is None else frame.number_id(),
                 None if name is None else name.text(),
                 None if video_file is None else video_file.text(),
                 (sizes[0], sizes[1]) if len(sizes) == 2 else None,
@@ -286,15 +284,6 @@ def _read_images(content: Field) -> list[Image]:
     require_unique(ids, "its own whole-number id")
     _note_unread("images", unread)
     return images
-
-
-def frame_number(item: Field) -> int:
-    """A frame's number: a whole one, or its digits as text."""
-    if isinstance(item.value, str):
-        if not re.fullmatch(r"\d+", item.value):
-            raise item.error("a whole number, or its digits as text")
-        return int(item.value)
-    return item.integer()
 
 
 def _require_one_kind(content: Field) -> None:
@@ -321,7 +310,7 @@ def _read_people(content: Field, category: Category, images: set[int]) -> list[P
     several = len(content.need("categories").members()) > 1
     for item in found.items() if found is not None else ():
         image = item.need("image_id")
-        if image.integer() not in images:
+        if image.number_id() not in images:
             raise ValueError(
                 f"{content.file}: annotation {_id(item)} is of image {image.value}, which images[] "
                 "does not have."
@@ -329,10 +318,10 @@ def _read_people(content: Field, category: Category, images: set[int]) -> list[P
         number = item.get("category_id")
         if number is None and several:
             item.need("category_id")
-        if number is not None and category.ids and number.integer() not in category.ids:
+        if number is not None and category.ids and number.number_id() not in category.ids:
             others[str(number.value)] += 1
             continue
-        person = _read_person(item, image.integer(), category, content)
+        person = _read_person(item, image.number_id(), category, content)
         unread.update(_unread_of_person(item))
         if _has_mask_alone(person, item):
             masks += 1
@@ -368,7 +357,8 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
 def read_area(item: Field) -> float | None:
     """The area of an annotation's person, px^2; None where it is not told, or told as none."""
     area = item.get("area")
-    if area is None:
+    # NaN is what tables that lack a value are written with.
+    if area is None or area.value != area.value:
         return None
     value = area.number()
     if value <= 0:
@@ -420,32 +410,40 @@ def _note_unread(what: str, unread: Counter[str]) -> None:
 
 
 def _set_apart(
-    images: list[Image], people: list[Person], number: int, stem: str
+    images: list[Image], people: list[Person], number: int
 ) -> tuple[list[Image], list[Person]]:
     offset = (number + 1) * 10**12
-    images = [
-        image._replace(
-            id=image.id + offset, video=None if image.video is None else f"{stem}/{image.video}"
-        )
-        for image in images
-    ]
+    images = [image._replace(id=image.id + offset) for image in images]
     return images, [person._replace(image_id=person.image_id + offset) for person in people]
 
 
-def _set_videos_apart(labels: Labels) -> None:
+def _set_videos_apart(labels: Labels, paths: Sequence[str]) -> None:
     """A video has one file of labels: the same id in two files is two videos."""
     files: dict[str, set[str]] = {}
     for image in labels.images:
         if image.video is not None:
             files.setdefault(image.video, set()).add(_file_of(image))
-    shared = {video for video, names in files.items() if len(names) > 1}
+    shared = {video for video, found in files.items() if len(found) > 1}
     if not shared:
         return
+    names = _names_of_files(paths)
     note("video ids that two files have: taken as videos of their own", len(shared))
     for i, image in enumerate(labels.images):
         if image.video in shared:
-            stem = os.path.splitext(os.path.basename(_file_of(image)))[0]
-            labels.images[i] = image._replace(video=f"{stem}/{image.video}")
+            labels.images[i] = image._replace(video=f"{names[_file_of(image)]}/{image.video}")
+
+
+def _names_of_files(paths: Sequence[str]) -> dict[str, str]:
+    """By path: as much of its end, without the ending, as no other path ends in."""
+    parts = {path: os.path.splitext(os.path.abspath(path))[0].split(os.sep) for path in paths}
+    names = {}
+    for path, own in parts.items():
+        others = [other for each, other in parts.items() if each != path]
+        ends = (own[-count:] for count in range(1, len(own) + 1))
+        names[path] = "/".join(
+            next((e for e in ends if all(o[-len(e) :] != e for o in others)), own)
+        )
+    return names
 
 
 def _file_of(image: Image) -> str:

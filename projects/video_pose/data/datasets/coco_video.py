@@ -18,7 +18,8 @@ Rules:
   annotated (PoseTrack's ``is_labeled: false``). So one person's track is the whole video, while a
   person who leaves a scene of several is not looked for after leaving. Frames without an annotation
   of the person have ``labelled`` False.
-* A video without any annotation is one track "0" with no labelled frame.
+* A video without any annotation is one track "0" with no labelled frame. A still without any is one
+  on which nobody is (``nobody``), for detectors, as in COCO's files.
 * A person without joints is kept with the box: ``boxed`` True, ``labelled`` False. Those without a
   ``track_id`` are tracks "box_<n>" of one frame, crowd regions (``iscrowd``) tracks "crowd_<n>".
 * A box without area, or ten times as far out as the image is large, counts as none: the joints'
@@ -320,6 +321,9 @@ def _video_tracks(
             frames = {person.image_id: person}
             span = _track_span(images, frames, {image.id for image in images})
             made.append(_make(key, f"{kind}_{number}", images, span, frames, source, names))
+    if not people and images[0].video is None:
+        note("pictures without annotations: nobody is there, for detectors and their evaluation")
+        made[0]["nobody"] = True
     return made
 
 
@@ -351,7 +355,8 @@ def _by_track(
     note("people with a box and no joints: kept as boxes",
          sum(p.keypoints is None and not p.crowd for p in people))  # fmt: skip
     crowds = [person for person in people if person.crowd]
-    note("crowd regions: neither people nor background", len(crowds))
+    note("crowd regions: no people (background to detectors, unless INPUT.FRAMES.CROWDS is ignore)",
+         len(crowds))  # fmt: skip
     return tracks, boxed, crowds
 
 

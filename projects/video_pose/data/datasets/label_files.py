@@ -17,6 +17,7 @@ import os
 import re
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,8 +120,10 @@ def open_cvat(path: str) -> Field:
     """CVAT's XML ("CVAT for video 1.1" and "for images"): skeletons, and boxes of the same label.
 
     CVAT's points are continuous. A joint that is ``outside`` is not labelled, an ``occluded`` one
-    has v = 1. A video's frame is ``start_frame`` + number x step, as the task's meta say; where its
-    source is no video file, frames are ``frame_<number>.PNG``, as CVAT exports them.
+    has v = 1. A shape's ``frame`` is the number in the video already, whatever ``start_frame`` and
+    step its task has; where the source is no video file, frames are ``frame_<number>.PNG``, as CVAT
+    exports them. A project's tasks have videos and pictures of their own: their numbers repeat from
+    subset to subset, and no source is told.
 
     Raises:
         ValueError: it is no such XML, or has no skeleton.
@@ -129,22 +132,27 @@ def open_cvat(path: str) -> Field:
     label, joints = _cvat_joints(root, path)
     content = Content(path, joints)
     source = root.findtext(".//meta//source") or ""
-    frame_of = _cvat_frames(root, path)
-    size = [root.findtext(f".//meta//original_size/{side}") for side in ("width", "height")]
-    width, height = (int(side) if side and side.isdigit() else None for side in size)
+    is_video = source.lower().endswith(_VIDEO_ENDINGS)
+    sizes = _cvat_sizes(root)
     for track in root.iter("track"):
+        task, subset = track.get("task_id"), track.get("subset")
+        width, height = sizes.get(task, (None, None))
+        video = source or ("video" if task is None else f"task {task}")
         for shape in track:
-            number = frame_of(_whole(shape, "frame", path))
-            name = f"frame_{number:06d}.PNG"
-            is_video = source.lower().endswith(_VIDEO_ENDINGS)
+            number = _whole(shape, "frame", path)
+            name = "/".join([*([subset] if subset else []), f"frame_{number:06d}.PNG"])
             image = content.image(
-                number, video_id=source or "video", frame_index=number, width=width, height=height,
+                (video, number), video_id=video, frame_index=number, width=width, height=height,
                 **{"video_file": source} if is_video else {"file_name": name},
             )  # fmt: skip
             _add_cvat_shape(content, shape, image, label, track.get("label"), track.get("id"), path)
-    for picture in root.iter("image"):
+    pictures = [*root.iter("image")]
+    named = Counter(picture.get("name") for picture in pictures)
+    for picture in pictures:
+        subset, name = picture.get("subset"), picture.get("name")
         image = content.image(
-            ("image", picture.get("id")), file_name=picture.get("name"),
+            ("image", subset, picture.get("task_id"), picture.get("id"), name),
+            file_name=f"{subset}/{name}" if subset and named[name] > 1 else name,
             width=_whole(picture, "width", path), height=_whole(picture, "height", path),
         )  # fmt: skip
         for shape in picture:
@@ -197,13 +205,14 @@ def _cvat_joints(root: Any, path: str) -> tuple[str, list[str]]:
     return label, [name for name in names if name]
 
 
-def _cvat_frames(root: Any, path: str) -> Callable[[int], int]:
-    start, step = root.findtext(".//meta//start_frame") or "0", "1"
-    match = re.search(r"step\s*=\s*(\d+)", root.findtext(".//meta//frame_filter") or "")
-    step = match.group(1) if match else step
-    if not start.isdigit() or int(step) < 1:
-        raise ValueError(f"{path}: start_frame {start!r} and step {step!r}: expected whole numbers")
-    return lambda number: int(start) + number * int(step)
+def _cvat_sizes(root: Any) -> dict[str | None, tuple[int | None, int | None]]:
+    """Width and height of the videos of a project's tasks by id, of a task's or job's by None."""
+    sizes = {}
+    for owner in (*root.iterfind(".//meta/project/tasks/task"), *root.iterfind(".//meta")):
+        sides = [owner.findtext(f".//original_size/{side}") for side in ("width", "height")]
+        width, height = (int(side) if side and side.isdigit() else None for side in sides)
+        sizes[owner.findtext("id")] = width, height
+    return sizes
 
 
 def _add_cvat_shape(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from video_pose.data.records import Track
+from video_pose.video_io.pictures import PICTURE_SUFFIXES
 
 # A box made from joints: their extent times this. On JHMDB the puppet mask's box is 1.24 times as
 # wide and 1.20 times as high as the joints' extent (medians, 8,517 frames), and BBC Pose uses 1.25.
@@ -245,20 +247,22 @@ class ImageFolder:
 
     A name is taken as it stands where there is such a file. Else it may be a path of another system
     (``C:\\data\\a\\1.JPG``) or of the annotator's machine, whose end lies below the folder, or end
-    in another case.
+    in another case, spell its letters in Unicode's other form (macOS), or lack the ending of the
+    only picture that is called so (frames of a video in CVAT's "for images").
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._names: dict[str, dict[str, str]] = {}
-        self._found: dict[str, str] = {}
+        # By path: the name that led there, and whether it is that very path.
+        self._found: dict[str, tuple[str, bool]] = {}
         self._missing: list[str] = []
 
     def find(self, name: str) -> str:
         """The path of a file; that which the name tells where there is none.
 
         Raises:
-            ValueError: it is the file of another name already.
+            ValueError: it is the file of another name as well.
         """
         if "://" in name:
             return name
@@ -270,9 +274,10 @@ class ImageFolder:
         for start in range(len(parts)):
             path = self._look(os.path.join(self.root, *parts[start:]))
             if path is not None:
-                if path != os.path.join(self.root, name):
+                exact = path == os.path.join(self.root, name)
+                if not exact:
                     note("paths of another system or machine: found by their end")
-                    self._require_own(path, name)
+                self._require_own(path, name, exact)
                 return path
         self._missing.append(name)
         return os.path.join(self.root, *parts)
@@ -285,25 +290,41 @@ class ImageFolder:
                 len(self._missing),
             )
 
-    def _require_own(self, path: str, name: str) -> None:
-        other = self._found.setdefault(path, name)
-        if other != name:
+    def _require_own(self, path: str, name: str, exact: bool) -> None:
+        other, other_exact = self._found.setdefault(path, (name, exact))
+        if other != name and not (exact and other_exact):
             raise ValueError(
                 f"{name!r} and {other!r} both end in {path}: choose an image_root below which "
                 "every name has a file of its own"
             )
 
     def _look(self, path: str) -> str | None:
-        """The path as the folder has it: the name's ending may have another case."""
+        """The path as the folder has it, however it is spelt there."""
         folder, name = os.path.split(path)
         if folder not in self._names:
-            present = os.listdir(folder) if os.path.isdir(folder) else []
-            self._names[folder] = {}
-            for each in present:
-                stem, ending = os.path.splitext(each)
-                self._names[folder].setdefault(stem + ending.lower(), each)
-                self._names[folder][each] = each
-        stem, ending = os.path.splitext(name)
+            lies_below = len(folder) > len(self.root) and not os.path.isdir(folder)
+            present = (self._look(folder) if lies_below else None) or folder
+            self._names[folder] = {
+                spelt: os.path.join(present, each) if each else ""
+                for spelt, each in _spellings_in(present).items()
+            }
         names = self._names[folder]
-        found = names.get(name, names.get(stem + ending.lower()))
-        return None if found is None else os.path.join(folder, found)
+        return names.get(name) or names.get(_loose(name)) or None
+
+
+def _spellings_in(folder: str) -> dict[str, str]:
+    """Names by which files of a folder are found; "" for what several could be meant by."""
+    present = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    names: dict[str, str] = {}
+    for each in present:
+        stem, ending = os.path.splitext(_loose(each))
+        if ending in PICTURE_SUFFIXES:
+            names[stem] = "" if stem in names else each
+    for each in present:
+        names.setdefault(_loose(each), each)
+    return names | {each: each for each in present}
+
+
+def _loose(name: str) -> str:
+    stem, ending = os.path.splitext(unicodedata.normalize("NFC", name))
+    return stem + ending.lower()
