@@ -144,6 +144,7 @@ inference.writers.Format: about=''
 inference.writers.open_writers: name=''
 inference.writers.read_poses: kind=''
 inference.writers.openpose.OpenPoseWriter: joints=25
+inference.writers.openpose.read_openpose: joints=25
 inference.writers.recordings.DeepLabCutWriter: hdf=False
 inference.writers.tables.Recording: fps=25.0, path='', table='long', angles=False,
     probabilities=False

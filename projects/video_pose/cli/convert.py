@@ -128,11 +128,21 @@ def with_joints(frame: PoseFrame, skeleton: str) -> PoseFrame:
 def write(
     args: argparse.Namespace, frames: list[PoseFrame], paths: dict[str, Path], name: str
 ) -> None:
-    """Write one video's frames in all formats; nothing is left of them if one fails."""
+    """Write one video's frames in all formats; nothing is left of them if one fails.
+
+    Raises:
+        ValueError: frames whose joints are others than the first frame's, or as the formats say.
+    """
     from video_pose.inference.writers import Recording, writing_results
     from video_pose.skeleton import connect
 
     names = frames[0].joint_names
+    for frame in frames:
+        if frame.joint_names != names:
+            raise ValueError(
+                f"{name}: frame {frame.index} has the joints {list(frame.joint_names)}, frame "
+                f"{frames[0].index} has {list(names)}: expected the same on all frames"
+            )
     lines = [(names.index(a), names.index(b)) for a, b, _ in connect(names)]
     times = [frame.time for frame in frames]
     span = frames[-1].index - frames[0].index

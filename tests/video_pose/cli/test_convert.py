@@ -98,3 +98,34 @@ def test_nothing_is_replaced_unasked(table: Path, capfd: pytest.CaptureFixture[s
     arguments = ["convert", str(table), "--output", str(table.parent), "--format", "csv"]
     assert main(arguments) == 1 and "v.csv exists" in capfd.readouterr().err
     assert table.read_text() == before
+
+
+def test_a_folder_with_an_empty_frame_keeps_its_columns(table: Path, tmp_path: Path) -> None:
+    """OpenPose's 18 joints: a frame without anybody, here the first, has them as well."""
+    frames = read_poses(table)
+    empty = stored_frame(0, 0.0, "v", JOINTS, np.zeros((0, len(JOINTS), 3)))
+    (writer,) = open_writers(["openpose18"], tmp_path, Recording("v", JOINTS))
+    for frame in (empty, frames[1]):
+        writer.write(frame)
+    writer.close()
+    arguments = ["convert", str(tmp_path / "v_openpose18"), "--output", str(tmp_path / "o")]
+    assert main([*arguments, "--format", "csv", "--table", "wide"]) == 0
+    with open(tmp_path / "o" / "v.csv", newline="") as file:
+        nobody, somebody = csv.DictReader(file)
+    assert nobody["track"] == "-1" and "mid_hip_x" not in somebody
+    assert (somebody["right_hip_x"], somebody["left_hip_x"]) == ("14.0", "13.0")
+
+
+def test_frames_of_different_joints_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else the columns of one would hold the joints of another."""
+    (tmp_path / "v.csv").touch()
+    poses = np.ones((1, 2, 3))
+    frames = [stored_frame(i, 0.0, "v", ("a", "bc"[i]), poses) for i in range(2)]
+    monkeypatch.setattr("video_pose.inference.writers.read_poses", lambda *_: frames)
+    out = tmp_path / "o"
+    arguments = ["convert", str(tmp_path / "v.csv"), "--output", str(out), "--format", "csv"]
+    assert main(arguments) == 1
+    assert "v: frame 1 has the joints ['a', 'c'], frame 0 has ['a', 'b']" in capfd.readouterr().err
+    assert not list(out.iterdir())

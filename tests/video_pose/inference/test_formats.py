@@ -341,6 +341,13 @@ def flat(joints: int, start: float = 1) -> list[float]:
             r"people with \[18, 25\] joints: expected 25 or 18",
         ),
         ({"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": [1, 2]}]}}, "ValueError"),
+        (
+            {
+                f"a_{i}_keypoints.json": {"people": [{"pose_keypoints_2d": flat(n)}] if n else []}
+                for i, n in enumerate((0, 18, 0, 25))
+            },
+            "a_3_keypoints.json: people with 25 joints: expected 18, as in the files before",
+        ),
     ],
 )
 def test_what_is_no_folder_of_openpose(tmp_path: Path, files: dict, message: str) -> None:
@@ -364,10 +371,24 @@ def test_a_folder_of_openpose_in_the_order_of_its_numbers(tmp_path: Path) -> Non
     assert [(f.index, f.video, f.track_ids.tolist()) for f in found] == [
         (2, "clip", []), (9, "clip", [0, 1]), (10, "clip", [0]),
     ]  # fmt: skip
-    assert [len(f.joint_names) for f in found] == [25, 18, 18]
+    assert [len(f.joint_names) for f in found] == [18, 18, 18]
     assert found[1].keypoints[1, 0].tolist() == [3.5, 3.5, 0.5]
     assert np.isnan(found[2].keypoints[0, 1]).all() and np.isfinite(found[2].keypoints[0, 0]).all()
     assert found[2].boxes[0].tolist() == [1.5, 1.5, 18.5, 1.5] and found[2].scores[0] == 0.5
+
+
+@pytest.mark.parametrize(("kind", "joints"), [("openpose", 25), ("openpose18", 18)])
+def test_a_folder_of_openpose_has_one_set_of_joints(tmp_path: Path, kind: str, joints: int) -> None:
+    """Frames without people have that of the others; where all are, it is the format's."""
+    somebody = frames()
+    nobody = [replace(f, **{
+        part: getattr(f, part)[:0] for part in ("keypoints", "boxes", "scores", "track_ids")
+    }) for f in somebody]  # fmt: skip
+    for content in ([nobody[0], somebody[1], nobody[2], somebody[3]], nobody):
+        back = read_poses(write(kind, tmp_path, content))
+        assert [len(frame) for frame in back] == [len(frame) for frame in content]
+        (names,) = {frame.joint_names for frame in back}
+        assert len(names) == joints
 
 
 def test_old_files_of_a_folder_are_not_left_beside_new_ones(tmp_path: Path) -> None:

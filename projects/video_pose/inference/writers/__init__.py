@@ -93,7 +93,10 @@ for _name, _format in {
     "posetrack": Format(".posetrack.json", PoseTrackWriter, "PoseTrack18", read_coco),
     "openpose": Format("_openpose", OpenPoseWriter, "OpenPose BODY_25 folder", read_openpose),
     "openpose18": Format(
-        "_openpose18", partial(OpenPoseWriter, joints=18), "OpenPose COCO folder", read_openpose
+        "_openpose18",
+        partial(OpenPoseWriter, joints=18),
+        "OpenPose COCO folder",
+        partial(read_openpose, joints=18),
     ),
     "trc": Format("_trc", TrcWriter, "TRC, a file a person", read_trc),
     "c3d": Format("_c3d", C3dWriter, "C3D, a file a person", read_c3d),

@@ -58,11 +58,17 @@ def _openpose_map(names: tuple[str, ...], joints: int) -> JointMap:
 _JOINT_FORMULAS = OPENPOSE_25.equivalents
 
 
-def read_openpose(path: str | Path) -> list[PoseFrame]:
+def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
     """The frames of a folder of OpenPose's files, by the number in each name.
 
+    All frames have the joints of the first file with people, also those without anybody.
+
+    Args:
+        joints: 25 or 18, where no file has people.
+
     Raises:
-        ValueError: no such file, or one that is none of OpenPose's; names it.
+        ValueError: no such file, one that is none of OpenPose's, or one whose people have other
+            joints than those of the files before; names it.
     """
     found: dict[int, Path] = {}
     for file in Path(path).glob("*_keypoints.json"):
@@ -72,10 +78,22 @@ def read_openpose(path: str | Path) -> list[PoseFrame]:
     if not found:
         raise ValueError(f"{path}: no file *_keypoints.json of OpenPose")
     video = re.sub(r"_?\d+_keypoints$", "", found[min(found)].stem) or Path(path).name
-    return [_read_frame(found[index], index, video) for index in sorted(found)]
+    files = {index: (found[index], *_read_people(found[index])) for index in sorted(found)}
+    counts = [len(poses[0]) for _, poses, _ in files.values() if poses]
+    names = tuple(_JOINTS[counts[0] if counts else joints])
+    for file, poses, _ in files.values():
+        if poses and len(poses[0]) != len(names):
+            raise ValueError(
+                f"{file}: people with {len(poses[0])} joints: expected {len(names)}, as in the "
+                "files before"
+            )
+    return [
+        _to_frame(index, video, names, poses, tracks) for index, (_, poses, tracks) in files.items()
+    ]
 
 
-def _read_frame(file: Path, index: int, video: str) -> PoseFrame:
+def _read_people(file: Path) -> tuple[list[np.ndarray], list[int]]:
+    """Poses (K, 3), all of one K, and track numbers, as they stand in a file."""
     try:
         people = json.loads(file.read_text(encoding="utf-8"))["people"]
         poses = [np.array(p["pose_keypoints_2d"], float).reshape(-1, 3) for p in people]
@@ -85,7 +103,12 @@ def _read_frame(file: Path, index: int, video: str) -> PoseFrame:
     counts = {len(pose) for pose in poses}
     if not counts <= set(_JOINTS) or len(counts) > 1:
         raise ValueError(f"{file}: people with {sorted(counts)} joints: expected 25 or 18")
-    names = tuple(_JOINTS[counts.pop() if counts else 25])
+    return poses, tracks
+
+
+def _to_frame(
+    index: int, video: str, names: tuple[str, ...], poses: list[np.ndarray], tracks: list[int]
+) -> PoseFrame:
     for pose in poses:
         pose[:, :2] += 0.5
         pose[pose[:, 2] <= 0] = np.nan
