@@ -28,7 +28,9 @@ from torch import Tensor, nn
 
 from video_pose.data.build import build_pose_train_loader
 from video_pose.engine.checkpointer import PoseCheckpointer
-from video_pose.inference.predictor import is_recurrent, load_cfg, load_model
+from video_pose.engine.defaults import load_cfg
+from video_pose.engine.views import is_recurrent
+from video_pose.inference.predictor import load_model
 from video_pose.modeling.video_pose_net import VideoPoseNet
 
 
@@ -124,7 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             PoseCheckpointer(model, folder).save(args.output.stem)
             (Path(folder) / args.output.name).replace(args.output)
     except (ValueError, KeyError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # str() of a KeyError has quotes around it.
+        text = error.args[0] if isinstance(error, KeyError) else error
+        print(f"error: {text}", file=sys.stderr)
         return 1
     print(f"wrote {args.output}; standard deviations differed by a factor of up to {largest:.1f}")
     return 0

@@ -76,6 +76,22 @@ def test_the_file_is_a_checkpoint_with_the_models_joints(
     assert tool.main(arguments) == 1 and "must be a new file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("datasets")
+def test_statistics_are_of_all_training_data_that_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that is not registered is an error, as in training; without it clips are read."""
+    path = tmp_path / "refitted.pth"
+    options = [*map(str, SMALL), "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
+    for train, status in (("'misspelt_train', ", 1), ("", 0)):
+        named = f"('synthetic_jhmdb_train', {train})"
+        arguments = ["--config-file", CONFIG, "--output", str(path), "--batches", "1", *options]
+        assert tool.main([*arguments, "DATASETS.TRAIN", named, "DATASETS.TEST", "()"]) == status
+        error = capsys.readouterr().err
+        assert error.startswith("error: dataset 'misspelt_train' is not registered") is bool(train)
+        assert path.exists() is not bool(train)
+
+
 def test_a_model_without_frozen_norms_is_refused() -> None:
     model = small_model("MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", 0)
     assert not any(isinstance(m, FrozenBatchNorm2d) for m in model.modules())
