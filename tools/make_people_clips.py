@@ -73,17 +73,27 @@ class Truth:
         self.images.append({**image, **place, "file_name": f"{video}/{number:05d}.jpg"})
 
     def person(
-        self, track: str, keypoints: np.ndarray, box: np.ndarray, area: float, crowd: bool = False
+        self,
+        track: str,
+        keypoints: np.ndarray,
+        box: np.ndarray,
+        area: float,
+        crowd: bool = False,
+        part: Sequence[float] | None = None,
     ) -> None:
-        """Somebody of the frame, cut off at its edges: joints (17, 3) in continuous px."""
-        height, width = self._size
+        """Somebody of the frame, cut off at its edges: joints (17, 3) in continuous px.
+
+        Args:
+            part: x0, y0, x1, y1 of the frame that shows the person; None: all of it.
+        """
+        low, high = np.reshape(part or (0, 0, self._size[1], self._size[0]), (2, 2))
         points = keypoints.astype(np.float64).copy()
-        outside = ((points[:, :2] < 0) | (points[:, :2] >= (width, height))).any(axis=1)
+        outside = ((points[:, :2] < low) | (points[:, :2] >= high)).any(axis=1)
         points[outside | (points[:, 2] <= 0)] = 0
         if (points[:, 2] > 0).sum() < LEAST_LABELLED:
             points[:] = 0
         points[:, :2] -= 0.5 * (points[:, 2:] > 0)
-        x0, y0, x1, y1 = (float(v) for v in np.clip(box, 0, [width, height] * 2))
+        x0, y0, x1, y1 = np.clip(box.reshape(2, 2), low, high).ravel().astype(float).tolist()
         share = (x1 - x0) * (y1 - y0) / max(float((box[2:] - box[:2]).prod()), 1.0)
         if x1 - x0 < 3 or y1 - y0 < 3:
             return
@@ -222,7 +232,7 @@ def read_clips(dataset: str, rng: np.random.Generator) -> Any:
 
 
 def make_mosaic(name: str, four: Sequence[Clip], truth: Truth) -> list[np.ndarray]:
-    """Four clips in a square; each in a tile of the first one's size."""
+    """Four clips in a square; each in a tile of the first one's size, which cuts larger ones."""
     height, width = four[0].frames[0].shape[:2]
     frames = []
     for number in range(CLIP_FRAMES):
@@ -232,7 +242,7 @@ def make_mosaic(name: str, four: Sequence[Clip], truth: Truth) -> list[np.ndarra
             corner = np.array([place % 2 * width, place // 2 * height])
             tile = clip.frames[number][:height, :width]
             canvas[corner[1] :, corner[0] :][: tile.shape[0], : tile.shape[1]] = tile
-            _add(truth, str(place), clip, number, corner)
+            _add(truth, str(place), clip, number, corner, tile.shape[:2])
         frames.append(canvas)
     return frames
 
@@ -261,11 +271,21 @@ def make_crossing(name: str, three: Sequence[Clip], truth: Truth) -> list[np.nda
     return frames
 
 
-def _add(truth: Truth, track: str, clip: Clip, number: int, offset: np.ndarray) -> None:
+def _add(
+    truth: Truth,
+    track: str,
+    clip: Clip,
+    number: int,
+    offset: np.ndarray,
+    tile: tuple[int, int] | None = None,
+) -> None:
+    """A clip's person, moved by ``offset``; ``tile``: (height, width) from there on that show the
+    clip, None where the frame's edges alone cut it."""
     points = clip.keypoints[number].copy()
     points[:, :2] += offset
     box = clip.boxes[number] + np.tile(offset, 2)
-    truth.person(track, points, box, float(clip.masks[number].sum()))
+    part = None if tile is None else [*offset, offset[0] + tile[1], offset[1] + tile[0]]
+    truth.person(track, points, box, float(clip.masks[number].sum()), part=part)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

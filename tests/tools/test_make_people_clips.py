@@ -92,6 +92,32 @@ def test_people_are_where_a_crossing_and_a_mosaic_say() -> None:
     assert truth.annotations[3]["keypoints"][:2] == [109.5, 89.5]
 
 
+def test_a_clip_that_is_larger_than_its_tile_is_cut_with_its_labels() -> None:
+    """The second walker is moved 50 px to the right in a clip of 60 x 160: its box, x 75 to 85, is
+    cut at the tile's edge at 80, and joints behind it, which lie in no picture, are no labels."""
+    one = walker(0)
+    shift = np.array([50.0, 0])
+    frames = [np.pad(frame, ((0, 0), (50, 30), (0, 0))) for frame in walker(200).frames]
+    masks = [np.pad(mask, ((0, 0), (50, 30))) for mask in one.masks]
+    points = one.keypoints + (*shift, 0)
+    points[:, 10:, 0] += 4  # at 84; the others at 80 become 79
+    points[:, :10, 0] -= 1
+    wide = tool.Clip(frames, points, one.boxes + np.tile(shift, 2), masks)
+    truth = tool.Truth()
+    pictures = tool.make_mosaic("m", [one, wide, one, one], truth)
+    told = truth.annotations[1]
+    assert pictures[0].shape == (120, 160, 3) and pictures[0].max() == 200
+    assert told["bbox"] == [80 + 75, 20, 5, 20] and told["area"] == 100  # half of 10 x 20
+    assert told["keypoints"][:3] == [158.5, 29.5, 2] and told["num_keypoints"] == 10
+    assert told["keypoints"][30:] == [0] * 21
+
+    # In the left column the picture goes on behind the edge, with the next clip.
+    truth = tool.Truth()
+    tool.make_mosaic("m", [one, one, wide, one], truth)
+    told = truth.annotations[2]
+    assert told["bbox"] == [75, 80, 5, 20] and told["num_keypoints"] == 10
+
+
 def test_pictures_of_two_to_five_people_are_chosen_and_errors_are_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
