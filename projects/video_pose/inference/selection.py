@@ -16,6 +16,8 @@ from video_pose.inference.sources import FrameSource
 from video_pose.inference.video_source import VideoSource
 
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+# Times of frames are sums of fractions: one so many seconds early counts.
+_EARLY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ class Moment:
         """Whether ``frame`` is at this place or behind it."""
         if self.frames is not None:
             return frame.index >= self.frames
-        # Times of frames are sums of fractions: one a millionth early counts.
-        return self.seconds is not None and frame.time >= self.seconds - 1e-6
+        return self.seconds is not None and frame.time >= self.seconds - _EARLY
 
 
 class Excerpt:
@@ -70,7 +71,11 @@ class Excerpt:
         end: Moment | None = None,
         step: Moment | None = None,
     ) -> None:
-        """``step``: every n-th frame, or one frame in so many seconds; the first is always there.
+        """
+        Args:
+            step: every n-th frame, or one frame in so many seconds: of each such stretch of time
+                the first. They are counted from ``start`` where that is in seconds, else from the
+                first frame, which is always there.
 
         Raises:
             ValueError: ``step`` is 0.
@@ -87,7 +92,8 @@ class Excerpt:
 
     def __iter__(self) -> Iterator[Frame]:
         """Afterwards ``problems`` are the source's: what comes after ``end`` was not met."""
-        return self._part(self._from_start(), self._start or Moment(frames=0))
+        due = self._start or Moment(frames=0)
+        return self._part(self._from_start(), due, due.seconds)
 
     @property
     def sound(self) -> bool:
@@ -97,16 +103,21 @@ class Excerpt:
     def resume_at(self, index: int) -> Iterator[Frame]:
         """As of `VideoSource`; ``index`` is one of the part's own."""
         assert isinstance(self._source, VideoSource)
-        frames = self._source.resume_at(index, self._first() or 0)
-        return self._part(frames, Moment(frames=index))
+        first = self._first() or 0
+        origin = None if self._start is None else self._start.seconds
+        if origin is None and self._step is not None and self._step.seconds is not None:
+            origin = self._source.time_of(first)
+        return self._part(self._source.resume_at(index, first), Moment(frames=index), origin)
 
-    def _part(self, frames: Iterator[Frame], due: Moment) -> Iterator[Frame]:
+    def _part(self, frames: Iterator[Frame], due: Moment, origin: float | None) -> Iterator[Frame]:
+        """``origin``: seconds that steps are counted from; None: the first frame's."""
         try:
             for frame in frames:
                 if self._end is not None and self._end.is_reached(frame):
                     return
                 if due.is_reached(frame):
-                    due = self._after(frame)
+                    origin = frame.time if origin is None else origin
+                    due = self._after(frame, origin)
                     yield frame
         finally:
             self.problems = list(self._source.problems)
@@ -125,12 +136,14 @@ class Excerpt:
             return self._start.frames
         return self._source.number_at(cast(float, self._start.seconds))
 
-    def _after(self, frame: Frame) -> Moment:
+    def _after(self, frame: Frame, origin: float) -> Moment:
         step = self._step or Moment(frames=1)
         if step.frames is not None:
             return Moment(frames=frame.index + step.frames)
         assert step.seconds is not None
-        return Moment(seconds=frame.time + step.seconds)
+        # Counted from one place: from frame to frame, all that they are late would add up.
+        done = math.floor((frame.time - origin + _EARLY) / step.seconds)
+        return Moment(seconds=origin + (done + 1) * step.seconds)
 
 
 def keep_wanted(

@@ -168,6 +168,13 @@ class VideoSource:
         stamp = math.ceil((seconds - 1e-6) / self._time_base) + int(self._index.stamps[0])
         return int(self._index.stamps.searchsorted(stamp))
 
+    def time_of(self, number: int) -> float | None:
+        """The time of frame ``number``, as reading gives it; None where it is not known."""
+        stamps = None if self._index is None else self._index.stamps
+        if stamps is None or number >= len(stamps):
+            return None
+        return number / self.fps if self._raw else float(stamps[number] * self._time_base)
+
     @property
     def sound(self) -> bool:
         """Whether all frames so far were whole and none was missing, and places are known."""

@@ -70,7 +70,9 @@ def test_what_is_no_moment(text: str) -> None:
         (None, None, "3f", [0, 3, 6, 9]),
         ("1f", None, "4f", [1, 5, 9]),
         (None, "2", "0.5", [0, 2, 4, 6]),
-        (None, "1", "0.3", [0, 2]),  # the first frame at or behind each .3 s after the last one
+        (None, "1", "0.3", [0, 2, 3]),  # the first at or behind 0, .3, .6; .9 is at 1
+        ("1f", None, "0.3", [1, 3, 4, 5, 6, 7, 9]),  # .25, .55, .85, 1.15, 1.45, 1.75, 2.05
+        ("0.3", None, "0.5", [2, 4, 6, 8]),  # .3, .8, 1.3, 1.8
         ("9", None, None, []),
     ],
 )
@@ -81,6 +83,26 @@ def test_a_part_keeps_numbers_and_times(
     excerpt = Excerpt(Source(), *part)
     assert [(frame.index, frame.time) for frame in excerpt] == [(i, i / 4) for i in frames]
     assert excerpt.problems == ([] if end else ["damaged"])
+
+
+@pytest.mark.parametrize("step", [0.1, 0.3, 0.04, 1.0])
+def test_steps_of_seconds_do_not_drift(step: float) -> None:
+    """Ten seconds at 25 a second: as many frames as steps begin, each the first of its step."""
+    frames = [Frame(i, i / 25, np.zeros((2, 2, 3), np.uint8)) for i in range(250)]
+
+    class Long(Source):
+        def __iter__(self) -> Iterator[Frame]:
+            return iter(frames)
+
+    source = Long()
+    taken = [frame.time for frame in Excerpt(source, step=Moment(seconds=step))]
+    assert len(taken) == math.ceil(10 / step - 1e-9)
+    assert all(0 <= time - i * step + 1e-9 < 0.04 for i, time in enumerate(taken))
+    # In a gap of the video's times no frame stands for those that are missing.
+    del frames[100:200]
+    taken = [frame.time for frame in Excerpt(source, step=Moment(seconds=step))]
+    steps = [math.floor(time / step + 1e-9) for time in taken]
+    assert len(set(steps)) == len(steps) and taken[-1] > 10 - step - 0.04
 
 
 def test_a_real_video_is_entered_at_a_key_frame(tmp_path: Path) -> None:
@@ -174,7 +196,7 @@ def video(monkeypatch: pytest.MonkeyPatch) -> VideoSource:
     for by `asked`."""
 
     def inspect(self: VideoSource) -> None:
-        self.fps, self._time_base = 4.0, Fraction(1, 100)
+        self.fps, self._time_base, self._raw = 4.0, Fraction(1, 100), False
         self._index = VideoIndex(np.arange(10) * 25, [(0, 0)], packets=10)
         self._listed, self._duration, self._missing = 10, 0.0, 0
 
@@ -207,6 +229,19 @@ def test_where_a_video_is_entered(
     frames = [frame.index for frame in part]
     assert video.asked == asked and frames == list(range(asked[0], 9, 2))
     assert [frame.index for frame in part.resume_at(6)] == [6, 8] and video.asked == again
+
+
+@pytest.mark.parametrize("start", [None, "3f", "0.75", "0.6"])
+@pytest.mark.parametrize("step", [0.3, 0.4, 0.6])
+def test_a_part_that_is_gone_on_with_has_the_same_steps(
+    video: Any, start: str | None, step: float
+) -> None:
+    """Wherever it goes on: steps count from the part's start, not from there."""
+    part = Excerpt(video, start and Moment.parse(start), step=Moment(seconds=step))
+    whole = [frame.index for frame in part]
+    assert len(whole) >= 3
+    for place, index in enumerate(whole):
+        assert [frame.index for frame in part.resume_at(index)] == whole[place:]
 
 
 def test_a_part_is_as_sound_as_its_video(video: Any) -> None:

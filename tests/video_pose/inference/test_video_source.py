@@ -323,6 +323,17 @@ def test_a_moment_is_the_first_frame_at_or_behind_it(make: Callable[..., VideoSo
     for stamps in (None, np.array([], np.int64)):
         source._index = VideoIndex(stamps, [])
         assert source.start_time is None and source.number_at(0.5) is None
+        assert source.time_of(0) is None
+
+
+def test_the_time_of_a_frame_is_the_one_that_reading_gives(
+    make: Callable[..., VideoSource],
+) -> None:
+    source = make(_index=VideoIndex(np.array([500, 504, 508, 520]), []))
+    assert [source.time_of(n) for n in range(5)] == [5.0, 5.04, 5.08, 5.2, None]
+    source._raw, source.fps = True, 20.0  # whose stamps are the decoder's own
+    assert [source.time_of(n) for n in range(5)] == [0, 0.05, 0.1, 0.15, None]
+    assert make().time_of(0) is None
 
 
 def test_reading_begins_at_the_key_frame_before(make: Callable[..., VideoSource]) -> None:
