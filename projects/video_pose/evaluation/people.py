@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,18 +48,36 @@ class LabelledPeople:
     """The truth of one frame.
 
     Attributes:
-        ids: (G,), text or numbers: the person's track.
+        ids: (G,), text or numbers: the person's track; None where it is not told who is who.
         keypoints: (G, K, 3) = x, y, v; v = 0 where a joint is not labelled.
         boxes: (G, 4) XYXY.
         areas: (G,) px^2, the reference of similarity.
         ignored: (R, 4) XYXY of regions where nothing is scored: crowds, persons without joints.
     """
 
-    ids: np.ndarray
+    ids: np.ndarray | None
     keypoints: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
     ignored: np.ndarray
+
+    def __len__(self) -> int:
+        """G."""
+        return len(self.keypoints)
+
+    def restricted(self, columns: Sequence[int]) -> LabelledPeople:
+        """The frame with some of the joints, by their places. Who had labelled joints and has none
+        among these becomes an ignored region: nothing tells a right prediction of that person."""
+        chosen = self.keypoints[:, list(columns)]
+        had, has = ((points[..., 2] > 0).any(axis=1) for points in (self.keypoints, chosen))
+        kept = has | ~had
+        return LabelledPeople(
+            None if self.ids is None else self.ids[kept],
+            chosen[kept],
+            self.boxes[kept],
+            self.areas[kept],
+            np.concatenate([self.ignored, self.boxes[~kept]]),
+        )
 
 
 @dataclass(frozen=True)
@@ -196,11 +215,11 @@ def score_people(frames: Frames, facts: JointFacts) -> dict[str, float]:
     "AP", "AP50", "AP75", "AR": COCO's keypoint AP on frames. "persons", "matched" (similarity of
     at least `MATCHED`), "false", "doubled" (frames with somebody of two skeletons). PCK of all
     labelled persons, each by the prediction that the assignment of largest similarity gives
-    (nobody: all joints missed), at the protocol's thresholds. Where predictions carry ids: "IDF1",
-    "HOTA", "DetA", "AssA", "MOTA", "switches".
+    (nobody: all joints missed), at the protocol's thresholds. Where predictions and labels carry
+    ids: "IDF1", "HOTA", "DetA", "AssA", "MOTA", "switches".
 
     Raises:
-        ValueError: only some frames have ids.
+        ValueError: the predictions of only some frames have ids.
     """
     clean = {
         key: (truth, drop_ignored(truth, predicted, facts.sigmas))
@@ -212,7 +231,8 @@ def score_people(frames: Frames, facts: JointFacts) -> dict[str, float]:
     if any(followed):
         if not all(followed):
             raise ValueError(f"{followed.count(False)} of {len(followed)} frames have no track ids")
-        results.update(identity(clean, facts))
+        if all(truth.ids is not None for truth, _ in clean.values()):
+            results.update(identity(clean, facts))
     return results
 
 
@@ -224,11 +244,12 @@ def keypoint_ap(frames: Frames, facts: JointFacts) -> dict[str, float]:
     found: list[dict[str, Any]] = []
     for number, (truth, predicted) in enumerate(frames.values(), start=1):
         images.append({"id": number})
-        for row in range(len(truth.ids)):
+        for row in range(len(truth)):
             annotations.append(_coco_truth(truth, row, number, len(annotations) + 1))
         for keypoints, score in zip(predicted.keypoints, predicted.scores):
             # A joint that was not found is far from any truth.
-            points = np.where(np.isfinite(keypoints[:, :2]), keypoints[:, :2], -1e6)
+            known = np.isfinite(keypoints[:, :2]).all(axis=1, keepdims=True)
+            points = np.where(known, keypoints[:, :2], -1e6)
             flat = np.concatenate([points, np.ones((len(points), 1))], axis=1).ravel()
             person = {"image_id": number, "category_id": 1, "score": float(score)}
             found.append({**person, "keypoints": flat.tolist()})
@@ -240,7 +261,13 @@ def keypoint_ap(frames: Frames, facts: JointFacts) -> dict[str, float]:
     gold.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
     with contextlib.redirect_stdout(io.StringIO()):
         gold.createIndex()
-        scorer = COCOeval(gold, gold.loadRes(found), "keypoints")
+        results = gold.loadRes(found)
+        # COCO leaves out unmatched detections by their size, which it takes from all joints: that
+        # of a person with a joint far away would be beyond all of its ranges.
+        boxes = [extents(predicted.keypoints) for _, predicted in frames.values()]
+        for person, box in zip(results.dataset["annotations"], np.concatenate(boxes), strict=True):
+            person["area"] = float((box[2:] - box[:2]).prod())
+        scorer = COCOeval(gold, results, "keypoints")
         scorer.params.kpt_oks_sigmas = np.asarray(facts.sigmas, np.float64)
         scorer.evaluate()
         scorer.accumulate()
@@ -286,7 +313,7 @@ def doubled(
     Args:
         pairs: (person, prediction) that match.
     """
-    if not len(truth.ids):
+    if not len(truth):
         return set()
     shared, own = _shared_areas(predicted, truth.boxes)
     theirs = (truth.boxes[:, 2:] - truth.boxes[:, :2]).prod(axis=-1)
@@ -319,7 +346,7 @@ def identity(frames: Frames, facts: JointFacts) -> dict[str, float]:
     """IDF1, HOTA (with DetA and AssA), MOTA in percent, and switches, by OKS.
 
     The package ``trackers`` computes them from similarity matrices, video by video, and adds the
-    videos' counts.
+    videos' counts. Where nobody is labelled all but ``switches`` are NaN.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
@@ -335,7 +362,7 @@ def identity(frames: Frames, facts: JointFacts) -> dict[str, float]:
     for (video, _), (truth, predicted) in frames.items():
         similarity = oks_matrix(truth.keypoints, truth.areas, predicted.keypoints, facts.sigmas)
         known = (truth.keypoints[..., 2] > 0).any(axis=1)
-        assert predicted.ids is not None, video
+        assert truth.ids is not None and predicted.ids is not None, video
         row = (truth.ids[known], predicted.ids, similarity[known])
         videos.setdefault(video, []).append(row)
     parts: list[tuple[Any, Any, Any]] = []
@@ -352,10 +379,12 @@ def identity(frames: Frames, facts: JointFacts) -> dict[str, float]:
     hota = mot.aggregate_hota_metrics([part[0] for part in parts])
     ids = mot.aggregate_identity_metrics([part[1] for part in parts])
     clear = mot.aggregate_clear_metrics([part[2] for part in parts])
+    # The package divides by 1 where nobody is labelled.
+    whole = 100.0 if any(len(ids) for rows in videos.values() for ids, *_ in rows) else math.nan
     return {
-        "IDF1": 100.0 * float(ids["IDF1"]),
-        **{name: 100.0 * float(hota[name]) for name in ("HOTA", "DetA", "AssA")},
-        "MOTA": 100.0 * float(clear["MOTA"]),
+        "IDF1": whole * float(ids["IDF1"]),
+        **{name: whole * float(hota[name]) for name in ("HOTA", "DetA", "AssA")},
+        "MOTA": whole * float(clear["MOTA"]),
         "switches": float(clear["IDSW"]),
     }
 
@@ -418,12 +447,11 @@ class PeopleEvaluator(DatasetEvaluator):
             joint_names, metadata.keypoint_names, metadata.get("derived_joints", {})
         )
         self._facts = joint_facts(metadata).restricted(self._pose.scored)
-        columns = [list(metadata.keypoint_names).index(name) for name in self._pose.scored]
-        self._columns = np.array(columns)
+        self._columns = [list(metadata.keypoint_names).index(name) for name in self._pose.scored]
         tracks = DatasetCatalog.get(video_dataset)
         margin = box_margin_of(video_dataset)
         self._truth = {
-            image: (key, replace(truth, keypoints=truth.keypoints[:, self._columns]))
+            image: (key, truth.restricted(self._columns))
             for image, (key, truth) in catalog_truth(video_dataset, tracks, margin).items()
         }
         self.reset()

@@ -221,6 +221,77 @@ def test_some_frames_without_ids_are_refused() -> None:
         people.score_people(frames, FACTS)
 
 
+def test_a_false_person_counts_in_ap_whatever_it_lacks() -> None:
+    """In every frame somebody right, and a surer one who is nobody: a precision of a half."""
+    for lacking in ([], [1], [0, 1]):
+        frames = {}
+        for n in range(20):
+            predicted = found(500, 100)
+            predicted.keypoints[0, lacking] = np.nan
+            frames["v", n] = labelled(100), predicted
+        results = people.score_people(frames, FACTS)
+        assert results["AP"] == pytest.approx(50) and results["false"] == 20
+
+
+def test_people_of_some_joints() -> None:
+    """Who had labels on the others alone is left to neither side; who never had any stays."""
+    truth = labelled(100, 300, 500, ignored=np.array([[1.0, 2, 3, 4]]))
+    truth.keypoints[1, 0, 2] = truth.keypoints[2, :, 2] = 0
+    part = truth.restricted([0])
+    assert part.ids is not None and part.ids.tolist() == ["0", "2"] and len(part) == 2
+    assert part.keypoints.tolist() == [[[100, 50, 2]], [[500, 50, 0]]]
+    assert part.boxes.tolist() == [[50, 0, 150, 100], [450, 0, 550, 100]]
+    assert part.areas.tolist() == [1e4, 1e4]
+    assert part.ignored.tolist() == [[1, 2, 3, 4], [250, 0, 350, 100]]
+    assert truth.restricted([1]).ignored.tolist() == [[1, 2, 3, 4]]
+    unnamed = LabelledPeople(None, truth.keypoints, truth.boxes, truth.areas, truth.ignored)
+    assert unnamed.restricted([0]).ids is None
+
+
+def test_a_skeleton_on_a_person_of_other_joints_is_no_false_one(
+    register, make_track, joints
+) -> None:
+    """Of the second person only the head is labelled, which the model lacks."""
+    tracks = [
+        {**make_track("0", person, 1, left), "file_names": ["0.png"], "image_ids": np.arange(1)}
+        for person, left in (("0", 0.0), ("1", 150.0))
+    ]
+    tracks[1]["keypoints"][:, 1:, 2] = 0
+    name = register("people_other", tracks, keypoint_oks_sigmas=[0.05] * 7, box_margin=0.0)
+    evaluator = people.PeopleEvaluator(name, joints[1:], distributed=False)
+    first = torch.from_numpy(make_track("0", "0", 1)["keypoints"][:, 1:])
+    poses = torch.cat([first, first + torch.tensor([150, 0, 0])])
+    found = Instances((120, 320), scores=torch.ones(2), pred_keypoints=poses)
+    evaluator.process(tracks_to_frames(tracks), [{"instances": found}])
+    results = evaluator.evaluate()["people"]
+    assert (results["persons"], results["matched"], results["false"]) == (1, 1, 0)
+
+
+def test_identity_of_labels_that_do_not_tell_it() -> None:
+    truth = labelled(100, 300)
+    unnamed = LabelledPeople(None, truth.keypoints, truth.boxes, truth.areas, truth.ignored)
+    frames = {("v", 0): (unnamed, found(100, 300, ids=[1, 2]))}
+    results = people.score_people(frames, FACTS)
+    assert results["matched"] == 2 and "IDF1" not in results and "switches" not in results
+    frames["v", 1] = truth, found(100, 300, ids=[1, 2])
+    assert "IDF1" not in people.score_people(frames, FACTS)
+
+
+def test_identity_where_nobody_is_labelled_is_no_number() -> None:
+    results = people.score_people(
+        {("v", 0): (labelled(), found(*range(10), ids=[*range(10)]))}, FACTS
+    )
+    assert results["false"] == 10 and results["switches"] == 0
+    assert all(np.isnan(results[n]) for n in ("IDF1", "HOTA", "DetA", "AssA", "MOTA"))
+    assert "IDF1 nan, HOTA nan" in people.format_people("a", results, FACTS)
+    # One labelled person in another video is enough.
+    both = {
+        ("v", 0): (labelled(), found(9, ids=[1])),
+        ("w", 0): (labelled(9), found(9, ids=[1])),
+    }
+    assert people.score_people(both, FACTS)["MOTA"] == 0
+
+
 def test_identity_without_its_package_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "trackers", None)
     frames = {("v", 0): (labelled(9), found(9, ids=[1]))}
