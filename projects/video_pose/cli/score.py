@@ -4,7 +4,8 @@
   score --poses clip.csv --annotations 000342_mpii_test.json --output scores.json
 
 --poses takes whatever predict writes and convert reads. The annotations are COCO-style with
-video_id, frame_index (or frame_id) and track_id, or PoseTrack18's; no picture is read.
+video_id, frame_index (or frame_id) and track_id, or PoseTrack18's; no picture is read. How frames
+are matched is said where there is a choice; without track ids there are no figures of identity.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the figures; returns 0."""
-    from video_pose.evaluation.score import score_poses
+    from video_pose.evaluation.score import require_distinct_tracks, score_poses
     from video_pose.files import write_json
     from video_pose.inference.writers import read_poses
 
-    frames = [frame for path in args.poses for frame in read_poses(path, args.format)]
+    frames = []
+    for path in args.poses:
+        found = read_poses(path, args.format)
+        require_distinct_tracks(found, path)
+        frames += found
     results, text = score_poses(frames, args.annotations)
     print(text)
     if args.output:

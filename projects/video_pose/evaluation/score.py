@@ -1,19 +1,18 @@
 """Score stored poses of videos against a file of annotations: COCO-style with tracks, or PoseTrack.
 
-The annotation file is that of `register_video_keypoints`; no picture is read. Frames of a video are
-told by ``frame_index``, else by their place among the video's images (in order of ``frame_id``).
-Frames that are marked ``is_labeled: false`` are not scored; all others are, also where nobody is
-annotated. Crowds, persons without a labelled joint and PoseTrack's ``ignore_regions`` hide what
-lies in them.
+The annotation file is that of `register_video_keypoints`; no picture is read. Which of its frames a
+predicted one is, `frame_numbers` tells. Frames that are marked ``is_labeled: false`` are not
+scored; all others are, also where nobody is annotated. Crowds, persons without a labelled joint and
+PoseTrack's ``ignore_regions`` hide what lies in them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from video_pose.data.datasets.coco_json import (
     choose_category,
     read_area,
 )
-from video_pose.data.json_fields import Field, load_json, require_unique
+from video_pose.data.json_fields import Field, load_json
+from video_pose.evaluation.frame_numbers import VideoFrames, number_frames
 from video_pose.evaluation.people import (
     JointFacts,
     LabelledPeople,
@@ -30,7 +30,7 @@ from video_pose.evaluation.people import (
     format_people,
     score_people,
 )
-from video_pose.skeleton import JointSet, canonical_names, match_joints
+from video_pose.skeleton import JointMap, JointSet, canonical_names, match_joints
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Poses(Protocol):
     @property
     def scores(self) -> np.ndarray: ...  # (P,)
     @property
-    def track_ids(self) -> np.ndarray: ...  # (P,)
+    def track_ids(self) -> np.ndarray: ...  # (P,); below 0: no track
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,26 @@ class Annotations:
 
     Attributes:
         facts: of its joints.
-        frames: (video, frame) -> persons.
+        frames: (video, frame) -> persons, of labelled frames; those of a video ascending.
         names: by what each video may be called: its id, its file or folder, with and without path
             and extension.
+        numbers: of all frames of each video.
+        untracked: how many persons have no track id.
     """
 
     facts: JointFacts
     frames: dict[tuple[str, int], LabelledPeople]
     names: dict[str, set[str]]
+    numbers: dict[str, VideoFrames]
+    untracked: int
 
 
 def score_poses(poses: Iterable[Poses], json_file: str | Path) -> tuple[dict[str, float], str]:
     """Figures of stored predictions, and the figures in words.
 
-    Joints that only one of the two has are not scored; a frame without predictions is one in which
-    nobody was found.
+    Joints that only one of the two has are not scored; an annotated frame without predictions is
+    one in which nobody was found, a predicted one that is not annotated is left out. Figures of
+    identity are left out where somebody, labelled or predicted, has no track id. The words say so.
 
     Args:
         poses: the frames of one or several videos.
@@ -84,80 +89,177 @@ def score_poses(poses: Iterable[Poses], json_file: str | Path) -> tuple[dict[str
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is no annotation of videos, a video of the predictions is none of its
-            videos, a frame comes twice, or no joint is in both.
+            videos or none of its frames is annotated, a frame comes twice or a track id twice in a
+            frame, or no joint is in both.
     """
     annotations = read_annotations(json_file)
     given = list(poses)
     if not given:
         raise ValueError(f"no frame of predictions to score against {json_file}")
+    require_distinct_tracks(given, "the predictions")
     # A file in which nobody is found names no joint.
     named = (list(frame.joint_names) for frame in given if len(frame.joint_names))
     names = next(named, list(annotations.facts.names))
     joints = match_joints(names, annotations.facts.names, partial=True).present_names
     to_shared = match_joints(names, joints)
-    rows = [list(annotations.facts.names).index(name) for name in joints]
+    columns = [list(annotations.facts.names).index(name) for name in joints]
     facts = annotations.facts.restricted(joints)
-    found: dict[tuple[str, int], PredictedPeople] = {}
+    untracked = sum(map(_count_untracked, given))
     nobody = PredictedPeople.nobody(len(joints))
+    if untracked:
+        nobody = replace(nobody, ids=None)
     for frame in given:
-        key = video_of(frame.video, annotations, given, json_file), int(frame.index)
-        if key in found:
-            raise ValueError(f"the predictions have frame {key[1]} of video {key[0]!r} twice")
+        _require_joints(frame, names)
+    matched, remarks = _match_frames(given, annotations, json_file)
+    found: dict[tuple[str, int], PredictedPeople] = {}
+    for key, frame in matched.items():
         known = len(frame.joint_names) > 0
-        found[key] = _predicted(frame, names, to_shared) if known else nobody
+        people = _predicted(frame, to_shared) if known else nobody
+        found[key] = replace(people, ids=None) if untracked else people
     frames = {
-        key: (_with_joints(truth, rows), found.get(key, nobody))
+        key: (truth.restricted(columns), found.get(key, nobody))
         for key, truth in annotations.frames.items()
     }
     results = score_people(frames, facts)
     missing = sum(key not in found for key in frames)
-    text = format_people(str(json_file), results, facts)
-    return results, f"{text}\n{len(frames)} frames, {missing} of them without predictions."
+    lines = [
+        format_people(str(json_file), results, facts),
+        f"{len(frames)} frames, {missing} of them without predictions.",
+    ]
+    left_out = len(given) - len(found)
+    if left_out:
+        lines[-1] += f" Predicted frames that are not annotated: {left_out} of {len(given)}."
+    lines += remarks
+    for count, whose in ((annotations.untracked, "labelled"), (untracked, "predicted")):
+        if count:
+            lines.append(
+                f"No IDF1, HOTA, MOTA and switches: {count} {whose} persons have no track id."
+            )
+    return results, "\n".join(lines)
 
 
-def _predicted(frame: Poses, names: Sequence[str], to_shared: Any) -> PredictedPeople:
-    if list(frame.joint_names) != list(names):
+def require_distinct_tracks(poses: Iterable[Poses], source: object) -> None:
+    """Check that no track id is that of two people of a frame.
+
+    Args:
+        source: where the frames are from, for the message.
+
+    Raises:
+        ValueError: it is; names the source, the frame and the id.
+    """
+    for frame in poses:
+        ids, counts = np.unique(_track_ids(frame), return_counts=True)
+        twice = ids[(counts > 1) & (ids >= 0)]
+        if len(twice):
+            raise ValueError(
+                f"{source}: frame {frame.index} of video {frame.video!r} has two people of track "
+                f"{twice[0]}"
+            )
+
+
+def _track_ids(frame: Poses) -> np.ndarray:
+    """(P,), below 0 for who has no id."""
+    if frame.track_ids is None:
+        return np.full(len(frame.scores), -1)
+    return np.asarray(frame.track_ids)
+
+
+def _count_untracked(frame: Poses) -> int:
+    return int((_track_ids(frame) < 0).sum())
+
+
+def _match_frames(
+    given: Sequence[Poses], annotations: Annotations, json_file: str | Path
+) -> tuple[dict[tuple[str, int], Poses], list[str]]:
+    """The predictions of annotated frames, by the annotations' keys; and what is to be said."""
+    videos = _find_videos(dict.fromkeys(frame.video for frame in given), annotations, json_file)
+    by_number: dict[str, dict[int, Poses]] = {}
+    for frame in given:
+        numbers = by_number.setdefault(videos[frame.video], {})
+        number = int(frame.index)
+        if number in numbers:
+            raise ValueError(
+                f"the predictions have frame {number} of video {videos[frame.video]!r} twice"
+            )
+        numbers[number] = frame
+    annotated: dict[str, list[int]] = {}
+    for video, number in annotations.frames:
+        annotated.setdefault(video, []).append(number)
+    found: dict[tuple[str, int], Poses] = {}
+    remarks: dict[str, list[str]] = {}
+    for video, numbers in by_number.items():
+        meant, remark = annotations.numbers[video].match(numbers)
+        remarks.setdefault(remark, []).append(video)
+        keys = {
+            (video, meant[number]): frame for number, frame in numbers.items() if number in meant
+        }
+        keys = {key: frame for key, frame in keys.items() if key in annotations.frames}
+        if not keys and video in annotated:
+            raise ValueError(
+                f"none of the predicted frames of video {video!r}, {min(numbers)} to "
+                f"{max(numbers)}, is annotated in {json_file}, which has "
+                f"{annotated[video][0]} to {annotated[video][-1]} of "
+                f"{annotations.numbers[video]}"
+            )
+        found |= keys
+    said = [
+        f"Video {', '.join(map(repr, named[:3]))}{_and_more(len(named) - 3)}: {remark}."
+        for remark, named in remarks.items()
+        if remark
+    ]
+    return found, said
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def _require_joints(frame: Poses, names: Sequence[str]) -> None:
+    if len(frame.joint_names) and list(frame.joint_names) != list(names):
         raise ValueError(
             f"frame {frame.index} of {frame.video!r} has the joints {list(frame.joint_names)}, the "
             f"first one {list(names)}"
         )
-    keypoints = np.asarray(frame.keypoints, np.float64).reshape(-1, len(names), 3)
+
+
+def _predicted(frame: Poses, to_shared: JointMap) -> PredictedPeople:
+    keypoints = np.asarray(frame.keypoints, np.float64).reshape(-1, len(frame.joint_names), 3)
     known = np.isfinite(keypoints).all(axis=-1)
     # The map takes a score of 0 for a joint that is not there: any that was given is.
     points = np.where(known[..., None], keypoints, 0)
     points[..., 2] = known
     shared = to_shared.apply(points)
     shared[shared[..., 2] == 0] = np.nan
-    ids = None if frame.track_ids is None else np.asarray(frame.track_ids)
-    return PredictedPeople(shared, np.asarray(frame.scores, np.float64), ids)
+    return PredictedPeople(shared, np.asarray(frame.scores, np.float64), _track_ids(frame))
 
 
-def _with_joints(truth: LabelledPeople, rows: Sequence[int]) -> LabelledPeople:
-    return LabelledPeople(
-        truth.ids, truth.keypoints[:, rows], truth.boxes, truth.areas, truth.ignored
-    )
-
-
-def video_of(
-    name: str, annotations: Annotations, poses: Sequence[Poses], json_file: str | Path
-) -> str:
-    """The annotated video that the predictions call ``name``.
+def _find_videos(
+    names: Collection[str], annotations: Annotations, json_file: str | Path
+) -> dict[str, str]:
+    """The annotated video that each name of the predictions means.
 
     One video of predictions and one of annotations belong together, whatever they are called.
 
     Raises:
-        ValueError: none, or several, are called that.
+        ValueError: a name means none, or several.
     """
-    asked = _spellings(name)
-    found = [video for video, names in annotations.names.items() if asked & names]
-    if not found and len(annotations.names) == 1 and len({frame.video for frame in poses}) == 1:
-        found = list(annotations.names)
-    if len(found) != 1:
-        raise ValueError(
-            f"the predictions' video {name!r} is {'none' if not found else found} of {json_file}, "
-            f"which has {list(annotations.names)[:5]}"
-        )
-    return found.pop()
+    called: dict[str, list[str]] = {}
+    for video, spellings in annotations.names.items():
+        for spelling in spellings:
+            called.setdefault(spelling, []).append(video)
+    videos = {}
+    for name in names:
+        found = {video for spelling in _spellings(name) for video in called.get(spelling, ())}
+        if not found and len(annotations.names) == 1 and len(names) == 1:
+            found = set(annotations.names)
+        if len(found) != 1:
+            several = [video for video in annotations.names if video in found]
+            raise ValueError(
+                f"the predictions' video {name!r} is {several or 'none'} of {json_file}, "
+                f"which has {list(annotations.names)[:5]}"
+            )
+        videos[name] = found.pop()
+    return videos
 
 
 def _spellings(name: str) -> set[str]:
@@ -171,8 +273,8 @@ def read_annotations(json_file: str | Path) -> Annotations:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no JSON, or has no images, no category with keypoints, an annotation of
-            another number of joints, or two images of one frame; a field is of another type than
-            COCO's. Names file and place.
+            another number of joints, two images of one frame, or two persons of one track in a
+            frame; a field is of another type than COCO's. Names file and place.
     """
     content = load_json(str(json_file))
     images, categories = content.get("images"), content.get("categories")
@@ -184,9 +286,10 @@ def read_annotations(json_file: str | Path) -> Annotations:
         facts = joint_facts(category.joints)
     except ValueError as error:
         raise ValueError(f"{json_file}: {error}") from error
-    numbers = _frame_numbers(list(images.items()))
+    numbers, videos = number_frames(list(images.items()))
     people = _people_of_images(content, category, set(numbers))
     frames: dict[tuple[str, int], LabelledPeople] = {}
+    untracked = 0
     names: dict[str, set[str]] = {}
     for image in images.items():
         key = image.need("id").number_id()
@@ -194,8 +297,10 @@ def read_annotations(json_file: str | Path) -> Annotations:
         names.setdefault(video, {video}).update(_image_names(image))
         labelled = image.get("is_labeled")
         if labelled is None or labelled.flag():
-            frames[video, number] = _people(people[key], image, facts)
-    return Annotations(facts, frames, names)
+            where = f"frame {number} of video {video!r}"
+            frames[video, number], count = _people(people[key], image, facts, where)
+            untracked += count
+    return Annotations(facts, dict(sorted(frames.items())), names, videos, untracked)
 
 
 def _people_of_images(
@@ -232,40 +337,6 @@ def joint_facts(names: Sequence[str]) -> JointFacts:
     )
 
 
-def _frame_numbers(images: Sequence[Field]) -> dict[int, tuple[str, int]]:
-    """Video and frame of every image id."""
-    ids = [image.need("id") for image in images]
-    require_unique(ids, "its own whole-number id")
-    videos: dict[str, list[Field]] = {}
-    for image in images:
-        video = image.get("video_id") or image.get("vid_id")
-        if video is None:
-            raise ValueError(
-                f"{image.file}: image {image.need('id').value} has no video_id (nor vid_id)"
-            )
-        videos.setdefault(video.identity(), []).append(image)
-    numbers = {}
-    for video_id, members in videos.items():
-        given = [image.get("frame_index") for image in members]
-        if None in given:  # by place
-            ordered = [image.get("frame_id") for image in members]
-            if None in ordered:
-                ordered = [image.get("id") for image in members]
-            order = [item.number_id() for item in ordered if item is not None]
-            places = {number: place for place, number in enumerate(sorted(order))}
-            found = [places[number] for number in order]
-        else:
-            found = [item.number_id() for item in given if item is not None]
-        if len(set(found)) != len(found):
-            raise ValueError(
-                f"{images[0].file}: two images of video {video_id!r} have one frame_index, or one "
-                "frame_id"
-            )
-        for image, number in zip(members, found, strict=True):
-            numbers[image.need("id").number_id()] = (video_id, number)
-    return numbers
-
-
 def _image_names(image: Field) -> set[str]:
     video_file, file_name = image.get("video_file"), image.get("file_name")
     if video_file is not None:
@@ -274,25 +345,45 @@ def _image_names(image: Field) -> set[str]:
     return set() if folder == "." else _spellings(folder)
 
 
-def _people(annotations: Sequence[Field], image: Field, facts: JointFacts) -> LabelledPeople:
+def _people(
+    annotations: Sequence[Field], image: Field, facts: JointFacts, where: str
+) -> tuple[LabelledPeople, int]:
+    """The people of an image, and how many of them have no track id; ``where`` is for messages."""
     joints = len(facts.names)
     rows, ignored = [], _ignore_regions(image)
+    tracks: dict[str, Field] = {}
     for annotation in annotations:
         keypoints = _keypoints(annotation, joints)
         box = _box(annotation, keypoints)
-        crowd, track = annotation.get("iscrowd"), annotation.get("track_id")
+        crowd = annotation.get("iscrowd")
         if (crowd is not None and crowd.flag()) or not (keypoints[:, 2] > 0).any():
             ignored.append(box)
             continue
+        track = _track(annotation)
+        if track is not None and tracks.setdefault(track.identity(), track) is not track:
+            raise track.error(f"an id that no other person of {where} has")
         area = read_area(annotation) or (box[2] - box[0]) * (box[3] - box[1])
-        rows.append(("0" if track is None else track.identity(), keypoints, box, area))
-    return LabelledPeople(
-        np.array([row[0] for row in rows], str),
-        np.array([row[1] for row in rows]).reshape(len(rows), joints, 3),
-        np.array([row[2] for row in rows]).reshape(len(rows), 4),
-        np.array([row[3] for row in rows]),
+        rows.append((keypoints, box, area))
+    untracked = len(rows) - len(tracks)
+    people = LabelledPeople(
+        None if untracked else np.array(list(tracks), str),
+        np.array([row[0] for row in rows]).reshape(len(rows), joints, 3),
+        np.array([row[1] for row in rows]).reshape(len(rows), 4),
+        np.array([row[2] for row in rows]),
         np.array(ignored).reshape(len(ignored), 4),
     )
+    return people, untracked
+
+
+def _track(annotation: Field) -> Field | None:
+    """Its ``track_id``, or that of ``attributes``, where CVAT writes it; None without one. A number
+    below 0 is none, as in predictions."""
+    track, attributes = annotation.get("track_id"), annotation.get("attributes")
+    if track is None and attributes is not None and isinstance(attributes.value, dict):
+        track = attributes.get("track_id")
+    if track is None or (not isinstance(track.value, str) and track.integer() < 0):
+        return None
+    return track
 
 
 def _keypoints(annotation: Field, joints: int) -> np.ndarray:

@@ -38,3 +38,27 @@ def test_a_table_against_annotations(tmp_path: Path, capsys) -> None:
     assert "3 labelled persons, 3 matched" in capsys.readouterr().out
     assert main(["score", *map(str, command[:3]), str(tmp_path / "none.json")]) == 1
     assert "none.json" in capsys.readouterr().err
+
+
+def test_two_people_of_one_track_are_refused_by_the_files_name(tmp_path: Path, capsys) -> None:
+    (tmp_path / "truth.json").write_text("{}")
+    files = []
+    for name, tracks in {"walk": (1, 2), "run": (4, 4)}.items():
+        people = [
+            {
+                "image_id": 9,
+                "category_id": 1,
+                "track_id": t,
+                "keypoints": [1, 2, 2],
+                "bbox": [0] * 4,
+            }
+            for t in tracks
+        ]
+        content = {"images": [{"id": 9, "video_id": name, "frame_id": 3}], "annotations": people}
+        content["categories"] = [{"id": 1, "keypoints": ["nose"]}]
+        files.append(str(tmp_path / f"{name}.json"))
+        Path(files[-1]).write_text(json.dumps(content))
+    command = ["score", "--poses", *files, "--annotations", str(tmp_path / "truth.json")]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert f"{files[1]}: frame 3 of video 'run' has two people of track 4" in said

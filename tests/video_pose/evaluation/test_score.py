@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from video_pose.data.synthetic.dataset import SyntheticOptions, make_dataset
+from video_pose.evaluation import score
 from video_pose.evaluation.score import joint_facts, read_annotations, score_poses
 from video_pose.inference.writers import read_poses
 
@@ -430,6 +431,183 @@ def test_the_figures_in_words(tmp_path) -> None:
     message = f"frame 1 of 'mine' has the joints {names[:2]}, the first one {names}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         score_poses([frame, replace(frame, index=1, joint_names=names[:2])], file)
+
+
+HEAD_AND_WRISTS = ["head_bottom", "head_top", "left_wrist", "right_wrist"]
+
+
+def walk(path: Path, frames: int = 6, people: int = 1, **images: list) -> Path:
+    """A file of people who walk to the right, 30 px a frame; ``images``: their keys, frame by
+    frame."""
+    content: dict = {"images": [], "annotations": []}
+    content["categories"] = [{"id": 1, "name": "person", "keypoints": HEAD_AND_WRISTS}]
+    for n in range(frames):
+        more = {key: values[n] for key, values in images.items()}
+        content["images"].append({"id": n + 1, "video_id": "walk", **more})
+        for person in range(people):
+            x, y = 50 + 30 * n, 40 + 200 * person
+            points = [x, y, 2, x, y - 20, 2, x - 30, y + 40, 2, x + 30, y + 40, 2]
+            content["annotations"].append(
+                {
+                    "id": 10 * n + person + 1, "image_id": n + 1, "category_id": 1,
+                    "track_id": person, "keypoints": points, "bbox": [x - 40, y - 30, 80, 90],
+                    "area": 7200,
+                }
+            )  # fmt: skip
+    path.write_text(json.dumps(content))
+    return path
+
+
+def change(file: Path, each) -> Path:
+    """Apply ``each`` to every annotation."""
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        each(annotation)
+    file.write_text(json.dumps(content))
+    return file
+
+
+def walking(numbers, people: int = 1) -> list[Poses]:
+    """What `walk` labels, as predictions whose frames have these numbers."""
+    frames = []
+    for n, number in enumerate(numbers):
+        rows = []
+        for person in range(people):
+            x, y = 50.5 + 30 * n, 40.5 + 200 * person
+            rows.append([[x, y, 1], [x, y - 20, 1], [x - 30, y + 40, 1], [x + 30, y + 40, 1]])
+        points = np.array(rows)
+        frames.append(
+            Poses("walk", number, HEAD_AND_WRISTS, points, np.ones(people), np.arange(people))
+        )
+    return frames
+
+
+def test_frames_are_scored_in_the_order_of_time(tmp_path) -> None:
+    """Where a file lists them otherwise, one exchange of two people is one for each, no more."""
+    order = np.random.default_rng(0).permutation(20).tolist()
+    file = walk(tmp_path / "a.json", 20, 2, frame_index=list(range(20)))
+    frames = [
+        replace(frame, track_ids=frame.track_ids if frame.index < 9 else frame.track_ids[::-1])
+        for frame in walking(range(20), 2)
+    ]
+    expected, _ = score_poses(frames, file)
+    content = json.loads(file.read_text())
+    content["images"] = [content["images"][n] for n in order]
+    file.write_text(json.dumps(content))
+    assert [number for _, number in read_annotations(file).frames] == list(range(20))
+    results, _ = score_poses(frames, file)
+    assert results["switches"] == expected["switches"] == 2 and results == expected
+
+
+def test_numbers_of_posetracks_files(tmp_path) -> None:
+    """Its own are large; those of our predictions are from 0 on."""
+    official = [10003420000 + n for n in range(6)]
+    file = walk(tmp_path / "a.json", frame_id=official)
+    for numbers, said in ((range(6), ""), (official, "Video 'walk': the predictions' frames are")):
+        results, text = score_poses(walking(numbers), file)
+        assert results["AP"] == pytest.approx(100) and results["matched"] == 6
+        lines = text.splitlines()
+        assert lines[2] == "6 frames, 0 of them without predictions."
+        assert "".join(lines[3:]).startswith(said) and len(lines) == (4 if said else 3)
+
+
+def test_indices_from_1(tmp_path) -> None:
+    file = walk(tmp_path / "a.json", frame_index=list(range(1, 7)))
+    results, text = score_poses(walking(range(6)), file)
+    assert results["AP"] == pytest.approx(100) and "frame_index counts from 1" in text
+
+
+def test_every_tenth_frame(tmp_path) -> None:
+    """By the file's numbers where the predictions are of the whole video, and said either way."""
+    file = walk(tmp_path / "a.json", 3, frame_id=[0, 10, 20])
+    frames = [
+        replace(walking([n])[0], keypoints=walking([n])[0].keypoints + 900) for n in range(25)
+    ]
+    for n, frame in enumerate(walking(range(3))):
+        frames[10 * n] = replace(frame, index=10 * n)
+    results, text = score_poses(frames, file)
+    assert results["matched"] == 3 and "taken for frame_id" in text
+    assert "Predicted frames that are not annotated: 22 of 25." in text
+    results, text = score_poses(walking(range(3)), file)
+    assert results["matched"] == 3 and "frame_id has gaps" in text
+
+
+def test_predictions_of_other_frames_are_refused(tmp_path) -> None:
+    file = walk(tmp_path / "a.json", frame_id=list(range(1, 7)))
+    message = (
+        "none of the predicted frames of video 'walk', 40 to 45, is annotated in "
+        f"{file}, which has 0 to 5 of places 0 to 5 (frame_id 1 to 6)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        score_poses(walking(range(40, 46)), file)
+
+
+def test_labels_without_track_ids_have_no_identity(tmp_path) -> None:
+    frames = walking(range(6), 2)
+    file = walk(tmp_path / "a.json", people=2, frame_index=list(range(6)))
+    assert score_poses(frames, file)[0]["MOTA"] == 100
+    for key, value in (("track_id", None), ("track_id", -1), ("attributes", 3)):
+        change(file, lambda a, key=key, value=value: a.update({"track_id": None, key: value}))
+        results, text = score_poses(frames, file)
+        assert results["matched"] == 12 and not {"IDF1", "MOTA", "switches"} & results.keys()
+        assert text.endswith(
+            "No IDF1, HOTA, MOTA and switches: 12 labelled persons have no track id."
+        )
+    # As CVAT's exports have it.
+    change(file, lambda a: a.update(track_id=None, attributes={"track_id": a["id"] % 10}))
+    assert score_poses(frames, file)[0]["MOTA"] == 100
+
+
+def test_predictions_without_track_ids_have_no_identity(tmp_path) -> None:
+    file = walk(tmp_path / "a.json", people=2, frame_index=list(range(6)))
+    frames = walking(range(6), 2)
+    for ids, count in ((None, 2), (np.array([-1, -1]), 2), (np.array([3, -1]), 1)):
+        results, text = score_poses([replace(frames[0], track_ids=ids), *frames[1:]], file)
+        assert results["matched"] == 12 and "IDF1" not in results and "switches" not in results
+        assert text.endswith(
+            f"No IDF1, HOTA, MOTA and switches: {count} predicted persons have no track id."
+        )
+
+
+def test_two_people_of_one_track_are_refused(tmp_path) -> None:
+    file = walk(tmp_path / "a.json", people=2, frame_index=list(range(6)))
+    frames = walking(range(6), 2)
+    same = [*frames[:4], replace(frames[4], track_ids=np.array([7, 7])), frames[5]]
+    message = "the predictions: frame 4 of video 'walk' has two people of track 7"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        score_poses(same, file)
+    change(file, lambda a: a.update(track_id=0 if a["id"] == 42 else a["track_id"]))
+    message = (
+        f"{file}: annotations[9].track_id (id 42): expected an id that no other person of frame 4 "
+        "of video 'walk' has, got 0"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        score_poses(frames, file)
+    # A crowd is no person.
+    change(file, lambda a: a.update(iscrowd=int(a["id"] == 42)))
+    assert score_poses(frames, file)[0]["switches"] == 0
+
+
+def test_a_skeleton_on_a_person_of_other_joints_is_no_false_one(tmp_path) -> None:
+    """Of the second person only the wrists are labelled, which the model lacks."""
+    file = walk(tmp_path / "a.json", people=2, frame_index=list(range(6)))
+    change(file, lambda a: a["track_id"] and a["keypoints"].__setitem__(slice(0, 6), [0] * 6))
+    fewer = [
+        replace(f, joint_names=HEAD_AND_WRISTS[:2], keypoints=f.keypoints[:, :2])
+        for f in walking(range(6), 2)
+    ]
+    results, _ = score_poses(fewer, file)
+    assert (results["persons"], results["matched"], results["false"]) == (6, 6, 0)
+
+
+def test_a_name_is_looked_up_once(tmp_path, monkeypatch) -> None:
+    """Not frame by frame: of long videos that took longer than the rest."""
+    file = walk(tmp_path / "a.json", 50, frame_index=list(range(50)))
+    asked = []
+    spellings = score._spellings
+    monkeypatch.setattr(score, "_spellings", lambda name: asked.append(name) or spellings(name))
+    score_poses(walking(range(50)), file)
+    assert asked == ["walk"]
 
 
 def test_annotations_stay_as_they_were_read(tmp_path) -> None:

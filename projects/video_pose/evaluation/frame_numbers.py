@@ -1,0 +1,137 @@
+"""Which annotated frame of a video is meant by a number that its predictions have.
+
+Predictions of this project count the frames of a video from 0. Those of others, read from COCO's or
+PoseTrack's files, have the numbers of such a file. So one rule serves both:
+
+* an annotated frame has the number ``frame_index``, where all images of the video have one;
+* else its place, from 0, among the video's images in order of ``frame_id`` (of ``id``, where some
+  lack it);
+* where more of the predicted numbers are a ``frame_id`` than such a number, they are taken for
+  ``frame_id``. So they are where as many are, if ``frame_id`` has gaps and the predictions have all
+  of these frames and more than the file lists: then it lists some frames of a whole video;
+* ``frame_index`` of 1 to N and predictions of just the frames one below: the file counts from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from video_pose.data.json_fields import Field, require_unique
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """The frames of a video that a file of annotations lists.
+
+    Attributes:
+        numbers: of the frames, ascending: ``frame_index`` or places.
+        by_index: whether they are ``frame_index``.
+        frame_ids: ``frame_id`` -> number; empty where an image has none, or two have the same.
+    """
+
+    numbers: tuple[int, ...]
+    by_index: bool
+    frame_ids: Mapping[int, int]
+
+    def __str__(self) -> str:
+        """Which numbers there are: "frame_index 0 to 9", and ``frame_id`` likewise."""
+        first, last, ids = self.numbers[0], self.numbers[-1], self.frame_ids
+        kind = "frame_index" if self.by_index else "places"
+        more = f" (frame_id {min(ids)} to {max(ids)})" if ids else ""
+        return f"{kind} {first} to {last}{more}"
+
+    def match(self, predicted: Collection[int]) -> tuple[Mapping[int, int], str]:
+        """What is meant by the numbers of a video's predictions.
+
+        Args:
+            predicted: all of them.
+
+        Returns:
+            number in the predictions -> number of the frame, of all frames; and what is to be said
+            about the choice, "" where there is nothing.
+        """
+        given = set(predicted)
+        own = {number: number for number in self.numbers}
+        if self._counts_from_1(given):
+            return (
+                {number - 1: number for number in own},
+                "frame_index counts from 1 and the predictions from 0: taken so",
+            )
+        fits, fits_ids = len(given & own.keys()), len(given & self.frame_ids.keys())
+        gaps = self._has_gaps()
+        is_part = gaps and given >= self.frame_ids.keys() and max(given) >= len(own)
+        if fits_ids > fits or (fits_ids == fits > 0 and is_part and not self.by_index):
+            return self.frame_ids, "the predictions' frames are taken for frame_id"
+        if self.by_index:
+            from_1 = self.numbers[0] == 1 and 0 in given
+            return own, "frame_index begins at 1: taken for a count from 0" if from_1 else ""
+        if gaps:
+            return own, (
+                "frame_id has gaps: frames are taken by their place among the images, from 0; give "
+                "frame_index where they have other numbers in the video"
+            )
+        differs = any(self.frame_ids.get(number, number) != number for number in given)
+        if fits_ids == fits and differs:
+            return own, (
+                "the predictions' frames may be frame_id as well: taken for places among the "
+                "images, from 0"
+            )
+        return own, ""
+
+    def _counts_from_1(self, given: set[int]) -> bool:
+        from_1 = self.by_index and self.numbers[0] == 1
+        return from_1 and given == {number - 1 for number in self.numbers}
+
+    def _has_gaps(self) -> bool:
+        ids = self.frame_ids
+        return len(ids) > 0 and max(ids) - min(ids) >= len(ids)
+
+
+def number_frames(
+    images: Sequence[Field],
+) -> tuple[dict[int, tuple[str, int]], dict[str, VideoFrames]]:
+    """The video and the frame's number of every image id; and the frames of every video.
+
+    Raises:
+        ValueError: an id that is no whole number, or that two images have; an image of no video;
+            two frames of a video with one number. Names file and place.
+    """
+    ids = [image.need("id") for image in images]
+    require_unique(ids, "its own whole-number id")
+    videos: dict[str, list[Field]] = {}
+    for image in images:
+        video = image.get("video_id") or image.get("vid_id")
+        if video is None:
+            raise ValueError(
+                f"{image.file}: image {image.need('id').value} has no video_id (nor vid_id)"
+            )
+        videos.setdefault(video.identity(), []).append(image)
+    numbers, frames = {}, {}
+    for video_id, members in videos.items():
+        found, frames[video_id] = _number_video(video_id, members)
+        for image, number in zip(members, found, strict=True):
+            numbers[image.need("id").number_id()] = (video_id, number)
+    return numbers, frames
+
+
+def _number_video(video_id: str, members: Sequence[Field]) -> tuple[list[int], VideoFrames]:
+    """The number of each image, and the video's frames."""
+    indices, frame_ids = _values(members, "frame_index"), _values(members, "frame_id")
+    order = frame_ids or [image.need("id").number_id() for image in members]
+    places = {number: place for place, number in enumerate(sorted(order))}
+    found = indices or [places[number] for number in order]
+    if len(set(found)) != len(found):
+        raise ValueError(
+            f"{members[0].file}: two images of video {video_id!r} have one frame_index, or one "
+            "frame_id"
+        )
+    own = dict(zip(frame_ids, found, strict=True)) if frame_ids else {}
+    is_own = len(own) == len(found)
+    return found, VideoFrames(tuple(sorted(found)), bool(indices), own if is_own else {})
+
+
+def _values(images: Sequence[Field], key: str) -> list[int]:
+    """A key of all images; nothing where one lacks it."""
+    given = [image.get(key) for image in images]
+    return [] if None in given else [item.number_id() for item in given if item is not None]
