@@ -9,7 +9,9 @@ PoseTrack's files, have the numbers of such a file. So one rule serves both:
 * where more of the predicted numbers are a ``frame_id`` than such a number, they are taken for
   ``frame_id``. So they are where as many are, if ``frame_id`` has gaps and the predictions have all
   of these frames and more than the file lists: then it lists some frames of a whole video;
-* ``frame_index`` of 1 to N and predictions of just the frames one below: the file counts from 1.
+* predictions of just the frames 0 to N - 1, of a file that lists N frames by other
+  ``frame_index``, are of its images in their order: of a clip that was cut out, or of pictures that
+  were extracted; or the file counts from 1.
 """
 
 from __future__ import annotations
@@ -51,14 +53,14 @@ class VideoFrames:
             number in the predictions -> number of the frame, of all frames; and what is to be said
             about the choice, "" where there is nothing.
         """
-        given = set(predicted)
+        given, places = set(predicted), dict(enumerate(self.numbers))
         own = {number: number for number in self.numbers}
-        if self._counts_from_1(given):
-            return (
-                {number - 1: number for number in own},
-                "frame_index counts from 1 and the predictions from 0: taken so",
-            )
         fits, fits_ids = len(given & own.keys()), len(given & self.frame_ids.keys())
+        if given == places.keys() and max(fits, fits_ids) < len(places):
+            return places, (
+                f"the predictions' frames {min(given)} to {max(given)} are taken for places among "
+                f"the images, of frame_index {self.numbers[0]} to {self.numbers[-1]}"
+            )
         gaps = self._has_gaps()
         is_part = gaps and given >= self.frame_ids.keys() and max(given) >= len(own)
         if fits_ids > fits or (fits_ids == fits > 0 and is_part and not self.by_index):
@@ -78,10 +80,6 @@ class VideoFrames:
                 "images, from 0"
             )
         return own, ""
-
-    def _counts_from_1(self, given: set[int]) -> bool:
-        from_1 = self.by_index and self.numbers[0] == 1
-        return from_1 and given == {number - 1 for number in self.numbers}
 
     def _has_gaps(self) -> bool:
         ids = self.frame_ids

@@ -514,7 +514,7 @@ def test_numbers_of_posetracks_files(tmp_path) -> None:
 def test_indices_from_1(tmp_path) -> None:
     file = walk(tmp_path / "a.json", frame_index=list(range(1, 7)))
     results, text = score_poses(walking(range(6)), file)
-    assert results["AP"] == pytest.approx(100) and "frame_index counts from 1" in text
+    assert results["AP"] == pytest.approx(100) and "of frame_index 1 to 6." in text
 
 
 def test_every_tenth_frame(tmp_path) -> None:
