@@ -453,19 +453,21 @@ class _PoseStream:
     def _decode(self, frame: Frame, crops: PersonCrops, heatmaps: Tensor) -> _Poses:
         """``heatmaps``: (S, P, C, h, w)."""
         size = (frame.image.shape[0], frame.image.shape[1])
-        poses = decode_rows(
-            heatmaps,
-            crops.crop_to_image.to(heatmaps.device),
-            codec=self.backend.codec,
-            swap=self.backend.flip_channels,
-            flipped=crops.flipped,
-            image_size=size,
-        )
-        found = to_instances(poses, size)
         peaks = None
-        if self._keep_peaks:
-            places = crops.crop_to_image, crops.flipped
-            peaks = image_peaks(self.backend, heatmaps, *places, poses).cpu().numpy()
+        # The network's precision does not tell one pixel of a picture from the next.
+        with torch.autocast(heatmaps.device.type, enabled=False):
+            poses = decode_rows(
+                heatmaps,
+                crops.crop_to_image.to(heatmaps.device),
+                codec=self.backend.codec,
+                swap=self.backend.flip_channels,
+                flipped=crops.flipped,
+                image_size=size,
+            )
+            if self._keep_peaks:
+                places = crops.crop_to_image, crops.flipped
+                peaks = image_peaks(self.backend, heatmaps, *places, poses).cpu().numpy()
+        found = to_instances(poses, size)
         return _Poses(
             poses.cpu().numpy(),
             torch.cat([person.pred_boxes.tensor for person in found]).numpy(),

@@ -93,6 +93,8 @@ def streaming(
         ("unipose_lstm", ("TEST.SCALES", (0.8, 1.1), "TEST.FLIP", True)),
         ("unipose_lstm", ("MODEL.POSE.ALIGN_STATE", True, "TEST.FLIP", True)),
         ("lstm_pm", ("MODEL.POSE.ALIGN_STATE", True)),
+        ("unipose_lstm", ("TEST.PRECISION", "bfloat16")),
+        ("unipose_lstm", ("TEST.PRECISION", "bfloat16", "TEST.FLIP", True)),
     ],
 )
 def test_streaming_equals_the_offline_test(
