@@ -175,22 +175,50 @@ def _merge_at_image_size(
     maps (S, K, h, w), matrices (S, 2, 3) -> (K, 3). A row's map is 0 outside its crop, so that a
     pixel that few rows saw has little weight. Test crops are neither rotated nor sheared, hence the
     resampling is one matrix product along each axis.
+
+    Only the window around all crops, as far as it lies in the image, is made, one joint after the
+    other: of a large photo the whole would take gigabytes. The peak is always in the window, with
+    score 0 where a joint's mean is nowhere above 0. Where no crop shows a column (or row) of the
+    image, the window is the column (row) that is nearest to the middle of a crop, and scores are 0.
     """
     height, width = image_size
     assert float(matrices[:, 0, 1].abs().max()) < 1e-6, "a test crop must not be rotated"
-    maps = maps.float()
+    maps, matrices = maps.float(), matrices.to(maps.device, torch.float32)
+    rows, joints, h, w = maps.shape
     offset = codec.decode_offset + 0.5
-    total = maps.new_zeros((maps.shape[1], height, width))
-    for row, matrix in zip(maps, matrices.to(maps), strict=True):
-        x = _cells(width, matrix[0, 0], matrix[0, 2], offset, codec.stride, maps)
-        y = _cells(height, matrix[1, 1], matrix[1, 2], offset, codec.stride, maps)
-        across = _cubic_matrix(x, row.shape[-1])
-        down = _cubic_matrix(y, row.shape[-2])
-        total += down @ row @ across.T
-    score, index = (total / len(maps)).flatten(1).max(dim=1)
-    require_finite_peaks(score)
-    x, y = index % width + 0.5, torch.div(index, width, rounding_mode="floor") + 0.5
-    return torch.stack([x.to(score), y.to(score), score.clamp(0, 1)], dim=-1)
+    columns, lines = (
+        torch.stack([_cells(n, m[i, i], m[i, 2], offset, codec.stride, maps) for m in matrices])
+        for i, n in ((0, width), (1, height))
+    )
+    (left, right), (top, bottom) = _window(columns, w), _window(lines, h)
+    across = torch.stack([_cubic_matrix(row, w) for row in columns[:, left:right]])
+    down = torch.cat([_cubic_matrix(row, h) for row in lines[:, top:bottom]], dim=1)
+    score, index = [], []
+    for joint in range(joints):
+        wide = maps[:, joint] @ across.transpose(1, 2)
+        # The sum over the rows is part of the product.
+        peak = (down @ wide.flatten(0, 1) / rows).flatten().max(dim=0)
+        score.append(peak.values)
+        index.append(peak.indices)
+    best, place = torch.stack(score), torch.stack(index)
+    require_finite_peaks(best)
+    x = left + place % (right - left) + 0.5
+    y = top + torch.div(place, right - left, rounding_mode="floor") + 0.5
+    return torch.stack([x.to(best), y.to(best), best.clamp(0, 1)], dim=-1)
+
+
+def _window(positions: Tensor, cells: int) -> tuple[int, int]:
+    """First pixel, and the one behind the last, of those that a map shows along one axis; see
+    `_merge_at_image_size`. ``positions`` (S, n): of n pixels in the cells of S maps."""
+    seen = _is_inside(positions, cells).any(dim=0).nonzero().flatten().tolist()
+    if not seen:
+        middle = (positions - (cells - 1) / 2).abs().amin(dim=0)
+        seen = [int(middle.argmin())]
+    return seen[0], seen[-1] + 1
+
+
+def _is_inside(position: Tensor, cells: int) -> Tensor:
+    return (position >= -0.5) & (position <= cells - 0.5)
 
 
 def _cells(
@@ -212,8 +240,7 @@ def _cubic_matrix(position: Tensor, cells: int) -> Tensor:
         weight = torch.where(distance <= 1, near, far)
         index = (base.long() + tap).clamp(0, cells - 1)
         matrix.scatter_add_(1, index[:, None], weight[:, None])
-    inside = (position >= -0.5) & (position <= cells - 0.5)
-    return matrix * inside[:, None]
+    return matrix * _is_inside(position, cells)[:, None]
 
 
 def pose_scores(poses: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from video_pose.config import add_video_pose_config
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import (
     CenterMap,
+    _cells,
     _cubic_matrix,
     decode_rows,
     heatmap_loss,
@@ -378,6 +379,80 @@ def test_rows_of_oblong_maps_are_averaged_pixel_by_pixel() -> None:
     maps[1, 2, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="finite"):
         _merged(maps)
+
+
+def whole_image(maps: Tensor, matrices: Tensor, image: tuple[int, int]) -> Tensor:
+    """Mean (K, *image) of rows of joint maps (S, K, h, w), every pixel of the image made."""
+    total = torch.zeros(maps.shape[1], *image)
+    for row, matrix in zip(maps, matrices):
+        x = _cells(image[1], matrix[0, 0], matrix[0, 2], 4.0, 8, maps)
+        y = _cells(image[0], matrix[1, 1], matrix[1, 2], 4.0, 8, maps)
+        total += _cubic_matrix(y, maps.shape[2]) @ row @ _cubic_matrix(x, maps.shape[3]).T
+    return total / len(maps)
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(20, 15), (24, 18), (10, 12)],
+        [(-30, 10), (-28, 12), (-31, 9)],  # over the left edge
+        [(60, 50), (50, 60), (70, 55)],  # over the right and the lower edge
+        [(5, 5), (60, 40), (30, 70)],  # side by side
+        [(-400, 0), (20, 15), (0, -90)],  # one of three shows the image
+    ],
+)
+def test_what_lies_outside_all_crops_need_not_be_made(corners: list[tuple[float, float]]) -> None:
+    """Joints are those of the whole image: oblong maps, other scales, one row mirrored."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(3, 4, 6, 9, generator=generator) - 0.2
+    scales = (0.9, 2.0, 1.3)
+    matrices = torch.stack([scaled(s, *corner) for s, corner in zip(scales, corners)])
+    matrices[1] = mirrored(matrices[1], 72.0)
+    expected = whole_image(CODEC.joint_maps(maps), matrices, IMAGE)
+    swap = torch.tensor(flip_permutation(LABELS, FLIP_MAP))
+    given = torch.stack([maps[0], maps[1][swap], maps[2]])
+    poses = run(given[:, None], matrices[:, None], [False, True, False])[0]
+    for pose, mean in zip(poses, expected, strict=True):
+        row, column = divmod(mean.argmax().item(), IMAGE[1])
+        assert pose[:2].tolist() == [column + 0.5, row + 0.5]
+        assert pose[2].item() == pytest.approx(mean.max().item(), abs=1e-5)
+
+
+def test_the_memory_of_a_large_photo_is_that_of_its_crops() -> None:
+    """Of 40,000 x 30,000 pixels, whose maps no machine holds, the crops show 64 x 64."""
+    image = (30_000, 40_000)
+    matrices = torch.stack([scaled(8 / 7, 20_000, 9_000), scaled(1.0, 20_000, 9_000)])
+    point = (20_030.0, 9_025.0)
+    maps = torch.stack([maps_of([point] * 3, matrix) for matrix in matrices])
+    poses = run(maps[:, None], matrices[:, None], [False, False], image=image)
+    assert (poses[0, :, :2] - torch.tensor(point)).abs().max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("corner", "place"),
+    [
+        ((30, 5), None),
+        ((-300, 20), (0.5, None)),
+        ((30, 200), (None, 79.5)),
+        ((500, -90), (99.5, 0.5)),
+    ],
+)
+def test_joints_that_no_map_shows_stay_where_the_crops_are(
+    corner: tuple[float, float], place: tuple[float | None, float | None] | None
+) -> None:
+    """Maps that are below 0 everywhere, and crops beside the image, which are nearest to its edge:
+    score 0, and no joint in a corner of the image."""
+    maps = torch.full((2, 1, 4, 8, 8), -0.5)
+    matrices = torch.stack([scaled(1.0, *corner), scaled(1.1, *corner)])[:, None]
+    poses = run(maps, matrices, [False, False])[0]
+    assert (poses[:, 2] == 0).all()
+    for axis in range(2):
+        fixed = None if place is None else place[axis]
+        if fixed is not None:
+            assert (poses[:, axis] == fixed).all()
+        else:
+            assert (poses[:, axis] >= corner[axis]).all()
+            assert (poses[:, axis] < corner[axis] + 64).all()
 
 
 def test_a_turned_crop_cannot_be_merged() -> None:
