@@ -6,7 +6,8 @@ python tools/evaluate_top_down.py --json-file person_keypoints_val.json --image-
 
 Without a config the package's models. A person's score is that of the detection times that of the
 pose (the mean of the better half of its joints); of two poses with an OKS of ``--same-pose`` and
-more the one of less score is left out of the poses' AP; crowds are ignored, as COCO does. Prints AP
+more the one of less score is left out of the poses' AP; crowds are ignored, as COCO does. The
+people are those of the file's category with joints, whose widths follow from their names. Prints AP
 of boxes and keypoints.
 """
 
@@ -33,6 +34,9 @@ from pycocotools.cocoeval import COCOeval
 from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper
+from video_pose.data.datasets.coco_json import choose_category
+from video_pose.data.json_fields import load_json
+from video_pose.evaluation.coco import complete_person
 from video_pose.inference.detected_people import pairwise_oks
 from video_pose.inference.people import Person
 from video_pose.inference.predictor import load_cfg, load_model
@@ -132,6 +136,55 @@ def first_poses(
     return first.tolist()
 
 
+def read_truth(json_file: str) -> COCO:
+    """The pictures of a file and its people, in one category, with all that COCO's evaluator asks
+    for (`complete_person`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it has no category with joints, or several, or an annotation of another number
+            of joints or of no picture. Names file and place.
+    """
+    content = load_json(json_file)
+    category = choose_category(content)
+    number = category.ids[0] if category.ids else 1
+    images = {
+        item.need("id").number_id(): item.content() for item in content.need("images").items()
+    }
+    people: list[dict[str, Any]] = []
+    for item in content.need("annotations").items():
+        kind, image = item.get("category_id"), item.need("image_id")
+        if kind is not None and category.ids and kind.number_id() not in category.ids:
+            continue
+        if image.number_id() not in images:
+            raise image.error("the id of one of images[]")
+        for key, count in (("keypoints", 3 * len(category.joints)), ("bbox", 4)):
+            given = item.get(key)
+            if given is None or not given.members():
+                continue
+            if not np.isfinite(given.numbers(count)).all():
+                raise given.error("finite numbers")
+        # COCO's evaluator takes what matches the annotation of id 0 for unmatched.
+        ids = {"id": len(people) + 1, "image_id": image.number_id(), "category_id": number}
+        told = {key: value for key, value in item.content().items() if value is not None}
+        people.append({**told, **ids})
+        complete_person(people[-1], category.joints)
+    truth = COCO()
+    truth.dataset = {
+        "images": [{**image, "id": key} for key, image in images.items()],
+        "annotations": people,
+        "categories": [{"id": number, "name": category.name, "keypoints": category.joints}],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
+def _people_of(truth: COCO) -> dict[str, Any]:
+    """The category with joints."""
+    return next(c for c in truth.loadCats(truth.getCatIds()) if c.get("keypoints"))
+
+
 def find_people(
     model: TopDown, truth: COCO, image_root: Path, same_pose: float = SAME_POSE
 ) -> list[dict[str, Any]]:
@@ -142,7 +195,7 @@ def find_people(
         FileNotFoundError: a picture is missing.
         KeyError: a joint of the annotations that the model's joints do not give.
     """
-    category = next(c for c in truth.loadCats(truth.getCatIds()) if c.get("keypoints"))
+    category = _people_of(truth)
     joint_map = match_joints(model.joint_names, category["keypoints"])
     sigmas = np.asarray(infer_sigmas(category["keypoints"]))
     results = []
@@ -174,7 +227,12 @@ def find_people(
 
 
 def evaluate(truth: COCO, results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """AP of the boxes, by the detections' scores, and of the keypoints, in percent."""
+    """AP of the boxes, by the detections' scores, and of the keypoints, in percent.
+
+    Args:
+        truth: as `read_truth` gives it. results: as `find_people` does.
+    """
+    category = _people_of(truth)
     by_box = [
         {key: value for key, value in item.items() if key != "keypoints"}
         | {"score": item["box_score"]}
@@ -188,6 +246,9 @@ def evaluate(truth: COCO, results: list[dict[str, Any]]) -> dict[str, dict[str, 
             continue
         with contextlib.redirect_stdout(io.StringIO()):
             run = COCOeval(truth, truth.loadRes(items), task)
+            run.params.catIds = [category["id"]]
+            if task == "keypoints":
+                run.params.kpt_oks_sigmas = np.asarray(infer_sigmas(category["keypoints"]))
             run.evaluate()
             run.accumulate()
             run.summarize()
@@ -199,8 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     args = parse_args(argv)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(args.json_file)
+        truth = read_truth(args.json_file)
         results = find_people(TopDown(args), truth, Path(args.image_root), args.same_pose)
     except (FileNotFoundError, KeyError, ValueError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from video_pose.skeleton import COCO_PERSON
+from video_pose.skeleton import COCO_PERSON, infer_sigmas
 
 
 @pytest.fixture
@@ -37,8 +37,7 @@ def truth(tmp_path: Path) -> COCO:
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO_PERSON.names)}]
     path = tmp_path / "people.json"
     path.write_text(json.dumps({"images": images, "annotations": people, "categories": categories}))
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(path))
+    return tool.read_truth(str(path))
 
 
 class Found:
@@ -103,3 +102,102 @@ def test_nobody_found_is_zero_and_a_missing_picture_an_error(truth: COCO, tmp_pa
     assert tool.evaluate(truth, [])["keypoints"] == {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
     with pytest.raises(FileNotFoundError, match="1.png"):
         tool.find_people(Found(0.0), truth, tmp_path / "other")
+
+
+def _changed(tmp_path: Path, change: Callable[[dict], object]) -> Path:
+    path = tmp_path / "people.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _bare(content: dict) -> None:
+    for annotation in content["annotations"]:
+        for key in ("num_keypoints", "iscrowd", "area", "bbox"):
+            del annotation[key]
+        annotation["id"] -= 1
+    content["annotations"][0]["area"] = None
+
+
+def test_other_joints_than_cocos_have_their_own_widths(truth: COCO, tmp_path: Path) -> None:
+    """Heads and wrists, as they are called: COCO's evaluator has 17 widths, and fails on four."""
+    names = ["head_top", "neck", "left_wrist", "right_wrist"]
+
+    def shorten(content: dict) -> None:
+        content["categories"][0]["keypoints"] = names
+        for annotation in content["annotations"]:
+            annotation["keypoints"] = annotation["keypoints"][:12]
+            annotation["num_keypoints"] = 4
+
+    class FourJoints(Found):
+        joint_names = names
+
+        def __call__(self, image: np.ndarray) -> tuple[Any, ...]:
+            boxes, scores, joints = super().__call__(image)
+            return boxes, scores, joints[:, :4]
+
+    four = tool.read_truth(str(_changed(tmp_path, shorten)))
+    found = tool.evaluate(four, tool.find_people(FourJoints(0.0), four, tmp_path))
+    assert found["keypoints"]["AP"] > 90
+    # The first poses are 3 px too far right: OKS, by hand, of widths by the joints' names.
+    results = tool.find_people(FourJoints(0.0), four, tmp_path)[:1]
+    for x in range(0, 12, 3):
+        results[0]["keypoints"][x] += 3
+    oks = np.exp(-9 / (8 * 1600 * np.asarray(infer_sigmas(names)) ** 2)).mean()
+    found = tool.evaluate(four, results)["keypoints"]
+    # One of three people found: 34 of 101 recalls, at the thresholds up to the similarity.
+    thresholds = (np.arange(0.5, 1, 0.05) <= oks).sum()
+    assert 0 < thresholds < 10 and found["AP"] == pytest.approx(thresholds * 340 / 101)
+
+
+def test_things_of_other_categories_are_no_people(truth: COCO, tmp_path: Path) -> None:
+    def add_a_ball(content: dict) -> None:
+        content["categories"].insert(0, {"id": 7, "name": "ball"})
+        content["annotations"].append(
+            {"id": 9, "image_id": 2, "category_id": 7, "bbox": [1, 2, 3, 4]}
+        )
+
+    results = tool.find_people(Found(0.0), truth, tmp_path)
+    expected = tool.evaluate(truth, results)
+    other = tool.read_truth(str(_changed(tmp_path, add_a_ball)))
+    assert tool.evaluate(other, tool.find_people(Found(0.0), other, tmp_path)) == expected
+    # Nor do they count in a truth that has them all.
+    other.dataset["categories"].insert(0, {"id": 7, "name": "ball"})
+    ball = {"id": 9, "image_id": 2, "category_id": 7, "bbox": [1, 2, 3, 4], "area": 12}
+    other.dataset["annotations"].append({**ball, "iscrowd": 0})
+    other.createIndex()
+    assert tool.evaluate(other, results) == expected
+
+
+def test_what_a_file_leaves_out_is_filled_in(truth: COCO, tmp_path: Path) -> None:
+    """Area and box are those of the joints, 4 to 36; ids count from 1, as 0 would be nobody."""
+    bare = tool.read_truth(str(_changed(tmp_path, _bare)))
+    person = bare.loadAnns([1])[0]
+    assert person["bbox"] == [4, 4, 32, 32] and person["area"] == 32 * 32
+    assert (person["num_keypoints"], person["iscrowd"], person["category_id"]) == (17, 0, 1)
+    found = tool.evaluate(bare, tool.find_people(Found(0.0), bare, tmp_path))
+    assert found["keypoints"]["AP50"] > 90
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["categories"][0].pop("keypoints"),
+         "people.json: expected one list of joint names in categories[].keypoints, got"),
+        (lambda c: c["annotations"][1].update(keypoints=[1, 2, 2]),
+         "annotations[1].keypoints (id 2): expected 51 numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, None, 4]),
+         "annotations[0].bbox (id 1): expected finite numbers"),
+        (lambda c: c["annotations"][2].update(image_id=5),
+         "annotations[2].image_id (id 3): expected the id of one of images[]"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_scored_is_said(
+    truth: COCO, tmp_path: Path, capsys, change, message: str
+) -> None:
+    path = _changed(tmp_path, change)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tool.read_truth(str(path))
+    assert tool.main(["--json-file", str(path), "--image-root", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err

@@ -393,6 +393,26 @@ def _complete_joints(
         annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
 
 
+def complete_person(annotation: Record, joint_names: Sequence[str]) -> None:
+    """Fill in, in place, what COCO's evaluator asks of a person and a file may leave out.
+
+    ``keypoints`` (zeros, which count for no person), ``num_keypoints``, ``iscrowd`` (0), ``bbox``
+    (the extent of the labelled joints), ``area`` (the box's, also where it is 0).
+
+    Args:
+        annotation: what is known of the person. joint_names: K names, of its joints.
+    """
+    _complete_joints(annotation, joint_names, None)
+    annotation.setdefault("iscrowd", 0)
+    if not annotation.get("bbox"):
+        joints = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
+        known = joints[joints[:, 2] > 0, :2] if joints[:, 2].any() else joints[:1, :2]
+        low, high = known.min(axis=0).tolist(), known.max(axis=0).tolist()
+        annotation["bbox"] = [*low, high[0] - low[0], high[1] - low[1]]
+    if not annotation.get("area"):
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+
+
 def _with_mask(annotation: Record, size: tuple[int, int]) -> Record:
     if annotation.get("segmentation"):
         return annotation

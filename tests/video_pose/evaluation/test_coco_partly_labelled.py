@@ -19,6 +19,7 @@ from pycocotools import mask as coco_mask
 from video_pose.evaluation.coco import (
     FrameCOCOEvaluator,
     ImageCOCOEvaluator,
+    complete_person,
     complete_truth,
     shared_joints,
 )
@@ -190,6 +191,20 @@ def test_joints_of_the_truth_that_are_scored() -> None:
     untouched = _truth(("bbox",), {})
     assert complete_truth(untouched, ["a"]) == [untouched]
     assert untouched._coco_api.dataset["annotations"] == [{}]
+
+
+def test_what_a_person_lacks_is_filled_in() -> None:
+    person = {"keypoints": [1, 2, 2, 99, 99, 0, 5, 10, 1], "area": 0}
+    complete_person(person, ["a", "b", "c"])
+    filled = {"num_keypoints": 2, "iscrowd": 0, "bbox": [1, 2, 4, 8], "area": 32}
+    assert person == {"keypoints": [1, 2, 2, 99, 99, 0, 5, 10, 1], **filled}
+    told = {"keypoints": [0] * 3, "num_keypoints": 0, "iscrowd": 1, "bbox": [1, 2, 3, 4], "area": 5}
+    person = dict(told)
+    complete_person(person, ["a"])
+    assert person == told
+    nothing: dict = {}
+    complete_person(nothing, ["a"])
+    assert nothing["bbox"] == [0, 0, 0, 0] and nothing["area"] == nothing["num_keypoints"] == 0
 
 
 def test_a_person_without_a_mask_is_a_crowd_of_its_box() -> None:
