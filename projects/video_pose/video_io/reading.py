@@ -104,11 +104,11 @@ def open_video(
         FileNotFoundError: there is no such file.
         ValueError: it is no regular file, is empty, is no video, or holds no video stream.
     """
-    is_file = "://" not in path
+    is_file = not is_address(path)
     if is_file:
         require_regular_file(path, "video")
     try:
-        container = av.open(path, options=options or {}, timeout=timeout)
+        container = av.open(local_path(path), options=options or {}, timeout=timeout)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         lacking = missing_bytes(path) if is_file else 0
@@ -118,6 +118,19 @@ def open_video(
         container.close()
         raise ValueError(f"cannot read video {path}: it holds no video stream")
     return container
+
+
+def is_address(path: str) -> bool:
+    """Whether it is a URL, and no file."""
+    return "://" in path
+
+
+def local_path(path: str) -> str:
+    """``path`` as FFmpeg is to be told it, which takes what stands before a colon for a protocol:
+    of a file named by its time, 12:30:11.mp4, for instance."""
+    if is_address(path) or os.path.isabs(path) or ":" not in path:
+        return path
+    return os.path.join(os.curdir, path)
 
 
 def require_regular_file(path: str, kind: str) -> None:

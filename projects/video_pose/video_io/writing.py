@@ -6,6 +6,7 @@ Shape letters: H, W a frame's size.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -18,15 +19,20 @@ from typing import Any, Self
 import av
 import cv2
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 
 from video_pose.files import naming, replacing, replacing_file
+from video_pose.video_io.reading import is_address, local_path
 
 logger = logging.getLogger(__name__)
 
 # The first that this PyAV has.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
-# Sound that players expect in an MP4; other kinds are encoded as AAC.
-_AUDIO_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
+# Sound that players expect in an MP4; other kinds are encoded as AAC. So are AC-3 and E-AC-3: a track
+# of them without a packet cannot be written.
+_AUDIO_CODECS = frozenset({"aac", "mp3", "opus", "flac", "alac"})
+# Of AAC, for sound whose rate it does not know; and seconds by which decoded frames may overlap.
+_AUDIO_RATE, _OVERLAP = 48_000, 0.01
 # Ticks per second of the written timestamps; a multiple of all usual frame rates.
 _CLOCK = 90_000
 # A fragment of the file is complete, and survives a kill, about once in this time.
@@ -67,7 +73,7 @@ class VideoWriter(_Closing):
         Args:
             path: file to write. fps: the mean rate, a hint for the encoder.
             audio: a file whose sound goes along, by the times of the frames; one without sound, or
-                whose sound cannot be read, gives none.
+                whose sound cannot be read, gives none, and so does an address.
             name: of the file in messages, if it is another than ``path``.
 
         Raises:
@@ -86,8 +92,9 @@ class VideoWriter(_Closing):
             open(self.path, "wb").close()  # PyAV itself would fail only at the first frame
         except OSError as error:
             raise ValueError(f"cannot write {self._name}: {error.strerror}") from error
-        self._container = av.open(self.path, "w", format="mp4", options=options)
-        self._fps = Fraction(fps).limit_denominator(1001)
+        self._container = av.open(local_path(self.path), "w", format="mp4", options=options)
+        # A hint alone: a time lapse of a frame an hour has a rate as well.
+        self._fps = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
         self._audio_path = audio
         self._audio: _Audio | None = None
         self._stream: Any = None
@@ -144,18 +151,16 @@ class VideoWriter(_Closing):
             self._audio = _open_audio(self._audio_path, self._container, time)
 
     def _mux_audio(self, until: float) -> None:
-        """The sound before the time ``until``; a source whose sound breaks off goes on mute."""
+        """The sound before the time ``until``; where it breaks off, the video goes on mute."""
         if self._audio is None:
             return
         try:
-            packets = self._audio.packets(until)
-        except av.error.FFmpegError as error:
-            logger.warning("%s: the sound breaks off (%s)", self._audio_path, error.strerror)
+            for packet in self._audio.packets(until):
+                self._container.mux(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            logger.warning("%s: the sound breaks off (%s)", self._audio_path, _reason(error))
             self._audio.close()
             self._audio = None
-            return
-        for packet in packets:
-            self._container.mux(packet)
 
     def _fit(self, image: np.ndarray) -> np.ndarray:
         height, width = self._size
@@ -196,55 +201,108 @@ class VideoWriter(_Closing):
 
 
 class _Audio:
-    """The sound of a file, packet by packet, for a container that is being written."""
+    """The sound of a file, packet by packet, for a container that is being written.
+
+    Times of packets and frames grow: those of files that were joined byte by byte jump back, and
+    what comes again is left out. Damaged packets are passed over.
+    """
 
     def __init__(self, source: Any, output: Any, start: float) -> None:
+        """
+        Raises:
+            ValueError: there is no sound from ``start`` on, or of no kind that is known.
+        """
         self._source, self._start = source, start
         self._stream = source.streams.best("audio")
-        self._resampler: Any = None
-        if self._stream.codec_context.name in _AUDIO_CODECS:
+        if self._stream is None or self._stream.codec_context is None:
+            raise ValueError("its kind is not known")
+        self._is_damaged = False
+        is_copied = self._stream.codec_context.name in _AUDIO_CODECS
+        found = self._found_packets() if is_copied else self._found_frames()
+        first = next(found, None)
+        if first is None:
+            raise ValueError(f"none can be read from {start:.3f} s on")
+        found = itertools.chain([first], found)
+        if is_copied:
             self._out = output.add_stream_from_template(self._stream)
-            self._made = self._copied()
+            self._made = self._copied(found)
         else:
-            rate = self._stream.codec_context.sample_rate
+            rate = first[1].sample_rate
+            rate = rate if rate in (av.Codec("aac", "w").audio_rates or ()) else _AUDIO_RATE
+            layout = "mono" if first[1].layout.nb_channels == 1 else "stereo"
             self._out = output.add_stream("aac", rate=rate)
-            layout = "mono" if self._stream.codec_context.channels == 1 else "stereo"
             self._out.layout = layout
-            self._resampler = av.AudioResampler("fltp", layout, rate)
-            self._made = self._encoded()
+            self._made = self._encoded(found, av.AudioResampler("fltp", layout, rate))
         self._waiting: tuple[float, list[Any]] | None = None
 
-    def packets(self, until: float) -> list[Any]:
+    def packets(self, until: float) -> Iterator[Any]:
         """Packets not given yet, that begin before ``until``, in seconds of the source."""
-        ready: list[Any] = []
         while True:
             if self._waiting is None:
                 self._waiting = next(self._made, None)
             if self._waiting is None or self._waiting[0] >= until:
-                return ready
-            ready += self._waiting[1]
-            self._waiting = None
+                return
+            ready, self._waiting = self._waiting[1], None
+            yield from ready
 
-    def _copied(self) -> Iterator[tuple[float, list[Any]]]:
-        shift = round(self._start / self._stream.time_base)
+    def _found_packets(self) -> Iterator[tuple[float, Any]]:
+        # AAC of transport streams has a header in each packet, which an MP4 must not have.
+        is_aac = self._stream.codec_context.name == "aac"
+        bare = BitStreamFilterContext("aac_adtstoasc", self._stream) if is_aac else None
+        # Times that differ by less are the same ones in the container.
+        last, tick = -math.inf, 1 / self._stream.codec_context.sample_rate
         for packet in self._source.demux(self._stream):
-            if packet.dts is None or packet.pts is None or packet.pts < shift:
+            if packet.dts is None or packet.pts is None:
                 continue
-            time = float(packet.pts * packet.time_base)
-            packet.pts -= shift
-            packet.dts -= shift
+            base, pts = self._stream.time_base, packet.pts
+            time = float(pts * base)
+            if time < self._start or time - last < tick:
+                continue
+            try:
+                parts = [packet] if bare is None else bare.filter(packet)
+            except av.error.FFmpegError:
+                self._say_damaged()
+                continue
+            for part in parts:
+                last, part.time_base = time, base
+                part.pts = part.dts = pts  # sound is shown in the order in which it is decoded
+                yield time, part
+
+    def _copied(self, found: Iterable[tuple[float, Any]]) -> Iterator[tuple[float, list[Any]]]:
+        shift = round(self._start / self._stream.time_base)
+        for time, packet in found:
+            packet.pts = packet.dts = packet.pts - shift
             packet.stream = self._out
             yield time, [packet]
 
-    def _encoded(self) -> Iterator[tuple[float, list[Any]]]:
-        for frame in self._source.decode(self._stream):
-            if frame.time is None or frame.time < self._start:
+    def _found_frames(self) -> Iterator[tuple[float, Any]]:
+        end = -math.inf
+        for packet in self._source.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self._say_damaged()
                 continue
-            time = frame.time
+            for frame in frames:
+                time = frame.time
+                if time is None or time < max(self._start, end - _OVERLAP):
+                    continue
+                end = time + frame.samples / frame.sample_rate
+                yield time, frame
+
+    def _encoded(
+        self, found: Iterable[tuple[float, Any]], resampler: Any
+    ) -> Iterator[tuple[float, list[Any]]]:
+        for time, frame in found:
             frame.pts -= round(self._start / frame.time_base)
-            for part in self._resampler.resample(frame):
+            for part in resampler.resample(frame):
                 yield time, list(self._out.encode(part))
         yield -math.inf, list(self._out.encode(None))
+
+    def _say_damaged(self) -> None:
+        if not self._is_damaged:
+            logger.warning("%s: damaged parts of its sound are left out", self._source.name)
+        self._is_damaged = True
 
     def close(self) -> None:
         self._source.close()
@@ -252,17 +310,25 @@ class _Audio:
 
 def _open_audio(path: str, output: Any, start: float) -> _Audio | None:
     """The sound of ``path`` from ``start`` on; None where there is none to be had."""
+    if is_address(path):
+        # A second connection might keep silent for ever, or give another part of the stream.
+        logger.warning("%s: sound is kept of files alone: it is left out", path)
+        return None
     source = None
     try:
-        source = av.open(path)
+        source = av.open(local_path(path))
         if source.streams.audio:
             return _Audio(source, output, start)
         source.close()
     except (av.error.FFmpegError, ValueError) as error:
-        logger.warning("%s: its sound is left out (%s)", path, error)
+        logger.warning("%s: its sound is left out (%s)", path, _reason(error))
         if source is not None:
             source.close()
     return None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 class PictureWriter(_Closing):

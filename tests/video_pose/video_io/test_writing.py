@@ -142,6 +142,149 @@ def test_a_source_without_sound_gives_none(tmp_path: Path) -> None:
             assert [stream.type for stream in container.streams] == ["video"]
 
 
+def _sounds(path: str) -> tuple[int, float]:
+    """Pictures of a video, and seconds of its sound; it must be decoded without an error."""
+    with av.open(path) as container:
+        pictures = sum(1 for _ in container.decode(video=0))
+    with av.open(path) as container:
+        if not container.streams.audio:
+            return pictures, 0.0
+        rate = container.streams.audio[0].rate
+        return pictures, sum(frame.samples for frame in container.decode(audio=0)) / rate
+
+
+def _copy(source: str, path: str, count: int = 75) -> None:
+    with av.open(source) as container:
+        start = container.start_time / av.time_base
+    with VideoWriter(path, 25, audio=source) as writer:
+        for i in range(count):
+            writer.write(grey(i), start + i / 25)
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "mp2", "libmp3lame"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_sound_of_a_transport_stream_goes_along(
+    tmp_path: Path, codec: str, joined: bool
+) -> None:
+    """AAC has a header in each packet there; of two files in one the times jump back."""
+    source = Path(_with_sound(tmp_path / "a.ts", codec))
+    source.write_bytes(source.read_bytes() * (2 if joined else 1))
+    path = str(tmp_path / "out.mp4")
+    _copy(str(source), path)
+    pictures, seconds = _sounds(path)
+    assert pictures == 75
+    assert seconds == pytest.approx(2.0, abs=0.2)
+
+
+def test_damaged_sound_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = tmp_path / "a.ts"
+    data = bytearray(Path(_with_sound(source, "aac", 4.0)).read_bytes())
+    # The sync word of every header in the second half.
+    place = data.find(b"\xff\xf1", len(data) // 2)
+    while place >= 0:
+        data[place : place + 2] = b"\0\0"
+        place = data.find(b"\xff\xf1", place)
+    source.write_bytes(data)
+    path = str(tmp_path / "out.mp4")
+    _copy(str(source), path)
+    assert _sounds(path)[0] == 75
+    assert _sounds(path)[1] == pytest.approx(2.25, abs=0.3)
+    assert caplog.text.count("a.ts: damaged parts of its sound are left out") == 1
+
+
+@pytest.mark.parametrize("name", ["aac", "pcm_s16le"])
+def test_sound_that_the_file_does_not_take_leaves_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, name: str
+) -> None:
+    source = _with_sound(tmp_path / ("a.mp4" if name == "aac" else "a.avi"), name)
+    given = []
+
+    class Container:
+        def __init__(self, inner) -> None:
+            self._inner = inner
+
+        def __getattr__(self, attribute: str):
+            return getattr(self._inner, attribute)
+
+        def mux(self, packets) -> None:
+            if not isinstance(packets, list):  # a packet of sound
+                given.append(packets)
+                if len(given) == 10:
+                    raise av.error.ArgumentError(22, "times do not grow")
+            self._inner.mux(packets)
+
+    path = str(tmp_path / "out.mp4")
+    with VideoWriter(path, 25, audio=source) as writer:
+        writer._container = Container(writer._container)
+        for i in range(50):
+            writer.write(grey(i), i / 25)
+    pictures, seconds = _sounds(path)
+    assert pictures == 50 and 0 < seconds < 1
+    assert len(given) == 10
+    assert caplog.text.count("the sound breaks off (times do not grow)") == 1
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3"])
+@pytest.mark.parametrize("since", [-20.0, 20.0])
+def test_a_part_of_a_video_that_is_silent(tmp_path: Path, codec: str, since: float) -> None:
+    source = _with_sound(tmp_path / "a.ts", codec)
+    path = str(tmp_path / "out.mp4")
+    with VideoWriter(path, 25, audio=source) as writer:
+        for i in range(10):
+            writer.write(grey(i), since + i / 25)
+    assert _sounds(path) == (10, 0.0)
+
+
+def test_sound_of_a_rate_that_aac_does_not_know(tmp_path: Path) -> None:
+    source = str(tmp_path / "a.wav")
+    with av.open(source, "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=192_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 384_000), np.int16), "s16", "stereo")
+        frame.sample_rate = 192_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    path = str(tmp_path / "out.mp4")
+    with VideoWriter(path, 25, audio=source) as writer:
+        for i in range(25):
+            writer.write(grey(i), i / 25)
+    assert _sounds(path) == (25, pytest.approx(1.0, abs=0.05))
+
+
+def test_no_second_connection_for_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with VideoWriter(tmp_path / "out.mp4", 25, audio="rtsp://camera/1") as writer:
+        monkeypatch.setattr("av.open", None)  # it could wait there for ever
+        writer.write(grey(9), 0)
+    assert "rtsp://camera/1: sound is kept of files alone" in caplog.text
+
+
+def test_names_that_look_like_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "2024-05-06T12:30:11.mp4"
+    with VideoWriter(name, 25) as writer:
+        writer.write(grey(9), 0)
+    assert (tmp_path / name).exists()
+    with VideoWriter("b:0.mp4", 25, audio=name) as writer:
+        writer.write(grey(9), 0)
+    assert len(list(VideoSource(name))) == len(list(VideoSource("b:0.mp4"))) == 1
+
+
+@pytest.mark.parametrize("codecs", [{"libx264"}, {"mpeg4"}])
+def test_a_time_lapse_of_a_frame_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codecs: set[str]
+) -> None:
+    if not codecs & av.codecs_available:
+        pytest.skip("this PyAV has no such encoder")
+    monkeypatch.setattr("av.codecs_available", codecs)
+    path = str(tmp_path / "out.mp4")
+    with VideoWriter(path, 1 / 3600) as writer:
+        for i in range(3):
+            writer.write(grey(40 * i), i * 3600.0)
+    monkeypatch.undo()
+    assert [frame.time for frame in VideoSource(path)] == pytest.approx([0, 3600, 7200], abs=0.01)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_is_one_error_with_the_files_name() -> None:
     writer = VideoWriter("/dev/full", 25, name="out/v.mp4")
