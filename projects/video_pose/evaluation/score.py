@@ -34,6 +34,8 @@ from video_pose.skeleton import JointMap, JointSet, canonical_names, match_joint
 
 logger = logging.getLogger(__name__)
 
+# As trackers and OpenPose number people whom they do not follow.
+NO_TRACK = -1
 # Ends of the head, top then bottom, as datasets call them; the first pair that exists is PCKh's.
 _HEADS = (("head_top", "upper_neck"), ("head_top", "head_bottom"), ("head_top", "neck"))
 
@@ -52,7 +54,7 @@ class Poses(Protocol):
     @property
     def scores(self) -> np.ndarray: ...  # (P,)
     @property
-    def track_ids(self) -> np.ndarray: ...  # (P,); below 0: no track
+    def track_ids(self) -> np.ndarray: ...  # (P,); NO_TRACK: none
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def require_distinct_tracks(poses: Iterable[Poses], source: object) -> None:
     """
     for frame in poses:
         ids, counts = np.unique(_track_ids(frame), return_counts=True)
-        twice = ids[(counts > 1) & (ids >= 0)]
+        twice = ids[(counts > 1) & (ids != NO_TRACK)]
         if len(twice):
             raise ValueError(
                 f"{source}: frame {frame.index} of video {frame.video!r} has two people of track "
@@ -158,14 +160,14 @@ def require_distinct_tracks(poses: Iterable[Poses], source: object) -> None:
 
 
 def _track_ids(frame: Poses) -> np.ndarray:
-    """(P,), below 0 for who has no id."""
+    """(P,), `NO_TRACK` for who has none."""
     if frame.track_ids is None:
-        return np.full(len(frame.scores), -1)
+        return np.full(len(frame.scores), NO_TRACK)
     return np.asarray(frame.track_ids)
 
 
 def _count_untracked(frame: Poses) -> int:
-    return int((_track_ids(frame) < 0).sum())
+    return int((_track_ids(frame) == NO_TRACK).sum())
 
 
 def _match_frames(
@@ -376,14 +378,12 @@ def _people(
 
 
 def _track(annotation: Field) -> Field | None:
-    """Its ``track_id``, or that of ``attributes``, where CVAT writes it; None without one. A number
-    below 0 is none, as in predictions."""
+    """Its ``track_id``, or that of ``attributes``, where CVAT writes it; None without one, also
+    where it is `NO_TRACK`."""
     track, attributes = annotation.get("track_id"), annotation.get("attributes")
     if track is None and attributes is not None and isinstance(attributes.value, dict):
         track = attributes.get("track_id")
-    if track is None or (not isinstance(track.value, str) and track.integer() < 0):
-        return None
-    return track
+    return None if track is None or track.identity() == str(NO_TRACK) else track
 
 
 def _keypoints(annotation: Field, joints: int) -> np.ndarray:

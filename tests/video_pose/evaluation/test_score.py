@@ -553,6 +553,11 @@ def test_labels_without_track_ids_have_no_identity(tmp_path) -> None:
         assert text.endswith(
             "No IDF1, HOTA, MOTA and switches: 12 labelled persons have no track id."
         )
+    # Any other number is an id.
+    change(file, lambda a: a.update(track_id=a["id"] % 10 - 5))
+    assert score_poses(frames, file)[0]["MOTA"] == 100
+    below = [replace(frame, track_ids=frame.track_ids - 3) for frame in frames]
+    assert score_poses(below, file)[0]["MOTA"] == 100
     # As CVAT's exports have it.
     change(file, lambda a: a.update(track_id=None, attributes={"track_id": a["id"] % 10}))
     assert score_poses(frames, file)[0]["MOTA"] == 100
