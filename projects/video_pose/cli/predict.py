@@ -116,7 +116,7 @@ def add_time_arguments(parser: argparse.ArgumentParser, refiner: str = "auto") -
 def add_part_arguments(parser: argparse.ArgumentParser) -> None:
     """Which part of a source is read, and how patiently."""
     add = parser.add_argument_group("which part").add_argument
-    add("--start", metavar="T", help="seconds, 1:30, or frames: 250f")
+    add("--start", metavar="T", help="seconds of the video, 1:30, or frames: 250f")
     add("--end", metavar="T", help="the first that is left out")
     add("--step", metavar="T", help="every 2f: each second frame")
     add("--fps", type=float, help="of image sequences (default 25)")

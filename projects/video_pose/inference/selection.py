@@ -22,7 +22,8 @@ _EARLY = 1e-6
 
 @dataclass(frozen=True)
 class Moment:
-    """A place in a video: of frames, counted from 0, or of seconds; exactly one is given."""
+    """A place in a video: of frames, counted from 0, or of seconds after the first frame, whose
+    own time need not be 0; exactly one is given."""
 
     frames: int | None = None
     seconds: float | None = None
@@ -50,11 +51,11 @@ class Moment:
             raise ValueError(f"{text!r}: expected frames (250f), seconds (2.5) or a time (1:30)")
         return moment
 
-    def is_reached(self, frame: Frame) -> bool:
-        """Whether ``frame`` is at this place or behind it."""
+    def is_reached(self, frame: Frame, begin: float) -> bool:
+        """Whether ``frame`` is at this place or behind it. Args: ``begin`` the first one's time."""
         if self.frames is not None:
             return frame.index >= self.frames
-        return self.seconds is not None and frame.time >= self.seconds - _EARLY
+        return self.seconds is not None and frame.time - begin >= self.seconds - _EARLY
 
 
 class Excerpt:
@@ -106,18 +107,24 @@ class Excerpt:
         first = self._first() or 0
         origin = None if self._start is None else self._start.seconds
         if origin is None and self._step is not None and self._step.seconds is not None:
-            origin = self._source.time_of(first)
+            time, begin = self._source.time_of(first), self._source.time_of(0)
+            origin = None if time is None or begin is None else time - begin
         return self._part(self._source.resume_at(index, first), Moment(frames=index), origin)
 
     def _part(self, frames: Iterator[Frame], due: Moment, origin: float | None) -> Iterator[Frame]:
-        """``origin``: seconds that steps are counted from; None: the first frame's."""
+        """``origin``: the second that steps are counted from; None: that of the part's first
+        frame."""
+        # Of what has no index, the first frame that comes is the first.
+        begin = self._source.time_of(0) if isinstance(self._source, VideoSource) else None
         try:
             for frame in frames:
-                if self._end is not None and self._end.is_reached(frame):
+                begin = frame.time if begin is None else begin
+                if self._end is not None and self._end.is_reached(frame, begin):
                     return
-                if due.is_reached(frame):
-                    origin = frame.time if origin is None else origin
-                    due = self._after(frame, origin)
+                if due.is_reached(frame, begin):
+                    seconds = frame.time - begin
+                    origin = seconds if origin is None else origin
+                    due = self._after(frame.index, seconds, origin)
                     yield frame
         finally:
             self.problems = list(self._source.problems)
@@ -136,13 +143,13 @@ class Excerpt:
             return self._start.frames
         return self._source.number_at(cast(float, self._start.seconds))
 
-    def _after(self, frame: Frame, origin: float) -> Moment:
+    def _after(self, index: int, seconds: float, origin: float) -> Moment:
         step = self._step or Moment(frames=1)
         if step.frames is not None:
-            return Moment(frames=frame.index + step.frames)
+            return Moment(frames=index + step.frames)
         assert step.seconds is not None
         # Counted from one place: from frame to frame, all that they are late would add up.
-        done = math.floor((frame.time - origin + _EARLY) / step.seconds)
+        done = math.floor((seconds - origin + _EARLY) / step.seconds)
         return Moment(seconds=origin + (done + 1) * step.seconds)
 
 

@@ -164,6 +164,8 @@ class VideoSource:
         not known."""
         if self.start_time is None:
             return None
+        if self._raw:
+            return math.ceil((seconds - 1e-6) * self.fps)
         assert self._index is not None and self._index.stamps is not None
         stamp = math.ceil((seconds - 1e-6) / self._time_base) + int(self._index.stamps[0])
         return int(self._index.stamps.searchsorted(stamp))

@@ -167,9 +167,10 @@ def test_bounds_belong_to_what_is_wanted() -> None:
 @pytest.mark.parametrize(("seconds", "reached"), [(1.0, True), (1.0000005, True), (1.00001, False)])
 def test_a_moment_a_millionth_away_is_reached(seconds: float, reached: bool) -> None:
     frame = Frame(4, 1.0, np.zeros((2, 2, 3), np.uint8))
-    assert Moment(seconds=seconds).is_reached(frame) is reached
-    assert Moment(frames=4).is_reached(frame) and not Moment(frames=5).is_reached(frame)
-    assert not Moment().is_reached(frame)
+    assert Moment(seconds=seconds).is_reached(frame, 0.0) is reached
+    assert Moment(seconds=seconds - 0.75).is_reached(frame, 0.75) is reached
+    assert Moment(frames=4).is_reached(frame, 0.5) and not Moment(frames=5).is_reached(frame, 0)
+    assert not Moment().is_reached(frame, 0.0)
 
 
 def test_a_part_tells_what_its_source_tells() -> None:
@@ -242,6 +243,43 @@ def test_a_part_that_is_gone_on_with_has_the_same_steps(
     assert len(whole) >= 3
     for place, index in enumerate(whole):
         assert [frame.index for frame in part.resume_at(index)] == whole[place:]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize(
+    ("start", "end", "step", "frames"),
+    [
+        ("0.5", "1.25", None, [2, 3, 4]), (None, "1", None, [0, 1, 2, 3]),
+        ("0.5", None, "0.5", [2, 4, 6, 8]), ("1f", "2", "0.3", [1, 3, 4, 5, 6, 7]),
+    ],
+)  # fmt: skip
+def test_seconds_count_from_the_first_frame_whatever_its_time(
+    video: Any, monkeypatch, indexed: bool, start: Any, end: Any, step: Any, frames: list[int]
+) -> None:
+    """A transport stream seldom begins at 0; players count from where it begins."""
+    pictures = [Frame(i, 5 + i / 4, np.zeros((2, 2, 3), np.uint8)) for i in range(10)]
+
+    class Late(Source):
+        def __iter__(self) -> Iterator[Frame]:
+            return iter(pictures)
+
+    source: Any = video if indexed else Late()
+    if indexed:
+        video._index = VideoIndex(500 + np.arange(10) * 25, [(0, 0)], packets=10)
+        monkeypatch.setattr(video, "frames_from", lambda first, since=None: iter(pictures[first:]))
+    bounds = [None if text is None else Moment.parse(text) for text in (start, end, step)]
+    part = Excerpt(source, *bounds)
+    found = list(part)
+    assert [(f.index, f.time) for f in found] == [(i, 5 + i / 4) for i in frames]
+    if indexed:
+        for place, index in enumerate(frames):
+            assert [f.index for f in part.resume_at(index)] == frames[place:]
+
+
+def test_seconds_of_a_bare_stream_go_by_the_given_rate(video: Any) -> None:
+    """Its own times are FFmpeg's filling."""
+    video._raw, video.fps = True, 2.0
+    assert [video.number_at(seconds) for seconds in (0, 0.4, 0.5, 2)] == [0, 1, 1, 4]
 
 
 def test_a_part_is_as_sound_as_its_video(video: Any) -> None:
