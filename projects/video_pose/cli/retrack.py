@@ -46,15 +46,17 @@ def retrack(args: argparse.Namespace, frames: Sequence[PoseFrame]) -> Iterator[P
     """The frames of one video with new numbers; who has none is left out."""
     from video_pose.inference.selection import keep_wanted
 
-    for frame in over_time(number_people(frames, args), args):
+    for frame in over_time(number_people(frames, args), args, frames[0].joint_names):
         yield keep_wanted(frame, args.person_threshold, args.joint_threshold)
 
 
-def over_time(frames: Iterable[PoseFrame], args: argparse.Namespace) -> Iterable[PoseFrame]:
-    """The frames as --smooth, --lag or --offline corrects them.
+def over_time(
+    frames: Iterable[PoseFrame], args: argparse.Namespace, names: Sequence[str]
+) -> Iterable[PoseFrame]:
+    """The frames, of joints of these names, as --smooth, --lag or --offline corrects them.
 
     Raises:
-        ValueError: several of them, or what needs one of the latter two alone.
+        ValueError: several of them, what needs one of the latter two alone, or no joints.
     """
     from video_pose.backends.pose import load_refiner
     from video_pose.inference.over_time import correct_video, late
@@ -63,6 +65,8 @@ def over_time(frames: Iterable[PoseFrame], args: argparse.Namespace) -> Iterable
     chosen = [args.smooth, args.offline, args.lag is not None]
     if sum(chosen) > 1:
         raise ValueError("--smooth, --offline and --lag: name one of them")
+    if any(chosen) and not names:
+        raise ValueError("--smooth, --offline and --lag correct joints: the poses have none")
     if not any(chosen[1:]):
         if args.repair_sides or args.refiner:
             raise ValueError("--repair-sides and --refiner need --offline or --lag")

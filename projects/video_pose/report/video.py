@@ -87,7 +87,8 @@ def write_video_report(
         is_photo=overlay is not None and overlay.suffix.lower() in _PHOTO_KINDS,
         people=[_row(person, names, fps) for person in people],
         timeline=timeline(people, min(numbers), last, cuts),
-        strips=[(p.number, score_strip(p, names)) for p in people],
+        has_joints=bool(names),
+        strips=[(p.number, score_strip(p, names)) for p in people] if names else [],
         tables=[(path.name, _relative(path, output)) for path in tables],
         notes=dict(notes or {}),
         command=command,
@@ -135,7 +136,10 @@ def _runs(person: Person) -> list[slice]:
 def _row(person: Person, names: Sequence[str], fps: float) -> dict[str, Any]:
     """One line of the table of people."""
     spans, points = _runs(person), person.keypoints[..., :2]
-    boxes = extents(person.keypoints)
+    if not names:  # a model of boxes or masks: what joints tell is not known
+        boxes = np.full((len(points), 4), np.nan)
+    else:
+        boxes = extents(person.keypoints)
     sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1)
     none = np.full(points.shape, np.nan)
     pairs = [(names.index(a), names.index(b)) for a, b in find_mirror_pairs(names)]

@@ -129,3 +129,23 @@ def test_frames_of_different_joints_are_refused(
     assert main(arguments) == 1
     assert "v: frame 1 has the joints ['a', 'c'], frame 0 has ['a', 'b']" in capfd.readouterr().err
     assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("table", ["long", "wide"])
+def test_people_without_joints(tmp_path: Path, kind: str, table: str) -> None:
+    """Of a model of boxes or masks: their rows have no joint."""
+    (writer,) = open_writers([kind], tmp_path, Recording("v", table=table))
+    boxes = np.array([[1, 2, 5, 9], [3, 4, 8, 8]], np.float32)
+    scores = np.array([0.75, 0.5], np.float32)
+    for i, count in enumerate((2, 0)):
+        poses = np.zeros((count, 0, 3))
+        writer.write(stored_frame(i, i / 20, "v", (), poses, boxes[:count], scores[:count]))
+    writer.close()
+    arguments = ["--output", str(tmp_path / "o"), "--format", "coco", "jsonl", "--table", table]
+    assert main(["convert", str(tmp_path / f"v.{kind}"), *arguments]) == 0
+    first, second = json.loads((tmp_path / "o" / "v.coco.json").read_text())
+    assert (first["bbox"], first["score"]) == ([1, 2, 4, 7], 0.75) and second["track_id"] == 1
+    back = read_poses(tmp_path / "o" / "v.jsonl")
+    assert [frame.keypoints.shape for frame in back] == [(2, 0, 3), (0, 0, 3)]
+    assert back[0].boxes.tolist() == boxes.tolist() and back[0].scores.tolist() == [0.75, 0.5]

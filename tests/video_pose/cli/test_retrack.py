@@ -90,3 +90,27 @@ def test_contradictions_over_time(
     common = ["--output", str(tmp_path / "o"), "--format", "csv", "--tracker", "iou"]
     assert main(["retrack", str(table), *common, *arguments]) == 1
     assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["long", "wide"])
+def test_people_without_joints(
+    tmp_path: Path, table: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of a model of boxes or masks: they are followed by their boxes."""
+    recording = Recording("v", table=table)
+    (writer,) = open_writers(["jsonl"], tmp_path, recording)
+    for i in range(3):
+        boxes = np.array([[10 * k + i, 5, 10 * k + 6 + i, 40] for k in range(2)], np.float32)
+        writer.write(
+            stored_frame(i, i / 10, "v", (), np.zeros((2, 0, 3)), boxes,
+                         np.array([0.9, 0.8], np.float32), np.array([7, 9]) + i)
+        )  # fmt: skip
+    writer.close()
+    arguments = ["retrack", str(tmp_path / "v.jsonl"), "--format", "jsonl", "--tracker", "iou"]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 0
+    back = read_poses(tmp_path / "o" / "v.jsonl")
+    assert [frame.track_ids.tolist() for frame in back] == [[0, 1]] * 3
+    assert back[2].boxes.tolist() == [[2, 5, 8, 40], [12, 5, 18, 40]]
+    assert back[2].keypoints.shape == (2, 0, 3)
+    assert main([*arguments, "--output", str(tmp_path / "p"), "--offline"]) == 1
+    assert "correct joints: the poses have none" in capfd.readouterr().err

@@ -372,7 +372,7 @@ def _frame_of(
                 keypoints[i, place[row["joint"]]] = [
                     _real(row[part]) for part in ("x", "y", "score")
                 ]
-            elif not is_long:
+            elif names and not is_long:
                 keypoints[i] = [
                     [_real(row[f"{name}_{part}"]) for part in ("x", "y", "score")] for name in names
                 ]
@@ -404,11 +404,12 @@ def stored_frame(
     """A frame that was read from a file: it has no picture, only its ``size`` (H, W).
 
     Args:
-        keypoints: (P, K, 3), NaN where a joint is empty. boxes: default the joints' extent.
-        scores: default the joints' mean. track_ids: default 0 to P - 1.
+        keypoints: (P, K, 3), NaN where a joint is empty; of a model without joints (P, 0, 3). (0,)
+            where nobody is.
+        boxes: default the joints' extent. scores: default the joints' mean. track_ids: default 0 to
+            P - 1.
     """
-    # A file in which nobody is found may name no joint.
-    keypoints = np.asarray(keypoints, np.float32).reshape(-1 if names else 0, len(names), 3)
+    keypoints = np.asarray(keypoints, np.float32).reshape(len(keypoints), len(names), 3)
     if boxes is None:
         boxes = np.array([extent(pose) for pose in keypoints], np.float32).reshape(-1, 4)
     if scores is None:
