@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -687,11 +688,11 @@ def test_frames_that_were_left_out_are_empty(tmp_path: Path) -> None:
     """Frame 0 and 3 of four: rows are frames, times those of the frames or of the rate."""
     first, *_, last = frames()
     writer = RecordingWriter(tmp_path, Recording("clip", JOINTS, 20.0))
-    assert writer.count() == 0 and writer.tracks() == {} and writer.times().tolist() == []
+    assert writer.count() == 0 and list(writer.tracks()) == [] and writer.times().tolist() == []
     writer.write(replace(first, time=np.nan))
     writer.write(replace(last, time=0.75))
     assert writer.count() == 4 and writer.times().tolist() == [0, 0.05, 0.1, 0.75]
-    tracks = writer.tracks()
+    tracks = dict(writer.tracks())
     assert [(track, poses.shape, poses.dtype.name) for track, poses in tracks.items()] == [
         (4, (4, 6, 3), "float32"), (7, (4, 6, 3), "float32"),
     ]  # fmt: skip
@@ -701,11 +702,35 @@ def test_frames_that_were_left_out_are_empty(tmp_path: Path) -> None:
     assert last.keypoints[0, 2].tolist() == [15, 28, 0.5]  # the frame itself is left alone
 
 
+def test_people_of_a_long_video_are_made_one_at_a_time() -> None:
+    """200 people of 5 frames each on 1,000 frames: all frames of all of them together
+    would be 14 MB."""
+    writer = RecordingWriter("x", Recording("clip", JOINTS))
+    for i in range(1000):
+        poses = np.full((1, len(JOINTS), 3), float(i), np.float32)
+        writer.write(stored_frame(i, i / 25, "clip", JOINTS, poses, track_ids=np.array([i // 5])))
+    tracemalloc.start()
+    for track, poses in writer.tracks():
+        there = np.flatnonzero(np.isfinite(poses[:, 0, 0]))
+        assert there.tolist() == list(range(5 * track, 5 * track + 5))
+        assert poses[there, 0].tolist() == [[i - 0.5, i - 0.5, i] for i in there.tolist()]
+    assert writer.track_ids() == list(range(200))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000  # one track: 72 kB
+
+
+def test_sleap_needs_no_empty_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sleap_io")
+    monkeypatch.setattr(RecordingWriter, "tracks", lambda _: pytest.fail("all frames of a track"))
+    assert len(read_poses(write("sleap", tmp_path, frames()))) == 4
+
+
 def test_a_joint_with_one_number_missing_is_missing() -> None:
     frame = stored_frame(0, 0.0, "v", ("a", "b"), np.array([[[1, 2, np.nan], [3, 4, 0.5]]]))
     writer = RecordingWriter("x", Recording("v", ("a", "b")))
     writer.write(frame)
-    poses = writer.tracks()[0][0]
+    poses = dict(writer.tracks())[0][0]
     assert np.isnan(poses[0]).all() and poses[1].tolist() == [2.5, 3.5, 0.5]
 
 

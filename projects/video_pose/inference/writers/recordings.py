@@ -1,8 +1,8 @@
 """Formats of movement science, written when a video is over: TRC, C3D, DeepLabCut, SLEAP, NWB.
 
-The poses are kept in memory until then, 12 bytes a joint, frame and person. Coordinates are pixel
-indices, ours minus .5: the centre of the first pixel is (0, 0), y grows downwards. What was not
-found stays empty.
+The poses are kept in memory until then, 12 bytes a joint, frame and person; docs/OUTPUTS.md says
+what writing them takes. Coordinates are pixel indices, ours minus .5: the centre of the first pixel
+is (0, 0), y grows downwards. What was not found stays empty.
 
 Shape letters: N frames, K joints.
 """
@@ -15,7 +15,8 @@ import importlib
 import math
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,18 +61,28 @@ class RecordingWriter:
         """N: frames up to the last, with those that were left out."""
         return self.frames[-1].index + 1 if self.frames else 0
 
-    def tracks(self) -> dict[int, np.ndarray]:
-        """Track -> (N, K, 3), x, y as pixel indices and score, NaN where there is nothing."""
-        found: dict[int, np.ndarray] = {}
-        shape = (self.count(), len(self.recording.joint_names), 3)
-        for frame in self.frames:
-            for track, pose in zip(frame.track_ids.tolist(), frame.keypoints):
-                rows = found.setdefault(track, np.full(shape, np.nan, np.float32))
-                rows[frame.index] = pose
-        for rows in found.values():
-            rows[~np.isfinite(rows).all(axis=2)] = np.nan
-            rows[..., :2] -= 0.5
-        return found
+    def track_ids(self) -> list[int]:
+        """Of everybody, in the order in which they are met."""
+        return list(dict.fromkeys(n for frame in self.frames for n in frame.track_ids.tolist()))
+
+    def tracks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Every track and its (N, K, 3): x, y as pixel indices and score, NaN where there is
+        nothing.
+
+        They are made one at a time: together, the N frames of everybody who walks through a long
+        video fill any memory.
+        """
+        places: dict[int, array[int]] = {}
+        for place, frame in enumerate(self.frames):
+            for row, track in enumerate(frame.track_ids.tolist()):
+                places.setdefault(track, array("q")).extend((place, row))
+        for track, found in places.items():
+            poses = np.full((self.count(), len(self.recording.joint_names), 3), np.nan, np.float32)
+            for place, row in zip(found[::2], found[1::2]):
+                poses[self.frames[place].index] = self.frames[place].keypoints[row]
+            poses[~np.isfinite(poses).all(axis=2)] = np.nan
+            poses[..., :2] -= 0.5
+            yield track, poses
 
     def times(self) -> np.ndarray:
         """(N,) seconds; those of frames that were left out by the mean rate."""
@@ -96,8 +107,8 @@ class TrcWriter(RecordingWriter):
     def save(self) -> None:
         folder = _prepared_folder(self.path, "person_*.trc")
         names = list(self.recording.joint_names)
-        rate = f"{self.recording.fps:g}"
-        for track, poses in self.tracks().items():
+        rate, times = f"{self.recording.fps:g}", self.times().tolist()
+        for track, poses in self.tracks():
             name = f"person_{track}.trc"
             with open(folder / name, "w", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -111,7 +122,7 @@ class TrcWriter(RecordingWriter):
                 axes = [f"{axis}{i}" for i in range(1, len(names) + 1) for axis in "XYZ"]
                 rows.writerow(["", "", *axes])
                 rows.writerow([])
-                for number, (seconds, pose) in enumerate(zip(self.times(), poses), 1):
+                for number, (seconds, pose) in enumerate(zip(times, poses), 1):
                     cells = [
                         v for x, y, _ in pose.tolist()
                         for v in (("", "", "") if math.isnan(x) else (f"{x:.4f}", f"{y:.4f}", "0"))
@@ -205,7 +216,7 @@ class C3dWriter(RecordingWriter):
 
     def save(self) -> None:
         folder = _prepared_folder(self.path, "person_*.c3d")
-        for track, poses in self.tracks().items():
+        for track, poses in self.tracks():
             file = self._ezc3d.c3d()
             points = file["parameters"]["POINT"]
             points["RATE"]["value"] = [self.recording.fps]
@@ -248,7 +259,7 @@ class DeepLabCutWriter(RecordingWriter):
             _require("tables", "dlc_h5")
 
     def save(self) -> None:
-        tracks = self.tracks()
+        tracks = self.track_ids()
         names = list(self.recording.joint_names)
         several = len(tracks) != 1
         levels = ["scorer", *(["individuals"] if several else []), "bodyparts", "coords"]
@@ -258,9 +269,12 @@ class DeepLabCutWriter(RecordingWriter):
             for name in names
             for coordinate in ("x", "y", "likelihood")
         ]
-        parts = [poses.reshape(self.count(), -1) for poses in tracks.values()]
+        # One table of all frames and everybody.
+        values = np.empty((self.count(), len(tracks), 3 * len(names)), np.float32)
+        for place, (_, poses) in enumerate(self.tracks()):
+            values[:, place] = poses.reshape(self.count(), -1)
         table = self._pandas.DataFrame(
-            np.concatenate([np.zeros((self.count(), 0), np.float32), *parts], axis=1),
+            values.reshape(self.count(), len(columns)),
             columns=self._pandas.MultiIndex.from_tuples(columns, names=levels)
             if columns
             else self._pandas.MultiIndex.from_arrays([[] for _ in levels], names=levels),
@@ -312,7 +326,7 @@ class SleapWriter(RecordingWriter):
         edges = [sio.Edge(nodes[a], nodes[b]) for a, b in recording.connections]
         skeleton = sio.Skeleton(nodes, edges, name="person")
         video = sio.Video(recording.path or f"{recording.name}.mp4", open_backend=False)
-        tracks = {track: sio.Track(f"person_{track}") for track in self.tracks()}
+        tracks = {track: sio.Track(f"person_{track}") for track in self.track_ids()}
         labelled = []
         for frame in self.frames:
             people = []
@@ -394,12 +408,13 @@ class NwbWriter(RecordingWriter):
         module = nwb.create_processing_module(f"SLEAP_VIDEO_000_{name}", "poses of a video")
         camera = nwb.create_device(name="camera_0", description=f"camera of {name}")
         video = self.recording.path or f"{name}.mp4"
-        for track, poses in self.tracks().items():
+        times = self.times()
+        for track, poses in self.tracks():
             module.add(
                 self._pose.PoseEstimation(
                     name=f"track=person_{track}",
                     description=f"Estimated positions of joints in {video}",
-                    pose_estimation_series=self._series(poses),
+                    pose_estimation_series=self._series(poses, times),
                     skeleton=skeleton,
                     devices=[camera],
                     original_videos=[video],
@@ -410,8 +425,7 @@ class NwbWriter(RecordingWriter):
         with self._pynwb.NWBHDF5IO(str(self.path), "w") as file:
             file.write(nwb)
 
-    def _series(self, poses: np.ndarray) -> list[Any]:
-        times = self.times()
+    def _series(self, poses: np.ndarray, times: np.ndarray) -> list[Any]:
         return [
             self._pose.PoseEstimationSeries(
                 name=name,
