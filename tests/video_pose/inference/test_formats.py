@@ -412,9 +412,11 @@ def _trc(names: str, rows: list[str], rate: str = "20") -> str:
 
 
 def test_trc_files_by_hand(tmp_path: Path) -> None:
-    """Two people, the second shorter and with an empty marker; a rate of 0 tells no times."""
-    (tmp_path / "person_3.trc").write_text(_trc("a\t\t\tb\t\t", ["1\t0\t1\t2\t0\t3\t4\t0"] * 2))
-    (tmp_path / "person_-2.trc").write_text(_trc("a\t\t\tb\t\t", ["1\t0\t\t\t\t5\t6\t0"]))
+    """Two people, the second shorter and with an empty marker; without times they are those of the
+    rate; a rate of 0 tells none."""
+    row = "\t\t1\t2\t0\t3\t4\t0"
+    (tmp_path / "person_3.trc").write_text(_trc("a\t\t\tb\t\t", [f"1{row}", f"2{row}"]))
+    (tmp_path / "person_-2.trc").write_text(_trc("a\t\t\tb\t\t", ["1\t\t\t\t\t5\t6\t0"]))
     (tmp_path / "person_x.trc").write_text("nothing")
     first, second = read_poses(tmp_path, "trc")
     assert first.track_ids.tolist() == [-2, 3] and second.track_ids.tolist() == [3]
@@ -422,7 +424,7 @@ def test_trc_files_by_hand(tmp_path: Path) -> None:
     assert first.keypoints[:, 1].tolist() == [[5.5, 6.5, 1], [3.5, 4.5, 1]]
     assert (first.time, second.time, first.joint_names) == (0.0, 0.05, ("a", "b"))
     alone = tmp_path / "alone.trc"
-    alone.write_text(_trc("a\t\t", ["1\t0\t1\t2\t0"], rate="0"))
+    alone.write_text(_trc("a\t\t", ["1\t\t1\t2\t0"], rate="0"))
     (frame,) = read_poses(alone)
     assert np.isnan(frame.time) and frame.track_ids.tolist() == [0] and frame.video == "alone"
     (tmp_path / "person_3.trc").write_text(_trc("a\t\t\tc\t\t", ["1\t0\t1\t2\t0\t3\t4\t0"]))
@@ -432,9 +434,30 @@ def test_trc_files_by_hand(tmp_path: Path) -> None:
     (tmp_path / "no_trc").mkdir()
     with pytest.raises(ValueError, match="no file person_<number>.trc"):
         read_poses(tmp_path / "no_trc")
-    alone.write_text(_trc("a\t\t", ["1\t0\tx\t2\t0"]))
-    with pytest.raises(ValueError, match="alone.trc: no TRC file"):
-        read_poses(alone)
+    good = "7\t0\t1\t2\t0"
+    for row, message in (
+        ("1\t0\tx\t2\t0", "could not convert"),
+        ("7\t0.5\t1\t2\t0", "frame 7 stands twice"),
+        ("-1\t0\t1\t2\t0", "frame -1: expected a number from 0"),
+        ("1\tinf\t1\t2\t0", "time 'inf': expected seconds"),
+    ):
+        alone.write_text(_trc("a\t\t", [good, row]))
+        with pytest.raises(ValueError, match=rf"alone\.trc: no TRC file: line 8: {message}"):
+            read_poses(alone)
+
+
+@pytest.mark.parametrize(("start", "index"), [(0, 0), (1, 0), (101, 100)])
+def test_trc_files_tell_frames_and_times(tmp_path: Path, start: int, index: int) -> None:
+    """A video of a changing rate, a part of it, or one whose frames count from 0: whoever comes
+    later does not begin where it begins, and a frame that was left out is none."""
+    row = "\t1\t2\t0"
+    first = [f"{start + n}\t{time}{row}" for n, time in ((0, 5.0), (1, 5.25), (3, 6.0))]
+    (tmp_path / "person_0.trc").write_text(_trc("a\t\t", first))
+    (tmp_path / "person_1.trc").write_text(_trc("a\t\t", [f"{start + 3}\t6{row}"]))
+    found = read_poses(tmp_path, "trc")
+    assert [(f.index - index, f.time, f.track_ids.tolist()) for f in found] == [
+        (0, 5.0, [0]), (1, 5.25, [0]), (3, 6.0, [0, 1]),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["c3d", "nwb", "sleap", "dlc_h5"])
@@ -738,14 +761,14 @@ def test_trc_files_of_other_programs(tmp_path: Path) -> None:
     """Without a blank line below the names; a row that ends in its middle; half a joint."""
     path = tmp_path / "a.trc"
     head = ["PathFileType", "DataRate", "10\tx", "Frame#\tTime\ta\t\t\tb\t\t", "\t\tX1"]
-    rows = ["1\t0\t1\t2\t0\t3\t4\t0", "2\t0\t1\t2\t0\t3", "", "3\t0\t\t2\t0\t 3 \t4"]
+    rows = ["1\t0\t1\t2\t0\t3\t4\t0", "2\t.1\t1\t2\t0\t3", "", "3\t.2\t\t2\t0\t 3 \t4"]
     path.write_text("\n".join(head + rows))
     found = read_poses(path)
     assert [frame.time for frame in found] == [0, 0.1, 0.2] and found[0].joint_names == ("a", "b")
     there = [np.isfinite(frame.keypoints[0]).all(axis=1).tolist() for frame in found]
     assert there == [[True, True], [True, False], [False, True]]
     assert found[2].keypoints[0, 1].tolist() == [3.5, 4.5, 1] and found[0].scores.tolist() == [1]
-    with pytest.raises(ValueError, match="a.trc: no TRC file: list index out of range"):
+    with pytest.raises(ValueError, match="a.trc: no TRC file: 3 lines: expected 5 lines"):
         path.write_text("\n".join(head[:3]))
         read_poses(path)
 

@@ -16,10 +16,10 @@ import math
 import re
 import uuid
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -133,23 +133,41 @@ class TrcWriter(RecordingWriter):
 def read_trc(path: str | Path) -> list[PoseFrame]:
     """The frames of a TRC file, or of a folder of them, one person each.
 
+    Frames and times are those of the columns Frame# and Time; a row without a time has that of
+    DataRate. Frame numbers count from 1, or from 0 where a file has a frame 0.
+
     Raises:
         ValueError: it is none; names the file and the line.
     """
     return _read_people(Path(path), ".trc", _read_trc_file)
 
 
-# Joint names, frames a second, and (N, K, 3).
-_OneFile = tuple[list[str], float, np.ndarray]
+class _OneFile(NamedTuple):
+    """One person: joint names, frames a second (0: not known), and of N frames number, time in
+    seconds (NaN: by the rate) and pose (N, K, 3)."""
+
+    names: list[str]
+    rate: float
+    numbers: np.ndarray
+    times: np.ndarray
+    poses: np.ndarray
 
 
 def _read_people(path: Path, suffix: str, read: Callable[[Path], _OneFile]) -> list[PoseFrame]:
     """The frames of a file of one person, or of a folder of such files."""
     files = {track: read(file) for track, file in _person_files(path, suffix)}
-    names, rate, _ = next(iter(files.values()))
-    if any(other != names for other, *_ in files.values()):
+    names = next(iter(files.values())).names
+    if any(file.names != names for file in files.values()):
         raise ValueError(f"{path}: its files have different markers")
-    return _join_tracks(path, names, {track: poses for track, (*_, poses) in files.items()}, rate)
+    first = min((int(file.numbers.min(initial=1)) for file in files.values()), default=1)
+    tracks, times = {}, {}
+    for track, file in files.items():
+        numbers = file.numbers - min(first, 1)
+        tracks[track] = numbers.tolist(), file.poses
+        by_rate = numbers / file.rate if file.rate else math.nan
+        seconds = np.where(np.isnan(file.times), by_rate, file.times)
+        times |= dict(zip(numbers.tolist(), seconds.tolist()))
+    return _join_tracks(path, names, tracks, times)
 
 
 def _person_files(path: Path, suffix: str) -> list[tuple[int, Path]]:
@@ -168,38 +186,66 @@ def _person_files(path: Path, suffix: str) -> list[tuple[int, Path]]:
 
 def _read_trc_file(path: Path) -> _OneFile:
     lines = path.read_text(encoding="utf-8").splitlines()
+    if len(lines) < 5:
+        raise ValueError(f"{path}: no TRC file: {len(lines)} lines: expected 5 lines of a header")
+    names = [cell for cell in lines[3].split("\t")[2:] if cell.strip()]
+    rows: dict[int, tuple[float, np.ndarray]] = {}
+    place = 3
     try:
         rate = float(lines[2].split("\t")[0])
-        names = [cell for cell in lines[3].split("\t")[2:] if cell.strip()]
-        rows = [line.split("\t") for line in lines[5:] if line.strip()]
-        poses = np.full((len(rows), len(names), 3), np.nan, np.float32)
-        for row, cells in enumerate(rows):
-            for k in range(len(names)):
-                xy = [cell.strip() for cell in cells[2 + 3 * k : 4 + 3 * k]]
-                if len(xy) == 2 and all(xy):
-                    poses[row, k] = float(xy[0]), float(xy[1]), 1
+        for place, line in enumerate(lines[5:], 6):  # noqa: B007  (of the message)
+            if line.strip():
+                number, seconds, pose = _read_trc_row(line.split("\t"), len(names))
+                if number in rows:
+                    raise ValueError(f"frame {number} stands twice")
+                rows[number] = seconds, pose
     except (IndexError, ValueError) as error:
-        raise ValueError(f"{path}: no TRC file: {error}") from error
-    return names, rate, poses
+        raise ValueError(f"{path}: no TRC file: line {place}: {error}") from error
+    numbers = np.array(list(rows), np.int64)
+    times = np.array([time for time, _ in rows.values()])
+    poses = np.array([pose for _, pose in rows.values()], np.float32)
+    return _OneFile(names, rate, numbers, times, poses.reshape(len(rows), len(names), 3))
+
+
+def _read_trc_row(cells: list[str], joints: int) -> tuple[int, float, np.ndarray]:
+    """Number, time (NaN where there is none) and pose (K, 3) of a row's cells."""
+    number, time = int(cells[0]), cells[1].strip()
+    if number < 0:
+        raise ValueError(f"frame {number}: expected a number from 0")
+    seconds = float(time) if time else math.nan
+    if time and not math.isfinite(seconds):
+        raise ValueError(f"time {time!r}: expected seconds")
+    pose = np.full((joints, 3), np.nan, np.float32)
+    for k in range(joints):
+        xy = [cell.strip() for cell in cells[2 + 3 * k : 4 + 3 * k]]
+        if len(xy) == 2 and all(xy):
+            pose[k] = float(xy[0]), float(xy[1]), 1
+    return number, seconds, pose
 
 
 def _join_tracks(
-    path: Path, names: Sequence[str], tracks: dict[int, np.ndarray], rate: float = 0.0
+    path: Path,
+    names: Sequence[str],
+    tracks: Mapping[int, tuple[Sequence[int], np.ndarray]],
+    times: Mapping[int, float],
 ) -> list[PoseFrame]:
-    """Frames from (N, K, 3) of every track; somebody without a joint is not there. A ``rate`` of 0
-    tells no times."""
+    """Frames from the frame numbers and poses (N, K, 3) of every track; somebody without a joint is
+    not there. ``times``: of frames, in seconds, as far as they are known."""
+    people: dict[int, dict[int, np.ndarray]] = {}
+    for track, (numbers, poses) in tracks.items():
+        there = np.isfinite(poses[..., :2]).any(axis=(1, 2)).tolist()
+        for index, pose, is_there in zip(numbers, poses, there, strict=True):
+            here = people.setdefault(index, {})
+            if is_there:
+                here[track] = pose
     frames = []
-    for index in range(max(map(len, tracks.values()), default=0)):
-        here = {
-            track: poses[index]
-            for track, poses in tracks.items()
-            if index < len(poses) and np.isfinite(poses[index, :, :2]).any()
-        }
-        poses = np.array(list(here.values()), np.float32).reshape(-1, len(names), 3)
+    for index in sorted(people):
+        here = people[index]
+        poses = np.array(list(here.values()), np.float32).reshape(len(here), len(names), 3)
         poses[..., :2] += 0.5
         frames.append(
             stored_frame(
-                index, index / rate if rate else math.nan, path.stem, tuple(names), poses,
+                index, times.get(index, math.nan), path.stem, tuple(names), poses,
                 track_ids=np.array(list(here), np.int64),
             )
         )  # fmt: skip
@@ -242,7 +288,9 @@ def read_c3d(path: str | Path) -> list[PoseFrame]:
         poses = np.ones((points.shape[2], points.shape[1], 3), np.float32)
         poses[..., :2] = points[:2].transpose(2, 1, 0)
         poses[np.isnan(poses[..., 0])] = np.nan
-        return list(about["LABELS"]["value"]), float(about["RATE"]["value"][0]), poses
+        names, rate = list(about["LABELS"]["value"]), float(about["RATE"]["value"][0])
+        numbers, times = np.arange(1, len(poses) + 1), np.full(len(poses), np.nan)
+        return _OneFile(names, rate, numbers, times, poses)
 
     return _read_people(Path(path), ".c3d", read)
 
@@ -309,8 +357,8 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
         number = re.fullmatch(r"person_(-?\d+)", person)
         columns = [(name, c) for name in names for c in ("x", "y", "likelihood")]
         values = part[columns].to_numpy(np.float32).reshape(len(table), len(names), 3)
-        tracks[int(number[1]) if number else place] = values
-    return _join_tracks(path, names, tracks)
+        tracks[int(number[1]) if number else place] = range(len(table)), values
+    return _join_tracks(path, names, tracks, {})
 
 
 class SleapWriter(RecordingWriter):
@@ -445,8 +493,8 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
     """The frames of an NWB file of one video, as written here."""
     pynwb = _require("pynwb", "nwb")
     _require("ndx_pose", "nwb")
-    tracks: dict[int, np.ndarray] = {}
-    times = np.zeros(0)
+    tracks: dict[int, tuple[Sequence[int], np.ndarray]] = {}
+    times: dict[int, float] = {}
     names: tuple[str, ...] = ()
     with pynwb.NWBHDF5IO(str(path), "r") as file:
         modules = [m for key, m in file.read().processing.items() if key != "behavior"]
@@ -455,10 +503,10 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
             names = tuple(pose.skeleton.nodes[:])
             rows = [np.column_stack([pose[n].data[:], pose[n].confidence[:]]) for n in names]
             number = re.fullmatch(r"track=person_(-?\d+)", pose.name)
-            tracks[int(number[1]) if number else place] = np.stack(rows, axis=1)
-            times = np.asarray(pose[names[0]].timestamps[:])
-    frames = _join_tracks(Path(path), names, tracks)
-    return [replace(frame, time=float(times[frame.index])) for frame in frames]
+            track = int(number[1]) if number else place
+            tracks[track] = range(len(rows[0])), np.stack(rows, axis=1)
+            times |= enumerate(np.asarray(pose[names[0]].timestamps[:]).tolist())
+    return _join_tracks(Path(path), names, tracks, times)
 
 
 def _require(module: str, name: str) -> Any:
