@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from video_pose.inference.frames import PoseFrame
@@ -64,30 +66,95 @@ def convert_files(
         args: with those of `add_file_arguments`.
 
     Raises:
-        ValueError: an input cannot be read, or a format lacks something. FileNotFoundError: an
-            input is missing.
+        ValueError: an input cannot be read, a format lacks something, or a result would take the
+            place of another one, of another input, or, without --overwrite, of a file that exists.
+            FileNotFoundError: an input is missing.
     """
-    from video_pose.inference.writers import check_formats, read_poses, result_paths
+    from video_pose.inference.writers import check_formats, read_poses
     from video_pose.video_io.writing import check_writable
 
     check_formats(args.format)
     check_writable(args.output)
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise ValueError(f"--fps {args.fps}: expected a number above 0")
+    results: list[Result] = []
+    frames: list[PoseFrame] = []
     for path in args.inputs:
         frames = read_poses(path, args.source)
         if not frames:
             raise ValueError(f"{path}: it has no frames")
-        for video in dict.fromkeys(frame.video for frame in frames):
-            part = [frame for frame in frames if frame.video == video]
-            name = Path(video).stem if video else Path(path).stem
-            paths = result_paths(args.format, args.output, name)
-            existing = [str(place) for place in paths.values() if place.exists()]
-            if existing and not args.overwrite:
-                raise ValueError(f"{existing[0]} exists: choose another --output, or --overwrite")
+        videos = dict.fromkeys(frame.video for frame in frames)
+        results += [Result(path, video) for video in videos]
+    places = plan_results(args, list(dict.fromkeys(results)))
+    for path in dict.fromkeys(args.inputs):
+        # One input is read once; of many the frames would fill the memory until all are planned.
+        frames = frames if len(args.inputs) == 1 else read_poses(path, args.source)
+        for result, (name, paths) in places.items():
+            if result.source != path:
+                continue
+            part = [frame for frame in frames if frame.video == result.video]
             write(args, change(completed(args, part)), paths, name)
             print(f"{path}: {len(part)} frames to {', '.join(map(str, paths.values()))}")
     return 0
+
+
+class Result(NamedTuple):
+    """One video of an input."""
+
+    source: str
+    video: str
+
+    @property
+    def whole_name(self) -> str:
+        """The video's name without folders, or the input's without ending."""
+        return Path(self.video).name or Path(self.source).stem
+
+    @property
+    def short_name(self) -> str:
+        """The name without an ending that is a video's or a picture's: another point is a part of
+        the name."""
+        from video_pose.inference.inputs import is_picture, is_video
+
+        name = self.whole_name
+        has_ending = self.video and (is_video(name) or is_picture(name))
+        return (Path(name).stem if has_ending else "") or name
+
+
+def plan_results(
+    args: argparse.Namespace, results: Sequence[Result]
+) -> dict[Result, tuple[str, dict[str, Path]]]:
+    """Name and files of every result, before the first is written.
+
+    Names are short ones; where two videos share one, as clip.mp4 and clip.avi do, whole ones.
+
+    Raises:
+        ValueError: as `convert_files`.
+    """
+    from video_pose.inference.writers import result_paths
+
+    shared = Counter(result.short_name.lower() for result in results)
+    inputs = {os.path.realpath(path): path for path in args.inputs}
+    taken: dict[str, Result] = {}
+    planned = {}
+    for result in results:
+        short = result.short_name
+        name = short if shared[short.lower()] == 1 else result.whole_name
+        paths = result_paths(args.format, args.output, name)
+        for path in paths.values():
+            # File systems may not tell cases apart.
+            other = taken.setdefault(str(path).lower(), result)
+            if other != result:
+                raise ValueError(
+                    f"{path} would hold both video {other.video!r} of {other.source} and video "
+                    f"{result.video!r} of {result.source}: convert each to an --output of its own"
+                )
+            replaced = inputs.get(os.path.realpath(path), result.source)
+            if replaced != result.source:
+                raise ValueError(f"{path} would overwrite another input: choose another --output")
+            if path.exists() and not args.overwrite:
+                raise ValueError(f"{path} exists: choose another --output, or --overwrite")
+        planned[result] = name, paths
+    return planned
 
 
 def completed(args: argparse.Namespace, frames: Iterable[PoseFrame]) -> list[PoseFrame]:

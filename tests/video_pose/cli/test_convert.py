@@ -100,6 +100,78 @@ def test_nothing_is_replaced_unasked(table: Path, capfd: pytest.CaptureFixture[s
     assert table.read_text() == before
 
 
+def some_table(path: Path, *videos: str) -> Path:
+    """A table of videos of a frame each, in which joint 0 is at x = 0, 1 ... of the videos."""
+    (writer,) = open_writers(["csv"], path.parent, Recording(path.stem, ("a",)), path.stem)
+    for x, video in enumerate(videos):
+        writer.write(stored_frame(0, 0.0, video, ("a",), np.array([[[x, 0, 1.0]]])))
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("videos", "names"),
+    [
+        (["Directions 1.54138969", "Directions 1.55011271"], None),
+        (["clip.v1", "clip.v2.mp4"], ["clip.v1", "clip.v2"]),
+        (["clip.mp4", "clip.AVI", "other.png"], ["clip.mp4", "clip.AVI", "other"]),
+        (["sub/a.mov", "b."], ["a", "b."]),
+    ],
+)
+def test_names_lose_the_endings_of_videos_alone(
+    tmp_path: Path, videos: list[str], names: list[str] | None
+) -> None:
+    """A point is a part of many names; where two would be one, they keep their endings."""
+    path = some_table(tmp_path / "poses.csv", *videos)
+    out = tmp_path / "out"
+    arguments = ["--output", str(out), "--format", "jsonl", "--overwrite"]
+    assert main(["convert", str(path), *arguments]) == 0
+    assert {file.name for file in out.iterdir()} == {f"{name}.jsonl" for name in names or videos}
+    for x, (video, name) in enumerate(zip(videos, names or videos)):
+        (frame,) = read_poses(out / f"{name}.jsonl")
+        assert (frame.video, frame.keypoints[0, 0, 0]) == (video, x)
+
+
+def test_two_results_of_one_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """They are refused before the first is written, also with --overwrite."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    first = some_table(tmp_path / "a" / "v.csv", "u.mp4", "V.mp4")
+    second = some_table(tmp_path / "b" / "v.csv", "v.mp4")
+    third = some_table(tmp_path / "b" / "w.csv", "one/v.mp4", "two/v.mp4")
+    out = tmp_path / "out"
+    for paths in ((first, second), (third,)):
+        arguments = ["--output", str(out), "--format", "jsonl", "--overwrite"]
+        assert main(["convert", *map(str, paths), *arguments]) == 1
+        error = capfd.readouterr().err
+        assert "would hold both video" in error and str(paths[-1]) in error
+        assert not out.exists() or not list(out.iterdir())
+
+
+def test_no_result_takes_the_place_of_another_input(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would be read afterwards. An input itself is replaced with --overwrite."""
+    first, second = some_table(tmp_path / "u.csv", "v"), some_table(tmp_path / "v.csv", "w")
+    before = second.read_text()
+    arguments = ["--output", str(tmp_path), "--format", "csv", "--overwrite"]
+    assert main(["convert", str(first), str(second), *arguments]) == 1
+    assert f"{second} would overwrite another input" in capfd.readouterr().err
+    assert second.read_text() == before
+    assert main(["convert", str(some_table(tmp_path / "x.csv", "x")), *arguments]) == 0
+
+
+def test_names_of_files_that_tell_no_video(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    for kind, name in (("dlc", "clip.v1.dlc.csv"), ("trc", "clip.v1_trc")):
+        (writer,) = open_writers([kind], tmp_path, Recording("clip.v1", ("a",)))
+        writer.write(stored_frame(0, 0.0, "clip.v1", ("a",), np.ones((1, 1, 3))))
+        writer.close()
+        arguments = ["--output", str(tmp_path / "o"), "--format", "jsonl"]
+        assert main(["convert", str(tmp_path / name), *arguments]) == 0
+    assert {f.name for f in (tmp_path / "o").iterdir()} == {"clip.v1.jsonl", "clip.v1_trc.jsonl"}
+
+
 def test_a_folder_with_an_empty_frame_keeps_its_columns(table: Path, tmp_path: Path) -> None:
     """OpenPose's 18 joints: a frame without anybody, here the first, has them as well."""
     frames = read_poses(table)

@@ -238,6 +238,8 @@ def _join_tracks(
             here = people.setdefault(index, {})
             if is_there:
                 here[track] = pose
+    # A folder's name has no ending.
+    video = path.name if path.is_dir() else path.stem.removesuffix(".dlc")
     frames = []
     for index in sorted(people):
         here = people[index]
@@ -245,7 +247,7 @@ def _join_tracks(
         poses[..., :2] += 0.5
         frames.append(
             stored_frame(
-                index, times.get(index, math.nan), path.stem, tuple(names), poses,
+                index, times.get(index, math.nan), video, tuple(names), poses,
                 track_ids=np.array(list(here), np.int64),
             )
         )  # fmt: skip
