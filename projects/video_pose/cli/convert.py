@@ -1,8 +1,8 @@
 """Convert stored poses from one format to another, without running a network.
 
-  convert out/video.csv --output converted/ --format sleap nwb --fps 30
+  convert out/video.csv --output converted/ --format sleap nwb
   convert out/video.jsonl --output converted/ --format csv --table wide --angles
-  convert poses/openpose_folder --output converted/ --format trc --skeleton coco
+  convert poses/openpose_folder --output converted/ --format trc --skeleton coco --fps 30
 
 Inputs are tables (jsonl, csv, parquet), COCO datasets, PoseTrack18, OpenPose folders, TRC, C3D,
 DeepLabCut, SLEAP and NWB files, known by their endings. Joints go by name; --skeleton names another
@@ -42,7 +42,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="DIR")
     add("--format", nargs="+", required=True, metavar="NAME", help="as of predict")
     add("--from", dest="source", default="", metavar="NAME", help="format of the inputs")
-    add("--fps", type=float, help="of inputs without times (default 25)")
+    add("--fps", type=float, help="of frames without times (default 25)")
     add("--size", nargs=2, type=int, metavar=("W", "H"), help="of the pictures, px")
     add("--table", metavar="KIND", help="long (default): a row a joint; wide: a row a person")
     add("--angles", action="store_true", help="joint angles, segment lengths in the wide table")
@@ -66,9 +66,9 @@ def convert_files(
         args: with those of `add_file_arguments`.
 
     Raises:
-        ValueError: an input cannot be read, a format lacks something, or a result would take the
-            place of another one, of another input, or, without --overwrite, of a file that exists.
-            FileNotFoundError: an input is missing.
+        ValueError: an input cannot be read, a format lacks something, an option has no effect, or
+            a result would take the place of another one, of another input, or, without --overwrite,
+            of a file that exists. FileNotFoundError: an input is missing.
     """
     from video_pose.inference.writers import check_formats, read_poses
     from video_pose.video_io.writing import check_writable
@@ -78,6 +78,7 @@ def convert_files(
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise ValueError(f"--fps {args.fps}: expected a number above 0")
     results: list[Result] = []
+    untimed = False
     frames: list[PoseFrame] = []
     for path in args.inputs:
         frames = read_poses(path, args.source)
@@ -85,6 +86,11 @@ def convert_files(
             raise ValueError(f"{path}: it has no frames")
         videos = dict.fromkeys(frame.video for frame in frames)
         results += [Result(path, video) for video in videos]
+        untimed |= not all(map(is_timed, frames))
+    if args.fps is not None and not untimed:
+        raise ValueError(
+            f"--fps {args.fps:g} has no effect: every frame of the inputs has a time of its own"
+        )
     places = plan_results(args, list(dict.fromkeys(results)))
     for path in dict.fromkeys(args.inputs):
         # One input is read once; of many the frames would fill the memory until all are planned.
@@ -94,7 +100,9 @@ def convert_files(
                 continue
             part = [frame for frame in frames if frame.video == result.video]
             write(args, change(completed(args, part)), paths, name)
-            print(f"{path}: {len(part)} frames to {', '.join(map(str, paths.values()))}")
+            fps = args.fps or _DEFAULT_FPS
+            taken = "" if all(map(is_timed, part)) else f" without times, {fps:g} a second,"
+            print(f"{path}: {len(part)} frames{taken} to {', '.join(map(str, paths.values()))}")
     return 0
 
 
@@ -158,18 +166,23 @@ def plan_results(
 
 
 def completed(args: argparse.Namespace, frames: Iterable[PoseFrame]) -> list[PoseFrame]:
-    """The frames with the times and sizes that the arguments name."""
+    """The frames with the sizes that the arguments name, and with their times where a frame has
+    none."""
     import numpy as np
 
-    found = list(frames)
     fps = args.fps or _DEFAULT_FPS
-    if args.fps is not None or any(not math.isfinite(frame.time) for frame in found):
-        found = [replace(frame, time=frame.index / fps) for frame in found]
+    found = [frame if is_timed(frame) else replace(frame, time=frame.index / fps)
+             for frame in frames]  # fmt: skip
     if args.size is not None:
         width, height = args.size
         picture = np.broadcast_to(np.zeros(3, np.uint8), (height, width, 3))
         found = [replace(frame, image=picture) for frame in found]
     return found
+
+
+def is_timed(frame: PoseFrame) -> bool:
+    """Whether its file tells the frame's time."""
+    return math.isfinite(frame.time)
 
 
 def with_joints(frame: PoseFrame, skeleton: str) -> PoseFrame:
@@ -200,6 +213,7 @@ def write(
     Raises:
         ValueError: frames whose joints are others than the first frame's, or as the formats say.
     """
+    from video_pose.inference.frames import mean_rate
     from video_pose.inference.writers import Recording, writing_results
     from video_pose.skeleton import connect
 
@@ -211,13 +225,10 @@ def write(
                 f"{frames[0].index} has {list(names)}: expected the same on all frames"
             )
     lines = [(names.index(a), names.index(b)) for a, b, _ in connect(names)]
-    times = [frame.time for frame in frames]
-    span = frames[-1].index - frames[0].index
-    rate = span / (times[-1] - times[0]) if span and times[-1] > times[0] else args.fps
     recording = Recording(
         name,
         names,
-        round(rate or _DEFAULT_FPS, 6),
+        mean_rate(frames) or args.fps or _DEFAULT_FPS,
         "",
         args.table or ("wide" if args.angles else "long"),
         args.angles,

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from video_pose.report.evaluation import ReadFrame
 
+_DEFAULT_FPS = 25.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs or poses, and where the page goes."""
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pictures", action="store_true", help="frames of the dataset behind the worst clips")
     add("--calibration", type=Path, metavar="FILE", help="calibration.json of the model")
     add("--overlay", type=Path, metavar="FILE", help="video to show beside the poses")
-    add("--fps", type=float, default=25.0, help="of the poses' video (25)")
+    add("--fps", type=float, help="of the poses' video (default: by their times, else 25)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,15 +53,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _video(args: argparse.Namespace, command: str) -> None:
+    from video_pose.inference.frames import mean_rate
     from video_pose.inference.writers import read_poses
     from video_pose.report.video import write_video_report
 
     frames = read_poses(args.poses)
+    fps = mean_rate(frames) if args.fps is None else args.fps
+    if fps is None:
+        fps = _DEFAULT_FPS
+        print(f"{args.poses}: its frames have no times: {fps:g} a second are taken (--fps)")
     write_video_report(
         args.output,
         frames,
         args.poses.stem,
-        fps=args.fps,
+        fps=fps,
         overlay=args.overlay,
         tables=[args.poses],
         command=command,

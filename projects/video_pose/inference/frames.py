@@ -5,6 +5,7 @@ Shape letters: P persons, K joints, H W image size. Coordinates are continuous i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,3 +86,17 @@ class PoseFrame:
             pred_classes=zeros(len(self)).long(),
             track_ids=from_numpy(self.track_ids),
         )
+
+
+def mean_rate(frames: Sequence[PoseFrame]) -> float | None:
+    """Frames a second by number and time of the first and the last; None where times do not tell.
+
+    Args:
+        frames: of one video, in any order; a frame's time may be NaN.
+    """
+    timed = [frame for frame in frames if np.isfinite(frame.time)]
+    if not timed:
+        return None
+    first, last = (end(timed, key=lambda frame: frame.index) for end in (min, max))
+    span, seconds = last.index - first.index, last.time - first.time
+    return round(span / seconds, 6) if span and seconds > 0 else None

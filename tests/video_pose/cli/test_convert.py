@@ -65,10 +65,10 @@ def test_another_skeleton_by_names(table: Path, tmp_path: Path) -> None:
 
 def test_angles_and_times(table: Path, tmp_path: Path) -> None:
     arguments = ["convert", str(table), "--output", str(tmp_path / "o"), "--format", "csv"]
-    assert main([*arguments, "--angles", "--fps", "10"]) == 0
+    assert main([*arguments, "--angles"]) == 0
     with open(tmp_path / "o" / "v.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["time"] for row in rows] == ["0.0", "0.1", "0.2"]
+    assert [row["time"] for row in rows] == ["0.0", "0.05", "0.1"]
     # From (3.5, 7) to (1.5, 3): 2 to the left and 4 up.
     assert float(rows[0]["length_trunk"]) == pytest.approx(20**0.5, abs=1e-3)
     assert float(rows[0]["angle_trunk_inclination"]) == pytest.approx(-26.565, abs=1e-3)
@@ -80,6 +80,7 @@ def test_angles_and_times(table: Path, tmp_path: Path) -> None:
         (["--format", "sleep"], "format 'sleep': choose from"),
         (["--format", "csv", "--skeleton", "ape"], "--skeleton 'ape': choose from penn_action"),
         (["--format", "csv", "--fps", "0"], "--fps 0.0: expected a number above 0"),
+        (["--format", "csv", "--fps", "10"], "--fps 10 has no effect: every frame of the inputs"),
         (["--format", "coco_dataset"], "the size of its pictures is not known"),
         (["--format", "csv", "--from", "coco"], "coco cannot be read back"),
     ],
@@ -98,6 +99,25 @@ def test_nothing_is_replaced_unasked(table: Path, capfd: pytest.CaptureFixture[s
     arguments = ["convert", str(table), "--output", str(table.parent), "--format", "csv"]
     assert main(arguments) == 1 and "v.csv exists" in capfd.readouterr().err
     assert table.read_text() == before
+
+
+def test_the_rate_is_of_frames_without_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A video of a changing rate keeps its times; the frame that has none is at its number."""
+    path = tmp_path / "v.jsonl"
+    (writer,) = open_writers(["jsonl"], tmp_path, Recording("v", ("a",)))
+    for index, seconds in ((0, 0.0), (1, 0.375), (2, np.nan), (4, 0.5)):
+        writer.write(stored_frame(index, seconds, "v", ("a",), np.ones((1, 1, 3))))
+    writer.close()
+    for arguments, rate, middle in (([], 25, 0.08), (["--fps", "4"], 4, 0.5)):
+        out = tmp_path / f"at {rate}"
+        arguments = [*arguments, "--output", str(out), "--format", "csv", "trc"]
+        assert main(["convert", str(path), *arguments]) == 0
+        assert f"4 frames without times, {rate} a second, to" in capsys.readouterr().out
+        assert [f.time for f in read_poses(out / "v.csv")] == [0, 0.375, middle, 0.5]
+        # The mean rate of 8 frames a second is that of the frames that have a time.
+        assert (out / "v_trc/person_0.trc").read_text().splitlines()[2].startswith("8\t8\t5\t1\t")
 
 
 def some_table(path: Path, *videos: str) -> Path:

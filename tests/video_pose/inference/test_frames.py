@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 import torch
 
-from video_pose.inference.frames import Frame, PoseFrame
+from video_pose.inference.frames import Frame, PoseFrame, mean_rate
 
 POSES = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
 BOXES = np.array([[0, 1, 2, 3], [4, 5, 8, 9]], np.float32)
@@ -48,3 +48,21 @@ def test_what_nobody_asked_for_is_absent_and_results_stay_as_they_are() -> None:
     for value in (frame, Frame(0, 0.0, frame.image)):
         with pytest.raises(FrozenInstanceError):
             value.index = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("frames", "rate"),
+    [
+        ([], None),
+        ([(3, 1.0)], None),
+        ([(0, np.nan), (1, np.nan)], None),
+        ([(0, 2.0), (5, 2.0)], None),
+        ([(0, 2.0), (5, 1.0)], None),
+        ([(2, 1.0), (3, 1.5), (6, 1.5)], 8),
+        ([(6, 1.5), (9, np.nan), (2, 1.0)], 8),
+        ([(0, 0.0), (3, 0.1001)], 29.97003),
+    ],
+)
+def test_the_mean_rate(frames: list[tuple[int, float]], rate: float | None) -> None:
+    """By the frames that have a time."""
+    assert mean_rate([replace(found(0), index=i, time=t) for i, t in frames]) == rate
