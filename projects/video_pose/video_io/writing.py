@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 # The first that this PyAV has.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
-# Sound that players expect in an MP4; other kinds are encoded as AAC. So are AC-3 and E-AC-3: a track
-# of them without a packet cannot be written.
+# Sound that players expect in an MP4; other kinds are encoded as AAC. So are AC-3 and E-AC-3: a
+# track of them without a packet cannot be written.
 _AUDIO_CODECS = frozenset({"aac", "mp3", "opus", "flac", "alac"})
 # Of AAC, for sound whose rate it does not know; and seconds by which decoded frames may overlap.
 _AUDIO_RATE, _OVERLAP = 48_000, 0.01
