@@ -48,7 +48,7 @@ from video_pose.files import lock
 if TYPE_CHECKING:
     from video_pose.inference.inputs import Input
 
-SETTINGS, RESUME = "settings.json", "resume"
+SETTINGS, RESUME, VIDEOS = "settings.json", "resume", "video"
 DONE, FAILED = "done", "failed"
 ENGINES = ("local", "ray")
 # Arguments that change how a run is made, and not what it gives.
@@ -60,7 +60,7 @@ _STOP_SECONDS = 5.0
 class Record(TypedDict):
     """A line of the manifest: what became of a video."""
 
-    input: str  # see `identity`
+    input: str  # its `Input.identity`
     name: str
     status: str  # DONE or FAILED
     reason: str  # why it failed; "" where it did not
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     keep_settings(args)
     manifest = Manifest(Path(args.output), shard, shards)
-    items = list_videos(args.inputs, manifest.names)
+    items = list_videos(args.inputs, manifest.names, [args.output, str(Path(args.output, VIDEOS))])
     mine = items[shard - 1 :: shards]
     jobs = [plan(args, item) for item in mine if manifest.wants(item, args.retry_failed)]
     for job in jobs:
@@ -145,11 +145,14 @@ def parse_shard(text: str) -> tuple[int, int]:
     return shard, shards
 
 
-def list_videos(specs: Sequence[str], taken: Mapping[str, str] | None = None) -> list[Input]:
+def list_videos(
+    specs: Sequence[str], taken: Mapping[str, str] | None = None, outputs: Sequence[str] = ()
+) -> list[Input]:
     """All videos, in an order that every shard finds; names of their own, also in later runs.
 
     Args:
-        taken: of earlier runs, name in lower case -> `identity` of the video that has it.
+        taken: of earlier runs, name in lower case -> `Input.identity` of the video that has it.
+        outputs: folders of results, see `find_inputs`.
 
     Raises:
         FileNotFoundError: a list, folder or pattern that gives nothing.
@@ -162,7 +165,7 @@ def list_videos(specs: Sequence[str], taken: Mapping[str, str] | None = None) ->
     named: list[str] = []
     for spec in specs:
         named += _read_list(spec[1:]) if spec.startswith("@") else [spec]
-    items = {identity(item): item for item in find_inputs(named)}
+    items = {item.identity: item for item in find_inputs(named, outputs=outputs)}
     stems: dict[str, int] = {}
     for key in items:
         stem = _stem(items[key])
@@ -189,13 +192,6 @@ def _stem(item: Input) -> str:
     return Path(item.files[0]).stem if len(item.files) == 1 else item.name
 
 
-def identity(item: Input) -> str:
-    """What a video goes by in the manifest: its absolute path, or its address."""
-    text = item.spec[0] if isinstance(item.spec, list) else str(item.spec)
-    folder = os.path.dirname(text) if isinstance(item.spec, list) else text
-    return text if "://" in text else os.path.abspath(folder)
-
-
 def plan(args: argparse.Namespace, item: Input) -> Job:
     """The files that a video gives: a folder a format."""
     from video_pose.inference.writers import result_paths
@@ -205,7 +201,7 @@ def plan(args: argparse.Namespace, item: Input) -> Job:
         folder = Path(args.output, kind)
         folder.mkdir(exist_ok=True)
         tables |= result_paths([kind], folder, item.name)
-    video = Path(args.output, "video", item.name + overlay_ending(item)) if args.video else None
+    video = Path(args.output, VIDEOS, item.name + overlay_ending(item)) if args.video else None
     if video is not None:
         video.parent.mkdir(exist_ok=True)
     kept = Path(args.output, RESUME, item.name) if item.files else None
@@ -249,7 +245,7 @@ class Manifest:
         name = "manifest" if shards == 1 else f"manifest-{shard:05d}-of-{shards:05d}"
         self.path = folder / f"{name}.jsonl"
         self._known: dict[str, str] = {}
-        self.names: dict[str, str] = {}  # in lower case -> `identity`
+        self.names: dict[str, str] = {}  # in lower case -> `Input.identity`
         for path in sorted(folder.glob("manifest*.jsonl")):
             self._read(path)
         whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"\n", b"")
@@ -274,7 +270,7 @@ class Manifest:
 
     def wants(self, item: Input, retry_failed: bool) -> bool:
         """Whether the video is still to be done."""
-        status = self._known.get(identity(item))
+        status = self._known.get(item.identity)
         return status is None or (status == FAILED and retry_failed)
 
     def add(self, record: Record) -> None:
@@ -320,7 +316,7 @@ def record_of(
 ) -> Record:
     """A line of the manifest; without a ``reason`` the video is done."""
     return {
-        "input": identity(job.item),
+        "input": job.item.identity,
         "name": job.item.name,
         "status": FAILED if reason else DONE,
         "reason": reason,

@@ -12,7 +12,8 @@ all are photos the packaged models look at each mirrored as well and at several 
 --opts TEST.FLIP_STILLS False TEST.SCALES_STILLS "()" --detector-opts TEST.AUG.STILLS False).
 Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without
 --overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done,
-and is gone when NAME is. The exit status is 0 only if all inputs could be read to their end.
+and is gone when NAME is; OUTPUT/.inputs.jsonl tells which input has which NAME. The exit status is
+0 only if all inputs could be read to their end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from video_pose.inference import PoseFrame, VideoPosePredictor
-    from video_pose.inference.inputs import Input
+    from video_pose.inference.inputs import Input, Owners
     from video_pose.inference.resume import Checkpoint
     from video_pose.inference.selection import Moment
     from video_pose.inference.sources import FrameSource
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 VIDEO_ENDING, PHOTO_ENDINGS = ".mp4", (".jpg", ".png")
 RESUME_ENDING = ".resume"
+# Of tables and pages, besides those of the formats: not of folders.
+_OTHER_ENDINGS = (".html", ".trc", ".c3d", ".tsv", ".xlsx", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,7 +261,7 @@ class Job:
     Attributes:
         item: the source. video: the overlay, a picture for a photo, or None. tables: format ->
             path. report: the page about it, or None. checkpoint: the folder that a run cut off is
-            gone on from, or None.
+            gone on from, or None. owners: of the results' folder, or None.
     """
 
     item: Input
@@ -266,6 +269,12 @@ class Job:
     tables: dict[str, Path]
     report: Path | None = None
     checkpoint: Path | None = None
+    owners: Owners | None = None
+
+    def claim(self) -> None:
+        """Write down that the results are of this source."""
+        if self.owners is not None:
+            self.owners.add(self.item, [path.name for path in self.paths])
 
     @property
     def is_begun(self) -> bool:
@@ -285,7 +294,7 @@ def list_inputs(args: argparse.Namespace) -> list[Input]:
         ValueError: nothing is named, or a camera as well as files. FileNotFoundError: a folder or
             pattern without videos and pictures.
     """
-    from video_pose.inference.inputs import find_inputs
+    from video_pose.inference.inputs import Owners, find_inputs
 
     named: list[str | int] = [*args.inputs, *args.input]
     named += [args.video_input] if args.video_input else []
@@ -294,7 +303,35 @@ def list_inputs(args: argparse.Namespace) -> list[Input]:
     named += [args.webcam] if args.webcam is not None else []
     if not named:
         raise ValueError("no input: name videos, pictures, folders or patterns, or use --webcam")
-    return find_inputs(named, photos=args.photos)
+    if args.output is None or is_file_output(args.output):
+        return find_inputs(named, photos=args.photos)
+    owners = Owners(args.output)
+    taken = owners.inputs if args.resume else {}
+    return find_inputs(named, args.photos, [args.output], owners.files, taken)
+
+
+def is_file_output(output: str) -> bool:
+    """Whether --output is a video or a picture, and no folder.
+
+    Raises:
+        ValueError: it ends as a file of another kind.
+    """
+    from video_pose.inference.inputs import VIDEO_SUFFIXES
+    from video_pose.inference.writers import WRITERS
+    from video_pose.video_io.pictures import PICTURE_SUFFIXES
+
+    if os.path.isdir(output):
+        return False
+    ending = Path(output).suffix.lower()
+    if ending in (VIDEO_ENDING, *PHOTO_ENDINGS):
+        return True
+    tables = {Path("name" + WRITERS.get(name).ending).suffix for name in WRITERS}
+    if ending and ending in {*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, *tables, *_OTHER_ENDINGS}:
+        raise ValueError(
+            f"--output {output}: a file is a video ({VIDEO_ENDING}) or the picture of a photo "
+            f"({', '.join(PHOTO_ENDINGS)}); tables go to a folder, by --format"
+        )
+    return False
 
 
 def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
@@ -304,6 +341,7 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         ValueError: a file would replace an input, or one that exists without --overwrite; or
             --resume is asked for where nothing can be gone on with.
     """
+    from video_pose.inference.inputs import Owners
     from video_pose.inference.writers import result_paths
     from video_pose.video_io.writing import check_writable
 
@@ -315,9 +353,7 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         if args.resume:
             raise ValueError("--resume needs --output: what was done is kept there")
         return [Job(item, None, {}) for item in items]
-    is_file = not os.path.isdir(args.output) and args.output.lower().endswith(
-        (VIDEO_ENDING, *PHOTO_ENDINGS)
-    )
+    is_file = is_file_output(args.output)
     if is_file and (len(items) > 1 or args.no_video):
         kind = "video" if args.output.lower().endswith(VIDEO_ENDING) else "picture"
         raise ValueError(f"--output {args.output} is one {kind}: name a folder for {len(items)}")
@@ -326,6 +362,7 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
     folder = os.path.dirname(args.output) or "." if is_file else args.output
     check_writable(folder)
     formats = args.format or ([] if is_file else ["jsonl"])
+    owners = None if is_file else Owners(folder)
     jobs = []
     for item in items:
         name = Path(args.output).stem if is_file else item.name
@@ -334,9 +371,9 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         page = Path(folder, f"{name}.html") if args.report else None
         # Cameras and streams give other frames the next time.
         kept = Path(folder, name + RESUME_ENDING) if item.files else None
-        jobs.append(Job(item, None if args.no_video else video, tables, page, kept))
+        jobs.append(Job(item, None if args.no_video else video, tables, page, kept, owners))
     if args.resume:
-        jobs = [job for job in jobs if job.is_begun or not all(map(os.path.exists, job.paths))]
+        jobs = [job for job in jobs if not is_done(job)]
     begun = [job for job in jobs if args.resume and job.is_begun]
     others = [job for job in jobs if job not in begun]
     check_outputs([path for job in begun for path in job.paths], items, True)
@@ -347,6 +384,22 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
             raise ValueError(f"{error}; --resume goes on where a run was cut off") from error
         raise
     return jobs
+
+
+def is_done(job: Job) -> bool:
+    """Whether all files of a source are there, and no run of it was cut off.
+
+    Raises:
+        ValueError: they are there, and are not known to be of this source.
+    """
+    if job.is_begun or not all(path.exists() for path in job.paths):
+        return False
+    if job.owners is not None and job.owners.inputs.get(job.item.name.lower()) != job.item.content:
+        raise ValueError(
+            f"{job.paths[0]} exists, and nothing tells that it is of {job.item.identity}: choose "
+            "another --output, or --overwrite in the place of --resume"
+        )
+    return True
 
 
 def overlay_ending(item: Input) -> str:
@@ -466,6 +519,8 @@ def predict(
             if whole:
                 frame = replace(frame, video=job.item.name)
             summary.frames += 1
+            if summary.frames == before + 1 and not beside:
+                job.claim()
             tracks |= set(frame.track_ids.tolist())
             if job.report is not None:
                 # A part of the picture would keep all of it alive.
@@ -485,6 +540,7 @@ def predict(
     summary.people += len(tracks)
     summary.resumed += resumed
     summary.files += [path for path in job.paths if path.exists()]
+    job.claim()
     if checkpoint is not None:
         checkpoint.remove()
     return poses.problems

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
+import json
 import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_pose.files import naming
 from video_pose.video_io.pictures import PICTURE_SUFFIXES, count_pages
+from video_pose.video_io.reading import is_address
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ _UNREAD_SUFFIXES = tuple(".heic .heif .jxl .exr .hdr .dng .cr2 .cr3 .nef .arw .s
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 _MAX_NAMED = 3
+# Of `Owners`; a hidden one, which readers of a folder of tables pass over.
+OWNERS = ".inputs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,70 @@ class Input:
             return count_pages(self.files[0]) == 1
         except (ValueError, FileNotFoundError):  # who opens it says what is wrong
             return True
+
+    @property
+    def identity(self) -> str:
+        """What it goes by in other runs: its absolute path or its address, of pictures a folder."""
+        if isinstance(self.spec, int):
+            return f"camera:{self.spec}"
+        if isinstance(self.spec, list):
+            return os.path.abspath(os.path.dirname(self.spec[0]))
+        return self.spec if _is_stream(self.spec) else os.path.abspath(self.spec)
+
+    @property
+    def content(self) -> str:
+        """`identity`, which changes with the names of a sequence's pictures as well."""
+        if len(self.files) < 2:
+            return self.identity
+        names = "\0".join(map(os.path.basename, self.files))
+        return f"{self.identity}, pictures {hashlib.sha1(os.fsencode(names)).hexdigest()[:8]}"
+
+
+class Owners:
+    """Which input the results of a folder are of, by `OWNERS`, a file in it.
+
+    Attributes:
+        inputs: name of results, in lower case -> `Input.content`. files: absolute paths of the
+            results.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Read the file, if there is one; a line that a kill has torn is passed over."""
+        self._folder = Path(folder)
+        self.inputs: dict[str, str] = {}
+        self.files: set[str] = set()
+        try:
+            text = (self._folder / OWNERS).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        for line in text.splitlines():
+            try:
+                record = json.loads(line)
+                self._take(record["name"], record["input"], record["files"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+
+    def _take(self, name: str, content: str, files: Iterable[str]) -> None:
+        self.inputs[name.lower()] = content
+        self.files |= {os.path.abspath(self._folder / file) for file in files}
+
+    def add(self, item: Input, files: Iterable[str]) -> None:
+        """Write down that the results ``item.name``, files of these names, are of this input.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        names = list(files)
+        if self.inputs.get(item.name.lower()) == item.content and all(
+            os.path.abspath(self._folder / name) in self.files for name in names
+        ):
+            return
+        record = {"name": item.name, "input": item.content, "files": names}
+        path = self._folder / OWNERS
+        with naming(path), open(path, "ab") as file:
+            # The line before may be torn; an empty one does no harm.
+            file.write(f"\n{json.dumps(record)}\n".encode())
+        self._take(item.name, item.content, names)
 
 
 def is_picture(path: str) -> bool:
@@ -100,11 +170,17 @@ def _matches(pattern: str) -> Iterator[str]:
     if "**" not in parts:
         yield from glob.glob(pattern)
         return
-    fixed = os.path.join("", *itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    fixed = _fixed_part(pattern)
     for path in Path(fixed).glob(os.path.relpath(os.path.join(*parts), fixed or ".")):
         inner = path.relative_to(fixed).parts
         if not any(is_hidden(part) for part in inner):
             yield os.path.join(fixed, *inner)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder that a pattern begins in; "" is the working folder."""
+    parts = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+    return os.path.join("", *parts)
 
 
 def _is_regular(path: str) -> bool:
@@ -120,7 +196,13 @@ def _say_skipped(paths: Sequence[str], why: str) -> None:
         logger.warning("skipped, %s: %s%s", why, ", ".join(sorted(paths)[:_MAX_NAMED]), more)
 
 
-def find_inputs(specs: Sequence[str | int], photos: bool = False) -> list[Input]:
+def find_inputs(
+    specs: Sequence[str | int],
+    photos: bool = False,
+    outputs: Sequence[str] = (),
+    made: Collection[str] = (),
+    taken: Mapping[str, str] | None = None,
+) -> list[Input]:
     """What to open, one by one.
 
     Args:
@@ -128,6 +210,10 @@ def find_inputs(specs: Sequence[str | int], photos: bool = False) -> list[Input]
             of its own. The pictures of a folder or pattern are one sequence, and so are several
             picture files if there is nothing else.
         photos: every picture is a source of its own as well.
+        outputs: folders of results. Where a folder or pattern reaches into one from above, what
+            lies there is left out, with a line.
+        made: absolute paths of results, which folders and patterns leave out as well.
+        taken: names that belong to inputs: in lower case -> `Input.content`.
 
     Raises:
         FileNotFoundError: a folder or pattern holds neither videos nor pictures. A file that is
@@ -138,21 +224,31 @@ def find_inputs(specs: Sequence[str | int], photos: bool = False) -> list[Input]
         isinstance(spec, str) and is_picture(spec) and not glob.has_magic(spec) for spec in specs
     ):
         files = [str(spec) for spec in specs]
-        return [Input(files, "images", tuple(files))]
+        return list(_with_own_names([Input(files, "images", tuple(files))], taken or {}))
     found: list[Input] = []
     for spec in specs:
-        found += _expand(spec, photos)
-    return list(_with_own_names(found))
+        found += _expand(spec, photos, outputs, made)
+    return list(_with_own_names(found, taken or {}))
 
 
-def _expand(spec: str | int, photos: bool) -> list[Input]:
+def _is_stream(spec: str) -> bool:
+    """Whether it is a camera or a URL, and no place in the file system."""
+    return re.fullmatch(r"camera:\d+", spec) is not None or is_address(spec)
+
+
+def _expand(
+    spec: str | int, photos: bool, outputs: Sequence[str], made: Collection[str]
+) -> list[Input]:
     if isinstance(spec, int):
         return [Input(spec, f"camera{spec}")]
-    if re.fullmatch(r"camera:\d+", spec) or "://" in spec:
+    if _is_stream(spec):
         return [Input(spec, spec.replace("camera:", "camera"))]
     if os.path.isfile(spec) or not (os.path.isdir(spec) or glob.has_magic(spec)):
         return [Input(spec, spec, (spec,))]
-    files = find_files(spec)
+    everything = find_files(spec)
+    own = _results(spec, everything, outputs, made)
+    files = [path for path in everything if path not in own]
+    _say_skipped(sorted(own), "results in the output folder")
     if photos and files:
         return [Input(path, path, (path,)) for path in files]
     pictures = [path for path in files if is_picture(path)]
@@ -160,7 +256,9 @@ def _expand(spec: str | int, photos: bool) -> list[Input]:
     if pictures:
         folder = spec if os.path.isdir(spec) else os.path.dirname(os.path.abspath(pictures[0]))
         name = os.path.normpath(folder) + os.sep
-        inputs.insert(0, Input(pictures if inputs else spec, name, tuple(pictures)))
+        # Who opens ``spec`` finds all of its files.
+        is_all = not inputs and not own
+        inputs.insert(0, Input(spec if is_all else pictures, name, tuple(pictures)))
     if not inputs:
         raise FileNotFoundError(f"no video and no image in {spec}")
     if pictures and len(inputs) > 1:
@@ -171,15 +269,39 @@ def _expand(spec: str | int, photos: bool) -> list[Input]:
     return inputs
 
 
-def _with_own_names(inputs: Iterable[Input]) -> Iterator[Input]:
-    """The inputs, named by their files or folders, a number added where names are the same."""
+def _results(
+    spec: str, paths: Iterable[str], outputs: Sequence[str], made: Collection[str]
+) -> set[str]:
+    """Those of ``paths``, found by ``spec``, that are results and no inputs.
+
+    A folder of results that was named itself, or that holds the whole of ``spec``, is meant.
+    """
+    base = os.path.realpath(spec if os.path.isdir(spec) else _fixed_part(spec))
+    folders = {os.path.realpath(folder) for folder in outputs}
+    below = [folder for folder in folders if folder != base and _is_within(folder, base)]
+    return {
+        path
+        for path in paths
+        if os.path.abspath(path) in made
+        or any(_is_within(os.path.realpath(os.path.dirname(path)), folder) for folder in below)
+    }
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+def _with_own_names(inputs: Iterable[Input], taken: Mapping[str, str]) -> Iterator[Input]:
+    """The inputs, named by their files or folders, a number added where names are the same, or
+    ``taken`` by another input."""
     used: set[str] = set()
     for item in inputs:
         is_folder = item.name.endswith(os.sep)
         base = os.path.basename(os.path.normpath(item.name))
         base = (base if is_folder else os.path.splitext(base)[0]) or "video"
         name, number = base, 2
-        while name.lower() in used:  # file systems may not tell cases apart
+        # File systems may not tell cases apart.
+        while name.lower() in used or taken.get(name.lower(), item.content) != item.content:
             name, number = f"{base}_{number}", number + 1
         used.add(name.lower())
         yield Input(item.spec, name, item.files)

@@ -103,6 +103,24 @@ def test_a_second_run_does_what_is_left(here: list[str], videos: Path, tmp_path:
     assert not left.exists() and len(records_of_lines(manifest)) == 8
 
 
+@pytest.mark.parametrize("output", ["out", "."])
+def test_overlays_are_no_videos(videos: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    monkeypatch.chdir(videos)
+    overlays = videos / output / "video"
+    overlays.mkdir(parents=True)
+    (overlays / "b.mp4").touch()
+    given: list[str] = []
+
+    def nothing(args, jobs):
+        given.extend(job.item.identity for job in jobs)
+        return iter(())
+
+    monkeypatch.setattr(batch, "run_jobs", nothing)
+    assert main(["batch", "**/*.mp4", "--video", "--output", output, *CHOICES]) == 0
+    names = ("a", "b", "bad", "c", "d", "more/a")
+    assert given == [f"{os.getcwd()}/{name}.mp4" for name in names]
+
+
 def records_of_lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 

@@ -67,10 +67,15 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def names_in(folder: Path) -> set[str]:
+    """What a user sees of a folder."""
+    return {path.name for path in folder.iterdir() if path.name[0] != "."}
+
+
 def test_a_folder_and_a_pattern_of_videos(run: Callable, clips: Path, tmp_path: Path) -> None:
     status, out, _ = run(clips, "--output", tmp_path / "o", "--format", "csv", "--table", "wide")
     assert status == 0
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+    assert names_in(tmp_path / "o") == {
         "a.csv", "a.mp4", "b.csv", "b.mp4",
     }  # fmt: skip
     assert len(table(tmp_path / "o" / "a.csv")) == FRAMES
@@ -78,13 +83,13 @@ def test_a_folder_and_a_pattern_of_videos(run: Callable, clips: Path, tmp_path: 
     assert last.startswith("2 sources, 16 frames, 2 people, ")
     assert last.endswith(f"4 files in {tmp_path / 'o'}")
     status, out, _ = run(f"{clips}/*.mp4", "--output", tmp_path / "p", "--no-video")
-    assert status == 0 and len(list((tmp_path / "p").iterdir())) == 2
+    assert status == 0 and len(names_in(tmp_path / "p")) == 2
 
 
 def test_a_page_about_a_video(run: Callable, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     status, _, _ = run(clips / "a.mp4", "--output", out, "--report")
-    assert status == 0 and {p.name for p in out.iterdir()} == {"a.html", "a.jsonl", "a.mp4"}
+    assert status == 0 and names_in(out) == {"a.html", "a.jsonl", "a.mp4"}
     page = (out / "a.html").read_text()
     assert f"{FRAMES} frames, 0.8 s at 10 frames a second; 1 person." in page
     assert "data:video/mp4;base64," in page and '<a href="a.jsonl">' in page
@@ -120,7 +125,7 @@ def test_results_are_replaced_only_on_request(run: Callable, clips: Path, tmp_pa
     assert "a.mp4 and 1 more exists: choose another --output, or --overwrite" in err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert run(*arguments, "--overwrite", "--end", "3f")[0] == 0
-    assert len(table(out / "a.csv")) == 3 * 15 and len(list(out.iterdir())) == 2
+    assert len(table(out / "a.csv")) == 3 * 15 and names_in(out) == {"a.csv", "a.mp4"}
 
 
 def test_a_failing_run_leaves_the_earlier_result(
@@ -211,6 +216,41 @@ def test_doubtful_joints_stay_empty(run: Callable, clips: Path, tmp_path: Path) 
     assert run(*arguments, "--joint-threshold", "1")[0] == 0
     rows = table(out / "a.csv")
     assert {row["x"] for row in rows} == {""} and all(row["score"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["drawn.mkv", "drawn.MOV", "photo.jpeg", "p.webp", "t.csv", "t.parquet", "t.json", "t.h5"],
+)
+def test_a_file_of_another_kind_is_no_folder(
+    run: Callable, clips: Path, tmp_path: Path, name: str
+) -> None:
+    status, _, err = run(clips / "a.mp4", "--output", tmp_path / name)
+    assert status == 1 and not (tmp_path / name).exists()
+    assert f"--output {tmp_path / name}: a file is a video (.mp4) or the picture of a photo" in err
+    assert ".jpg, .png" in err
+    (tmp_path / name).mkdir()  # who has one of that name means it
+    assert predict.is_file_output(str(tmp_path / name)) is False
+    assert predict.is_file_output(str(tmp_path / "cam.1")) is False
+    assert predict.is_file_output(str(tmp_path / "drawn.MP4")) is True
+
+
+def test_results_are_no_inputs(run: Callable, clips: Path, tmp_path: Path, monkeypatch) -> None:
+    """The output folder below a pattern, and the one in which the inputs are."""
+    out = clips / "more" / "out"
+    (clips / "more").mkdir()
+    os.rename(clips / "a.mp4", clips / "more" / "a.mp4")
+    arguments = [f"{clips}/**/*.mp4", "--output", out, "--end", "1f"]
+    for _ in range(2):
+        status, printed, err = run(*arguments, "--overwrite")
+        assert status == 0 and printed.splitlines()[-1].startswith("2 sources, 2 frames")
+    assert names_in(out) == {f"{name}.{kind}" for name in "ab" for kind in ("mp4", "jsonl")}
+    os.rename(clips / "b.mp4", clips / "b.m4v")
+    monkeypatch.chdir(clips)
+    for _ in range(2):
+        status, printed, _ = run("*.m*", "--output", ".", "--end", "1f", "--overwrite")
+        assert status == 0 and printed.splitlines()[-1].startswith("1 source, 1 frame")
+    assert names_in(clips) == {"b.m4v", "b.mp4", "b.jsonl", "more"}
 
 
 @pytest.mark.parametrize(
@@ -327,14 +367,14 @@ def test_a_photo_gives_a_picture_and_an_album_one_each(run, tmp_path: Path) -> N
         cv2.imwrite(str(album / name), np.full((*size, 3), 90, np.uint8))
     status, _, err = run(album / "p.png", "--output", tmp_path / "one", "--report")
     assert status == 0, err
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {"p.jpg", "p.jsonl", "p.html"}
+    assert names_in(tmp_path / "one") == {"p.jpg", "p.jsonl", "p.html"}
     assert sides(tmp_path / "one" / "p.jpg") == Fraction(64, 97)
     page = (tmp_path / "one" / "p.html").read_text(encoding="utf-8")
     assert '<img src="data:image/jpeg;base64,' in page and "<video" not in page
 
     status, _, err = run(album, "--photos", "--output", tmp_path / "each")
     assert status == 0, err
-    names = {path.name for path in (tmp_path / "each").iterdir()}
+    names = names_in(tmp_path / "each")
     assert names == {"p.jpg", "p.jsonl", "q.jpg", "q.jsonl"}
     assert sides(tmp_path / "each" / "q.jpg") == Fraction(80, 64)
 

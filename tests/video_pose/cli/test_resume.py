@@ -123,6 +123,40 @@ def test_a_run_that_was_cut_off_goes_on(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_results_of_another_video_of_the_same_name_are_its_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two cameras the second is done, when the first one's video of that name comes."""
+    for name in ("cam1", "cam2", "cam3"):
+        (tmp_path / "rs" / name).mkdir(parents=True)
+    out = tmp_path / "rs" / "out"
+    command = (f"{tmp_path}/rs/*/a.mp4", "--output", out, "--end", "4f")
+    write_clip(tmp_path / "rs" / "cam2" / "a.mp4", 4)
+    assert run(*command, "--resume")[0] == 0
+    second = (out / "a.csv").read_bytes()
+    write_clip(tmp_path / "rs" / "cam1" / "a.mp4", 4, seed=6)
+    with monkeypatch.context() as patch:
+        cut_after(patch, 3)
+        with pytest.raises(Cut):
+            run(*command, "--resume")
+    write_clip(tmp_path / "rs" / "cam3" / "a.mp4", 4, seed=7)
+    status, printed, _ = run(*command, "--resume")
+    assert status == 0 and "1 source done before" in printed
+    assert "2 sources, 8 frames (" in printed and " done before)" in printed
+    assert (out / "a.csv").read_bytes() == second != (out / "a_2.csv").read_bytes()
+    tables = {path.name for path in out.glob("*.csv")}
+    assert tables == {"a.csv", "a_2.csv", "a_3.csv"}
+    assert run(*command, "--resume")[1] == "3 sources done before\n"
+    # Alone, too, a video is known by its place and not by its name.
+    third = tmp_path / "rs" / "cam3" / "a.mp4"
+    assert run(third, "--output", out, "--end", "4f", "--resume")[1] == "1 source done before\n"
+    kept = files_of(out)
+    (out / ".inputs.jsonl").unlink()
+    status, _, err = run(third, "--output", out, "--end", "4f", "--resume")
+    assert status == 1 and f"exists, and nothing tells that it is of {third}: choose" in err
+    assert files_of(out).keys() == kept.keys() - {".inputs.jsonl"}
+
+
 def test_what_cannot_be_gone_on_with_is_one_line(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

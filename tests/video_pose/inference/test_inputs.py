@@ -189,7 +189,72 @@ def test_pictures_of_several_folders_are_named_by_the_first(
     # A number that another file has already is passed over; the root folder has no name.
     _touch(tmp_path, "d/v.mp4", "e/v.mp4", "f/v_2.mp4", "g/v_2.avi")
     assert _names(find_inputs([f"{tmp_path}/[defg]/v*"])) == ["v", "v_2", "v_2_2", "v_2_3"]
-    assert _names(list(inputs._with_own_names([Input("/", "/"), Input("/", "/")]))) == [
+    assert _names(list(inputs._with_own_names([Input("/", "/"), Input("/", "/")], {}))) == [
         "video", "video_2",
     ]  # fmt: skip
     assert caplog.messages == []
+
+
+def test_a_folder_of_results_is_left_out_from_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _touch(tmp_path, "r/a/v.mp4", "r/out/v.mp4", "r/out/deep/v.mp4", "r/outer/v.mp4")
+    root, out = f"{tmp_path}/r", f"{tmp_path}/r/out"
+
+    def found(spec: str, *outputs: str) -> list[str]:
+        return [item.files[0] for item in find_inputs([spec], outputs=outputs)]
+
+    apart = [f"{root}/a/v.mp4", f"{root}/outer/v.mp4"]
+    assert found(f"{root}/*/v.mp4", out) == found(f"{root}/**/*.mp4", out) == apart
+    assert f"skipped, results in the output folder: {out}/deep/v.mp4, {out}/v.mp4" in caplog.text
+    monkeypatch.chdir(root)
+    assert found("*/v.mp4", "out/") == ["a/v.mp4", "outer/v.mp4"]
+    os.symlink(out, f"{tmp_path}/link")
+    assert found(f"{root}/*/v.mp4", f"{tmp_path}/link") == apart
+    with pytest.raises(FileNotFoundError, match="no video and no image in"):
+        found(f"{root}/o*/deep/*.mp4", out)
+    # What is named itself is meant, and so is what lies in a folder that is named.
+    assert found(f"{out}/v.mp4", out) == found(f"{out}/*.mp4", out) == found(out, out)
+    assert found(f"{root}/a", str(tmp_path)) == [f"{root}/a/v.mp4"]
+
+
+def test_pictures_without_those_that_are_results(tmp_path: Path) -> None:
+    """Who opens the folder again would find all."""
+    _touch(tmp_path, "a.png", "b.png", "drawn.jpg")
+    (item,) = find_inputs([str(tmp_path)], made=[f"{tmp_path}/drawn.jpg"])
+    files = [f"{tmp_path}/a.png", f"{tmp_path}/b.png"]
+    assert item.spec == files and item.files == tuple(files) and item.name == tmp_path.name
+
+
+def test_names_of_results_belong_to_an_input(tmp_path: Path) -> None:
+    _touch(tmp_path, "1/v.mp4", "2/v.mp4", "3/V.mp4", "w/a.png", "w/b.png")
+    one, two, three = (f"{tmp_path}/{place}" for place in ("1/v.mp4", "2/v.mp4", "3/V.mp4"))
+    owners = inputs.Owners(tmp_path)
+    owners.add(find_inputs([two])[0], ["v.csv"])
+    owners.add(find_inputs([two])[0], ["v.csv"])
+    (walk,) = find_inputs([f"{tmp_path}/w"])
+    owners.add(walk, ["w.csv", "w.mp4"])
+    with open(tmp_path / inputs.OWNERS, "a") as file:
+        assert file.tell() == len((tmp_path / inputs.OWNERS).read_bytes())
+        file.write('{"name": "v_2", "inp')  # torn by a kill
+    again = inputs.Owners(tmp_path)
+    assert again.inputs == {"v": two, "w": walk.content}
+    assert again.files == {f"{tmp_path}/{name}" for name in ("v.csv", "w.csv", "w.mp4")}
+    names = [item.name for item in find_inputs([one, two, three], taken=again.inputs)]
+    assert names == ["v_2", "v", "V_3"]
+    again.add(find_inputs([one], taken=again.inputs)[0], ["v_2.csv"])
+    assert inputs.Owners(tmp_path).inputs["v_2"] == one
+    # Other pictures are another input.
+    assert find_inputs([f"{tmp_path}/w"], taken=again.inputs)[0].name == "w"
+    _touch(tmp_path, "w/c.png")
+    assert find_inputs([f"{tmp_path}/w"], taken=again.inputs)[0].name == "w_2"
+
+
+def test_what_inputs_go_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = os.getcwd()
+    assert Input("a.mp4", "a", ("a.mp4",)).identity == f"{place}/a.mp4"
+    assert Input(["w/a.png", "w/b.png"], "images").identity == f"{place}/w"
+    for spec in ("camera:1", "rtsp://h/live"):
+        assert Input(spec, "x").identity == Input(spec, "x").content == spec
+    assert Input(1, "camera1").identity == "camera:1"
