@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--tracker", default="auto", metavar="NAME", help="auto (default), iou, bytetrack ...")
     add(
-        "--confidence-threshold", type=fraction, default=0.5, metavar="F",
-        help="person's score that begins a track; weaker ones go on (default .5)",
+        "--confidence-threshold", type=fraction, metavar="F",
+        help="person's score that begins a track; weaker ones go on (default: everybody is sure)",
     )  # fmt: skip
     add("--max-missed", type=float, default=1.0, metavar="S", help="memory of lost people, seconds")
     add("--person-threshold", type=fraction, default=0.0, metavar="F", help="of poses, 0 to 1")
@@ -43,10 +43,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def retrack(args: argparse.Namespace, frames: Sequence[PoseFrame]) -> Iterator[PoseFrame]:
-    """The frames of one video with new numbers; who has none is left out."""
+    """The frames of one video with new numbers; who has none is left out and counted."""
     from video_pose.inference.selection import keep_wanted
 
-    for frame in over_time(number_people(frames, args), args, frames[0].joint_names):
+    numbered = list(number_people(frames, args))
+    before, after = (sum(map(len, part)) for part in (frames, numbered))
+    if after < before:
+        print(
+            f"{frames[0].video}: {before - after} of {before} poses are left out: below "
+            "--confidence-threshold and in no track, or without box and joints"
+        )
+    for frame in over_time(numbered, args, frames[0].joint_names):
         yield keep_wanted(frame, args.person_threshold, args.joint_threshold)
 
 
@@ -98,16 +105,24 @@ def smooth(frames: Iterable[PoseFrame]) -> Iterator[PoseFrame]:
 
 
 def number_people(frames: Sequence[PoseFrame], args: argparse.Namespace) -> Iterator[PoseFrame]:
-    """As a tracker sees the people's boxes; a person without a box has the joints' extent."""
+    """As a tracker sees the people's boxes; a person without a box has the joints' extent.
+
+    Everybody in the file has been accepted, and is sure for the tracker; under a threshold, those
+    who have no score are.
+    """
     from dataclasses import replace
 
     import numpy as np
 
+    from video_pose.inference.settings import SURE_SCORE
     from video_pose.inference.trackers import build_tracker
     from video_pose.inference.writers.tables import extent
 
+    threshold = args.confidence_threshold
     tracker = build_tracker(
-        args.tracker, min_score=args.confidence_threshold, max_missed_seconds=args.max_missed
+        args.tracker,
+        min_score=SURE_SCORE if threshold is None else threshold,
+        max_missed_seconds=args.max_missed,
     )
     for frame in frames:
         boxes = np.array(
@@ -115,7 +130,8 @@ def number_people(frames: Sequence[PoseFrame], args: argparse.Namespace) -> Iter
              for box, pose in zip(frame.boxes, frame.keypoints)], np.float32,
         ).reshape(-1, 4)  # fmt: skip
         there = np.isfinite(boxes).all(axis=1)
-        scores = np.nan_to_num(frame.scores[there], nan=0.0)
+        scores = np.nan_to_num(frame.scores[there], nan=1.0)
+        scores = np.ones_like(scores) if threshold is None else scores
         numbers = np.full(len(frame), -1, np.int64)
         numbers[there] = tracker.update(boxes[there], scores, frame.time)
         kept = numbers >= 0

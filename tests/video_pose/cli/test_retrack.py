@@ -114,3 +114,44 @@ def test_people_without_joints(
     assert back[2].keypoints.shape == (2, 0, 3)
     assert main([*arguments, "--output", str(tmp_path / "p"), "--offline"]) == 1
     assert "correct joints: the poses have none" in capfd.readouterr().err
+
+
+def scored_table(folder: Path, scores: list[float]) -> Path:
+    """Six frames of people of these scores, 100 px from each other; all move by 2 px a frame."""
+    (writer,) = open_writers(["csv"], folder, Recording("v", JOINTS))
+    for i in range(6):
+        poses = [[[100 * k + 2 * i, 10, 0.9], [100 * k + 50, 90, 0.8]] for k in range(len(scores))]
+        writer.write(
+            stored_frame(i, i / 25, "v", JOINTS, np.array(poses), scores=np.array(scores),
+                         track_ids=np.arange(len(scores)) + 10 * i)
+        )  # fmt: skip
+    writer.close()
+    return folder / "v.csv"
+
+
+@pytest.mark.parametrize("tracker", ["iou", "ocsort", "bytetrack", "botsort", "cbiou"])
+def test_everybody_in_a_table_is_followed(
+    tmp_path: Path, tracker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever wrote it has accepted them: those that predict begins at .4, the means of OpenPose's
+    joints, weak ones, and people without a score."""
+    if tracker != "iou":
+        pytest.importorskip("trackers")
+    path = scored_table(tmp_path, [0.45, 0.05, float("nan"), 0.0, 0.9])
+    arguments = ["retrack", str(path), "--format", "csv", "--tracker", tracker]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 0
+    found = [dict(zip(f.boxes[:, 0] // 100, f.track_ids)) for f in read_poses(tmp_path / "o/v.csv")]
+    assert [len(people) for people in found] == [5] * 6
+    assert all(people == found[0] for people in found) and len(set(found[0].values())) == 5
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_who_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scored_table(tmp_path, [0.45, float("nan"), 0.9])
+    arguments = ["retrack", str(path), "--format", "csv", "--tracker", "iou"]
+    arguments += ["--confidence-threshold", ".5"]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 0
+    assert [len(frame) for frame in read_poses(tmp_path / "o/v.csv")] == [2] * 6
+    assert "v: 6 of 18 poses are left out: below --confidence-threshold" in (
+        capsys.readouterr().out
+    )
