@@ -202,6 +202,7 @@ class DetectedPeople:
         self._ahead: deque[tuple[Frame, Detections]] = deque()
         self._tracks: dict[int, _Track] = {}
         self._due, self._time = 0, 0.0
+        self._size: tuple[int, int] | None = None  # of the last frame proposed for
         self.found: Detections | None = None
         self._next_track = self._next_number = 0
 
@@ -234,6 +235,7 @@ class DetectedPeople:
 
     def recall(self, frame: Frame, found: Detections | None) -> list[Person]:
         self._time, self.found = frame.time, found
+        self._size = (frame.image.shape[0], frame.image.shape[1])
         if found is not None:
             boxes, scores = found
             keys = self.assign(boxes, scores, frame.time)
@@ -405,7 +407,7 @@ class DetectedPeople:
 
     def _follow(self, track: _Track, pose: np.ndarray) -> None:
         """Where to look until the detector runs again."""
-        box = pose_extent(pose, self._margin, self._min_score)
+        box = pose_extent(pose, self._margin, self._min_score, self._size)
         track.proposed = box is not None
         track.look = track.look if box is None else box
 

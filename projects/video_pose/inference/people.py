@@ -19,6 +19,9 @@ from video_pose.inference.frames import Frame
 Detections = tuple[np.ndarray, np.ndarray]
 # Of the people in a picture (H, W, 3).
 Detector = Callable[[np.ndarray], Detections]
+# A joint of a lower score was not found: its place is no place to look at. Of sure joints alone a
+# region would shrink to a face, and lose the body.
+FOUND_JOINT = 0.05
 
 
 class Person(NamedTuple):
@@ -141,26 +144,48 @@ class FollowedPerson(KnownPeople):
         self._start = GivenBoxes(box)
         self._margin, self._min_score = margin, min_score
         self._box: np.ndarray | None = None
+        self._size: tuple[int, int] | None = None
 
     def propose(self, frame: Frame) -> list[Person]:
+        self._size = (frame.image.shape[0], frame.image.shape[1])
         (start,) = self._start.propose(frame)
         return [start if self._box is None else start._replace(box=self._box)]
 
     def update(self, people: list[Person], keypoints: np.ndarray) -> Verdict:
         (pose,) = keypoints
-        self._box = pose_extent(pose, self._margin, self._min_score)
+        self._box = pose_extent(pose, self._margin, self._min_score, self._size)
         return super().update(people, keypoints)
 
     def reset(self) -> None:
         self._box = None
 
 
-def pose_extent(keypoints: np.ndarray, margin: float, min_score: float) -> np.ndarray | None:
-    """Box (4,) around a pose (K, 3) times ``margin``; None if its mean score is below ``min_score``
-    or the box has no area."""
+def pose_extent(
+    keypoints: np.ndarray,
+    margin: float,
+    min_score: float,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray | None:
+    """Where to look for somebody next: the extent of a pose (K, 3) in the picture times ``margin``.
+
+    Joints count from `FOUND_JOINT` on; all, where fewer than two reach it. Others are guessed,
+    often at the crop's edge or beyond the picture's, and a region that followed them would grow and
+    leave the person.
+
+    Args:
+        size: (height, width) of the picture; None: it has no edges.
+
+    Returns:
+        A box (4,); None if the mean score of all joints is below ``min_score``, or the extent has
+        no area in the picture.
+    """
     if len(keypoints) == 0 or keypoints[:, 2].mean() < min_score:
         return None
-    low, high = keypoints[:, :2].min(axis=0), keypoints[:, :2].max(axis=0)
+    found = keypoints[:, 2] >= FOUND_JOINT
+    points = keypoints[found if found.sum() > 1 else slice(None), :2].astype(np.float64)
+    low, high = points.min(axis=0), points.max(axis=0)
+    if size is not None:
+        low, high = (corner.clip(0, (size[1], size[0])) for corner in (low, high))
     centre, half = (low + high) / 2, (high - low) / 2 * margin
-    box = np.concatenate([centre - half, centre + half]).astype(np.float64)
+    box = np.concatenate([centre - half, centre + half])
     return box if is_valid_box(box[None]).all() else None

@@ -146,6 +146,47 @@ def test_extent_of_a_pose() -> None:
     assert pose_extent(pose[:0], 2.0, 0.1) is None
 
 
+def test_joints_that_were_not_found_do_not_steer_the_region() -> None:
+    """Joints from (10, 20) to (30, 60), others far below with a score of less than .05."""
+    pose = np.array([[10, 20, 0.9], [30, 60, 0.05], [500, 900, 0.049], [-90, 0, 0]], np.float32)
+    assert pose_extent(pose, 1.0, 0.2).tolist() == [10, 20, 30, 60]
+    # The mean is that of all four.
+    assert pose_extent(pose, 1.0, 0.25) is None
+    # A model whose scores are low everywhere is followed by all that it has.
+    pose[:, 2] = 0.04
+    assert pose_extent(pose, 1.0, 0.03).tolist() == [-90, 0, 500, 900]
+    pose[0, 2] = 0.9
+    assert pose_extent(pose, 1.0, 0.1).tolist() == [-90, 0, 500, 900]
+
+
+def test_a_region_is_in_the_picture_but_for_its_margin() -> None:
+    """A picture of 100 x 200 px (height x width), and a pose that lies beyond all its edges."""
+    pose = np.array([[-50, -30, 0.9], [300, 140, 0.9]], np.float32)
+    assert pose_extent(pose, 1.2, 0.1, (100, 200)).tolist() == pytest.approx([-20, -10, 220, 110])
+    pose[0, :2] = 150, 60
+    assert pose_extent(pose, 1.0, 0.1, (100, 200)).tolist() == [150, 60, 200, 100]
+    pose[0, :2] = 210, 60  # nothing of it is in the picture
+    assert pose_extent(pose, 1.2, 0.1, (100, 200)) is None
+
+
+def test_a_still_close_up_is_not_left() -> None:
+    """The legs are guessed at the lower edge of each crop, with scores that count: the region ends
+    at the picture's edge plus its margin, for one person and between detections."""
+
+    def guess(box: np.ndarray) -> np.ndarray:
+        x0, y0, x1, y1 = box
+        return np.array([[60, 20, 0.9], [140, 70, 0.9], [x0, y1, 0.1], [x1, y1 + 20, 0.1]])
+
+    followed = FollowedPerson()
+    detector = Detector({0: [[50, 10, 150, 100]]})
+    several = detected(detector, every=50)
+    for people in (followed, several):
+        for i in range(20):
+            (person,) = people.propose(frame(i))
+            assert person.box[3] <= 100 + 0.1 * 100 and person.box[2] <= 200 + 0.1 * 200
+            people.update([person], guess(person.box)[None].astype(np.float32))
+
+
 def test_cuts_between_scenes_and_none_within() -> None:
     cuts = CutDetector()
     scenes = [render_scene(seed, frames=12, size=(160, 120)).frames for seed in (1, 2, 3)]
