@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
@@ -257,8 +258,8 @@ def _overlay_source(overlay: Path | None, output: Path) -> str:
 
 
 def _relative(path: Path, output: Path) -> str:
-    """As the page may link to it; the whole address where it lies elsewhere."""
+    """The address by which the page may link to it; the whole address where it lies elsewhere."""
     folder = output.resolve().parent
     target = path.resolve()
     inside = target.is_relative_to(folder)
-    return target.relative_to(folder).as_posix() if inside else target.as_uri()
+    return quote(target.relative_to(folder).as_posix()) if inside else target.as_uri()

@@ -101,3 +101,20 @@ def test_people_without_joints(tmp_path, browse) -> None:
     assert "5 frames, 0.5 s" in text and "2 people" in text and "<td>0.75</td>" in text
     assert 'id="position"' not in text and "Joint scores" not in text
     assert browse(page, "document.querySelectorAll('#people tbody tr').length")["errors"] == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "link"),
+    [
+        ("", "take%20%231%20100%25%3A%20%C3%A9.csv"),
+        ("a#", "a%23/take%20%231%20100%25%3A%20%C3%A9.csv"),
+    ],
+)
+def test_links_to_names_of_all_kinds(tmp_path, folder: str, link: str) -> None:
+    """A # would begin a part of the page, a % a code, a colon end the name of a protocol."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    table = tmp_path / folder / "take #1 100%: é.csv"
+    table.touch()
+    page = tmp_path / "page.html"
+    write_video_report(page, video(), "clip", fps=25, tables=[table])
+    assert f'<a href="{link}">take #1 100%: é.csv</a>' in page.read_text(encoding="utf-8")
