@@ -25,6 +25,8 @@ from video_pose.cli.main import version
 
 # Module -> the extra that brings it, as in setup.py.
 EXTRAS = {
+    "nncf": "int8",
+    "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
     "trackers": "track",
@@ -32,6 +34,7 @@ EXTRAS = {
     "pandas": "parquet",
     "sleap_io": "interchange",
     "pynwb": "interchange",
+    "ndx_pose": "interchange",
     "tables": "interchange",
     "ezc3d": "interchange",
     "ray": "ray",

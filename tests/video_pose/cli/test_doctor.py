@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 import zipfile
@@ -193,3 +195,18 @@ def test_without_network_the_way_round_it_is_told(
     assert main(["doctor", "--install"]) == 1
     error = capsys.readouterr().err
     assert "sal-detectron2==0.7.2" in error and "--wheel FILE" in error
+
+
+def test_the_extras_are_those_of_the_package(installer: ModuleType) -> None:
+    """Each need of setup.py's extras, by its module, under one of the extras that bring it."""
+    tree = ast.parse((Path(__file__).parents[3] / "setup.py").read_text(encoding="utf-8"))
+    found: dict[str, set[str]] = {}
+    for node in tree.body:
+        name = node.targets[0].id if isinstance(node, ast.Assign) else ""  # type: ignore[attr-defined]
+        if name in ("EXPORT", "INT8", "INTERCHANGE", "PARQUET", "RAY", "TRACK"):
+            for need in ast.literal_eval(node.value):  # type: ignore[attr-defined]
+                module = re.split(r"[\[<>=;]", need)[0].replace("-", "_")
+                found.setdefault(module, set()).add(name.lower())
+    assert set(installer.EXTRAS) == set(found)
+    for module, extra in installer.EXTRAS.items():
+        assert extra in found[module], module
