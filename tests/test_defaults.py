@@ -140,7 +140,7 @@ inference.trackers.LibraryTracker: min_score=0.5
 inference.video_source.VideoSource: timeout=30.0, reconnect=0
 inference.video_source.VideoSource.resume_at: since=0
 inference.video_source.read_ahead: depth=2
-inference.writers.Format: about=''
+inference.writers.Format: about='', is_table=True
 inference.writers.open_writers: name=''
 inference.writers.read_poses: kind=''
 inference.writers.openpose.OpenPoseWriter: joints=25

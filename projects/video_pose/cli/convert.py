@@ -70,10 +70,16 @@ def convert_files(
             a result would take the place of another one, of another input, or, without --overwrite,
             of a file that exists. FileNotFoundError: an input is missing.
     """
-    from video_pose.inference.writers import check_formats, read_poses
+    from video_pose.inference.writers import WRITERS, check_formats, read_poses
     from video_pose.video_io.writing import check_writable
 
     check_formats(args.format)
+    if (args.table or args.angles) and not any(WRITERS.get(kind).is_table for kind in args.format):
+        option = "--angles" if args.angles else f"--table {args.table}"
+        raise ValueError(
+            f"{option} has no effect with --format {' '.join(args.format)}: it is of jsonl, csv "
+            "and parquet"
+        )
     check_writable(args.output)
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise ValueError(f"--fps {args.fps}: expected a number above 0")
@@ -202,7 +208,17 @@ def with_joints(frame: PoseFrame, skeleton: str) -> PoseFrame:
     there = np.isfinite(frame.keypoints).all(axis=2, keepdims=True)
     poses = match.apply(np.where(there, frame.keypoints, 0))
     poses[poses[..., 2] <= 0] = np.nan
-    return replace(frame, joint_names=tuple(joints.names), keypoints=poses.astype(np.float32))
+    chances = frame.probabilities
+    if chances is not None:
+        chances = chances[:, list(match.index)]
+        # Of a point between joints nothing is known.
+        chances[:, [*match.absent, *(joint.target for joint in match.derived)]] = np.nan
+    return replace(
+        frame,
+        joint_names=tuple(joints.names),
+        keypoints=poses.astype(np.float32),
+        probabilities=chances,
+    )
 
 
 def write(
@@ -232,6 +248,7 @@ def write(
         "",
         args.table or ("wide" if args.angles else "long"),
         args.angles,
+        any(frame.probabilities is not None for frame in frames),
         connections=tuple(lines),
     )
     with writing_results(paths, recording, beside=True) as writers:

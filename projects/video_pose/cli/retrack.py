@@ -65,10 +65,15 @@ def over_time(
     Raises:
         ValueError: several of them, what needs one of the latter two alone, or no joints.
     """
+    from dataclasses import replace
+
     from video_pose.backends.pose import load_refiner
     from video_pose.inference.over_time import correct_video, late
+    from video_pose.inference.settings import PredictorSettings
     from video_pose.modeling.sequences import OverTime
 
+    gaps = {"max_gap": args.max_gap, "join_gap": args.join_gap}
+    PredictorSettings(offline=args.offline, **gaps)  # refuses what has no effect
     chosen = [args.smooth, args.offline, args.lag is not None]
     if sum(chosen) > 1:
         raise ValueError("--smooth, --offline and --lag: name one of them")
@@ -78,9 +83,10 @@ def over_time(
         if args.repair_sides or args.refiner:
             raise ValueError("--repair-sides and --refiner need --offline or --lag")
         return smooth(frames) if args.smooth else frames
+    # They are of the poses before: a correction changes what a score is worth.
+    frames = (replace(frame, probabilities=None) for frame in frames)
     rule = OverTime(args.lag, load_refiner(args.refiner), args.repair_sides)
     if args.offline:
-        gaps = {"max_gap": args.max_gap, "join_gap": args.join_gap}
         return correct_video(list(frames), rule, **gaps)
     return late(frames, rule)
 
@@ -141,4 +147,5 @@ def number_people(frames: Sequence[PoseFrame], args: argparse.Namespace) -> Iter
             boxes=boxes[kept],
             scores=frame.scores[kept],
             track_ids=numbers[kept],
+            probabilities=None if frame.probabilities is None else frame.probabilities[kept],
         )

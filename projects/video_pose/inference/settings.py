@@ -149,6 +149,11 @@ class PredictorSettings:
                 f"lag {self.lag}, max_gap {self.max_gap} and join_gap {self.join_gap}: expected 0 "
                 "or more"
             )
+        gaps = {item.name: item.default for item in fields(self) if item.name.endswith("_gap")}
+        if not self.offline and any(getattr(self, name) != gaps[name] for name in gaps):
+            raise ValueError(
+                f"max_gap {self.max_gap} and join_gap {self.join_gap} have an effect offline alone"
+            )
         if self.waits and (self.smooth or self.heatmaps):
             raise ValueError("offline and lag come with a smoothing of their own and no heatmaps")
         if self.repair_sides and not self.waits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,11 @@ def test_angles_and_times(table: Path, tmp_path: Path) -> None:
         (["--format", "csv", "--skeleton", "ape"], "--skeleton 'ape': choose from penn_action"),
         (["--format", "csv", "--fps", "0"], "--fps 0.0: expected a number above 0"),
         (["--format", "csv", "--fps", "10"], "--fps 10 has no effect: every frame of the inputs"),
+        (["--format", "sleap", "--angles"], "--angles has no effect with --format sleap: it is of"),
+        (
+            ["--format", "trc", "coco", "--table", "wide"],
+            "--table wide has no effect with --format trc coco",
+        ),
         (["--format", "coco_dataset"], "the size of its pictures is not known"),
         (["--format", "csv", "--from", "coco"], "coco cannot be read back"),
     ],
@@ -118,6 +124,41 @@ def test_the_rate_is_of_frames_without_times(
         assert [f.time for f in read_poses(out / "v.csv")] == [0, 0.375, middle, 0.5]
         # The mean rate of 8 frames a second is that of the frames that have a time.
         assert (out / "v_trc/person_0.trc").read_text().splitlines()[2].startswith("8\t8\t5\t1\t")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("shape", ["long", "wide"])
+def test_probabilities_are_kept(tmp_path: Path, kind: str, shape: str) -> None:
+    """Of a calibrated model; of a joint that is computed from others there is none."""
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    (writer,) = open_writers([kind], tmp_path, Recording("v", JOINTS, 20, "", shape, False, True))
+    chances = np.array([[0.5, 0.25, 0.75, 0.125, np.nan]], np.float32)
+    frame = stored_frame(0, 0.0, "v", JOINTS, np.full((1, 5, 3), 0.5))
+    writer.write(replace(frame, probabilities=chances))
+    writer.write(stored_frame(1, 0.05, "v", JOINTS, np.zeros((0, 5, 3))))
+    writer.close()
+    arguments = ["convert", str(tmp_path / f"v.{kind}"), "--format", "csv"]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 0
+    first, second = read_poses(tmp_path / "o" / "v.csv")
+    np.testing.assert_array_equal(first.probabilities, chances)
+    assert second.probabilities is not None and second.probabilities.shape == (0, 5)
+    arguments += ["--output", str(tmp_path / "p"), "--skeleton", "openpose_25", "--table", "wide"]
+    assert main(arguments) == 0
+    with open(tmp_path / "p" / "v.csv", newline="") as file:
+        row, _ = csv.DictReader(file)
+    names = ("nose", "left_shoulder", "left_hip", "right_hip", "neck", "mid_hip", "left_knee")
+    assert [row[f"{name}_probability"] for name in names] == [
+        "0.5", "0.25", "0.125", "", "", "", "",
+    ]  # fmt: skip
+    assert row["neck_score"] == "0.5"
+
+
+def test_tables_that_excel_has_saved(table: Path, tmp_path: Path) -> None:
+    """They begin with a mark of their encoding."""
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert main(["convert", str(table), "--output", str(tmp_path / "o"), "--format", "csv"]) == 0
+    assert (tmp_path / "o" / "v.csv").read_bytes() == table.read_bytes()[3:]
 
 
 def some_table(path: Path, *videos: str) -> Path:

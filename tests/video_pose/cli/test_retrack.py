@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,8 @@ def test_offline_correction(table: Path, tmp_path: Path) -> None:
     [
         (["--offline", "--lag", "2"], "name one of them"),
         (["--repair-sides"], "need --offline or --lag"),
+        (["--max-gap", "1"], "max_gap 1.0 and join_gap 2.0 have an effect offline alone"),
+        (["--lag", "1", "--join-gap", "1"], "join_gap 1.0 have an effect offline alone"),
         (["--lag", "-1"], "a lag of -1 frames"),
         (["--offline", "--refiner", "none.safetensors"], "no such refiner: none.safetensors"),
     ],
@@ -155,3 +158,27 @@ def test_who_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "v: 6 of 18 poses are left out: below --confidence-threshold" in (
         capsys.readouterr().out
     )
+
+
+def test_probabilities_stay_with_their_people(tmp_path: Path) -> None:
+    """Who is left out takes them away; of corrected poses there are none."""
+    recording = Recording("v", JOINTS, probabilities=True)
+    (writer,) = open_writers(["csv"], tmp_path, recording)
+    for i in range(3):
+        poses = np.array([[[300 * k, 10, 0.9], [300 * k + 50, 90, 0.8]] for k in range(3)])
+        frame = stored_frame(
+            i, i / 25, "v", JOINTS, poses, scores=np.array([0.9, 0.2, 0.7]), size=(10, 10)
+        )
+        chances = np.array([[0.5, 0.625], [0.25, 0.125], [0.75, 0.875]], np.float32)
+        writer.write(replace(frame, probabilities=chances))
+    writer.close()
+    arguments = ["retrack", str(tmp_path / "v.csv"), "--format", "csv", "--tracker", "iou"]
+    arguments += ["--confidence-threshold", ".5"]
+    assert main([*arguments, "--output", str(tmp_path / "o"), "--smooth"]) == 0
+    for frame in read_poses(tmp_path / "o/v.csv"):
+        assert frame.probabilities is not None
+        assert frame.probabilities.tolist() == [[0.5, 0.625], [0.75, 0.875]]
+    for option in (["--offline"], ["--lag", "1"]):
+        assert main([*arguments, "--output", str(tmp_path / option[0]), *option]) == 0
+        found = read_poses(tmp_path / option[0] / "v.csv")
+        assert [(len(frame), frame.probabilities) for frame in found] == [(2, None)] * 3

@@ -255,6 +255,26 @@ def test_nwb_by_pynwb(tmp_path: Path) -> None:
         assert list(person.pose_estimation_series) == sorted(JOINTS)
 
 
+@pytest.mark.parametrize(
+    ("name", "joints"), [("take 1:2", JOINTS), ("a/b", JOINTS), ("clip", ("left:wrist",))]
+)
+def test_names_that_nwb_cannot_take_are_refused_at_once(
+    tmp_path: Path, name: str, joints: tuple[str, ...]
+) -> None:
+    """Not when the video is over."""
+    pytest.importorskip("pynwb")
+    with pytest.raises(ValueError, match=r"v\.nwb: the name '.*' has a ':' or '/'"):
+        open_writers(["nwb"], tmp_path, Recording(name, joints), "v")
+
+
+def test_a_deeplabcut_table_that_excel_has_saved(tmp_path: Path) -> None:
+    path = write("dlc", tmp_path, frames())
+    path.rename(other := tmp_path / "other.csv")
+    other.write_bytes(b"\xef\xbb\xbf" + other.read_bytes())
+    assert format_of(other) == "dlc"
+    assert [frame.track_ids.tolist() for frame in read_poses(other)] == [[4], [4], [7], [4, 7]]
+
+
 def test_what_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     cases = {
         "a.csv": "frame,x\n0,1\n", "b.jsonl": "[1]\n", "c.jsonl": "{\n",

@@ -50,11 +50,12 @@ def test_defaults_that_the_documents_tell() -> None:
     ],
 )
 def test_bounds_are_part_of_the_range(name: str, good: tuple, bad: tuple) -> None:
+    others: dict[str, Any] = {"offline": True} if name.endswith("_gap") else {}
     for value in good:
-        assert getattr(PredictorSettings(**{name: value}), name) == value
+        assert getattr(PredictorSettings(**{name: value}, **others), name) == value
     for value in bad:
         with pytest.raises(ValueError, match=f"{name.replace('_', '.')} {value}"):
-            PredictorSettings(**{name: value})
+            PredictorSettings(**{name: value}, **others)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,8 @@ def test_bounds_are_part_of_the_range(name: str, good: tuple, bad: tuple) -> Non
         ({"lag": 0, "smooth": True}, SMOOTHED),
         ({"lag": 2, "heatmaps": True}, SMOOTHED),
         ({"repair_sides": True}, "repair_sides needs offline or lag"),
+        ({"max_gap": 1.0}, "max_gap 1.0 and join_gap 2.0 have an effect offline alone"),
+        ({"lag": 2, "join_gap": 0}, "max_gap 0.5 and join_gap 0 have an effect offline alone"),
     ],
 )
 def test_contradictions(choices: dict[str, Any], message: str) -> None:

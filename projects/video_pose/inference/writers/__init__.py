@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -76,12 +76,15 @@ class Format:
         ending: of the file, or folder, after the video's name.
         open: makes the writer of a path and a recording.
         about: what it is, in a few words. read: the frames of a path, where it can be read.
+        is_table: whether it goes by the recording's ``table`` and ``angles``; of a plugin's format
+            nothing is known, so that the choice is left to it.
     """
 
     ending: str
     open: Callable[[Path, Recording], PoseWriter]
     about: str = ""
     read: Callable[[Path], list[PoseFrame]] | None = None
+    is_table: bool = True
 
 
 for _name, _format in {
@@ -107,7 +110,7 @@ for _name, _format in {
     "sleap": Format(".slp", SleapWriter, "SLEAP", read_sleap),
     "nwb": Format(".nwb", NwbWriter, "NWB with ndx-pose", read_nwb),
 }.items():
-    WRITERS.add(_name)(_format)
+    WRITERS.add(_name)(replace(_format, is_table=_format.read is read_table))
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -279,7 +282,7 @@ def format_of(path: str | Path) -> str:
 
 def _starts_with(path: str, word: str) -> bool:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return file.read(len(word)) == word
     except (OSError, UnicodeDecodeError):
         return False

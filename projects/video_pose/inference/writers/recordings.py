@@ -340,7 +340,7 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
     pandas = _require("pandas", "dlc")
     path = Path(path)
     if path.suffix == ".csv":
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             head = [file.readline() for _ in range(2)]
         several = head[1].startswith("individuals")
         table = pandas.read_csv(path, header=list(range(4 if several else 3)), index_col=0)
@@ -442,8 +442,15 @@ class NwbWriter(RecordingWriter):
     """
 
     def __init__(self, path: str | Path, recording: Recording) -> None:
+        """Raises ValueError for names that NWB cannot take, or a missing package."""
         super().__init__(path, recording)
         self._pynwb, self._pose = _require("pynwb", "nwb"), _require("ndx_pose", "nwb")
+        for name in (recording.name, *recording.joint_names):
+            if ":" in name or "/" in name:
+                raise ValueError(
+                    f"{path}: the name {name!r} has a ':' or '/', which NWB has for its own paths: "
+                    "expected a name of the video, and of joints, without"
+                )
 
     def save(self) -> None:
         now = datetime.datetime.now(datetime.UTC)

@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -306,7 +306,8 @@ class ParquetWriter:
 
 
 def read_table(path: str | Path) -> list[PoseFrame]:
-    """The frames of a table that was written here: JSON Lines, CSV or Parquet, long or wide.
+    """The frames of a table that was written here: JSON Lines, CSV or Parquet, long or wide, with
+    the joints' probabilities where it has their columns.
 
     Raises:
         ValueError: it is none of these; names the file, the row and the column.
@@ -321,6 +322,10 @@ def read_table(path: str | Path) -> list[PoseFrame]:
     else:
         names = tuple(key.removesuffix("_score") for key in (rows[0] if rows else ())
                       if key.endswith("_score") and key != "person_score")  # fmt: skip
+    columns = rows[0] if rows else {}
+    parts = ["x", "y", "score"]
+    if any(column in columns for column in ("probability", *(f"{n}_probability" for n in names))):
+        parts.append("probability")
     grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for place, row in enumerate(rows, 1):
         try:
@@ -330,14 +335,14 @@ def read_table(path: str | Path) -> list[PoseFrame]:
                 f"{path}: row {place}, column frame: {row['frame']!r} is no whole number"
             ) from None
     try:
-        return [_frame_of(key, group, names, is_long) for key, group in grouped.items()]
+        return [_frame_of(key, group, names, parts, is_long) for key, group in grouped.items()]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a row cannot be read: {error}") from error
 
 
 def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".csv":
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes the mark
             yield from csv.DictReader(file)
     elif path.suffix == ".parquet":
         try:
@@ -346,7 +351,7 @@ def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
             raise ValueError(f"{path}: Parquet needs the package pyarrow") from error
         yield from pyarrow.parquet.read_table(path).to_pylist()
     else:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for place, line in enumerate(file, 1):
                 try:
                     row = json.loads(line)
@@ -358,32 +363,34 @@ def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _frame_of(
-    key: tuple[str, int], rows: list[dict[str, Any]], names: tuple[str, ...], is_long: bool
+    key: tuple[str, int],
+    rows: list[dict[str, Any]],
+    names: tuple[str, ...],
+    parts: Sequence[str],
+    is_long: bool,
 ) -> PoseFrame:
+    """``parts``: of a joint, its columns."""
     people: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         if int(row["track"]) != NOBODY:
             people.setdefault(int(row["track"]), []).append(row)
-    keypoints = np.full((len(people), len(names), 3), np.nan, np.float32)
+    values = np.full((len(people), len(names), len(parts)), np.nan, np.float32)
     place = {name: i for i, name in enumerate(names)}
     for i, group in enumerate(people.values()):
         for row in group:
             if is_long and row["joint"]:
-                keypoints[i, place[row["joint"]]] = [
-                    _real(row[part]) for part in ("x", "y", "score")
-                ]
+                values[i, place[row["joint"]]] = [_real(row[part]) for part in parts]
             elif names and not is_long:
-                keypoints[i] = [
-                    [_real(row[f"{name}_{part}"]) for part in ("x", "y", "score")] for name in names
-                ]
+                values[i] = [[_real(row[f"{name}_{part}"]) for part in parts] for name in names]
     first = [group[0] for group in people.values()]
     boxes = [[_real(row[name]) for name in HEAD[5:]] for row in first]
-    return stored_frame(
-        key[1], _real(rows[0]["time"]), key[0], names, keypoints,
+    frame = stored_frame(
+        key[1], _real(rows[0]["time"]), key[0], names, values[..., :3],
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array([_real(row["person_score"]) for row in first], np.float32),
         np.array(list(people), np.int64),
     )  # fmt: skip
+    return replace(frame, probabilities=values[..., 3]) if len(parts) > 3 else frame
 
 
 def _real(value: Any) -> float:
