@@ -160,7 +160,8 @@ def _read_people(path: Path, suffix: str, read: Callable[[Path], _OneFile]) -> l
     if any(file.names != names for file in files.values()):
         raise ValueError(f"{path}: its files have different markers")
     first = min((int(file.numbers.min(initial=1)) for file in files.values()), default=1)
-    tracks, times = {}, {}
+    tracks: dict[int, tuple[Sequence[int], np.ndarray]] = {}
+    times: dict[int, float] = {}
     for track, file in files.items():
         numbers = file.numbers - min(first, 1)
         tracks[track] = numbers.tolist(), file.poses
