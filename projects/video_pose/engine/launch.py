@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import multiprocessing.util
 import os
+import re
 import signal
 import sys
 from argparse import Namespace
@@ -72,6 +73,9 @@ class Launch:
 def choose_launch(args: Namespace, environment: Mapping[str, str]) -> Launch:
     """Who starts the processes of a run.
 
+    A step of SLURM's with one task (``srun --pty bash``, for instance) is no group: Detectron2
+    starts the processes that the arguments ask for.
+
     Args:
         args: ``num_gpus``, ``num_machines`` of Detectron2's command line.
 
@@ -81,12 +85,17 @@ def choose_launch(args: Namespace, environment: Mapping[str, str]) -> Launch:
     """
     asked = args.num_gpus * args.num_machines
     launch = _of_torchrun(environment) or _of_slurm(environment)
+    restarted = False
+    if launch is not None and launch.kind == "SLURM" and launch.world_size == 1 < asked:
+        launch, restarted = None, launch.restarted
     if launch is None:
         if asked < 1:
             raise ValueError(f"--num-gpus {args.num_gpus} --num-machines {args.num_machines}")
         if asked == 1:
             return Launch("one process")
-        return Launch("Detectron2", asked, local_size=args.num_gpus, address=args.dist_url)
+        return Launch(
+            "Detectron2", asked, 0, 0, args.num_gpus, address=args.dist_url, restarted=restarted
+        )
     if asked > 1:
         raise ValueError(
             f"{launch.kind} has started {launch.world_size} processes, and --num-gpus "
@@ -148,11 +157,10 @@ def _number(environment: Mapping[str, str], name: str, default: int | None = Non
 
 
 def _first_host(nodes: str) -> str:
-    """The first of SLURM's list of hosts: ``gpu[003-005,9],x`` begins with ``gpu003``."""
-    stem, bracket, rest = nodes.partition("[")
-    if not bracket or "," in stem:
-        return nodes.partition(",")[0]
-    return stem + rest.partition("]")[0].partition(",")[0].partition("-")[0]
+    """The first of SLURM's list of hosts: ``gpu[003-005,9]-ib,x`` begins with ``gpu003-ib``, and
+    ``r[1-2]n[3-4]`` with ``r1n3``."""
+    # Of all brackets the first number; a comma outside of them ends the name.
+    return re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).partition(",")[0]
 
 
 def _tasks_of_nodes(text: str) -> list[int]:

@@ -109,6 +109,8 @@ TORCHRUN |= {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 SLURM = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "7"}
 SLURM |= {"SLURM_JOB_ID": "40123", "SLURM_NODEID": "2", "SLURM_LOCALID": "1"}
 SLURM |= {"SLURM_STEP_NODELIST": "gpu[003-005,9]", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}
+ONE_TASK = SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_TASKS_PER_NODE": "1"}
+ONE_TASK |= {"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_LOCALID": "0"}
 
 
 def arguments(num_gpus: int = 1, num_machines: int = 1) -> Namespace:
@@ -138,6 +140,22 @@ def arguments(num_gpus: int = 1, num_machines: int = 1) -> Namespace:
             arguments(),
             SLURM | {"MASTER_PORT": "7", "MASTER_ADDR": "h", "SLURM_RESTART_COUNT": "2"},
             Launch("SLURM", 7, 5, 1, 2, "tcp://h:7", True),
+        ),
+        # one task may start processes of its own, in a shell by ``srun --pty``, for instance
+        (
+            arguments(8),
+            ONE_TASK,
+            Launch("Detectron2", 8, local_size=8, address="tcp://127.0.0.1:5"),
+        ),
+        (
+            arguments(2),
+            ONE_TASK | {"SLURM_RESTART_COUNT": "1"},
+            Launch("Detectron2", 2, 0, 0, 2, "tcp://127.0.0.1:5", True),
+        ),
+        (
+            arguments(),
+            ONE_TASK,
+            Launch("SLURM", 1, 0, 0, 1, "tcp://gpu003:20123"),
         ),
         # a batch script's own process is no task of a step
         (arguments(), {"SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}, Launch("one process")),
@@ -363,6 +381,11 @@ def test_what_is_said_of_processes(given: Launch, text: str) -> None:
         ("a1,b[2-3]", "a1"),
         ("gpu[003-005,9]", "gpu003"),
         ("gpu[7,9-12]", "gpu7"),
+        ("gpu[1-2]-ib", "gpu1-ib"),
+        ("gpu[01,3]-ib,gpu[5-6]", "gpu01-ib"),
+        ("r[1-2]n[3-4]", "r1n3"),
+        ("r[1-2]n[3-4,7].x,s1", "r1n3.x"),
+        ("n-a[2-3]", "n-a2"),
     ],
 )
 def test_the_first_host_of_slurms_list(nodes: str, host: str) -> None:
