@@ -10,7 +10,8 @@ when it is complete: pandas.read_parquet("OUT/parquet") reads them all. OUT/mani
 line for every video: done or failed, the reason, seconds, frames and people. A second run passes
 over what is in the manifest, and goes on inside the videos that were under way (OUT/resume holds
 what was done of them). Each process holds a model and does one video after another. A video that
-fails, even one that ends its process, never stops the others.
+fails, even one that ends its process, never stops the others. The exit status is 0 only if all
+videos of the run could be read to their end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -25,12 +27,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 from video_pose.cli.main import INTERRUPTED, USER_ERRORS, error_text
 from video_pose.cli.predict import (
@@ -55,6 +57,7 @@ ENGINES = ("local", "ray")
 _FREE = {"inputs", "output", "workers", "shard", "engine", "retry_failed", "device", "timeout"}
 _FREE |= {"checkpoint_every", "resume"}
 _STOP_SECONDS = 5.0
+_LINE = "%(levelname)s: %(message)s"
 
 
 class Record(TypedDict):
@@ -92,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if a video of this run failed.
+    """Returns 0, or 1 if a video of this run failed, or had damaged or missing data.
 
     Raises:
         ValueError: the arguments contradict each other, or OUT was begun with other ones.
@@ -100,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     from video_pose.inference.writers import Recording, check_formats
     from video_pose.video_io.writing import check_writable
 
+    logging.basicConfig(level=logging.WARNING, format=_LINE)
     check_formats(args.format)
     checkpoint_interval(args)
     Recording("", table=args.table, angles=args.angles)
@@ -117,23 +121,27 @@ def run(args: argparse.Namespace) -> int:
     for job in jobs:
         remove_partial(job)
         begun_mark(args, job).unlink(missing_ok=True)
-    counts = {DONE: 0, FAILED: 0, "frames": 0}
+    counts = {DONE: 0, FAILED: 0, "frames": 0, "damaged": 0}
     start = time.monotonic()
     with closing(manifest):
         for record in run_jobs(args, jobs):
             manifest.add(record)
             counts[record["status"]] += 1
             counts["frames"] += record["frames"]
+            counts["damaged"] += bool(record["problems"])
             print(_progress(record, counts, len(jobs), start), file=sys.stderr)
+            for problem in record["problems"]:
+                print(f"error: {problem}", file=sys.stderr)
     seconds = time.monotonic() - start
     with contextlib.suppress(OSError):  # it holds what failed videos have, or is not there
         Path(args.output, RESUME).rmdir()
+    damaged = f" ({counts['damaged']} with problems)" if counts["damaged"] else ""
     print(
-        f"{len(mine)} videos: {counts[DONE]} done, {counts[FAILED]} failed, "
+        f"{len(mine)} videos: {counts[DONE]} done{damaged}, {counts[FAILED]} failed, "
         f"{len(mine) - len(jobs)} passed over; {counts['frames']} frames in {seconds:.1f} s "
         f"({counts['frames'] / max(seconds, 1e-9):.1f} frames/s); {manifest.path}"
     )
-    return int(counts[FAILED] > 0)
+    return int(counts[FAILED] + counts["damaged"] > 0)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -333,20 +341,60 @@ def _progress(record: Record, counts: dict[str, int], total: int, start: float) 
     done = counts[DONE] + counts[FAILED]
     left = (time.monotonic() - start) / done * (total - done)
     text = record["reason"] or f"{record['frames']} frames, {record['people']} people"
+    if record["problems"]:
+        number = len(record["problems"])
+        text += f", {number} {'problem' if number == 1 else 'problems'}"
     name = " ".join(record["name"].split())  # a name may hold a new line
     return f"{done}/{total} ({left:.0f} s left) {name}: {record['status']}, {text}"
 
 
+class _Lines(logging.Handler):
+    """Warnings of a worker, kept until they go along with a record: workers have most in common."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter(_LINE))
+        self._lines: list[str] = []
+
+    @classmethod
+    def of_process(cls) -> Self:
+        """A handler of all that this process logs."""
+        lines = cls()
+        logging.getLogger().addHandler(lines)
+        return lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+
+    def take(self) -> list[str]:
+        """The lines since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+class _Message(NamedTuple):
+    """Of a worker: that it is ready, that it cannot be (``error``), or what became of a video; and
+    the lines that it has logged."""
+
+    lines: list[str]
+    record: Record | None = None
+    error: str = ""
+
+
+def _say(lines: Iterable[str], said: set[str]) -> None:
+    """Print lines that are not in ``said``, and add them to it."""
+    for line in lines:
+        if line not in said:
+            print(line, file=sys.stderr)
+        said.add(line)
+
+
 def _prepare(args: argparse.Namespace) -> Any:
     """The predictor of a worker, with its share of the processor."""
-    import logging
-    import os
-
     import torch
 
     from video_pose.engine.launch import keep_freed_memory
 
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // args.workers))
@@ -359,17 +407,17 @@ def _work(args: argparse.Namespace, connection: Connection) -> None:
     # The parent's, or a service manager's: what is half written is taken away.
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        predictor = _prepare(args)
-        connection.send(None)
-    except USER_ERRORS as error:
-        connection.send(error_text(error))
-        return
-    try:
+    lines = _Lines.of_process()
+    with contextlib.suppress(EOFError, ConnectionError):
+        try:
+            predictor = _prepare(args)
+        except USER_ERRORS as error:
+            connection.send(_Message(lines.take(), error=error_text(error)))
+            return
+        connection.send(_Message(lines.take()))
         while (job := connection.recv()) is not None:
-            connection.send(do_job(args, predictor, job))
-    except (EOFError, BrokenPipeError):
-        return
+            record = do_job(args, predictor, job)
+            connection.send(_Message(lines.take(), record))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -400,8 +448,12 @@ class _Worker:
         self.start = time.monotonic()
 
     def give(self, job: Job) -> None:
-        self.job, self.start = job, time.monotonic()
+        """
+        Raises:
+            ConnectionError: the process has ended; `job` is still the one before.
+        """
         self.connection.send(job)
+        self.job, self.start = job, time.monotonic()
 
     def stop(self) -> None:
         self.process.terminate()
@@ -417,43 +469,64 @@ def run_on_processes(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[
         ValueError: a worker cannot build the model.
     """
     waiting = list(jobs)[::-1]
+    said: set[str] = set()
     workers = [_Worker(args) for _ in range(min(args.workers, len(jobs)))]
     try:
         while workers:
             for connection in wait([worker.connection for worker in workers]):
                 worker = next(w for w in workers if w.connection is connection)
                 try:
-                    message = worker.connection.recv()
-                except EOFError:
+                    message: _Message = worker.connection.recv()
+                except (EOFError, OSError):  # OSError: within a message
                     workers.remove(worker)
-                    yield from _take_over(args, worker, waiting, workers)
+                    if worker.job is not None:
+                        yield _record_of_dead(worker)
+                    _replace(args, worker, waiting, workers)
                     continue
-                if isinstance(message, str):
-                    raise ValueError(message)
-                if message is not None:
-                    yield message
-                if waiting:
-                    worker.give(waiting.pop())
-                else:
+                _say(message.lines, said)
+                if message.error:
+                    raise ValueError(message.error)
+                if message.record is not None:
+                    yield message.record
+                if not waiting:
                     workers.remove(worker)
-                    worker.connection.send(None)
+                    with contextlib.suppress(ConnectionError):
+                        worker.connection.send(None)
                     worker.process.join(_STOP_SECONDS)
+                    continue
+                try:
+                    worker.give(waiting[-1])
+                except ConnectionError:  # it died behind its record, or before its first video
+                    workers.remove(worker)
+                    _replace(args, worker, waiting, workers)
+                else:
+                    waiting.pop()
     finally:
         for worker in workers:
             worker.stop()
 
 
-def _take_over(
-    args: argparse.Namespace, dead: _Worker, waiting: list[Job], workers: list[_Worker]
-) -> Iterator[Record]:
-    """Record the video of a process that died, and start another one for what is left."""
+def _record_of_dead(dead: _Worker) -> Record:
+    """Of the video that a process did when it died."""
     dead.process.join(_STOP_SECONDS)
     code = dead.process.exitcode
-    if dead.job is None:
-        raise ValueError(f"a worker ended with status {code} before its first video")
     why = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-    seconds = time.monotonic() - dead.start
-    yield record_of(dead.job, f"its process ended with {why}", seconds)
+    assert dead.job is not None
+    return record_of(dead.job, f"its process ended with {why}", time.monotonic() - dead.start)
+
+
+def _replace(
+    args: argparse.Namespace, dead: _Worker, waiting: list[Job], workers: list[_Worker]
+) -> None:
+    """Start another process for what is left.
+
+    Raises:
+        ValueError: the dead one had no video yet: nor would the next.
+    """
+    dead.process.join(_STOP_SECONDS)
+    if dead.job is None:
+        code = dead.process.exitcode
+        raise ValueError(f"a worker ended with status {code} before its first video")
     if waiting:
         workers.append(_Worker(args))
 
@@ -485,7 +558,9 @@ def run_on_ray(args: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Record
         compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
     )
     missing = dict(enumerate(jobs))
+    said: set[str] = set()
     for row in done.iter_rows():
+        _say(json.loads(row["lines"]), said)
         if row["error"]:
             raise ValueError(row["error"])
         missing.pop(int(row["item"]))
@@ -516,6 +591,7 @@ class _RayWorker:
         os.chdir(folder)  # Ray may start a worker in a folder of its own
         video_pose.register()
         self._args, self._jobs, self._error = args, jobs, ""
+        self._lines = _Lines.of_process()
         try:
             self._predictor = _prepare(args)
         except USER_ERRORS as error:  # Ray would build it again and again
@@ -523,7 +599,7 @@ class _RayWorker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self._error:
-            return {**row, "record": "", "error": self._error}
+            return self._answer(row, "", self._error)
         job = self._jobs[int(row["item"])]
         begun = begun_mark(self._args, job)
         if begun.exists():  # Ray may give the video of an actor that died to others, for ever
@@ -533,4 +609,8 @@ class _RayWorker:
             begun.touch()
             record = do_job(self._args, self._predictor, job)
         begun.unlink(missing_ok=True)
-        return {**row, "record": json.dumps(record), "error": ""}
+        return self._answer(row, json.dumps(record), "")
+
+    def _answer(self, row: dict[str, Any], record: str, error: str) -> dict[str, Any]:
+        lines = json.dumps(self._lines.take())
+        return {**row, "record": record, "error": error, "lines": lines}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,10 +21,11 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from video_pose.cli import batch
+from video_pose.cli import batch, predict
 from video_pose.cli.main import main
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.files import replacing_file
+from video_pose.inference.inputs import Input
 from video_pose.inference.predictor import load_cfg
 from video_pose.video_io.writing import VideoWriter
 
@@ -235,6 +240,138 @@ def test_a_shard_is_one_processes(videos: Path, tmp_path: Path) -> None:
     )
     assert done.stdout == f"{manifest.path} is in use by another run: wait for it\n"
     manifest.close()
+
+
+def test_a_video_that_was_cut_off_is_an_error(
+    here: list[str], videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is there of it is done, and it is not tried again."""
+    whole = (videos / "b.mp4").read_bytes()
+    (videos / "b.mp4").write_bytes(whole[: whole.rindex(b"mfra") - 40])
+    arguments = ["batch", str(videos / "[bc].mp4"), "--output", str(tmp_path / "o"), *CHOICES]
+    assert main(arguments) == 1
+    out, err = capfd.readouterr()
+    (problem,) = records(tmp_path / "o")["b"]["problems"]
+    assert f"error: {problem}\n" in err and err.count("error: ") == 1
+    assert ") b: done, " in err and " 1 people, 1 problem\n" in err
+    assert "2 videos: 2 done (1 with problems), 0 failed, 0 passed over" in out
+    assert main([*arguments, "--retry-failed"]) == 0 and here == ["b", "c"]
+
+
+def _fakes(monkeypatch: pytest.MonkeyPatch, act: Callable) -> list:
+    """In place of processes, with real pipes: ``act(worker, job)`` when one is given a job."""
+    made: list = []
+
+    class Fake(batch._Worker):
+        def __init__(self, args: object) -> None:
+            self.connection, self.theirs = multiprocessing.Pipe()
+            self.process = SimpleNamespace(  # type: ignore[assignment]
+                join=lambda seconds: None, terminate=lambda: None, is_alive=lambda: False,
+                exitcode=-9,
+            )  # fmt: skip
+            self.job, self.done = None, 0
+            made.append(self)
+            self.theirs.send(batch._Message(["WARNING: untrained"]))
+
+        def give(self, job) -> None:
+            act(self, job, super().give)
+
+    monkeypatch.setattr(batch, "_Worker", Fake)
+    return made
+
+
+def _jobs(*names: str) -> list:
+    return [predict.Job(Input(f"{name}.mp4", name, (f"{name}.mp4",)), None, {}) for name in names]
+
+
+def _answer(worker, job) -> None:
+    assert worker.theirs.recv() == job
+    lines = ["WARNING: untrained", f"WARNING: of {job.item.name}"]
+    worker.theirs.send(batch._Message(lines, batch.record_of(job, "", 0.1)))
+
+
+def test_processes_that_die_between_two_videos_cost_none(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first dies behind its first record, the second behind the last; what they have logged is
+    said once."""
+
+    def act(worker, job, give) -> None:
+        if worker is made[0] and worker.job is not None:
+            worker.theirs.close()
+        give(job)
+        _answer(worker, job)
+        if job.item.name == "c":
+            worker.theirs.close()
+
+    made = _fakes(monkeypatch, act)
+    found = list(batch.run_on_processes(Namespace(workers=1), _jobs("a", "b", "c")))
+    assert [(r["name"], r["status"]) for r in found] == [(name, "done") for name in "abc"]
+    assert len(made) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert said == ["WARNING: untrained", *(f"WARNING: of {name}" for name in "abc")]
+
+
+def test_a_process_that_dies_with_its_video_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end of the pipe is reset, not just closed."""
+
+    def act(worker, job, give) -> None:
+        give(job)
+        worker.theirs.close() if job.item.name == "a" else _answer(worker, job)
+
+    made = _fakes(monkeypatch, act)
+    found = list(batch.run_on_processes(Namespace(workers=1), _jobs("a", "b")))
+    assert [(r["name"], r["reason"]) for r in found] == [
+        ("a", "its process ended with signal 9"), ("b", ""),
+    ]  # fmt: skip
+    assert len(made) == 2
+
+
+def test_processes_that_die_at_once_are_not_started_for_ever(monkeypatch) -> None:
+    def act(worker, job, give) -> None:
+        worker.theirs.close()
+        give(job)
+
+    made = _fakes(monkeypatch, act)
+    with pytest.raises(ValueError, match="a worker ended with status -9 before its first video"):
+        list(batch.run_on_processes(Namespace(workers=1), _jobs("a", "b")))
+    assert len(made) == 1
+
+
+def test_warnings_of_a_worker_come_with_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's own end, in this process."""
+    ours, theirs = multiprocessing.Pipe()
+    logger = logging.getLogger("video_pose.x")
+
+    def prepare(args):
+        logger.warning("PyTorch in the place of %s", "openvino")
+
+    def do_job(args, predictor, job):
+        logger.info("of no interest")
+        logger.warning("%s has times of its own", job.item.name)
+        return batch.record_of(job, "", 0.1)
+
+    monkeypatch.setattr(batch, "_prepare", prepare)
+    monkeypatch.setattr(batch, "do_job", do_job)
+    monkeypatch.setattr(batch.signal, "signal", lambda *rest: None)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    (job,) = _jobs("a")
+    ours.send(job)
+    ours.send(None)
+    batch._work(Namespace(), theirs)
+    assert ours.recv() == batch._Message(["WARNING: PyTorch in the place of openvino"])
+    message = ours.recv()
+    assert message.lines == ["WARNING: a has times of its own"] and message.record["name"] == "a"
+
+    def refuse(args):
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(batch, "_prepare", refuse)
+    batch._work(Namespace(), theirs)
+    assert ours.recv() == batch._Message([], error="no such model")
+    ours.close()
+    monkeypatch.setattr(batch, "_prepare", prepare)
+    batch._work(Namespace(), theirs)  # the parent is gone: no error
 
 
 def _die(args: object, predictor: object, job) -> dict:
