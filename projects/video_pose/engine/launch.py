@@ -87,7 +87,8 @@ def choose_launch(args: Namespace, environment: Mapping[str, str]) -> Launch:
     launch = _of_torchrun(environment) or _of_slurm(environment)
     restarted = False
     if launch is not None and launch.kind == "SLURM" and launch.world_size == 1 < asked:
-        launch, restarted = None, launch.restarted
+        restarted = launch.restarted
+        launch = None
     if launch is None:
         if asked < 1:
             raise ValueError(f"--num-gpus {args.num_gpus} --num-machines {args.num_machines}")
