@@ -121,6 +121,7 @@ inference.predictor.VideoPosePredictor.checkpoint: part='', seconds=60.0, frames
 inference.predictor.people_maker: detector_threads=0
 inference.rcnn.PersonRCNN: image_format='BGR', min_size=800, max_size=1333, min_score=0.5,
     precision='float32'
+inference.rcnn.StreamingRCNNPredictor: min_score=0.0, max_people=0
 inference.resume.Checkpoint: seconds=60.0, frames=0, pictures=True
 inference.selection.keep_wanted: min_person_score=0.0, min_joint_score=0.0
 inference.settings.PredictorSettings: region='', detector='', class_name='', detect_every=1,

@@ -515,7 +515,7 @@ def predict(
             disable=True if whole else None,
         )  # fmt: skip
         for frame in results:
-            frame = keep_wanted(frame, args.person_threshold or 0.0, args.joint_threshold)
+            frame = keep_wanted(frame, min_joint_score=args.joint_threshold)
             if whole:
                 frame = replace(frame, video=job.item.name)
             summary.frames += 1

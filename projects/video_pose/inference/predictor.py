@@ -31,7 +31,7 @@ from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine import defaults
 from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
 from video_pose.engine.launch import return_freed_memory
-from video_pose.engine.views import is_recurrent
+from video_pose.engine.views import default_view, is_recurrent
 from video_pose.evaluation.calibration import FILE as CALIBRATION_FILE
 from video_pose.evaluation.calibration import Calibration
 from video_pose.inference.detected_people import DetectedPeople
@@ -45,6 +45,7 @@ from video_pose.inference.resume import (
     describe_files,
     describe_text,
 )
+from video_pose.inference.selection import keep_wanted
 from video_pose.inference.settings import WEAK_SCORE, PredictorSettings
 from video_pose.inference.smoothing import OneEuroSmoother
 from video_pose.inference.sources import FrameSource, SourceSpec, open_source
@@ -263,7 +264,11 @@ class VideoPosePredictor:
             results = late(results, self._over_time)
         if self._smoother is not None:
             results = self._smoother(results)
-        yield from results if self._calibration is None else map(self._judged, results)
+        if self._calibration is not None:
+            results = map(self._judged, results)
+        threshold = self._settings.person_threshold or 0.0
+        for frame in results:
+            yield keep_wanted(frame, threshold)
         self.problems = list(source.problems)
 
 
@@ -333,12 +338,20 @@ def _rcnn_stream(
             f"{config_file} finds people by itself: region, box, detector and the folder of an "
             "export have no effect"
         )
+    settings.refuse_unused_by_rcnn(default_view(cfg) == "frame_clips")
     threshold = settings.person_threshold or 0.0
     # What may be missing is said before the model is loaded.
     make_tracker(settings, threshold)
     rcnn = load_detector(cfg, settings, threshold)
     people = partial(_detected_people, settings, rcnn, threshold, rcnn.joint_names)
-    return StreamingRCNNPredictor(rcnn, people, cuts=_cut_maker(settings)), rcnn.joint_names
+    stream = StreamingRCNNPredictor(
+        rcnn,
+        people,
+        cuts=_cut_maker(settings),
+        min_score=settings.min_score or 0.0,
+        max_people=settings.max_people,
+    )
+    return stream, rcnn.joint_names
 
 
 def _cut_maker(settings: PredictorSettings) -> Callable[[], CutDetector] | None:

@@ -183,9 +183,18 @@ class StreamingRCNNPredictor:
         people: Callable[[], DetectedPeople],
         *,
         cuts: Callable[[], CutDetector] | None = None,
+        min_score: float = 0.0,
+        max_people: int = 0,
     ) -> None:
-        """``people``, ``cuts``: make what one stream needs; the detector of ``people`` is idle."""
+        """
+        Args:
+            people, cuts: make what one stream needs; the detector of ``people`` is idle.
+            min_score: where the model says who is who, of a detection that makes somebody known;
+                elsewhere the tracker of ``people`` has such a score.
+            max_people: most people on a frame, those known for longest; 0 for all.
+        """
         self._rcnn, self._people, self._cuts = rcnn, people, cuts
+        self._min_score, self._max_people = min_score, max_people
 
     def __call__(
         self, frames: Iterable[Frame], video: str = "video", checkpoint: Checkpoint | None = None
@@ -196,13 +205,15 @@ class StreamingRCNNPredictor:
             checkpoint: as of `StreamingPosePredictor`.
         """
         people = self._people()
+        shown = _Shown(self._min_score, self._max_people)
         cuts = None if self._cuts is None else self._cuts()
         memory, starts_shot, frame = self._rcnn.new_memory(), True, None
         iterator = iter(frames)
         for past, frame in zip(() if checkpoint is None else checkpoint.past(), iterator):
             if past.cut:
                 people.reset()
-            yield self._result(people, frame, video, starts_shot or past.cut, _unpacked(past))
+            found, begins = _unpacked(past), starts_shot or past.cut
+            yield self._result(people, shown, frame, video, begins, found)
             starts_shot = False
         if frame is not None and cuts is not None:
             cuts(frame.image)
@@ -219,7 +230,7 @@ class StreamingRCNNPredictor:
                 height, width = frame.image.shape[:2]
                 past = Past(frame.index, frame.time, (height, width), cut, _packed(found))
                 checkpoint.add(past, frame.image)
-            result = self._result(people, frame, video, starts_shot or cut, found)
+            result = self._result(people, shown, frame, video, starts_shot or cut, found)
             if checkpoint is not None and checkpoint.is_due():
                 checkpoint.save(*_stored(memory))
             yield result
@@ -238,12 +249,20 @@ class StreamingRCNNPredictor:
         return _Found(boxes, scores, keypoints, numbers, masks)
 
     def _result(
-        self, people: DetectedPeople, frame: Frame, video: str, starts_shot: bool, found: _Found
+        self,
+        people: DetectedPeople,
+        shown: _Shown,
+        frame: Frame,
+        video: str,
+        starts_shot: bool,
+        found: _Found,
     ) -> PoseFrame:
         numbers = found.numbers
         if numbers is None:
             numbers = self._identify(people, found, frame.time)
-        kept = np.flatnonzero(numbers >= 0)
+        else:
+            numbers = shown.known(numbers, found.scores)
+        kept = shown.places(numbers)
         return PoseFrame(
             index=frame.index,
             time=frame.time,
@@ -266,6 +285,28 @@ class StreamingRCNNPredictor:
         kept = np.flatnonzero(keys >= 0)
         numbers[kept] = people.judge(keys[kept].tolist(), found.keypoints[kept]).numbers
         return numbers
+
+
+class _Shown:
+    """Whom a stream shows of the people who have numbers; those of earlier people are lower."""
+
+    def __init__(self, min_score: float, max_people: int) -> None:
+        """As of `StreamingRCNNPredictor`."""
+        self._min_score, self._max_people = min_score, max_people
+        self._known: set[int] = set()
+
+    def known(self, numbers: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Numbers (P,) of a model that remembers people, -1 for who was never detected surely."""
+        self._known |= set(numbers[scores >= self._min_score].tolist())
+        return np.where([number in self._known for number in numbers.tolist()], numbers, -1)
+
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """Places in ``numbers`` (P,), in order, of those who are shown."""
+        numbered = np.flatnonzero(numbers >= 0)
+        if not self._max_people:
+            return numbered
+        longest = numbers[numbered].argsort(kind="stable")[: self._max_people]
+        return np.sort(numbered[longest])
 
 
 class _Found(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from video_pose.inference import trackers  # noqa: F401  (registers the built-in ones)
@@ -22,6 +23,13 @@ _OF_DETECTORS = {
     "min_score": "--confidence-threshold",
     "max_missed": "--max-missed",
 }
+# What an R-CNN that finds people by itself does not go by; the others if it remembers people.
+_NOT_OF_RCNNS = {
+    "detector_options": "--detector-opts",
+    "detect_every": "--detect-every",
+    "heatmaps": "--heatmaps",
+}
+_NOT_OF_MEMORIES = {"tracker": "--tracker", "max_missed": "--max-missed"}
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,12 @@ class PredictorSettings:
             `video_pose.inference.trackers`.
         min_score: of a detection that makes a person known; one that is known may be followed by
             weaker detections, down to `WEAK_SCORE`. None: `JUDGED_SCORE` where poses are held
-            against a person threshold, else `SURE_SCORE`.
+            against a person threshold, else `SURE_SCORE`; MODEL.RECURRENT_KEYPOINT.MIN_SCORE of an
+            R-CNN that remembers people.
         min_pose_score: a pose with a lower mean score is not followed between detections.
         person_threshold: people whose pose has a lower score (the mean of the better half of the
-            joints) are not shown, 0 to 1; None: the model's TEST.PERSON_THRESHOLD, and 0 for
-            R-CNNs, whose detections have a score of their own.
+            joints) are not shown, 0 to 1; None: for people whom a detector finds the model's
+            TEST.PERSON_THRESHOLD, else 0: R-CNNs have detections with a score of their own.
         max_people: most people on a frame, those known for longest; 0 for all.
         box_smoothing: time constant of detected boxes, seconds; 0 takes them as they are.
         max_missed: seconds that a lost person is remembered.
@@ -126,14 +135,23 @@ class PredictorSettings:
 
     def refuse_unused(self) -> None:
         """Raise ValueError for a choice that a detector alone goes by, where there is none."""
+        about = f"region {self.where!r}: it is of people whom a detector finds"
+        self._refuse(_OF_DETECTORS, about)
+
+    def refuse_unused_by_rcnn(self, remembers: bool) -> None:
+        """Raise ValueError for a choice that an R-CNN which finds people by itself does not go by;
+        ``remembers``: it also says itself who is who."""
+        self._refuse(_NOT_OF_RCNNS, "an R-CNN, which finds people by itself on every frame")
+        if remembers:
+            about = "an R-CNN that remembers people: MODEL.RECURRENT_KEYPOINT says who is who"
+            self._refuse(_NOT_OF_MEMORIES, about)
+
+    def _refuse(self, options: Mapping[str, str], about: str) -> None:
         defaults = {item.name: item.default for item in fields(self)}
-        for name, option in _OF_DETECTORS.items():
+        for name, option in options.items():
             value = getattr(self, name)
             if value != defaults[name]:
-                raise ValueError(
-                    f"{option} {value} ({name}) has no effect with region {self.where!r}: it is of "
-                    "people whom a detector finds"
-                )
+                raise ValueError(f"{option} {value} ({name}) has no effect with {about}")
 
     def begins(self, threshold: float) -> float:
         """``min_score`` with its default filled in; ``threshold``: of the poses, see above."""

@@ -467,6 +467,40 @@ def test_what_a_stream_of_a_detector_is_made_of(
     assert (made._threshold, made._sure_score) == (threshold, begins)
     assert made._tracker.min_score == begins
     assert made._sigmas.tolist() == [0.026, 0.062] and made is not people()
+    assert (named["min_score"], named["max_people"]) == (0.0, 0)
+    predictor._rcnn_stream(cfg, PredictorSettings(min_score=0.7, max_people=2), "c.yaml")
+    assert calls.of["StreamingRCNNPredictor"][1][2]["min_score"] == 0.7
+    assert calls.of["StreamingRCNNPredictor"][1][2]["max_people"] == 2
+
+
+@pytest.mark.parametrize("architecture", ["GeneralizedRCNN", "RecurrentKeypointRCNN"])
+def test_what_a_detector_of_poses_does_not_go_by_is_refused_before_it_is_loaded(
+    cfg: CfgNode, monkeypatch, architecture: str
+) -> None:
+    cfg.MODEL.META_ARCHITECTURE = architecture
+    calls = Calls(
+        monkeypatch, load_detector=SimpleNamespace(joint_names=()), StreamingRCNNPredictor="stream"
+    )
+    with pytest.raises(ValueError, match=r"--detect-every 5 \(detect_every\) has no effect"):
+        predictor._rcnn_stream(cfg, PredictorSettings(detect_every=5), "c.yaml")
+    tracker = PredictorSettings(tracker="iou")
+    if architecture == "RecurrentKeypointRCNN":
+        with pytest.raises(ValueError, match=r"--tracker iou \(tracker\) has no effect"):
+            predictor._rcnn_stream(cfg, tracker, "c.yaml")
+        assert calls.of["load_detector"] == []
+    else:
+        predictor._rcnn_stream(cfg, tracker, "c.yaml")
+        assert len(calls.of["load_detector"]) == 1
+
+
+@pytest.mark.parametrize(("threshold", "shown"), [(None, True), (0.5, True), (0.51, False)])
+def test_a_person_threshold_holds_for_any_region(threshold: float | None, shown: bool) -> None:
+    """Also where no detector judges people: one person, whose joints score .5, in the frame."""
+    plain = VideoPosePredictor(
+        lambda frames, name: map(result, frames), ["nose", "left_wrist"],
+        settings=PredictorSettings(person_threshold=threshold),
+    )  # fmt: skip
+    assert [len(frame) for frame in plain(PICTURES)] == [int(shown)] * 4
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,59 @@ def test_a_model_that_remembers_says_who_is_who() -> None:
     assert ids == [([1, 1], [1, 1]), ([2, 2], [2, 2]), ([3, 3], [3, 3])]
 
 
+class Numbering(Remembering):
+    """Numbers 4, 2 and 3, whose scores on three frames are these."""
+
+    SCORES = ((0.35, 0.95, 0.3), (0.4, 0.35, 0.99), (0.92, 0.1, 0.3))
+
+    def step(self, frame: dict, memory: PeopleMemory) -> dict:
+        found = Instances((100, 200))
+        found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9]] * 4))
+        found.pred_classes = torch.zeros(4, dtype=torch.long)
+        found.scores = torch.tensor([*self.SCORES[memory.next_id], 0.99])
+        found.pred_track_ids = torch.tensor([4, 2, 3, -1])
+        memory.next_id += 1
+        return {"instances": found}
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ({}, [[2, 4, 3], [3, 4, 2], [4, 3, 2]]),
+        # Who was once as sure as .9 is known from then on, also by weak detections.
+        ({"min_score": 0.9}, [[2], [3, 2], [4, 3, 2]]),
+        ({"max_people": 2}, [[2, 3], [3, 2], [3, 2]]),
+        ({"max_people": 1, "min_score": 0.99}, [[], [3], [3]]),
+    ],
+)
+def test_bounds_hold_for_a_model_that_remembers_people(
+    options: dict[str, float], numbers: list[list[int]]
+) -> None:
+    """Of detections of any score; who has no number is never shown. Twice: a stream's people are
+    its own."""
+    rcnn = PersonRCNN(Numbering(), person_class=0, min_score=0.1)
+    stream = StreamingRCNNPredictor(
+        rcnn, lambda: DetectedPeople(rcnn, IoUTracker()), **options  # type: ignore[arg-type]
+    )  # fmt: skip
+    for _ in range(2):
+        found = list(stream([Frame(i, i / 25, IMAGE) for i in range(3)]))
+        assert [frame.track_ids.tolist() for frame in found] == numbers
+        assert all(len(frame.boxes) == len(frame.scores) == len(frame) for frame in found)
+
+
+def test_at_most_so_many_people_of_a_plain_detector() -> None:
+    """Those known for longest: of two new ones the surer, who stays though the other is surer
+    later; boxes, joints and masks are this person's."""
+    model = Scripted(keypoints=True, masks=True)
+    rcnn = PersonRCNN(model, person_class=0, joint_names=("a", "b"))
+    stream = StreamingRCNNPredictor(rcnn, lambda: DetectedPeople(rcnn, IoUTracker()), max_people=1)
+    frames = [Frame(i, i / 25, IMAGE) for i in range(3)]
+    for result in stream(frames):
+        assert result.track_ids.tolist() == [0] and result.boxes.tolist() == [[60, 10, 80, 60]]
+        assert result.keypoints.tolist() == [[[2, 2, 1], [2, 2, 1]]]
+        assert result.masks is not None and result.masks.shape == (1, 100, 200)
+
+
 def test_a_zoo_config_comes_with_the_zoos_trained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the address asked for; the file itself names the ImageNet backbone."""
     for name, number in (

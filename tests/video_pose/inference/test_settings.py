@@ -117,6 +117,33 @@ def test_without_a_detector_its_options_are_refused(name: str, value: Any, optio
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "option", "memory_alone"),
+    [
+        ("detector_options", ("A", 1), "--detector-opts", False),
+        ("detect_every", 5, "--detect-every", False),
+        ("heatmaps", True, "--heatmaps", False),
+        ("tracker", "iou", "--tracker", True),
+        ("max_missed", 0.5, "--max-missed", True),
+    ],
+)
+def test_what_an_rcnn_does_not_go_by_is_refused(
+    name: str, value: Any, option: str, memory_alone: bool
+) -> None:
+    """A tracker is of those that remember nobody."""
+    settings = PredictorSettings(**{name: value})
+    message = rf"{option} .*\({name}\) has no effect with an R-CNN"
+    with pytest.raises(ValueError, match=message):
+        settings.refuse_unused_by_rcnn(True)
+    if memory_alone:
+        settings.refuse_unused_by_rcnn(False)
+    else:
+        with pytest.raises(ValueError, match=message):
+            settings.refuse_unused_by_rcnn(False)
+    used = PredictorSettings(max_people=1, min_score=0.9, class_name="cat", person_threshold=0.5)
+    used.refuse_unused_by_rcnn(True)
+
+
+@pytest.mark.parametrize(
     ("given", "threshold", "score"),
     [(None, 0.0, 0.5), (None, 0.01, 0.4), (None, 1.0, 0.4), (0.0, 0.3, 0.0), (0.7, 0.0, 0.7)],
 )
