@@ -339,7 +339,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
 
     Raises:
         ValueError: a file would replace an input, or one that exists without --overwrite; or
-            --resume is asked for where nothing can be gone on with.
+            --resume is asked for where nothing can be gone on with, or meets results of which
+            nothing tells whose they are.
     """
     from video_pose.inference.inputs import Owners
     from video_pose.inference.writers import result_paths
