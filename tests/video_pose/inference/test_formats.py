@@ -763,6 +763,22 @@ def test_people_of_a_long_video_are_made_one_at_a_time() -> None:
     assert peak < 1_000_000  # one track: 72 kB
 
 
+def test_nwb_takes_no_memory_for_frames_without_people(tmp_path: Path) -> None:
+    """40 people of a frame each of a video of 20,000: all frames of all of them are 10 MB."""
+    pytest.importorskip("pynwb")
+    (writer,) = open_writers(["nwb"], tmp_path, Recording("clip", ("a",)))
+    for i in range(40):
+        poses = np.full((1, 1, 3), i + 0.5)
+        writer.write(stored_frame(i * 512, i / 2, "clip", ("a",), poses, track_ids=np.array([i])))
+    tracemalloc.start()
+    writer.close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000
+    found = {f.index: f.keypoints[0, 0, 0] for f in read_poses(tmp_path / "clip.nwb") if len(f)}
+    assert found == {i * 512: i + 0.5 for i in range(40)}
+
+
 def test_sleap_needs_no_empty_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sleap_io")
     monkeypatch.setattr(RecordingWriter, "tracks", lambda _: pytest.fail("all frames of a track"))

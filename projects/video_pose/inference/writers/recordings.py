@@ -467,12 +467,13 @@ class NwbWriter(RecordingWriter):
         camera = nwb.create_device(name="camera_0", description=f"camera of {name}")
         video = self.recording.path or f"{name}.mp4"
         times = self.times()
-        for track, poses in self.tracks():
+        series = {track: self._series(times) for track in self.track_ids()}
+        for track, joints in series.items():
             module.add(
                 self._pose.PoseEstimation(
                     name=f"track=person_{track}",
                     description=f"Estimated positions of joints in {video}",
-                    pose_estimation_series=self._series(poses, times),
+                    pose_estimation_series=joints,
                     skeleton=skeleton,
                     devices=[camera],
                     original_videos=[video],
@@ -482,20 +483,27 @@ class NwbWriter(RecordingWriter):
             )
         with self._pynwb.NWBHDF5IO(str(self.path), "w") as file:
             file.write(nwb)
+            for track, poses in self.tracks():
+                for k, joint in enumerate(series[track]):
+                    joint.data.dataset[:] = poses[:, k, :2]
+                    joint.confidence.dataset[:] = poses[:, k, 2]
 
-    def _series(self, poses: np.ndarray, times: np.ndarray) -> list[Any]:
+    def _series(self, times: np.ndarray) -> list[Any]:
+        """Of one person's joints, with places for N frames that are to be filled: the poses of
+        everybody together would fill the memory."""
+        empty, count = self._pynwb.H5DataIO, len(times)
         return [
             self._pose.PoseEstimationSeries(
                 name=name,
                 description=f"Positions of {name}.",
-                data=poses[:, k, :2],
+                data=empty(shape=(count, 2), dtype=np.dtype("float32")),
                 unit="pixels",
                 reference_frame="(0, 0) is the centre of the top-left pixel, y grows downwards",
                 timestamps=times,
-                confidence=poses[:, k, 2],
+                confidence=empty(shape=(count,), dtype=np.dtype("float32")),
                 confidence_definition="the joint's score of the model, 0 to 1",
             )
-            for k, name in enumerate(self.recording.joint_names)
+            for name in self.recording.joint_names
         ]
 
 
