@@ -90,7 +90,7 @@ class Owners:
         self.files: set[str] = set()
         try:
             text = (self._folder / OWNERS).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # who writes to the folder says so
             return
         for line in text.splitlines():
             try:
