@@ -55,6 +55,8 @@ class Poses(Protocol):
     def scores(self) -> np.ndarray: ...  # (P,)
     @property
     def track_ids(self) -> np.ndarray: ...  # (P,); NO_TRACK: none
+    @property
+    def is_tracked(self) -> bool: ...  # whether track_ids say who is who
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def require_distinct_tracks(poses: Iterable[Poses], source: object) -> None:
 
 def _track_ids(frame: Poses) -> np.ndarray:
     """(P,), `NO_TRACK` for who has none."""
-    if frame.track_ids is None:
+    if not frame.is_tracked:
         return np.full(len(frame.scores), NO_TRACK)
     return np.asarray(frame.track_ids)
 

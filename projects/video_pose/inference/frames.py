@@ -45,6 +45,8 @@ class PoseFrame:
         probabilities: float32 (P, K), how likely each joint is to lie within .1 of the person's
             box, where the model is calibrated.
         starts_shot: whether memories were dropped before this frame: the first one, or a cut.
+        is_tracked: whether ``track_ids`` say who is who; False where a file does not, and they are
+            places in the frame.
     """
 
     index: int
@@ -62,6 +64,7 @@ class PoseFrame:
     starts_shot: bool = False
     peaks: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    is_tracked: bool = True
 
     def __len__(self) -> int:
         """Number of people."""

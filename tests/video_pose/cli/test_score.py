@@ -8,6 +8,7 @@ from pathlib import Path
 
 from video_pose.cli.main import main
 from video_pose.inference.writers.tables import HEAD
+from video_pose.skeleton import OPENPOSE_25
 
 
 def test_a_table_against_annotations(tmp_path: Path, capsys) -> None:
@@ -62,3 +63,33 @@ def test_two_people_of_one_track_are_refused_by_the_files_name(tmp_path: Path, c
     assert main(command) == 1
     said = capsys.readouterr().err
     assert f"{files[1]}: frame 3 of video 'run' has two people of track 4" in said
+
+
+def test_files_of_people_who_are_not_followed(tmp_path: Path, capsys) -> None:
+    """OpenPose's own, and COCO's without track ids and boxes: two people who change places."""
+    folder, flat = tmp_path / "walk_openpose", [v for k in range(25) for v in (k + 1, 2 * k, 0.9)]
+    folder.mkdir()
+    names = list(OPENPOSE_25.names)
+    images, labels, found = [], [], []
+    for n in range(4):
+        images.append({"id": n + 1, "video_id": "walk", "frame_index": n})
+        people = []
+        for place in (0, 1):
+            x = 500 * ((place + n) % 2)
+            points = [v + x if i % 3 == 0 else v for i, v in enumerate(flat)]
+            people.append({"person_id": [-1], "pose_keypoints_2d": points})
+            joints = [2 if i % 3 == 2 else v for i, v in enumerate(points)]
+            found.append({"image_id": n + 1, "category_id": 1, "keypoints": joints})
+            labels.append({**found[-1], "track_id": x, "bbox": [x, 0, 25, 49]})
+        text = json.dumps({"people": people})
+        (folder / f"walk_{n:012d}_keypoints.json").write_text(text)
+    content = {"images": images, "categories": [{"id": 1, "keypoints": names}]}
+    (tmp_path / "truth.json").write_text(json.dumps({**content, "annotations": labels}))
+    (tmp_path / "walk.json").write_text(json.dumps({**content, "annotations": found}))
+    for poses in (folder, tmp_path / "walk.json"):
+        command = ["--poses", str(poses), "--annotations", str(tmp_path / "truth.json")]
+        out = tmp_path / "figures.json"
+        assert main(["score", *command, "--output", str(out)]) == 0
+        figures = json.loads(out.read_text())
+        assert figures["matched"] == 8 and "MOTA" not in figures and "switches" not in figures
+        assert "8 predicted persons have no track id" in capsys.readouterr().out

@@ -24,6 +24,7 @@ class Poses:
     keypoints: np.ndarray
     scores: np.ndarray
     track_ids: np.ndarray
+    is_tracked: bool = True
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +427,7 @@ def test_the_figures_in_words(tmp_path) -> None:
         "with two skeletons on one person: 0; joints: head_bottom, head_top, right_wrist."
     )
     assert last == "2 frames, 1 of them without predictions."
-    bare = replace(frame, track_ids=None)
+    bare = replace(frame, is_tracked=False)
     assert "IDF1" in results and "IDF1" not in score_poses([bare, replace(bare, index=2)], file)[0]
     message = f"frame 1 of 'mine' has the joints {names[:2]}, the first one {names}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -566,8 +567,12 @@ def test_labels_without_track_ids_have_no_identity(tmp_path) -> None:
 def test_predictions_without_track_ids_have_no_identity(tmp_path) -> None:
     file = walk(tmp_path / "a.json", people=2, frame_index=list(range(6)))
     frames = walking(range(6), 2)
-    for ids, count in ((None, 2), (np.array([-1, -1]), 2), (np.array([3, -1]), 1)):
-        results, text = score_poses([replace(frames[0], track_ids=ids), *frames[1:]], file)
+    for first, count in (
+        (replace(frames[0], is_tracked=False), 2),
+        (replace(frames[0], track_ids=np.array([-1, -1])), 2),
+        (replace(frames[0], track_ids=np.array([3, -1])), 1),
+    ):
+        results, text = score_poses([first, *frames[1:]], file)
         assert results["matched"] == 12 and "IDF1" not in results and "switches" not in results
         assert text.endswith(
             f"No IDF1, HOTA, MOTA and switches: {count} predicted persons have no track id."

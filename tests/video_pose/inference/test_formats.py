@@ -514,8 +514,9 @@ def test_sleap_files_by_hand(tmp_path: Path) -> None:
     first, none, last = read_poses(path)
     assert len(none) == 0 and (first.video, none.index, last.index) == ("a", 1, 2)
     assert first.track_ids.tolist() == [0] and first.scores.tolist() == [1]
+    assert first.is_tracked and none.is_tracked and not last.is_tracked
     assert first.keypoints[0, 0].tolist() == [3.5, 4.5, 1] and np.isnan(first.keypoints[0, 1]).all()
-    assert last.scores.tolist() == [0.25, 1] and last.track_ids.tolist() == [0, 0]
+    assert last.scores.tolist() == [0.25, 1] and last.track_ids.tolist() == [0, 1]
     assert last.keypoints[0, 0].tolist() == pytest.approx([4.5, 5.5, 0.3])
     other = sio.Video("w.mp4", open_backend=False)
     labels = sio.Labels(
@@ -560,11 +561,37 @@ def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     two = {"image_id": 5, "category_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, 1, 3, 4, 2]}
     told = {**two, "scores": [0.25, 0.75], "score": 0.5, "track_id": 9}
     path.write_text(coco(images=[{"id": 6}, {"id": 5}], annotations=[two, told]))
-    nobody, frame = read_poses(path)  # in the order of the images
-    assert (nobody.index, len(nobody), nobody.video) == (0, 0, "")
-    assert (frame.index, frame.track_ids.tolist(), frame.scores.tolist()) == (1, [0, 9], [1, 0.5])
+    frame, nobody = read_poses(path)  # in the order of the ids
+    assert (nobody.index, len(nobody), nobody.video) == (1, 0, "")
+    assert (frame.index, frame.track_ids.tolist(), frame.scores.tolist()) == (0, [0, 1], [1, 0.5])
     assert frame.keypoints[:, :, 2].tolist() == [[1, 1], [0.25, 0.75]]
     assert frame.keypoints[1, :, :2].tolist() == [[1.5, 2.5], [3.5, 4.5]]
+
+
+def test_what_a_coco_file_does_not_tell(tmp_path: Path) -> None:
+    """Boxes are the joints' extent; who is who is left open; frame_index goes before frame_id."""
+    path = tmp_path / "a.json"
+    person = {"image_id": 5, "category_id": 2, "keypoints": [1, 2, 2, 9, 7, 1]}
+    path.write_text(coco(annotations=[person]))
+    nobody, frame = read_poses(path)
+    assert frame.boxes.tolist() == [[1.5, 2.5, 9.5, 7.5]] and frame.track_ids.tolist() == [0]
+    assert nobody.is_tracked and not frame.is_tracked
+    for told, tracked in (
+        ({"track_id": 4}, True), ({"attributes": {"track_id": 4}}, True), ({"track_id": -1}, False),
+        ({"track_id": None, "attributes": 3}, False), ({"track_id": 0}, True),
+    ):  # fmt: skip
+        path.write_text(coco(annotations=[{**person, **told}]))
+        frame = read_poses(path)[1]
+        assert frame.is_tracked is tracked
+        assert frame.track_ids.tolist() == (
+            [told["track_id"] if "track_id" in told else 4] if tracked else [0]
+        )
+    images = [{"id": 5, "frame_id": 3, "frame_index": 70}, {"id": 4, "frame_id": 1}]
+    path.write_text(coco(images=images, annotations=[]))
+    assert [frame.index for frame in read_poses(path)] == [1, 3]
+    images[1]["frame_index"] = 80
+    path.write_text(coco(images=images, annotations=[]))
+    assert [frame.index for frame in read_poses(path)] == [70, 80]
 
 
 def refuse(path: Path, text: str, message: str) -> None:

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers.tables import Flusher, Recording, number, stored_frame
+from video_pose.inference.writers.tables import (
+    NOBODY,
+    Flusher,
+    Recording,
+    extent,
+    number,
+    stored_frame,
+)
 
 # PoseTrack18's joints, in its order. Its head_bottom is the neck; its head_top is the top of the
 # head, for which a face's centre is no stand-in.
@@ -282,8 +289,10 @@ def _coco_box(box: np.ndarray) -> list[float]:
 def read_coco(path: str | Path) -> list[PoseFrame]:
     """The frames of a COCO dataset of one video, as written here or as PoseTrack18's files.
 
-    ``images`` give the frames, by ``frame_id`` or in order; joints with visibility 0 are empty; the
-    score is the joint's in ``scores``, else 1.
+    ``images`` give the frames, by ``frame_index``, else ``frame_id`` (where all have it), else in
+    the order of ``id``; joints with visibility 0 are empty; the score is the joint's in ``scores``,
+    else 1; the box of who has none is the joints' extent. A frame in which somebody has no
+    ``track_id`` (nor CVAT's ``attributes.track_id``, or -1) is not tracked.
 
     Raises:
         ValueError: it is no such file; names the file and the field.
@@ -317,7 +326,7 @@ def _coco_frames(content: dict[str, Any]) -> list[PoseFrame]:
         if item["category_id"] == category["id"]:
             people.setdefault(item["image_id"], []).append(item)
     frames = []
-    for place, image in enumerate(content["images"]):
+    for index, image in zip(_indices(content["images"]), content["images"], strict=True):
         found = people.get(image["id"], [])
         keypoints = np.full((len(found), len(names), 3), np.nan)
         for i, item in enumerate(found):
@@ -325,15 +334,39 @@ def _coco_frames(content: dict[str, Any]) -> list[PoseFrame]:
             there = pose[:, 2] > 0
             keypoints[i, there, :2] = pose[there, :2] + 0.5
             keypoints[i, there, 2] = np.array(item.get("scores", np.ones(len(names))))[there]
-        boxes = np.array([item["bbox"] for item in found], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        index = int(image.get("frame_id", place))
+        boxes = [_box_of(item, pose) for item, pose in zip(found, keypoints, strict=True)]
+        tracks = [_track_of(item) for item in found]
         frames.append(
             stored_frame(
-                index, float("nan"), next(iter(videos)), names, keypoints, boxes,
+                index, float("nan"), next(iter(videos)), names, keypoints,
+                np.array(boxes, np.float32).reshape(-1, 4),
                 np.array([item.get("score", 1.0) for item in found], np.float32),
-                np.array([item.get("track_id", i) for i, item in enumerate(found)], np.int64),
+                None if None in tracks else np.array(tracks, np.int64),
                 (image.get("height", 0), image.get("width", 0)),
             )
         )  # fmt: skip
     return sorted(frames, key=lambda frame: frame.index)
+
+
+def _indices(images: list[dict[str, Any]]) -> list[int]:
+    """The frame's number of each image."""
+    for key in ("frame_index", "frame_id"):
+        if all(image.get(key) is not None for image in images):
+            return [int(image[key]) for image in images]
+    places = {number: place for place, number in enumerate(sorted(int(i["id"]) for i in images))}
+    return [places[int(image["id"])] for image in images]
+
+
+def _box_of(item: dict[str, Any], pose: np.ndarray) -> np.ndarray:
+    """XYXY of a person; the extent of the joints, if the file tells no box."""
+    if not item.get("bbox"):
+        return extent(pose)
+    x, y, width, height = item["bbox"]
+    return np.array([x, y, x + width, y + height])
+
+
+def _track_of(item: dict[str, Any]) -> int | None:
+    track, attributes = item.get("track_id"), item.get("attributes")
+    if track is None and isinstance(attributes, dict):
+        track = attributes.get("track_id")
+    return None if track is None or int(track) == NOBODY else int(track)

@@ -423,11 +423,12 @@ def read_sleap(path: str | Path) -> list[PoseFrame]:
             name = person.track.name if person.track is not None else ""
             number = re.fullmatch(r"person_(-?\d+)", name)
             tracks.append(int(number[1]) if number else known.get(id(person.track), place))
+        followed = all(person.track is not None for person in labelled.instances)
         found[labelled.frame_idx] = stored_frame(
             labelled.frame_idx, math.nan, Path(path).stem, names,
             np.array(poses).reshape(-1, len(names), 3),
             scores=np.array([getattr(p, "score", 1.0) for p in labelled.instances], np.float32),
-            track_ids=np.array(tracks, np.int64),
+            track_ids=np.array(tracks, np.int64) if followed else None,
         )  # fmt: skip
     return [
         found.get(i) or stored_frame(i, math.nan, Path(path).stem, names, np.zeros(0))

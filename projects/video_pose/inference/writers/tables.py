@@ -414,17 +414,21 @@ def stored_frame(
         keypoints: (P, K, 3), NaN where a joint is empty; of a model without joints (P, 0, 3). (0,)
             where nobody is.
         boxes: default the joints' extent. scores: default the joints' mean. track_ids: default 0 to
-            P - 1.
+            P - 1, with ``is_tracked`` False where there is anybody.
     """
     keypoints = np.asarray(keypoints, np.float32).reshape(len(keypoints), len(names), 3)
     if boxes is None:
         boxes = np.array([extent(pose) for pose in keypoints], np.float32).reshape(-1, 4)
     if scores is None:
         scores = np.array([_mean_score(pose) for pose in keypoints], np.float32)
+    is_tracked = track_ids is not None or not len(keypoints)
     if track_ids is None:
         track_ids = np.arange(len(keypoints), dtype=np.int64)
     picture = np.broadcast_to(np.zeros(3, np.uint8), (*size, 3))
-    return PoseFrame(index, seconds, picture, video, names, keypoints, boxes, scores, track_ids)
+    return PoseFrame(
+        index, seconds, picture, video, names, keypoints, boxes, scores, track_ids,
+        is_tracked=is_tracked,
+    )  # fmt: skip
 
 
 def extent(pose: np.ndarray) -> np.ndarray:
