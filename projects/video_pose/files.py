@@ -1,4 +1,5 @@
-"""Writing files so that a reader sees the old content or the new one, never a part.
+"""Writing files so that a reader sees the old content or the new one, never a part; and where what
+can be made again is kept.
 
 A file is written beside its name and moved there when it is whole. Whatever goes wrong, what
 existed stays as it was, the half-written one is removed, and the error names the file.
@@ -18,6 +19,16 @@ from typing import IO, Any, BinaryIO
 # Ending of a file that is being written. Its name begins with a dot, since readers of a folder
 # (pyarrow's) leave such names out, and holds the process's number.
 PARTIAL = ".tmp"
+CACHE_VARIABLE = "VIDEO_POSE_CACHE"
+
+
+def cache_folder() -> Path:
+    """$VIDEO_POSE_CACHE, else ``video_pose`` in the user's cache folder; it need not exist, and may
+    be removed at any time."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "video_pose"
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Graphs are made once for weights, configuration and versions, and kept in a cache folder.
 
-The folder is $VIDEO_POSE_CACHE, else ``video_pose`` in the user's cache folder; it may be removed
-at any time. Nothing is ever written beside the user's weights.
+They may be removed at any time. Nothing is ever written beside the user's weights.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import contextlib
 import hashlib
 import inspect
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -23,19 +21,11 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from video_pose.backends.graphs import VERSION, read_description
+from video_pose.files import CACHE_VARIABLE, cache_folder
 
 logger = logging.getLogger(__name__)
-VARIABLE = "VIDEO_POSE_CACHE"
 # Seconds without a new file, after which nobody makes a folder any more.
 ABANDONED = 3600.0
-
-
-def cache_folder() -> Path:
-    """Where graphs are kept; it need not exist."""
-    if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE])
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "video_pose"
 
 
 def graph_key(cfg: CfgNode, model: nn.Module, engine: str, form: str = "") -> str:
@@ -96,7 +86,7 @@ def cached(key: str, make: Callable[[Path], object]) -> Iterator[Path]:
     except OSError as error:
         logger.warning(
             "graphs cannot be kept in %s (%s): they are made anew each time; %s names another "
-            "folder", folder.parent, error.strerror or error, VARIABLE,
+            "folder", folder.parent, error.strerror or error, CACHE_VARIABLE,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
             try:
@@ -104,7 +94,7 @@ def cached(key: str, make: Callable[[Path], object]) -> Iterator[Path]:
             except OSError as second:
                 raise ValueError(
                     f"graphs cannot be written to {temporary} either ({second.strerror or second}):"
-                    f" make room, or name a folder by {VARIABLE}"
+                    f" make room, or name a folder by {CACHE_VARIABLE}"
                 ) from second
             yield Path(temporary)
         return

@@ -45,7 +45,7 @@ from video_pose.cli.predict import (
     overlay_ending,
     remove_partial,
 )
-from video_pose.files import lock
+from video_pose.files import CACHE_VARIABLE, lock
 
 if TYPE_CHECKING:
     from video_pose.inference.inputs import Input
@@ -579,7 +579,7 @@ def begun_mark(args: argparse.Namespace, job: Job) -> Path:
 
 
 # What workers on other machines need to know.
-_RAY_VARIABLES = ("PYTHONPATH", "OMP_NUM_THREADS", "VIDEO_POSE_PLUGINS", "VIDEO_POSE_CACHE")
+_RAY_VARIABLES = ("PYTHONPATH", "OMP_NUM_THREADS", "VIDEO_POSE_PLUGINS", CACHE_VARIABLE)
 
 
 class _RayWorker:

@@ -12,7 +12,7 @@ all are photos the packaged models look at each mirrored as well and at several 
 --opts TEST.FLIP_STILLS False TEST.SCALES_STILLS "()" --detector-opts TEST.AUG.STILLS False).
 Without --output, the rows are printed as JSON Lines. Nothing that exists is replaced without
 --overwrite. A run that was cut off goes on with --resume: OUTPUT/NAME.resume holds what was done,
-and is gone when NAME is; OUTPUT/.inputs.jsonl tells which input has which NAME. The exit status is
+and is gone when NAME is. Which input has which NAME is kept in the cache folder. The exit status is
 0 only if all inputs could be read to their end.
 """
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from video_pose.inference.writers import PoseWriter, Recording
     from video_pose.video_io.writing import PictureWriter, VideoWriter
     from video_pose.visualization.overlay import LiveWindow
+
+logger = logging.getLogger(__name__)
 
 VIDEO_ENDING, PHOTO_ENDINGS = ".mp4", (".jpg", ".png")
 RESUME_ENDING = ".resume"
@@ -274,7 +276,8 @@ class Job:
     def claim(self) -> None:
         """Write down that the results are of this source."""
         if self.owners is not None:
-            self.owners.add(self.item, [path.name for path in self.paths])
+            begun = [self.checkpoint] if self.checkpoint else []
+            self.owners.add(self.item, [path.name for path in (*self.paths, *begun)])
 
     @property
     def is_begun(self) -> bool:
@@ -388,17 +391,13 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether all files of a source are there, and no run of it was cut off.
-
-    Raises:
-        ValueError: they are there, and are not known to be of this source.
-    """
+    """Whether all files of a source are there, and no run of it was cut off."""
     if job.is_begun or not all(path.exists() for path in job.paths):
         return False
-    if job.owners is not None and job.owners.inputs.get(job.item.name.lower()) != job.item.content:
-        raise ValueError(
-            f"{job.paths[0]} exists, and nothing tells that it is of {job.item.identity}: choose "
-            "another --output, or --overwrite in the place of --resume"
+    if job.owners is not None and job.item.name.lower() not in job.owners.inputs:
+        logger.warning(
+            "%s exists and is taken for done, by its name: which input it is of is not kept here",
+            job.paths[0],
         )
     return True
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_pose.files import naming
+from video_pose.files import cache_folder
 from video_pose.video_io.pictures import PICTURE_SUFFIXES, count_pages
 from video_pose.video_io.reading import is_address
 
@@ -30,8 +30,8 @@ _UNREAD_SUFFIXES = tuple(".heic .heif .jxl .exr .hdr .dng .cr2 .cr3 .nef .arw .s
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 _MAX_NAMED = 3
-# Of `Owners`; a hidden one, which readers of a folder of tables pass over.
-OWNERS = ".inputs.jsonl"
+# In the cache folder, of `Owners`.
+OWNERS = "results"
 
 
 @dataclass(frozen=True)
@@ -76,27 +76,32 @@ class Input:
 
 
 class Owners:
-    """Which input the results of a folder are of, by `OWNERS`, a file in it.
+    """Which input the results of a folder are of, as far as it is known: by a file in the cache
+    folder, so that the folder holds what was asked for and nothing else.
 
     Attributes:
-        inputs: name of results, in lower case -> `Input.content`. files: absolute paths of the
-            results.
+        inputs: name of results, in lower case -> `Input.content`, where some of them are there
+            still. files: absolute paths of the results.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Read the file, if there is one; a line that a kill has torn is passed over."""
         self._folder = Path(folder)
+        place = hashlib.sha1(os.fsencode(os.path.realpath(folder))).hexdigest()
+        self._path = cache_folder() / OWNERS / f"{place}.jsonl"
         self.inputs: dict[str, str] = {}
         self.files: set[str] = set()
         try:
-            text = (self._folder / OWNERS).read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, NotADirectoryError):  # who writes to the folder says so
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
             return
         for line in text.splitlines():
             try:
                 record = json.loads(line)
-                self._take(record["name"], record["input"], record["files"])
-            except (ValueError, KeyError, TypeError, AttributeError):
+                files = [str(file) for file in record["files"]]
+                if any((self._folder / file).exists() for file in files):
+                    self._take(str(record["name"]), str(record["input"]), files)
+            except (ValueError, KeyError, TypeError):
                 continue
 
     def _take(self, name: str, content: str, files: Iterable[str]) -> None:
@@ -104,21 +109,24 @@ class Owners:
         self.files |= {os.path.abspath(self._folder / file) for file in files}
 
     def add(self, item: Input, files: Iterable[str]) -> None:
-        """Write down that the results ``item.name``, files of these names, are of this input.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write down that the results ``item.name``, files of these names, are of this input; a
+        warning says where that cannot be kept."""
         names = list(files)
         if self.inputs.get(item.name.lower()) == item.content and all(
             os.path.abspath(self._folder / name) in self.files for name in names
         ):
             return
         record = {"name": item.name, "input": item.content, "files": names}
-        path = self._folder / OWNERS
-        with naming(path), open(path, "ab") as file:
-            # The line before may be torn; an empty one does no harm.
-            file.write(f"\n{json.dumps(record)}\n".encode())
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "ab") as file:
+                # The line before may be torn; an empty one does no harm.
+                file.write(f"\n{json.dumps(record)}\n".encode())
+        except OSError as error:
+            logger.warning(
+                "%s: cannot keep which input results are of (%s): --resume will go by names",
+                self._path, error.strerror or error,
+            )  # fmt: skip
         self._take(item.name, item.content, names)
 
 

@@ -20,6 +20,7 @@ from video_pose.cli import batch, predict
 from video_pose.cli.main import main
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.inference.inputs import Owners
 from video_pose.modeling.backend import TorchBackend
 from video_pose.video_io.writing import VideoWriter
 
@@ -124,7 +125,7 @@ def test_a_run_that_was_cut_off_goes_on(
 
 
 def test_results_of_another_video_of_the_same_name_are_its_own(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of two cameras the second is done, when the first one's video of that name comes."""
     for name in ("cam1", "cam2", "cam3"):
@@ -150,11 +151,20 @@ def test_results_of_another_video_of_the_same_name_are_its_own(
     # Alone, too, a video is known by its place and not by its name.
     third = tmp_path / "rs" / "cam3" / "a.mp4"
     assert run(third, "--output", out, "--end", "4f", "--resume")[1] == "1 source done before\n"
+    # Results that are gone have no name.
+    for path in out.glob("a_3.*"):
+        path.unlink()
+    assert Owners(out).inputs.keys() == {"a", "a_2"}
+    # Where the cache folder is gone, the name alone can tell.
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path / "cache"))
     kept = files_of(out)
-    (out / ".inputs.jsonl").unlink()
-    status, _, err = run(third, "--output", out, "--end", "4f", "--resume")
-    assert status == 1 and f"exists, and nothing tells that it is of {third}: choose" in err
-    assert files_of(out).keys() == kept.keys() - {".inputs.jsonl"}
+    status, printed, _ = run(third, "--output", out, "--end", "4f", "--resume")
+    assert status == 0 and printed == "1 source done before\n"
+    assert "is taken for done, by its name: which input it is of is not kept" in caplog.text
+    assert files_of(out) == kept
+    (tmp_path / "cache").write_text("a file")
+    status, _, _ = run(third, "--output", tmp_path / "other", "--end", "4f", "--resume")
+    assert status == 0 and "cannot keep which input results are of" in caplog.text
 
 
 def test_what_cannot_be_gone_on_with_is_one_line(

@@ -226,16 +226,19 @@ def test_pictures_without_those_that_are_results(tmp_path: Path) -> None:
     assert item.spec == files and item.files == tuple(files) and item.name == tmp_path.name
 
 
-def test_names_of_results_belong_to_an_input(tmp_path: Path) -> None:
+def test_names_of_results_belong_to_an_input(tmp_path: Path, monkeypatch) -> None:
     _touch(tmp_path, "1/v.mp4", "2/v.mp4", "3/V.mp4", "w/a.png", "w/b.png")
     one, two, three = (f"{tmp_path}/{place}" for place in ("1/v.mp4", "2/v.mp4", "3/V.mp4"))
+    monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path / "cache"))
+    _touch(tmp_path, "v.csv", "w.csv", "v_2.csv")
     owners = inputs.Owners(tmp_path)
     owners.add(find_inputs([two])[0], ["v.csv"])
     owners.add(find_inputs([two])[0], ["v.csv"])
     (walk,) = find_inputs([f"{tmp_path}/w"])
     owners.add(walk, ["w.csv", "w.mp4"])
-    with open(tmp_path / inputs.OWNERS, "a") as file:
-        assert file.tell() == len((tmp_path / inputs.OWNERS).read_bytes())
+    (kept,) = (tmp_path / "cache" / inputs.OWNERS).iterdir()
+    assert len(kept.read_text().split("\n\n")) == 2  # what is known is not written again
+    with open(kept, "a") as file:
         file.write('{"name": "v_2", "inp')  # torn by a kill
     again = inputs.Owners(tmp_path)
     assert again.inputs == {"v": two, "w": walk.content}
