@@ -116,7 +116,7 @@ def predicted_joints(cfg: CfgNode) -> list[str]:
 
 
 def evaluate(cfg: CfgNode, model: torch.nn.Module, *, changes: bool = False) -> dict[str, Any]:
-    """Run ``model`` over DATASETS.TEST.
+    """Run ``model`` over DATASETS.TEST; a model in training is in training afterwards.
 
     Args:
         changes: its weights will change, as within a training.
@@ -125,9 +125,20 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module, *, changes: bool = False) -> 
         One dataset: its results, {task: {metric: value}}, as ``verify_results`` wants them.
         Several: {dataset: results}. Ranks other than 0 return {} per dataset.
     """
+    was_training = model.training
+    try:
+        results = _results(cfg, view_of(cfg).tested(cfg, model, changes=changes))
+    finally:
+        # A backend of the model itself puts it in evaluation mode, out of Detectron2's sight.
+        if model.training != was_training:
+            model.train(was_training)
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _results(cfg: CfgNode, tested: torch.nn.Module) -> dict[str, Any]:
+    """Of every test dataset, written and logged."""
     results: OrderedDict[str, Any] = OrderedDict()
     view = view_of(cfg)
-    tested = view.tested(cfg, model, changes=changes)
     for name in cfg.DATASETS.TEST:
         loader = ShieldedLoader(view.build_test_loader(cfg, name))
         evaluators = DatasetEvaluators(build_evaluators(cfg, name))
@@ -136,7 +147,7 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module, *, changes: bool = False) -> 
             write_results(cfg, name, results[name])
             logger.info("Results on %s, for copying:", name)
             print_csv_format(results[name])
-    return next(iter(results.values())) if len(results) == 1 else results
+    return results
 
 
 def write_results(cfg: CfgNode, dataset_name: str, results: dict[str, Any]) -> None:

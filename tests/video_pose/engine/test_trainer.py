@@ -284,6 +284,16 @@ def test_several_test_datasets_have_a_result_each(tiny_cfg) -> None:
     assert results[names[0]]["keypoints_pck_bbox"]["frames"] > 0
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("mode", ["causal", "offline"])
+def test_a_training_goes_on_after_its_evaluations(tiny_cfg, fast: bool, mode: str) -> None:
+    """Whatever computes the evaluation: a copy, the model itself, or a backend of it."""
+    options = ["TEST.EVAL_PERIOD", 1, "TEST.FAST", fast, "TEST.OVER_TIME.MODE", mode]
+    trainer = start(tiny_cfg("UniPoseLSTM", *options, "SOLVER.MAX_ITER", 3))
+    assert trainer.train() and sorted(trainer.losses) == [0, 1, 2]
+    assert trainer.model.training and trainer.model.decoder.dropout1.training
+
+
 def test_clipping_is_by_the_global_norm(tiny_cfg) -> None:
     limit = 1e-3
     options = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 1.0, "SOLVER.WEIGHT_DECAY", 0.0]
