@@ -263,7 +263,7 @@ class Job:
     Attributes:
         item: the source. video: the overlay, a picture for a photo, or None. tables: format ->
             path. report: the page about it, or None. checkpoint: the folder that a run cut off is
-            gone on from, or None. owners: of the results' folder, or None.
+            gone on from, or None. owners: of the results' folder, or None. name: of the results.
     """
 
     item: Input
@@ -272,12 +272,14 @@ class Job:
     report: Path | None = None
     checkpoint: Path | None = None
     owners: Owners | None = None
+    name: str = ""
 
     def claim(self) -> None:
         """Write down that the results are of this source."""
         if self.owners is not None:
             begun = [self.checkpoint] if self.checkpoint else []
-            self.owners.add(self.item, [path.name for path in (*self.paths, *begun)])
+            files = [path.name for path in (*self.paths, *begun)]
+            self.owners.add(self.item, self.name, files)
 
     @property
     def is_begun(self) -> bool:
@@ -366,7 +368,7 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
     folder = os.path.dirname(args.output) or "." if is_file else args.output
     check_writable(folder)
     formats = args.format or ([] if is_file else ["jsonl"])
-    owners = None if is_file else Owners(folder)
+    owners = Owners(folder)
     jobs = []
     for item in items:
         name = Path(args.output).stem if is_file else item.name
@@ -375,7 +377,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
         page = Path(folder, f"{name}.html") if args.report else None
         # Cameras and streams give other frames the next time.
         kept = Path(folder, name + RESUME_ENDING) if item.files else None
-        jobs.append(Job(item, None if args.no_video else video, tables, page, kept, owners))
+        drawn = None if args.no_video else video
+        jobs.append(Job(item, drawn, tables, page, kept, owners, name))
     if args.resume:
         jobs = [job for job in jobs if not is_done(job)]
     begun = [job for job in jobs if args.resume and job.is_begun]
@@ -391,14 +394,24 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether all files of a source are there, and no run of it was cut off."""
+    """Whether all files of a source are there, and no run of it was cut off.
+
+    Raises:
+        ValueError: they are there, of another source.
+    """
+    from video_pose.inference.inputs import is_other
+
     if job.is_begun or not all(path.exists() for path in job.paths):
         return False
-    if job.owners is not None and job.item.name.lower() not in job.owners.inputs:
-        logger.warning(
-            "%s exists and is taken for done, by its name: which input it is of is not kept here",
-            job.paths[0],
+    owner = job.owners.inputs.get(job.name.lower()) if job.owners is not None else None
+    if is_other(owner, job.item):
+        raise ValueError(
+            f"{job.paths[0]} is of {owner}, and not of {job.item.identity}: choose another "
+            "--output, or --overwrite in the place of --resume"
         )
+    if owner != job.item.content:
+        known = "which input it is of is not kept here" if owner is None else f"{owner} is gone"
+        logger.warning("%s exists and is taken for done, by its name: %s", job.paths[0], known)
     return True
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from video_pose.files import cache_folder
@@ -32,6 +32,7 @@ _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volum
 _MAX_NAMED = 3
 # In the cache folder, of `Owners`.
 OWNERS = "results"
+_PICTURES = ", pictures "  # in `Input.content`
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class Input:
 
     Attributes:
         spec: for `open_source`. name: of its outputs, without ending; no two inputs share one.
-        files: that will be read.
+        files: that will be read. place: of a sequence, the absolute path of the folder or pattern
+            that named it, whatever of it is left out.
     """
 
     spec: str | int | list[str]
     name: str
     files: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def is_photo(self) -> bool:
@@ -62,17 +65,19 @@ class Input:
         """What it goes by in other runs: its absolute path or its address, of pictures a folder."""
         if isinstance(self.spec, int):
             return f"camera:{self.spec}"
+        if self.place:
+            return self.place
         if isinstance(self.spec, list):
             return os.path.abspath(os.path.dirname(self.spec[0]))
         return self.spec if _is_stream(self.spec) else os.path.abspath(self.spec)
 
     @property
     def content(self) -> str:
-        """`identity`, which changes with the names of a sequence's pictures as well."""
+        """`identity`, which changes with a sequence's pictures as well."""
         if len(self.files) < 2:
             return self.identity
-        names = "\0".join(map(os.path.basename, self.files))
-        return f"{self.identity}, pictures {hashlib.sha1(os.fsencode(names)).hexdigest()[:8]}"
+        names = "\0".join(map(os.path.abspath, self.files))
+        return f"{self.identity}{_PICTURES}{hashlib.sha1(os.fsencode(names)).hexdigest()[:8]}"
 
 
 class Owners:
@@ -108,15 +113,15 @@ class Owners:
         self.inputs[name.lower()] = content
         self.files |= {os.path.abspath(self._folder / file) for file in files}
 
-    def add(self, item: Input, files: Iterable[str]) -> None:
-        """Write down that the results ``item.name``, files of these names, are of this input; a
-        warning says where that cannot be kept."""
+    def add(self, item: Input, name: str, files: Iterable[str]) -> None:
+        """Write down that the results ``name``, files of these names, are of this input; a warning
+        says where that cannot be kept."""
         names = list(files)
-        if self.inputs.get(item.name.lower()) == item.content and all(
+        if self.inputs.get(name.lower()) == item.content and all(
             os.path.abspath(self._folder / name) in self.files for name in names
         ):
             return
-        record = {"name": item.name, "input": item.content, "files": names}
+        record = {"name": name, "input": item.content, "files": names}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "ab") as file:
@@ -127,7 +132,16 @@ class Owners:
                 "%s: cannot keep which input results are of (%s): --resume will go by names",
                 self._path, error.strerror or error,
             )  # fmt: skip
-        self._take(item.name, item.content, names)
+        self._take(name, item.content, names)
+
+
+def is_other(owner: str | None, item: Input) -> bool:
+    """Whether results of ``owner``, an `Input.content`, are another input's: one that is there
+    still, or an address. What is gone may have been moved."""
+    if owner is None or owner == item.content:
+        return False
+    place = owner.partition(_PICTURES)[0]
+    return _is_stream(place) or glob.has_magic(place) or os.path.exists(place)
 
 
 def is_picture(path: str) -> bool:
@@ -266,7 +280,8 @@ def _expand(
         name = os.path.normpath(folder) + os.sep
         # Who opens ``spec`` finds all of its files.
         is_all = not inputs and not own
-        inputs.insert(0, Input(spec if is_all else pictures, name, tuple(pictures)))
+        opened = spec if is_all else pictures
+        inputs.insert(0, Input(opened, name, tuple(pictures), os.path.abspath(spec)))
     if not inputs:
         raise FileNotFoundError(f"no video and no image in {spec}")
     if pictures and len(inputs) > 1:
@@ -309,10 +324,15 @@ def _with_own_names(inputs: Iterable[Input], taken: Mapping[str, str]) -> Iterat
         base = (base if is_folder else os.path.splitext(base)[0]) or "video"
         name, number = base, 2
         # File systems may not tell cases apart.
-        while name.lower() in used or taken.get(name.lower(), item.content) != item.content:
+        while name.lower() in used or is_other(taken.get(name.lower()), item):
             name, number = f"{base}_{number}", number + 1
         used.add(name.lower())
-        yield Input(item.spec, name, item.files)
+        if name != base and is_other(taken.get(base.lower()), item):
+            logger.warning(
+                "%s: results called %s are of %s; these are called %s",
+                item.identity, base, taken[base.lower()], name,
+            )  # fmt: skip
+        yield replace(item, name=name)
 
 
 def natural_order(paths: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ Shape letters: H, W a frame's size.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import math
@@ -38,6 +39,8 @@ _CLOCK = 90_000
 # A fragment of the file is complete, and survives a kill, about once in this time.
 _FRAGMENT_SECONDS = 1.0
 _MIN_BIT_RATE = 2_000_000
+# Errors of the place that is written to.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class _Closing:
@@ -158,6 +161,8 @@ class VideoWriter(_Closing):
             for packet in self._audio.packets(until):
                 self._container.mux(packet)
         except (av.error.FFmpegError, ValueError) as error:
+            if getattr(error, "errno", None) in _FULL:  # no fault of the sound
+                raise
             logger.warning("%s: the sound breaks off (%s)", self._audio_path, _reason(error))
             self._audio.close()
             self._audio = None

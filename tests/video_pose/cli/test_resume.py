@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -152,12 +153,23 @@ def test_results_of_another_video_of_the_same_name_are_its_own(
     third = tmp_path / "rs" / "cam3" / "a.mp4"
     assert run(third, "--output", out, "--end", "4f", "--resume")[1] == "1 source done before\n"
     # Results that are gone have no name.
-    for path in out.glob("a_3.*"):
-        path.unlink()
+    for path in out.glob("a_3*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert Owners(out).inputs.keys() == {"a", "a_2"}
+    # A file that was moved keeps its results: where it was is nothing any more.
+    moved = tmp_path / "a.mp4"
+    (tmp_path / "rs" / "cam2" / "a.mp4").rename(moved)
+    kept = files_of(out)
+    assert run(moved, "--output", out, "--end", "4f", "--resume")[1] == "1 source done before\n"
+    assert "is taken for done, by its name: " in caplog.text and "is gone" in caplog.text
+    # So does one drawn video, which another input may not have.
+    drawn = tmp_path / "drawn.mp4"
+    assert run(moved, "--output", drawn, "--end", "4f")[0] == 0
+    assert run(moved, "--output", drawn, "--resume")[1] == "1 source done before\n"
+    status, _, err = run(third, "--output", drawn, "--resume")
+    assert status == 1 and f"{drawn} is of {moved}, and not of {third}: choose" in err
     # Where the cache folder is gone, the name alone can tell.
     monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path / "cache"))
-    kept = files_of(out)
     status, printed, _ = run(third, "--output", out, "--end", "4f", "--resume")
     assert status == 0 and printed == "1 source done before\n"
     assert "is taken for done, by its name: which input it is of is not kept" in caplog.text

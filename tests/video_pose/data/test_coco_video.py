@@ -149,10 +149,11 @@ def test_stills_are_videos_of_one_frame_with_a_track_a_person(tmp_path: Path) ->
 def test_a_still_without_annotations_shows_nobody(tmp_path: Path, caplog) -> None:
     """Of a frame of a video that is not known, nor where a person is marked without a place."""
     images = [_image(i, 0, video_id=None, frame_id=None) for i in (4, 5, 6)]
+    images.append({**images[0], "id": 7, "is_labeled": False})
     placeless = _annotation(6, keypoints=[0] * 9, bbox=None)
     tracks = _load(tmp_path, [*images, _image(1, 7)], [_annotation(4), placeless])
     assert {t["video_id"]: t.get("nobody") for t in tracks} == {
-        "7": None, "still_4": None, "still_5": True, "still_6": None,
+        "7": None, "still_4": None, "still_5": True, "still_6": None, "still_7": None,
     }  # fmt: skip
     assert "1 pictures without annotations: nobody is there" in caplog.text
 

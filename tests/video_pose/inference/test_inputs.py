@@ -185,7 +185,8 @@ def test_pictures_of_several_folders_are_named_by_the_first(
     (item,) = find_inputs([f"{tmp_path}/[a-c]/x.png"])
     assert item.name == "a" and item.files == tuple(f"{tmp_path}/{name}/x.png" for name in "abc")
     (one,) = find_inputs([f"{tmp_path}/b/*.png"])
-    assert one == Input(f"{tmp_path}/b/*.png", "b", (f"{tmp_path}/b/x.png",))
+    place = f"{tmp_path}/b/*.png"
+    assert one == Input(place, "b", (f"{tmp_path}/b/x.png",), place)
     # A number that another file has already is passed over; the root folder has no name.
     _touch(tmp_path, "d/v.mp4", "e/v.mp4", "f/v_2.mp4", "g/v_2.avi")
     assert _names(find_inputs([f"{tmp_path}/[defg]/v*"])) == ["v", "v_2", "v_2_2", "v_2_3"]
@@ -226,16 +227,32 @@ def test_pictures_without_those_that_are_results(tmp_path: Path) -> None:
     assert item.spec == files and item.files == tuple(files) and item.name == tmp_path.name
 
 
+def test_a_sequence_is_the_same_with_results_among_its_pictures(tmp_path: Path) -> None:
+    """And two patterns below one folder are two sequences."""
+    _touch(tmp_path, "walk_1.png", "walk_2.png", "run_1.png", "run_2.png")
+    specs = [f"{tmp_path}/walk_*", f"{tmp_path}/run_*"]
+    before = find_inputs(specs)
+    assert [item.identity for item in before] == specs
+    _touch(tmp_path, "walk_9.png", "run_9.png")
+    after = find_inputs(specs, made=[f"{tmp_path}/walk_9.png", f"{tmp_path}/run_9.png"])
+    assert [(a.identity, a.content) for a in after] == [(b.identity, b.content) for b in before]
+    _touch(tmp_path, "a/1.png", "b/1.png", "c/1.png")
+    one, other = (
+        find_inputs([f"{tmp_path}/a/1.png", f"{tmp_path}/{folder}/1.png"])[0] for folder in "bc"
+    )
+    assert one.content != other.content
+
+
 def test_names_of_results_belong_to_an_input(tmp_path: Path, monkeypatch) -> None:
     _touch(tmp_path, "1/v.mp4", "2/v.mp4", "3/V.mp4", "w/a.png", "w/b.png")
     one, two, three = (f"{tmp_path}/{place}" for place in ("1/v.mp4", "2/v.mp4", "3/V.mp4"))
     monkeypatch.setenv("VIDEO_POSE_CACHE", str(tmp_path / "cache"))
     _touch(tmp_path, "v.csv", "w.csv", "v_2.csv")
     owners = inputs.Owners(tmp_path)
-    owners.add(find_inputs([two])[0], ["v.csv"])
-    owners.add(find_inputs([two])[0], ["v.csv"])
+    owners.add(find_inputs([two])[0], "v", ["v.csv"])
+    owners.add(find_inputs([two])[0], "v", ["v.csv"])
     (walk,) = find_inputs([f"{tmp_path}/w"])
-    owners.add(walk, ["w.csv", "w.mp4"])
+    owners.add(walk, "w", ["w.csv", "w.mp4"])
     (kept,) = (tmp_path / "cache" / inputs.OWNERS).iterdir()
     assert len(kept.read_text().split("\n\n")) == 2  # what is known is not written again
     with open(kept, "a") as file:
@@ -245,7 +262,7 @@ def test_names_of_results_belong_to_an_input(tmp_path: Path, monkeypatch) -> Non
     assert again.files == {f"{tmp_path}/{name}" for name in ("v.csv", "w.csv", "w.mp4")}
     names = [item.name for item in find_inputs([one, two, three], taken=again.inputs)]
     assert names == ["v_2", "v", "V_3"]
-    again.add(find_inputs([one], taken=again.inputs)[0], ["v_2.csv"])
+    again.add(find_inputs([one], taken=again.inputs)[0], "v_2", ["v_2.csv"])
     assert inputs.Owners(tmp_path).inputs["v_2"] == one
     # Other pictures are another input.
     assert find_inputs([f"{tmp_path}/w"], taken=again.inputs)[0].name == "w"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from fractions import Fraction
 from pathlib import Path
 
@@ -210,8 +211,10 @@ def test_sound_that_the_file_does_not_take_leaves_the_video(
             if not isinstance(packets, list):  # a packet of sound
                 given.append(packets)
                 if len(given) == 10:
-                    raise av.error.ArgumentError(22, "times do not grow")
+                    raise trouble
             self._inner.mux(packets)
+
+    trouble: OSError = av.error.ArgumentError(22, "times do not grow")
 
     path = str(tmp_path / "out.mp4")
     with VideoWriter(path, 25, audio=source) as writer:
@@ -222,6 +225,14 @@ def test_sound_that_the_file_does_not_take_leaves_the_video(
     assert pictures == 50 and 0 < seconds < 1
     assert len(given) == 10
     assert caplog.text.count("the sound breaks off (times do not grow)") == 1
+    # A full disk is no fault of the sound.
+    given.clear()
+    trouble = av.error.OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        with VideoWriter(str(tmp_path / "full.mp4"), 25, audio=source) as writer:
+            writer._container = Container(writer._container)
+            for i in range(50):
+                writer.write(grey(i), i / 25)
 
 
 @pytest.mark.parametrize("codec", ["aac", "ac3"])

@@ -25,12 +25,13 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Fields that say again what another field says, or nothing of the people.
 _SAID_ELSEWHERE = {
     "num_keypoints", "license", "coco_url", "flickr_url", "date_captured", "nframes",
-    "is_labeled", "has_labeled_person",
+    "has_labeled_person",
 }  # fmt: skip
 
 
 class Image(NamedTuple):
-    """An image of the file. ``video`` None: a still. ``size`` (height, width), None: not told."""
+    """An image of the file. ``video`` None: a still. ``size`` (height, width), None: not told.
+    ``is_labelled`` False: nobody looked who is there."""
 
     id: int
     video: str | None
@@ -39,6 +40,7 @@ class Image(NamedTuple):
     video_file: str | None
     size: tuple[int, int] | None
     where: str
+    is_labelled: bool = True
 
 
 class Person(NamedTuple):
@@ -264,6 +266,7 @@ def _read_images(content: Field) -> list[Image]:
         name, video_file = item.get("file_name"), item.get("video_file")
         height, width = item.get("height"), item.get("width")
         sizes = [side.integer(1) for side in (height, width) if side is not None]
+        labelled = item.get("is_labeled")
         images.append(
             Image(
                 ids[-1].number_id(),
@@ -273,6 +276,7 @@ def _read_images(content: Field) -> list[Image]:
                 None if video_file is None else video_file.text(),
                 (sizes[0], sizes[1]) if len(sizes) == 2 else None,
                 f"{content.file}: {item.place} (id {ids[-1].value})",
+                labelled is None or labelled.flag(),
             )
         )
         if name is None and video_file is None:

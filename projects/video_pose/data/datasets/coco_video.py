@@ -19,7 +19,8 @@ Rules:
   person who leaves a scene of several is not looked for after leaving. Frames without an annotation
   of the person have ``labelled`` False.
 * A video without any annotation is one track "0" with no labelled frame. A still without any is one
-  on which nobody is (``nobody``), for detectors, as in COCO's files.
+  on which nobody is (``nobody``), for detectors, as in COCO's files; ``is_labeled`` false says that
+  it is not known.
 * A person without joints is kept with the box: ``boxed`` True, ``labelled`` False. Those without a
   ``track_id`` are tracks "box_<n>" of one frame, crowd regions (``iscrowd``) tracks "crowd_<n>".
 * A box without area, or ten times as far out as the image is large, counts as none: the joints'
@@ -321,7 +322,7 @@ def _video_tracks(
             frames = {person.image_id: person}
             span = _track_span(images, frames, {image.id for image in images})
             made.append(_make(key, f"{kind}_{number}", images, span, frames, source, names))
-    if not people and images[0].video is None:
+    if not people and images[0].video is None and images[0].is_labelled:
         note("pictures without annotations: nobody is there, for detectors and their evaluation")
         made[0]["nobody"] = True
     return made
