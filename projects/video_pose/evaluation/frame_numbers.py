@@ -6,12 +6,14 @@ PoseTrack's files, have the numbers of such a file. So one rule serves both:
 * an annotated frame has the number ``frame_index``, where all images of the video have one;
 * else its place, from 0, among the video's images in order of ``frame_id`` (of ``id``, where some
   lack it);
-* where more of the predicted numbers are a ``frame_id`` than such a number, they are taken for
-  ``frame_id``. So they are where as many are, if ``frame_id`` has gaps and the predictions have all
-  of these frames and more than the file lists: then it lists some frames of a whole video;
-* predictions of just the frames 0 to N - 1, of a file that lists N frames by other
-  ``frame_index``, are of its images in their order: of a clip that was cut out, or of pictures that
-  were extracted; or the file counts from 1.
+* where one of the predicted numbers is a ``frame_index``, all are taken for that. What else they
+  may be, a ``frame_id`` or places, is said;
+* where none is, and where there are places alone, they are taken for ``frame_id`` if more of them
+  are one than a place. So they are where as many are, if ``frame_id`` has gaps and the predictions
+  have all of these frames and more than the file lists: then it lists some frames of a whole video;
+* predictions of just the frames 0 to N - 1, of a file that lists N frames by ``frame_index``, and
+  none of which is such a number or a ``frame_id``, are of its images in their order: of a clip that
+  was cut out.
 """
 
 from __future__ import annotations
@@ -56,18 +58,19 @@ class VideoFrames:
         given, places = set(predicted), dict(enumerate(self.numbers))
         own = {number: number for number in self.numbers}
         fits, fits_ids = len(given & own.keys()), len(given & self.frame_ids.keys())
-        if given == places.keys() and max(fits, fits_ids) < len(places):
+        if self.by_index and fits:
+            return own, self._doubt(given, fits, fits_ids)
+        if self.by_index and not fits_ids and given == places.keys():
             return places, (
                 f"the predictions' frames {min(given)} to {max(given)} are taken for places among "
                 f"the images, of frame_index {self.numbers[0]} to {self.numbers[-1]}"
             )
         gaps = self._has_gaps()
         is_part = gaps and given >= self.frame_ids.keys() and max(given) >= len(own)
-        if fits_ids > fits or (fits_ids == fits > 0 and is_part and not self.by_index):
+        if fits_ids > fits or (fits_ids == fits > 0 and is_part):
             return self.frame_ids, "the predictions' frames are taken for frame_id"
         if self.by_index:
-            from_1 = self.numbers[0] == 1 and 0 in given
-            return own, "frame_index begins at 1: taken for a count from 0" if from_1 else ""
+            return own, ""
         if gaps:
             return own, (
                 "frame_id has gaps: frames are taken by their place among the images, from 0; give "
@@ -80,6 +83,20 @@ class VideoFrames:
                 "images, from 0"
             )
         return own, ""
+
+    def _doubt(self, given: Collection[int], fits: int, fits_ids: int) -> str:
+        """What else numbers may be that are taken for ``frame_index``, as ``fits`` are; or ""."""
+        taken = (
+            f"the predictions' frames {min(given)} to {max(given)} are taken for frame_index, as "
+            f"{fits} of {len(given)} are, from {self.numbers[0]} to {self.numbers[-1]}"
+        )
+        if fits_ids > fits:
+            return f"{taken}; {fits_ids} are a frame_id"
+        if fits < len(given) and set(given) == set(range(len(self.numbers))):
+            return f"{taken}; they may be places among the images, from 0"
+        if self.numbers[0] == 1 and 0 in given:
+            return "frame_index begins at 1: taken for a count from 0"
+        return ""
 
     def _has_gaps(self) -> bool:
         ids = self.frame_ids

@@ -23,6 +23,7 @@ PLACES = {n: n for n in range(5)}
 FROM_1 = {n + 1: n for n in range(5)}
 INDEX = "taken for places among the images, of frame_index"
 GAPS = "frame_id has gaps: frames are taken by their place"
+MAYBE = "; they may be places among the images, from 0"
 TAKEN = "the predictions' frames are taken for frame_id"
 
 
@@ -45,17 +46,21 @@ TAKEN = "the predictions' frames are taken for frame_id"
         ({"frame_id": [1, 2, 3, 4, 5]}, range(6), PLACES, "may be frame_id as well: taken for"),
         ({"frame_id": [1, 2, 3, 4, 5]}, range(1, 6), FROM_1, TAKEN),
         ({"frame_id": [1, 2, 3, 4, 5]}, [2, 3], PLACES, "may be frame_id as well: taken for"),
-        ({"frame_index": [1, 2, 3, 4, 5]}, range(5), {n: n + 1 for n in range(5)}, INDEX),
+        ({"frame_index": [1, 2, 3, 4, 5]}, range(5), {n: n for n in range(1, 6)}, MAYBE),
         ({"frame_index": [1, 2, 3, 4, 5]}, range(1, 6), {n: n for n in range(1, 6)}, ""),
         ({"frame_index": [1, 2, 3, 4, 5]}, range(9), {n: n for n in range(1, 6)}, "begins at 1"),
         # Every tenth frame: places of pictures that were extracted, or numbers of a whole video.
         ({"frame_id": [0, 10, 20]}, range(3), {0: 0, 1: 1, 2: 2}, GAPS),
         ({"frame_id": [0, 10, 20]}, range(25), {0: 0, 10: 1, 20: 2}, TAKEN),
         ({"frame_id": [0, 10, 20]}, [0, 10, 20], {0: 0, 10: 1, 20: 2}, TAKEN),
-        ({"frame_index": [0, 20, 10]}, range(3), {0: 0, 1: 10, 2: 20}, INDEX),
+        ({"frame_index": [0, 20, 10]}, range(3), {0: 0, 10: 10, 20: 20}, MAYBE),
+        ({"frame_index": [0, 2, 4, 6]}, range(4), {0: 0, 2: 2, 4: 4, 6: 6}, MAYBE),
+        ({"frame_index": [0, 2, 4, 6]}, range(8), {0: 0, 2: 2, 4: 4, 6: 6}, ""),
         ({"frame_index": [0, 10, 20]}, range(2), {0: 0, 10: 10, 20: 20}, ""),
-        ({"frame_index": [0, 10], "frame_id": [1, 2]}, range(2), {0: 0, 1: 10}, INDEX),
-        ({"frame_index": [0, 10], "frame_id": [1, 0]}, range(2), {1: 0, 0: 10}, TAKEN),
+        ({"frame_index": [0, 10], "frame_id": [1, 2]}, range(2), {0: 0, 10: 10}, MAYBE),
+        ({"frame_index": [5, 10], "frame_id": [1, 2]}, range(2), {1: 5, 2: 10}, TAKEN),
+        ({"frame_index": [0, 10], "frame_id": [1, 0]}, range(2), {0: 0, 10: 10},
+         "as 1 of 2 are, from 0 to 10; 2 are a frame_id"),
         ({"frame_index": [5, 6, 7]}, range(3), {0: 5, 1: 6, 2: 7}, INDEX),
         ({"frame_index": [0, 10], "frame_id": [5, 8]}, range(25), {0: 0, 10: 10}, ""),
     ],

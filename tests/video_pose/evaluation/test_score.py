@@ -512,10 +512,18 @@ def test_numbers_of_posetracks_files(tmp_path) -> None:
         assert "".join(lines[3:]).startswith(said) and len(lines) == (4 if said else 3)
 
 
-def test_indices_from_1(tmp_path) -> None:
+def test_the_index_that_a_file_states_is_the_frame(tmp_path) -> None:
+    """Also where predictions of one frame before begin at 0; what else they may be is said."""
     file = walk(tmp_path / "a.json", frame_index=list(range(1, 7)))
+    frames = walking([0]) + walking(range(1, 6))
+    results, text = score_poses(frames, file)
+    assert results["matched"] == 5 and results["false"] == 0
+    assert "6 frames, 1 of them without predictions. Predicted frames that are not" in text
+    assert "are taken for frame_index, as 5 of 6 are, from 1 to 6; they may be places" in text
+    # Places are what is left where no number is one of the file's.
+    file = walk(tmp_path / "a.json", frame_index=list(range(11, 17)))
     results, text = score_poses(walking(range(6)), file)
-    assert results["AP"] == pytest.approx(100) and "of frame_index 1 to 6." in text
+    assert results["AP"] == pytest.approx(100) and "of frame_index 11 to 16." in text
 
 
 def test_every_tenth_frame(tmp_path) -> None:
