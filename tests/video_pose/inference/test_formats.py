@@ -459,11 +459,21 @@ def test_trc_files_by_hand(tmp_path: Path) -> None:
         ("1\t0\tx\t2\t0", "could not convert"),
         ("7\t0.5\t1\t2\t0", "frame 7 stands twice"),
         ("-1\t0\t1\t2\t0", "frame -1: expected a number from 0"),
+        ("7.5\t0\t1\t2\t0", "frame '7.5': expected a whole number"),
+        ("inf\t0\t1\t2\t0", "frame 'inf': expected a whole number"),
+        ("nan\t0\t1\t2\t0", "frame 'nan': expected a whole number"),
+        ("\t0\t1\t2\t0", "could not convert"),
         ("1\tinf\t1\t2\t0", "time 'inf': expected seconds"),
     ):
         alone.write_text(_trc("a\t\t", [good, row]))
         with pytest.raises(ValueError, match=rf"alone\.trc: no TRC file: line 8: {message}"):
             read_poses(alone)
+
+
+def test_trc_files_may_write_whole_numbers_as_numpy_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.trc"
+    path.write_text(_trc("a\t\t", [f"{n}\t0\t1\t2\t0" for n in ("1.0", " 2. ", "3.00e+00")]))
+    assert [frame.index for frame in read_poses(path)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("start", "index"), [(0, 0), (1, 0), (101, 100)])

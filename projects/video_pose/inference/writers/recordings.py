@@ -210,7 +210,11 @@ def _read_trc_file(path: Path) -> _OneFile:
 
 def _read_trc_row(cells: list[str], joints: int) -> tuple[int, float, np.ndarray]:
     """Number, time (NaN where there is none) and pose (K, 3) of a row's cells."""
-    number, time = int(cells[0]), cells[1].strip()
+    # NumPy and pandas write whole numbers as 1.0, or 1.0000e+00.
+    count, time = float(cells[0]), cells[1].strip()
+    if not count.is_integer():
+        raise ValueError(f"frame {cells[0].strip()!r}: expected a whole number")
+    number = int(count)
     if number < 0:
         raise ValueError(f"frame {number}: expected a number from 0")
     seconds = float(time) if time else math.nan
