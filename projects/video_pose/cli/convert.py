@@ -70,6 +70,7 @@ def convert_files(
             a result would take the place of another one, of another input, or, without --overwrite,
             of a file that exists. FileNotFoundError: an input is missing.
     """
+    from video_pose.inference.frames import is_timed
     from video_pose.inference.writers import WRITERS, check_formats, read_poses
     from video_pose.video_io.writing import check_writable
 
@@ -176,6 +177,8 @@ def completed(args: argparse.Namespace, frames: Iterable[PoseFrame]) -> list[Pos
     none."""
     import numpy as np
 
+    from video_pose.inference.frames import is_timed
+
     fps = args.fps or _DEFAULT_FPS
     found = [frame if is_timed(frame) else replace(frame, time=frame.index / fps)
              for frame in frames]  # fmt: skip
@@ -184,11 +187,6 @@ def completed(args: argparse.Namespace, frames: Iterable[PoseFrame]) -> list[Pos
         picture = np.broadcast_to(np.zeros(3, np.uint8), (height, width, 3))
         found = [replace(frame, image=picture) for frame in found]
     return found
-
-
-def is_timed(frame: PoseFrame) -> bool:
-    """Whether its file tells the frame's time."""
-    return math.isfinite(frame.time)
 
 
 def with_joints(frame: PoseFrame, skeleton: str) -> PoseFrame:

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _video(args: argparse.Namespace, command: str) -> None:
-    from video_pose.inference.frames import mean_rate
+    from video_pose.inference.frames import is_timed, mean_rate
     from video_pose.inference.writers import read_poses
     from video_pose.report.video import write_video_report
 
@@ -61,7 +61,8 @@ def _video(args: argparse.Namespace, command: str) -> None:
     fps = mean_rate(frames) if args.fps is None else args.fps
     if fps is None:
         fps = _DEFAULT_FPS
-        print(f"{args.poses}: its frames have no times: {fps:g} a second are taken (--fps)")
+        if not any(map(is_timed, frames)):
+            print(f"{args.poses}: its frames have no times: {fps:g} a second are taken (--fps)")
     write_video_report(
         args.output,
         frames,

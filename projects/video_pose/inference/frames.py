@@ -91,13 +91,18 @@ class PoseFrame:
         )
 
 
+def is_timed(frame: PoseFrame) -> bool:
+    """Whether the frame's time is known."""
+    return bool(np.isfinite(frame.time))
+
+
 def mean_rate(frames: Sequence[PoseFrame]) -> float | None:
     """Frames a second by number and time of the first and the last; None where times do not tell.
 
     Args:
         frames: of one video, in any order; a frame's time may be NaN.
     """
-    timed = [frame for frame in frames if np.isfinite(frame.time)]
+    timed = [frame for frame in frames if is_timed(frame)]
     if not timed:
         return None
     first, last = (end(timed, key=lambda frame: frame.index) for end in (min, max))

@@ -46,6 +46,16 @@ def test_seconds_go_by_the_times_of_the_file(
     assert capsys.readouterr().out == f"{expected}report: {page}\n"
 
 
+def test_a_photo_has_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One frame tells no rate, which no seconds need."""
+    (writer,) = open_writers(["csv"], tmp_path, Recording("v", ("a",)))
+    writer.write(stored_frame(0, 0.0, "v", ("a",), np.ones((1, 1, 3))))
+    writer.close()
+    page = tmp_path / "page.html"
+    assert main(["report", "--poses", str(tmp_path / "v.csv"), "--output", str(page)]) == 0
+    assert capsys.readouterr().out == f"report: {page}\n"
+
+
 def test_a_rate_of_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--poses", str(table(tmp_path, 8)), "--output", str(tmp_path / "p.html")]
     assert main(["report", *arguments, "--fps", "0"]) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from video_pose.inference.frames import Frame, PoseFrame, mean_rate
+from video_pose.inference.frames import Frame, PoseFrame, is_timed, mean_rate
 
 POSES = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
 BOXES = np.array([[0, 1, 2, 3], [4, 5, 8, 9]], np.float32)
@@ -48,6 +48,12 @@ def test_what_nobody_asked_for_is_absent_and_results_stay_as_they_are() -> None:
     for value in (frame, Frame(0, 0.0, frame.image)):
         with pytest.raises(FrozenInstanceError):
             value.index = 3  # type: ignore[misc]
+
+
+def test_a_time_of_0_is_one() -> None:
+    times = (0.0, -1.5, np.nan, np.inf)
+    known = [is_timed(replace(found(1), time=time)) for time in times]
+    assert known == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
