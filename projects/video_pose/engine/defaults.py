@@ -27,6 +27,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from video_pose import add_video_pose_config, load_models
+from video_pose.backends.pose import OVER_TIME_MODES, over_time_from_config
 from video_pose.config import OPTIMIZERS
 from video_pose.data.records import known_mirror_pairs
 from video_pose.engine.launch import keep_freed_memory, lock_output
@@ -210,6 +211,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "auto, openvino, onnx, torch, a plugin's, or the folder of an export",
     ),
     "TEST.PRECISION": (lambda value: value in PRECISIONS, f"one of {PRECISIONS}"),
+    "TEST.OVER_TIME.MODE": (lambda value: value in OVER_TIME_MODES, f"one of {OVER_TIME_MODES}"),
+    "TEST.OVER_TIME.LAG": (lambda value: value >= 0, "a number of frames, 0 or more"),
     "TEST.SCALES": (lambda value: value and min(value) > 0, "factors above 0"),
     "TEST.SCALES_STILLS": (lambda value: min(value, default=1) > 0, "factors above 0, or none"),
     "TEST.PCK.PERSON": (lambda value: value in PERSON_RULES, f"one of {PERSON_RULES}"),
@@ -280,11 +283,16 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
+
+    Raises:
+        as `load_cfg`, and as `over_time_from_config` where there is something to test.
     """
     keep_freed_memory()
     if args.config_file:
         args.config_file = find_config(args.config_file)  # Detectron2's set-up reads it, too
     cfg = load_cfg(args.config_file, args.opts)
+    if cfg.DATASETS.TEST and is_recurrent(cfg):
+        over_time_from_config(cfg)  # the first evaluation may be hours away
     cfg.freeze()
     if comm.is_main_process():
         lock_output(cfg.OUTPUT_DIR)

@@ -231,6 +231,8 @@ def test_the_packages_models_load_with_their_values(name: str) -> None:
         (["TEST.COMPILE", "x"], "TEST.COMPILE is 'x': must be one of .*'graphs'"),
         (["TEST.BACKEND", "tensorrt"], "TEST.BACKEND is 'tensorrt': must be auto, openvino"),
         (["TEST.PRECISION", "float8"], "TEST.PRECISION is 'float8'"),
+        (["TEST.OVER_TIME.MODE", "ofline"], "TEST.OVER_TIME.MODE is 'ofline': must be one of"),
+        (["TEST.OVER_TIME.LAG", -3], "TEST.OVER_TIME.LAG is -3: must be a number of frames, 0 or"),
         (["TEST.SCALES", (1.0, 0.0)], r"TEST.SCALES is \(1.0, 0.0\): must be factors above 0"),
         (["TEST.PCK.PERSON", "best"], "TEST.PCK.PERSON is 'best'"),
         (["TEST.EVALUATORS", ("pck", "ap")], "TEST.EVALUATORS 'ap': choose from .*'pck'"),
@@ -409,6 +411,7 @@ BOUNDS = [
     ("TEST.CHUNK_LENGTH", (1, 99), (0,)),
     ("TEST.RESET_EVERY", (0, 5), (-1,)),
     ("TEST.BACKEND", ("auto", "torch", "/"), ("/no/such/folder", "")),
+    ("TEST.OVER_TIME.LAG", (0, 9), (-1,)),
     ("TEST.SCALES", ((0.1,), (1.0, 2.0)), ((), (1.0, 0.0), (-1.0,))),
     ("TEST.SCALES_STILLS", ((), (0.1,), (1.0, 2.0)), ((1.0, 0.0), (-1.0,))),
     ("TEST.PERSON_THRESHOLD", (0.0, 1.0), (-0.1, 1.1)),
@@ -635,6 +638,20 @@ def test_what_a_run_sets_up_once(monkeypatch, tmp_path: Path, is_first: bool) ->
     assert told == ["memory", *[("lock", "out")] * is_first, path, log]
     args.config_file = ""
     assert setup(args).SEED == -1
+
+
+def test_a_refiner_that_is_not_there_is_named_before_a_training(monkeypatch, tmp_path) -> None:
+    """Unless nothing is tested, or poses are not corrected."""
+    for name in ("default_setup", "setup_logger"):
+        monkeypatch.setattr(module, name, lambda *args, **keys: None)
+    options = [*CLIPS, "OUTPUT_DIR", str(tmp_path / "out"), "MODEL.DEVICE", "cpu"]
+    options += ["TEST.OVER_TIME.REFINER", str(tmp_path / "none.safetensors")]
+    offline = ["TEST.OVER_TIME.MODE", "offline"]
+    with pytest.raises(FileNotFoundError, match="no such refiner: .*none.safetensors"):
+        setup(Namespace(config_file="", opts=[*options, *offline]))
+    assert not (tmp_path / "out").exists()
+    for other in ([], [*offline, "DATASETS.TEST", ()]):
+        setup(Namespace(config_file="", opts=[*options, *other]))
 
 
 def test_a_disk_that_is_full_is_named_at_set_up(monkeypatch, tmp_path: Path) -> None:
