@@ -338,20 +338,27 @@ def refine(
         where there is no refiner); NaN in a frame without a pose, and for a joint that is found in
         no frame.
     """
-    found, there = _filled(peaks)
+    known = _is_found(peaks).any(axis=0)
+    refined = np.full((*peaks.shape[:2], 3), np.nan, np.float32)
+    if not known.any():
+        return refined
+    # A joint of no frame would have a place in the body's size and in its neighbours' limbs: the
+    # skeleton goes without it.
+    found, there = _filled(peaks[:, known])
+    names = [name for name, is_known in zip(joint_names, known, strict=True) if is_known]
     places = torch.from_numpy(found).float()[None]
     mask = torch.from_numpy(there.any(axis=1)).float()[None]
     if refiner is None:
         weights = places[..., 0, 2].clamp(min=_LEAST) ** 2 * mask[..., None]
         (out,) = smooth(places[..., 0, :], weights, SMOOTHED[0])
     else:
-        sequences, size = as_sequences(places, mask, joint_names)
+        sequences, size = as_sequences(places, mask, names)
         (out,) = refiner(sequences)
         out[..., :2] *= size.squeeze()
     poses = out.numpy().astype(np.float32)
     poses[~there.any(axis=1)] = np.nan
-    poses[:, ~there.any(axis=0)] = np.nan
-    return poses
+    refined[:, known] = poses
+    return refined
 
 
 @dataclass(frozen=True)
@@ -397,14 +404,19 @@ class OverTime:
 
 
 def repair_sides(peaks: np.ndarray, joint_names: Sequence[str]) -> np.ndarray:
-    """Peaks (T, K, C, 3) with sides put back where `exchange_sides` says so."""
-    names = list(joint_names)
-    pairs = [(names.index(a), names.index(b)) for a, b in find_mirror_pairs(names)]
-    first = peaks[:, :, 0]
-    known = torch.from_numpy(np.nan_to_num(first)).float()[None]
-    there = torch.from_numpy(np.isfinite(first).all(axis=2).all(axis=1)).float()[None]
-    size = float(body_sizes(known, there))
-    which = exchange_sides(first[..., :2].astype(np.float64), size, pairs)
+    """Peaks (T, K, C, 3) with sides put back where `exchange_sides` says so.
+
+    A pair of which one joint is found in no frame stays as it is.
+    """
+    names, known = list(joint_names), _is_found(peaks).any(axis=0)
+    columns = [(names.index(a), names.index(b)) for a, b in find_mirror_pairs(names)]
+    pairs = [(a, b) for a, b in columns if known[a] and known[b]]
+    if not pairs:
+        return peaks
+    found, there = _filled(peaks[:, known])
+    poses = torch.from_numpy(found[:, :, 0]).float()[None]
+    size = float(body_sizes(poses, torch.from_numpy(there.any(axis=1)).float()[None]))
+    which = exchange_sides(peaks[:, :, 0, :2].astype(np.float64), size, pairs)
     return exchanged(peaks, which, pairs)
 
 
@@ -441,13 +453,18 @@ def body_sizes(poses: Tensor, mask: Tensor) -> Tensor:
     return (_MARGIN * known.nanmedian(dim=1).values).nan_to_num(nan=1.0).clamp(min=1.0)
 
 
+def _is_found(peaks: np.ndarray) -> np.ndarray:
+    """Of peaks (T, K, C, 3), bool (T, K)."""
+    return np.isfinite(peaks[:, :, 0]).all(axis=-1)
+
+
 def _filled(peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Peaks (T, K, PEAKS, 3) without NaN, and which joints were found, bool (T, K).
 
     A joint that was not found stands where it was in the nearest frames, with the score 0.
     """
     frames, joints, count = peaks.shape[:3]
-    there = np.isfinite(peaks[:, :, 0]).all(axis=-1)
+    there = _is_found(peaks)
     full = np.zeros((frames, joints, PEAKS, 3))
     full[:, :, : min(count, PEAKS)] = np.nan_to_num(peaks[:, :, :PEAKS], nan=0.0)
     time = np.arange(frames)

@@ -325,7 +325,7 @@ def test_the_frames_that_a_delayed_pose_is_made_of(
     assert found[:, 0].tolist() == found[:, 3].tolist() == expected
 
 
-def test_the_size_by_which_sides_are_judged_is_of_whole_poses() -> None:
+def test_the_size_by_which_sides_are_judged_is_of_joints_that_were_found() -> None:
     """Knees that change places for a frame, 3 px apart: four steps of 3 / 40 box are more than the
     exchange costs, of 3 / 400 less. Only the second frame has all joints, 36 px high; a joint
     that is missing, as if at 0, would make the others 400 px high."""
@@ -337,6 +337,52 @@ def test_the_size_by_which_sides_are_judged_is_of_whole_poses() -> None:
     repaired = repair_sides(peaks, JOINTS)
     assert repaired[:, 2, 0, 0].tolist() == [3, 3, 3] and repaired[:, 3, 0, 0].tolist() == [0, 0, 0]
     assert np.array_equal(repaired[:, :2], peaks[:, :2], equal_nan=True)
+
+
+def test_of_somebody_whose_joints_are_all_found_none_is_left_out() -> None:
+    peaks = np.nan_to_num(noisy(), nan=33.0)
+    peaks[..., 2] = peaks[..., 2].clip(0.1)  # a peak of score 0 is moved to the first one
+    refiner = fixed_refiner()
+    values = torch.from_numpy(peaks).float()[None]
+    sequences, size = as_sequences(values, torch.ones(1, len(peaks)), JOINTS)
+    with torch.no_grad():
+        expected = refiner(sequences)[0]
+    expected[..., :2] *= size.squeeze()
+    assert np.array_equal(refine(refiner, peaks, JOINTS), expected.numpy())
+
+
+FEET = (*JOINTS, "left_ankle", "right_ankle")
+
+
+def test_a_joint_that_is_never_found_changes_nothing_of_the_others() -> None:
+    """Neither their sides nor their places, far from the picture's corner."""
+    peaks = noisy()
+    peaks[..., :2] += [1500.0, 800.0]
+    never = np.full((len(peaks), 2, 3, 3), np.nan)
+    for rule in (
+        OverTime(), OverTime(refiner=fixed_refiner()),
+        OverTime(2, fixed_refiner(), repair_sides=True),
+    ):  # fmt: skip
+        expected = rule(peaks, JOINTS)
+        found = rule(np.concatenate([peaks, never], axis=1), FEET)
+        assert np.array_equal(found[:, :4], expected, equal_nan=True)
+        assert np.isnan(found[:, 4:]).all()
+    nobody = np.full((3, 4, 1, 3), np.nan)
+    for refiner in (None, fixed_refiner()):
+        assert np.isnan(OverTime(None, refiner, True)(nobody, JOINTS)).all()
+
+
+def test_sides_are_repaired_of_somebody_without_ankles() -> None:
+    peaks = standing()
+    peaks[5:8, [2, 3]] = peaks[5:8, [3, 2]]
+    never = np.full((len(peaks), 2, 1, 3), np.nan)
+    repaired = repair_sides(np.concatenate([peaks, never], axis=1), FEET)
+    assert np.array_equal(repaired[:, :4], standing())
+    # A foot that moves fast does not go to the side whose ankle nobody ever found.
+    never[:, 0] = [0.0, 180.0, 1.0]
+    never[:, 0, 0, 0] = 20.0 * np.arange(len(peaks))
+    both = np.concatenate([peaks, never], axis=1)
+    assert np.array_equal(repair_sides(both, FEET)[:, 4:], never, equal_nan=True)
 
 
 def test_how_sure_a_model_is_does_not_say_on_which_side_a_joint_is() -> None:
