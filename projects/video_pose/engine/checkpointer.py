@@ -79,11 +79,21 @@ class PoseCheckpointer(DetectionCheckpointer):
             self._log_incompatible_keys(incompatible)
             for key in wanted:
                 if key in checkpoint:
-                    self.checkpointables[key].load_state_dict(checkpoint.pop(key))
+                    self._take_state(path, key, checkpoint.pop(key))
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             reason = error.args[0] if isinstance(error, KeyError) and error.args else error
             raise ValueError(f"{path}: {' '.join(str(reason).split())}") from error
         return checkpoint
+
+    def _take_state(self, path: str, key: str, state: Any) -> None:
+        """Give ``state`` to the checkpointable of that name."""
+        item = self.checkpointables[key]
+        # What scales losses has no state in a run without float16, and refuses such a one.
+        if key == "scaler" and state == {}:
+            if item.state_dict():
+                self.logger.info("%s was trained without loss scaling, which begins here", path)
+            return
+        item.load_state_dict(state)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth with the model, the checkpointables, the joints and ``kwargs``.

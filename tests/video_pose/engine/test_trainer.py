@@ -756,6 +756,32 @@ def test_losses_are_scaled_where_small_gradients_would_be_lost(line, monkeypatch
     assert made == [(("cuda",), {"enabled": dtype == torch.float16})]
 
 
+@pytest.mark.parametrize("scaled_before", [True, False])
+@pytest.mark.parametrize("scales", [True, False])
+def test_loss_scaling_may_begin_and_end_in_a_resumed_run(
+    line, monkeypatch, caplog, scaled_before: bool, scales: bool
+) -> None:
+    kind = torch.amp.GradScaler
+
+    def of(scales: bool, *options: Any) -> PoseTrainer:
+        scaler = kind("cpu", enabled=scales, init_scale=8.0 if scales else 1.0)
+        monkeypatch.setattr(trainer_module.torch.amp, "GradScaler", lambda *args, **keys: scaler)
+        return line(*options)
+
+    first = of(scaled_before)
+    first.train()
+    first.scaler.update(4.0)  # of no effect where it is off
+    first.checkpointer.save("model_resume", iteration=1)
+    second = of(scales, "SOLVER.MAX_ITER", 4)
+    with caplog.at_level(logging.INFO):
+        second.resume_or_load()
+    begins = scales and not scaled_before
+    assert ("was trained without loss scaling" in caplog.text) is begins
+    assert second.start_iter == 2
+    assert second.scaler.get_scale() == (1 if not scales else 8 if begins else 4)
+    second.train()
+
+
 @pytest.mark.parametrize("is_main", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_what_is_done_about_a_step(line, monkeypatch, is_main: bool, decay: float) -> None:
