@@ -100,13 +100,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: the arguments contradict each other, or OUT was begun with other ones.
     """
-    from video_pose.inference.writers import Recording, check_formats
+    from video_pose.inference.writers import Recording, check_formats, check_table_options
     from video_pose.video_io.writing import check_writable
 
     logging.basicConfig(level=logging.WARNING, format=_LINE)
     check_formats(args.format)
     checkpoint_interval(args)
     Recording("", table=args.table, angles=args.angles)
+    check_table_options(args.format, "" if args.table == "long" else args.table, args.angles)
     shard, shards = parse_shard(args.shard)
     if args.workers < 1:
         raise ValueError(f"--workers {args.workers}: expected 1 or more")

@@ -71,16 +71,11 @@ def convert_files(
             of a file that exists. FileNotFoundError: an input is missing.
     """
     from video_pose.inference.frames import is_timed
-    from video_pose.inference.writers import WRITERS, check_formats, read_poses
+    from video_pose.inference.writers import check_formats, check_table_options, read_poses
     from video_pose.video_io.writing import check_writable
 
     check_formats(args.format)
-    if (args.table or args.angles) and not any(WRITERS.get(kind).is_table for kind in args.format):
-        option = "--angles" if args.angles else f"--table {args.table}"
-        raise ValueError(
-            f"{option} has no effect with --format {' '.join(args.format)}: it is of jsonl, csv "
-            "and parquet"
-        )
+    check_table_options(args.format, args.table or "", args.angles)
     check_writable(args.output)
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise ValueError(f"--fps {args.fps}: expected a number above 0")

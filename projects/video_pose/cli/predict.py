@@ -348,7 +348,7 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
             nothing tells whose they are.
     """
     from video_pose.inference.inputs import Owners
-    from video_pose.inference.writers import result_paths
+    from video_pose.inference.writers import check_table_options, result_paths
     from video_pose.video_io.writing import check_writable
 
     if args.output is None:
@@ -368,6 +368,7 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
     folder = os.path.dirname(args.output) or "." if is_file else args.output
     check_writable(folder)
     formats = args.format or ([] if is_file else ["jsonl"])
+    check_table_options(formats, args.table or "", args.angles)
     owners = Owners(folder)
     jobs = []
     for item in items:

@@ -263,6 +263,8 @@ def test_results_are_no_inputs(run: Callable, clips: Path, tmp_path: Path, monke
         (["--start", "soon"], "'soon': expected frames (250f), seconds (2.5)"),
         (["--table", "broad", "--output", "o"], "table 'broad': choose from long, wide"),
         (["--angles", "--table", "long"], "--angles are columns of the wide table"),
+        (["--angles", "--format", "trc", "--output", "o"], "--angles has no effect with --format"),
+        (["--table", "wide", "--output", "o.mp4"], "no effect with a drawn video or picture alone"),
         (["--show"], "--show needs a display: neither DISPLAY nor WAYLAND_DISPLAY is set"),
         (["--webcam"], "--webcam and files: name one of them"),
         (["--format", "csv"], "--format needs --output"),

@@ -121,6 +121,15 @@ def check_formats(formats: Sequence[str]) -> None:
         raise ValueError(f"format: named twice: {' '.join(formats)}")
 
 
+def check_table_options(formats: Sequence[str], table: str, angles: bool) -> None:
+    """Raise ValueError for ``--table`` ("": not given) or ``--angles`` where no format is a
+    table."""
+    if (table or angles) and not any(WRITERS.get(kind).is_table for kind in formats):
+        option = "--angles" if angles else f"--table {table}"
+        named = f"--format {' '.join(formats)}" if formats else "a drawn video or picture alone"
+        raise ValueError(f"{option} has no effect with {named}: it is of jsonl, csv and parquet")
+
+
 def result_paths(formats: Sequence[str], folder: str | Path, name: str) -> dict[str, Path]:
     """Format -> file, or folder, that a video's results go to."""
     check_formats(formats)
