@@ -101,11 +101,22 @@ def convert_files(
             if result.source != path:
                 continue
             part = [frame for frame in frames if frame.video == result.video]
-            write(args, change(completed(args, part)), paths, name)
+            changed = change(completed(args, part))
+            _say_who_is_untracked(path, changed)
+            write(args, changed, paths, name)
             fps = args.fps or _DEFAULT_FPS
             taken = "" if all(map(is_timed, part)) else f" without times, {fps:g} a second,"
             print(f"{path}: {len(part)} frames{taken} to {', '.join(map(str, paths.values()))}")
     return 0
+
+
+def _say_who_is_untracked(path: str, frames: Sequence[PoseFrame]) -> None:
+    count = sum(len(frame.untracked.intersection(frame.track_ids.tolist())) for frame in frames)
+    if count:
+        print(
+            f"{path}: {count} of {sum(map(len, frames))} poses are of people who are not followed: "
+            "their numbers do not say who is who (retrack gives new ones)"
+        )
 
 
 class Result(NamedTuple):

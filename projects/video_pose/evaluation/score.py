@@ -56,7 +56,7 @@ class Poses(Protocol):
     @property
     def track_ids(self) -> np.ndarray: ...  # (P,); NO_TRACK: none
     @property
-    def is_tracked(self) -> bool: ...  # whether track_ids say who is who
+    def untracked(self) -> Collection[int]: ...  # track_ids that do not say who is who
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,8 @@ def require_distinct_tracks(poses: Iterable[Poses], source: object) -> None:
 
 def _track_ids(frame: Poses) -> np.ndarray:
     """(P,), `NO_TRACK` for who has none."""
-    if not frame.is_tracked:
-        return np.full(len(frame.scores), NO_TRACK)
-    return np.asarray(frame.track_ids)
+    ids = np.asarray(frame.track_ids)
+    return np.where(np.isin(ids, list(frame.untracked)), NO_TRACK, ids)
 
 
 def _count_untracked(frame: Poses) -> int:

@@ -45,8 +45,8 @@ class PoseFrame:
         probabilities: float32 (P, K), how likely each joint is to lie within .1 of the person's
             box, where the model is calibrated.
         starts_shot: whether memories were dropped before this frame: the first one, or a cut.
-        is_tracked: whether ``track_ids`` say who is who; False where a file does not, and they are
-            places in the frame.
+        untracked: those of ``track_ids`` that are of people whom a file does not follow. They are
+            told apart on this frame; that other frames have the number says nothing.
     """
 
     index: int
@@ -64,7 +64,12 @@ class PoseFrame:
     starts_shot: bool = False
     peaks: np.ndarray | None = None
     probabilities: np.ndarray | None = None
-    is_tracked: bool = True
+    untracked: frozenset[int] = frozenset()
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether everybody is followed: ``track_ids`` say who is who."""
+        return not self.untracked.intersection(self.track_ids.tolist())
 
     def __len__(self) -> int:
         """Number of people."""

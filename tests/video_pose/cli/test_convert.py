@@ -64,6 +64,32 @@ def test_another_skeleton_by_names(table: Path, tmp_path: Path) -> None:
     assert first["left_knee_x"] == "" and nobody["track"] == "-1"
 
 
+def test_one_who_is_not_followed_leaves_the_others_their_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The own number is of that frame alone, and is said to tell nothing; retrack gives another."""
+    people = [(n, track) for n in range(3) for track in ([1, None, 2] if n == 1 else [1, 2])]
+    content = {
+        "images": [{"id": n, "frame_id": n, "vid_id": "v"} for n in range(3)],
+        "categories": [{"id": 1, "keypoints": ["nose"]}],
+        "annotations": [
+            {"image_id": n, "category_id": 1, "keypoints": [5, 6, 2], "bbox": [90 * k, 0, 50, 50]}
+            | ({} if track is None else {"track_id": track})
+            for k, (n, track) in enumerate(people)
+        ],
+    }
+    path, out = tmp_path / "a.json", tmp_path / "out"
+    path.write_text(json.dumps(content))
+    arguments = [str(path), "--format", "csv", "--output"]
+    assert main(["convert", *arguments, str(out)]) == 0
+    frames = read_poses(out / "v.csv")
+    assert [frame.track_ids.tolist() for frame in frames] == [[1, 2], [1, 3, 2], [1, 2]]
+    said = f"{path}: 1 of 7 poses are of people who are not followed: "
+    assert capsys.readouterr().out.count(said) == 1
+    assert main(["retrack", *arguments, str(tmp_path / "again")]) == 0
+    assert "not followed" not in capsys.readouterr().out
+
+
 def test_angles_and_times(table: Path, tmp_path: Path) -> None:
     arguments = ["convert", str(table), "--output", str(tmp_path / "o"), "--format", "csv"]
     assert main([*arguments, "--angles"]) == 0

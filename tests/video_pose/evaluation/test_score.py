@@ -24,7 +24,7 @@ class Poses:
     keypoints: np.ndarray
     scores: np.ndarray
     track_ids: np.ndarray
-    is_tracked: bool = True
+    untracked: frozenset[int] = frozenset()
 
 
 @pytest.fixture(scope="module")
@@ -427,7 +427,7 @@ def test_the_figures_in_words(tmp_path) -> None:
         "with two skeletons on one person: 0; joints: head_bottom, head_top, right_wrist."
     )
     assert last == "2 frames, 1 of them without predictions."
-    bare = replace(frame, is_tracked=False)
+    bare = replace(frame, untracked=frozenset([1]))
     assert "IDF1" in results and "IDF1" not in score_poses([bare, replace(bare, index=2)], file)[0]
     message = f"frame 1 of 'mine' has the joints {names[:2]}, the first one {names}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -576,7 +576,8 @@ def test_predictions_without_track_ids_have_no_identity(tmp_path) -> None:
     file = walk(tmp_path / "a.json", people=2, frame_index=list(range(6)))
     frames = walking(range(6), 2)
     for first, count in (
-        (replace(frames[0], is_tracked=False), 2),
+        (replace(frames[0], untracked=frozenset([0, 1])), 2),
+        (replace(frames[0], untracked=frozenset([1, 5])), 1),
         (replace(frames[0], track_ids=np.array([-1, -1])), 2),
         (replace(frames[0], track_ids=np.array([3, -1])), 1),
     ):

@@ -22,7 +22,7 @@ from video_pose.inference.writers import (
     to_dataframe,
 )
 from video_pose.inference.writers.recordings import RecordingWriter
-from video_pose.inference.writers.tables import stored_frame
+from video_pose.inference.writers.tables import number_untracked, stored_frame
 
 JOINTS = ("neck", "left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_wrist")
 READABLE = [name for name in WRITERS if WRITERS.get(name).read is not None]
@@ -135,16 +135,17 @@ def test_a_middle_of_a_joint_that_is_missing_is_missing(tmp_path: Path) -> None:
     assert flat[24:27] == [0, 0, 0]
 
 
-@pytest.mark.parametrize(("ids", "tracks"), [([0, 4], [0, 4]), ([-1, 4], [0, 1])])
+@pytest.mark.parametrize(("ids", "tracks"), [([0, 4], [0, 4]), ([-1, 4], [5, 4])])
 def test_the_number_0_of_openpose_is_a_track(
     tmp_path: Path, ids: list[int], tracks: list[int]
 ) -> None:
-    """-1 stands for somebody who is not tracked: then nobody is, and people are numbered."""
+    """-1 stands for somebody who is not tracked, and gets an own number."""
     flat = [float(v) for k in range(25) for v in (k + 1, k + 2, 0.5)]
     people = [{"person_id": [number], "pose_keypoints_2d": flat} for number in ids]
     (tmp_path / "a_000000000000_keypoints.json").write_text(json.dumps({"people": people}))
     (frame,) = read_poses(tmp_path)
     assert frame.track_ids.tolist() == tracks
+    assert frame.untracked == set(tracks) - set(ids)
 
 
 def test_seconds_are_the_frames_own(tmp_path: Path) -> None:
@@ -390,7 +391,7 @@ def test_a_folder_of_openpose_in_the_order_of_its_numbers(tmp_path: Path) -> Non
     (tmp_path / "notes_keypoints.json").write_text("{}")
     found = read_poses(tmp_path, "openpose18")
     assert [(f.index, f.video, f.track_ids.tolist()) for f in found] == [
-        (2, "clip", []), (9, "clip", [0, 1]), (10, "clip", [0]),
+        (2, "clip", []), (9, "clip", [0, 1]), (10, "clip", [2]),
     ]  # fmt: skip
     assert [len(f.joint_names) for f in found] == [18, 18, 18]
     assert found[1].keypoints[1, 0].tolist() == [3.5, 3.5, 0.5]
@@ -526,7 +527,8 @@ def test_sleap_files_by_hand(tmp_path: Path) -> None:
     assert first.track_ids.tolist() == [0] and first.scores.tolist() == [1]
     assert first.is_tracked and none.is_tracked and not last.is_tracked
     assert first.keypoints[0, 0].tolist() == [3.5, 4.5, 1] and np.isnan(first.keypoints[0, 1]).all()
-    assert last.scores.tolist() == [0.25, 1] and last.track_ids.tolist() == [0, 1]
+    assert last.scores.tolist() == [0.25, 1] and last.track_ids.tolist() == [1, 0]
+    assert last.untracked == {1}
     assert last.keypoints[0, 0].tolist() == pytest.approx([4.5, 5.5, 0.3])
     other = sio.Video("w.mp4", open_backend=False)
     labels = sio.Labels(
@@ -573,7 +575,7 @@ def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     path.write_text(coco(images=[{"id": 6}, {"id": 5}], annotations=[two, told]))
     frame, nobody = read_poses(path)  # in the order of the ids
     assert (nobody.index, len(nobody), nobody.video) == (1, 0, "")
-    assert (frame.index, frame.track_ids.tolist(), frame.scores.tolist()) == (0, [0, 1], [1, 0.5])
+    assert (frame.index, frame.track_ids.tolist(), frame.scores.tolist()) == (0, [10, 9], [1, 0.5])
     assert frame.keypoints[:, :, 2].tolist() == [[1, 1], [0.25, 0.75]]
     assert frame.keypoints[1, :, :2].tolist() == [[1.5, 2.5], [3.5, 4.5]]
 
@@ -867,7 +869,7 @@ def test_people_of_deeplabcut_by_their_names(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_openpose_without_a_name_or_numbers_of_people(tmp_path: Path) -> None:
-    """Its video then has the folder's name; people are numbered."""
+    """Its video then has the folder's name; people without a number get new ones on each frame."""
     folder = tmp_path / "walk_openpose"
     folder.mkdir()
     people = [{"pose_keypoints_2d": flat(25)}, {"pose_keypoints_2d": flat(25), "person_id": [3]}]
@@ -876,12 +878,33 @@ def test_a_folder_of_openpose_without_a_name_or_numbers_of_people(tmp_path: Path
         file.write_text(json.dumps({"people": people}))
     found = read_poses(folder)
     assert [(f.index, f.video, f.track_ids.tolist()) for f in found] == [
-        (3, "walk_openpose", [0, 1]), (12, "walk_openpose", [0, 1]),
+        (3, "walk_openpose", [4, 3]), (12, "walk_openpose", [5, 3]),
     ]  # fmt: skip
     people[0]["person_id"] = []
     (folder / "000000000012_keypoints.json").write_text(json.dumps({"people": people}))
     with pytest.raises(ValueError, match="000000000012_keypoints.json: no file of OpenPose: Index"):
         read_poses(folder)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "numbers"),
+    [
+        ([[1, 2], [None, 1, None, 2], [2, None]], [[1, 2], [3, 1, 4, 2], [2, 5]]),
+        ([[None, None], [], [None]], [[0, 1], [], [2]]),
+        ([[-7], [None]], [[-7], [0]]),  # -1 is nobody's
+        ([[None], [], [None]], [[0], [], [0]]),  # one person alone
+        ([[None], [4]], [[5], [4]]),
+        ([], []),
+    ],
+)
+def test_numbers_of_who_is_not_followed(tracks: list, numbers: list) -> None:
+    found = number_untracked(tracks)
+    assert [ids.tolist() for ids, _ in found] == numbers
+    assert all(ids.dtype == np.int64 for ids, _ in found)
+    assert [others for _, others in found] == [
+        {n for n, track in zip(ids, people, strict=True) if track is None}
+        for ids, people in zip(numbers, tracks, strict=True)
+    ]
 
 
 def test_sizes_and_joints_of_stored_frames() -> None:

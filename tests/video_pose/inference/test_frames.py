@@ -50,6 +50,12 @@ def test_what_nobody_asked_for_is_absent_and_results_stay_as_they_are() -> None:
             value.index = 3  # type: ignore[misc]
 
 
+def test_a_frame_is_tracked_where_everybody_is() -> None:
+    assert [replace(found(2), untracked=frozenset(n)).is_tracked for n in ((), (3,), (3, 2))] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
 def test_a_time_of_0_is_one() -> None:
     times = (0.0, -1.5, np.nan, np.inf)
     known = [is_timed(replace(found(1), time=time)) for time in times]

@@ -18,6 +18,7 @@ from video_pose.inference.writers.tables import (
     Recording,
     extent,
     number,
+    number_untracked,
     stored_frame,
 )
 
@@ -291,8 +292,8 @@ def read_coco(path: str | Path) -> list[PoseFrame]:
 
     ``images`` give the frames, by ``frame_index``, else ``frame_id`` (where all have it), else in
     the order of ``id``; joints with visibility 0 are empty; the score is the joint's in ``scores``,
-    else 1; the box of who has none is the joints' extent. A frame in which somebody has no
-    ``track_id`` (nor CVAT's ``attributes.track_id``, or -1) is not tracked.
+    else 1; the box of who has none is the joints' extent. Who has no ``track_id`` (nor CVAT's
+    ``attributes.track_id``, or -1) is not tracked, and gets a number as `number_untracked` says.
 
     Raises:
         ValueError: it is no such file; names the file and the field.
@@ -325,9 +326,12 @@ def _coco_frames(content: dict[str, Any]) -> list[PoseFrame]:
     for item in content["annotations"]:
         if item["category_id"] == category["id"]:
             people.setdefault(item["image_id"], []).append(item)
-    frames = []
-    for index, image in zip(_indices(content["images"]), content["images"], strict=True):
-        found = people.get(image["id"], [])
+    images, frames = content["images"], []
+    everybody = [people.get(image["id"], []) for image in images]
+    tracks = number_untracked([[_track_of(item) for item in found] for found in everybody])
+    for index, image, found, (numbers, untracked) in zip(
+        _indices(images), images, everybody, tracks, strict=True
+    ):
         keypoints = np.full((len(found), len(names), 3), np.nan)
         for i, item in enumerate(found):
             pose = np.array(item["keypoints"], float).reshape(-1, 3)
@@ -335,14 +339,12 @@ def _coco_frames(content: dict[str, Any]) -> list[PoseFrame]:
             keypoints[i, there, :2] = pose[there, :2] + 0.5
             keypoints[i, there, 2] = np.array(item.get("scores", np.ones(len(names))))[there]
         boxes = [_box_of(item, pose) for item, pose in zip(found, keypoints, strict=True)]
-        tracks = [_track_of(item) for item in found]
         frames.append(
             stored_frame(
                 index, float("nan"), next(iter(videos)), names, keypoints,
                 np.array(boxes, np.float32).reshape(-1, 4),
                 np.array([item.get("score", 1.0) for item in found], np.float32),
-                None if None in tracks else np.array(tracks, np.int64),
-                (image.get("height", 0), image.get("width", 0)),
+                numbers, (image.get("height", 0), image.get("width", 0)), untracked,
             )
         )  # fmt: skip
     return sorted(frames, key=lambda frame: frame.index)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers.tables import Recording, stored_frame
+from video_pose.inference.writers.tables import Recording, number_untracked, stored_frame
 from video_pose.skeleton import OPENPOSE_18, OPENPOSE_25, JointMap, match_joints
 
 _VERSION = 1.3
@@ -61,7 +61,8 @@ _JOINT_FORMULAS = OPENPOSE_25.equivalents
 def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
     """The frames of a folder of OpenPose's files, by the number in each name.
 
-    All frames have the joints of the first file with people, also those without anybody.
+    All frames have the joints of the first file with people, also those without anybody. Who is
+    not tracked gets a number as `number_untracked` says.
 
     Args:
         joints: 25 or 18, where no file has people.
@@ -87,13 +88,15 @@ def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
                 f"{file}: people with {len(poses[0])} joints: expected {len(names)}, as in the "
                 "files before"
             )
+    tracks = number_untracked([numbers for _, _, numbers in files.values()])
     return [
-        _to_frame(index, video, names, poses, tracks) for index, (_, poses, tracks) in files.items()
+        _to_frame(index, video, names, poses, *numbers)
+        for (index, (_, poses, _)), numbers in zip(files.items(), tracks, strict=True)
     ]
 
 
-def _read_people(file: Path) -> tuple[list[np.ndarray], list[int]]:
-    """Poses (K, 3), all of one K, and track numbers, as they stand in a file."""
+def _read_people(file: Path) -> tuple[list[np.ndarray], list[int | None]]:
+    """Poses (K, 3), all of one K, as they stand in a file; and track numbers, None for none."""
     try:
         people = json.loads(file.read_text(encoding="utf-8"))["people"]
         poses = [np.array(p["pose_keypoints_2d"], float).reshape(-1, 3) for p in people]
@@ -103,18 +106,22 @@ def _read_people(file: Path) -> tuple[list[np.ndarray], list[int]]:
     counts = {len(pose) for pose in poses}
     if not counts <= set(_JOINTS) or len(counts) > 1:
         raise ValueError(f"{file}: people with {sorted(counts)} joints: expected 25 or 18")
-    return poses, tracks
+    # OpenPose writes -1 for people whom it does not track.
+    return poses, [track if track >= 0 else None for track in tracks]
 
 
 def _to_frame(
-    index: int, video: str, names: tuple[str, ...], poses: list[np.ndarray], tracks: list[int]
+    index: int,
+    video: str,
+    names: tuple[str, ...],
+    poses: list[np.ndarray],
+    tracks: np.ndarray,
+    untracked: frozenset[int],
 ) -> PoseFrame:
     for pose in poses:
         pose[:, :2] += 0.5
         pose[pose[:, 2] <= 0] = np.nan
-    # OpenPose writes -1 for people whom it does not track.
-    known = all(track >= 0 for track in tracks)
     return stored_frame(
         index, math.nan, video, names, np.array(poses).reshape(-1, len(names), 3),
-        track_ids=np.array(tracks, np.int64) if known else None,
+        track_ids=tracks, untracked=untracked,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers.tables import NOBODY, Recording, stored_frame
+from video_pose.inference.writers.tables import NOBODY, Recording, number_untracked, stored_frame
 
 # Names that DeepLabCut gives: to whoever made the predictions, and to the table in HDF5.
 SCORER, _DLC_KEY = "video_pose", "df_with_missing"
@@ -404,7 +404,8 @@ class SleapWriter(RecordingWriter):
 
 
 def read_sleap(path: str | Path) -> list[PoseFrame]:
-    """The frames of a .slp file of one video, predictions or labels."""
+    """The frames of a .slp file of one video, predictions or labels; who has no track gets a number
+    as `number_untracked` says."""
     sio = _require("sleap_io", "sleap")
     labels = sio.load_slp(str(path), open_videos=False)
     if len(labels.videos) > 1 or len(labels.skeletons) != 1:
@@ -414,25 +415,31 @@ def read_sleap(path: str | Path) -> list[PoseFrame]:
         )
     names = tuple(node.name for node in labels.skeleton.nodes)
     known = {id(track): place for place, track in enumerate(labels.tracks)}
+
+    def number(person: Any) -> int | None:
+        if person.track is None:
+            return None
+        named = re.fullmatch(r"person_(-?\d+)", person.track.name)
+        return int(named[1]) if named else known[id(person.track)]
+
+    tracks = number_untracked(
+        [[number(person) for person in labelled.instances] for labelled in labels.labeled_frames]
+    )
     found = {}
-    for labelled in labels.labeled_frames:
-        poses, tracks = [], []
-        for place, person in enumerate(labelled.instances):
+    for labelled, (numbers, untracked) in zip(labels.labeled_frames, tracks, strict=True):
+        poses = []
+        for person in labelled.instances:
             points = person.numpy(scores=True) if hasattr(person, "score") else person.numpy()
             pose = np.ones((len(names), 3))
             pose[:, : points.shape[1]] = points
             pose[np.isnan(pose[:, 0])] = np.nan
             pose[:, :2] += 0.5
             poses.append(pose)
-            name = person.track.name if person.track is not None else ""
-            number = re.fullmatch(r"person_(-?\d+)", name)
-            tracks.append(int(number[1]) if number else known.get(id(person.track), place))
-        followed = all(person.track is not None for person in labelled.instances)
         found[labelled.frame_idx] = stored_frame(
             labelled.frame_idx, math.nan, Path(path).stem, names,
             np.array(poses).reshape(-1, len(names), 3),
             scores=np.array([getattr(p, "score", 1.0) for p in labelled.instances], np.float32),
-            track_ids=np.array(tracks, np.int64) if followed else None,
+            track_ids=numbers, untracked=untracked,
         )  # fmt: skip
     return [
         found.get(i) or stored_frame(i, math.nan, Path(path).stem, names, np.zeros(0))

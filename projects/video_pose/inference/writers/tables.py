@@ -9,11 +9,12 @@ Shape letters: P persons, K joints. Coordinates are continuous image pixels, tim
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -407,6 +408,7 @@ def stored_frame(
     scores: np.ndarray | None = None,
     track_ids: np.ndarray | None = None,
     size: tuple[int, int] = (0, 0),
+    untracked: Collection[int] = (),
 ) -> PoseFrame:
     """A frame that was read from a file: it has no picture, only its ``size`` (H, W).
 
@@ -414,21 +416,47 @@ def stored_frame(
         keypoints: (P, K, 3), NaN where a joint is empty; of a model without joints (P, 0, 3). (0,)
             where nobody is.
         boxes: default the joints' extent. scores: default the joints' mean. track_ids: default 0 to
-            P - 1, with ``is_tracked`` False where there is anybody.
+            P - 1, of people who are not followed. untracked: as in `PoseFrame`.
     """
     keypoints = np.asarray(keypoints, np.float32).reshape(len(keypoints), len(names), 3)
     if boxes is None:
         boxes = np.array([extent(pose) for pose in keypoints], np.float32).reshape(-1, 4)
     if scores is None:
         scores = np.array([_mean_score(pose) for pose in keypoints], np.float32)
-    is_tracked = track_ids is not None or not len(keypoints)
     if track_ids is None:
         track_ids = np.arange(len(keypoints), dtype=np.int64)
+        untracked = range(len(keypoints))
     picture = np.broadcast_to(np.zeros(3, np.uint8), (*size, 3))
     return PoseFrame(
         index, seconds, picture, video, names, keypoints, boxes, scores, track_ids,
-        is_tracked=is_tracked,
+        untracked=frozenset(untracked),
     )  # fmt: skip
+
+
+def number_untracked(
+    tracks: Sequence[Sequence[int | None]],
+) -> list[tuple[np.ndarray, frozenset[int]]]:
+    """Numbers for everybody in a file that may follow some people only.
+
+    Who is followed keeps the number. Others get numbers that nobody else has, new ones on each
+    frame: equal ones would make one person of several. Where the file follows nobody, and no frame
+    has two people, all have number 0.
+
+    Args:
+        tracks: of each frame, the number of each person; None: not followed.
+
+    Returns:
+        of each frame, the numbers, int64 (P,), and those of the people who are not followed.
+    """
+    known = [track for people in tracks for track in people if track is not None]
+    is_one = not known and max(map(len, tracks), default=0) <= 1
+    free = itertools.repeat(0) if is_one else itertools.count(max([NOBODY, *known]) + 1)
+    found = []
+    for people in tracks:
+        numbers = [next(free) if track is None else track for track in people]
+        others = (n for n, track in zip(numbers, people, strict=True) if track is None)
+        found.append((np.array(numbers, np.int64), frozenset(others)))
+    return found
 
 
 def extent(pose: np.ndarray) -> np.ndarray:
