@@ -147,5 +147,6 @@ def number_people(frames: Sequence[PoseFrame], args: argparse.Namespace) -> Iter
             boxes=boxes[kept],
             scores=frame.scores[kept],
             track_ids=numbers[kept],
+            untracked=frozenset(),
             probabilities=None if frame.probabilities is None else frame.probabilities[kept],
         )

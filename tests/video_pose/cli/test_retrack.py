@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from video_pose.cli.main import main
+from video_pose.cli.retrack import number_people
 from video_pose.inference.writers import Recording, open_writers, read_poses
 from video_pose.inference.writers.tables import stored_frame
 
@@ -44,6 +46,16 @@ def test_numbers_last_as_long_as_the_memory(
     arguments = ["--tracker", "iou", "--max-missed", memory, "--format", "csv"]
     assert main(["retrack", str(table), "--output", str(out), *arguments]) == 0
     assert tracks(out / "v.csv") == [[0, 1]] * 3 + [[0]] * 5 + [[0, second]] * 2
+
+
+def test_who_was_not_followed_is() -> None:
+    """Frames whose people have just been numbered say so."""
+    options = argparse.Namespace(tracker="iou", confidence_threshold=None, max_missed=1.0)
+    poses = np.array([[[0, 10, 0.9], [50, 90, 0.2]]])
+    frames = [stored_frame(i, i / 10, "v", JOINTS, poses) for i in range(2)]
+    assert not any(frame.is_tracked for frame in frames)
+    found = list(number_people(frames, options))
+    assert all(frame.is_tracked and frame.track_ids.tolist() == [0] for frame in found)
 
 
 def test_smoothing_and_doubtful_joints(table: Path, tmp_path: Path) -> None:
