@@ -232,6 +232,7 @@ class UniPose(VideoPoseNet):
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
         check_grid(shapes, cfg)
+        check_norm(node.NORM)
         wasp = WASP(
             in_channels=shapes[node.HIGH_FEATURE].channels,
             channels=node.WASP.CHANNELS,
@@ -301,3 +302,14 @@ def check_grid(shapes: dict[str, ShapeSpec], cfg: CfgNode) -> None:
         )
     if any(side % stride for side in crop):
         raise ValueError(f"INPUT.CROP_SIZE {tuple(crop)} must be multiples of {stride} px (a cell)")
+
+
+def check_norm(name: str) -> None:
+    """Raise ValueError where MODEL.UNIPOSE.NORM is no norm of Detectron2's."""
+    try:
+        get_norm(name, 32)
+    except KeyError:
+        raise ValueError(
+            f"MODEL.UNIPOSE.NORM is {name!r}: must be 'BN', 'SyncBN', 'FrozenBN', 'GN', 'LN' or, "
+            "for none, ''"
+        ) from None

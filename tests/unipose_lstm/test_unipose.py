@@ -105,6 +105,7 @@ def test_batch_norm_over_one_pooled_image_is_refused_with_a_way_out() -> None:
         (["MODEL.POSE.HEATMAP.STRIDE", 4], r"HEATMAP\.STRIDE is 4.*stride of 8"),
         (["INPUT.CROP_SIZE", (64, 100)], r"CROP_SIZE \(64, 100\).*multiples of 8"),
         (["MODEL.UNIPOSE.HIGH_FEATURE", "res5"], r"'res5' is not in \['res2', 'res4'\]"),
+        (["MODEL.UNIPOSE.NORM", "BatchNorm"], "UNIPOSE.NORM is 'BatchNorm': must be 'BN', .*'GN'"),
         (["MODEL.POSE.ENCODER", "half"], "ENCODER 'half'.*'train', 'freeze'"),
         (["TEST.PRECISION", "int8"], "PRECISION is 'int8'.*bfloat16"),
         (["MODEL.UNIPOSE.LSTM.FORM", "best"], "FORM 'best'.*'paper', 'released'"),
