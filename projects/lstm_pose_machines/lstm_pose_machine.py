@@ -294,12 +294,10 @@ def check_map_size(base: dict[str, Any], num_poolings: int, crop_size: tuple[int
             f"MODEL.LSTM_PM.STEM.CHANNELS give {2**num_poolings}"
         )
     maps = torch.zeros((1, 1, *crop_size), device="meta")  # its size alone is wanted
-    pooled = F.avg_pool2d(maps, center.kernel, center.stride, center.padding, ceil_mode=center.ceil)
     for _ in range(num_poolings):
         maps = F.max_pool2d(maps, 3, stride=2, ceil_mode=True)
-    if pooled.shape != maps.shape:
-        raise ValueError(
-            f"MODEL.POSE.CENTER_MAP: pooling makes {tuple(pooled.shape[-2:])} cells of a crop of "
-            f"{crop_size} px, the network makes {tuple(maps.shape[-2:])}; at a stride of 8, "
-            "POOL_KERNEL 9, POOL_PADDING 0, POOL_CEIL True and a crop of whole cells agree"
-        )
+    center.check_cells(
+        crop_size,
+        (maps.shape[-2], maps.shape[-1]),
+        "at a stride of 8, POOL_KERNEL 9, POOL_PADDING 0, POOL_CEIL True and a crop of whole cells",
+    )

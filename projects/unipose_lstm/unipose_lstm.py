@@ -79,6 +79,13 @@ class UniPoseLSTM(UniPose):
         """Constructor arguments from ``cfg.MODEL.UNIPOSE.LSTM``, and UniPose's own."""
         node, unipose = cfg.MODEL.UNIPOSE.LSTM, UniPose.from_config(cfg)
         base = unipose["base"]
+        height, width = cfg.INPUT.CROP_SIZE
+        stride = base["codec"].stride
+        base["center_map"].check_cells(
+            (height, width),
+            (height // stride, width // stride),
+            "at a stride of 8, POOL_KERNEL 9, POOL_PADDING 1 and POOL_CEIL False",
+        )
         maps = base["codec"].num_channels(len(base["joint_names"]))
         released = node.FORM == "released"
         width = maps + 1 if released else 2 * maps + 1

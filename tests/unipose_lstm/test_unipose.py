@@ -105,6 +105,11 @@ def test_batch_norm_over_one_pooled_image_is_refused_with_a_way_out() -> None:
         (["MODEL.POSE.HEATMAP.STRIDE", 4], r"HEATMAP\.STRIDE is 4.*stride of 8"),
         (["INPUT.CROP_SIZE", (64, 100)], r"CROP_SIZE \(64, 100\).*multiples of 8"),
         (["MODEL.UNIPOSE.HIGH_FEATURE", "res5"], r"'res5' is not in \['res2', 'res4'\]"),
+        (
+            ["MODEL.POSE.CENTER_MAP.POOL_CEIL", True],
+            r"CENTER_MAP: .*\(9, 9\) cells.*makes \(8, 8\)",
+        ),
+        (["MODEL.POSE.CENTER_MAP.POOL_PADDING", 0], r"makes \(7, 7\) cells.*POOL_PADDING 1"),
         (["MODEL.UNIPOSE.NORM", "BatchNorm"], "UNIPOSE.NORM is 'BatchNorm': must be 'BN', .*'GN'"),
         (["MODEL.POSE.ENCODER", "half"], "ENCODER 'half'.*'train', 'freeze'"),
         (["TEST.PRECISION", "int8"], "PRECISION is 'int8'.*bfloat16"),

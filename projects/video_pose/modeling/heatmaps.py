@@ -59,6 +59,30 @@ class CenterMap:
             ceil=node.POOL_CEIL,
         )
 
+    def check_cells(
+        self, crop_size: tuple[int, int], cells: tuple[int, int], agreeing: str
+    ) -> None:
+        """Hold the map's size against that of a network's maps.
+
+        Args:
+            crop_size: (H, W) px. cells: (h, w) of the network's maps.
+            agreeing: what agrees, for the error.
+
+        Raises:
+            ValueError: pooling makes other cells.
+        """
+        drawn = torch.zeros((1, 1, *crop_size), device="meta")  # its size alone is wanted
+        made = tuple(self._pooled(drawn).shape[-2:])
+        if made != tuple(cells):
+            raise ValueError(
+                f"MODEL.POSE.CENTER_MAP: pooling makes {made} cells of a crop of "
+                f"{tuple(crop_size)} px, the network makes {tuple(cells)}; {agreeing} agree"
+            )
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        """(N, 1, H, W) -> (N, 1, h, w)."""
+        return F.avg_pool2d(maps, self.kernel, self.stride, self.padding, ceil_mode=self.ceil)
+
     def __call__(self, centers: Tensor, crop_size: tuple[int, int], *, training: bool) -> Tensor:
         """Draw and pool.
 
@@ -84,9 +108,7 @@ class CenterMap:
         maps = gy[:, :, None] * gx[:, None, :]
         if training or self.threshold_in_test:
             maps = torch.where(maps < self.threshold, torch.zeros_like(maps), maps)
-        pooled = F.avg_pool2d(
-            maps[:, None], self.kernel, self.stride, self.padding, ceil_mode=self.ceil
-        )
+        pooled = self._pooled(maps[:, None])
         return pooled if which is None else pooled[which]
 
 
