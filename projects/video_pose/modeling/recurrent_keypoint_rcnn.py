@@ -316,7 +316,8 @@ class RecurrentROIHeads(StandardROIHeads):
         logits = self._scan(convolved, merged.proposal_boxes.tensor, merged.gt_tracks)
         normalizer = None
         if head.loss_normalizer != "visible":
-            normalizer = len(proposals) * head.loss_normalizer
+            # Detectron2 counts the regions that it samples of an image; here a person gives a few.
+            normalizer = len(merged) * head.num_keypoints
         loss = keypoint_rcnn_loss(logits.float(), [merged], normalizer)
         return {"loss_keypoint": loss * head.loss_weight}
 

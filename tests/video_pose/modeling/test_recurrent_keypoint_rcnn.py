@@ -657,7 +657,8 @@ def test_regions_of_a_picture_without_people() -> None:
 
 @pytest.mark.parametrize("visible", [True, False])
 def test_how_a_loss_is_counted(monkeypatch: pytest.MonkeyPatch, visible: bool) -> None:
-    """By visible joints, or for each picture by joints * 512 regions / 4; times its weight."""
+    """By visible joints, or by all joints of the three regions that there are, not of the 512 / 4
+    that Detectron2 samples of a picture; times its weight."""
     cfg = small_cfg()
     cfg.MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS = visible
     cfg.MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT = 3.0
@@ -677,7 +678,7 @@ def test_how_a_loss_is_counted(monkeypatch: pytest.MonkeyPatch, visible: bool) -
         proposals.append(item)
     features = {name: torch.cat([value] * 2) for name, value in random_features(1)[0].items()}
     assert heads.keypoint_losses(features, proposals) == {"loss_keypoint": 1.5}
-    assert given == [(torch.float32, 1, 3, None if visible else 2 * JOINTS * 512 * 0.25)]
+    assert given == [(torch.float32, 1, 3, None if visible else 3 * JOINTS)]
 
 
 def test_tracks_of_different_clips_share_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
