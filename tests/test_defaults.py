@@ -109,7 +109,7 @@ data.transforms.ClipAugmentation: scale_range=(1.0, 1.0), rotation=0.0, flip_pro
 inference.detected_people.DetectedPeople: every=1, max_missed=1.0, margin=1.2, min_score=0.1,
     person_threshold=0.0, box_smoothing=0.15, bridge=0.5, follow=2.0, sure_score=0.5,
     max_people=0, detector_threads=0
-inference.frames.PoseFrame: starts_shot=False, is_tracked=True
+inference.frames.PoseFrame: starts_shot=False
 inference.inputs.find_inputs: photos=False
 inference.over_time.correct_video: max_gap=0.5, join_gap=2.0
 inference.over_time.offline: max_gap=0.5, join_gap=2.0
