@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import logging
 import math
+import os
 import random
 import time
 import weakref
@@ -200,9 +201,10 @@ class PoseTrainer(TrainerBase):
         clip, and the iteration.
 
         Raises:
-            ValueError: the checkpoint is of another model, optimizer or number of processes.
+            ValueError: the checkpoint is of another model, optimizer or number of processes, or
+                not all processes see the same one.
         """
-        resuming = resume and self.checkpointer.has_checkpoint()
+        resuming = resume and self._sees_a_run()
         if resume and not resuming:
             logger.info("Nothing to resume in %s: starting anew", self.cfg.OUTPUT_DIR)
         self.checkpointer.strict = resuming
@@ -217,6 +219,23 @@ class PoseTrainer(TrainerBase):
                 self.model.load_state_dict(extra["trained_model"])
         if self.average is not None and self.average.updates == 0:  # none was loaded
             self.average.reset()
+
+    def _sees_a_run(self) -> bool:
+        """Whether there is a checkpoint to go on from, in the eyes of all processes.
+
+        Raises:
+            ValueError: they see different ones: ranks would wait for each other for ever.
+        """
+        seen = self.checkpointer.has_checkpoint()
+        name = os.path.basename(self.checkpointer.get_checkpoint_file()) if seen else ""
+        names = comm.all_gather(name)
+        if len(set(names)) > 1:
+            listed = ", ".join(name or "none" for name in names)
+            raise ValueError(
+                f"OUTPUT_DIR {self.cfg.OUTPUT_DIR} must be one folder that all processes see: "
+                f"their last checkpoints are {listed}"
+            )
+        return seen
 
     def train(self) -> Any:
         """Run to SOLVER.MAX_ITER, then evaluate; returns what ``test`` does, {} without data."""

@@ -756,6 +756,26 @@ def test_losses_are_scaled_where_small_gradients_would_be_lost(line, monkeypatch
     assert made == [(("cuda",), {"enabled": dtype == torch.float16})]
 
 
+def test_all_processes_resume_from_one_checkpoint(line, monkeypatch, tmp_path: Path) -> None:
+    """Where one alone has a folder with a run, it would wait for the others for ever."""
+    line().train()
+    trainer = line("SOLVER.MAX_ITER", 3)
+    for others, listed in ((["", ""], "none, none"), (["model_1.pth"], "model_1.pth")):
+        monkeypatch.setattr(
+            trainer_module.comm, "all_gather", lambda own, rest=others: [own, *rest]
+        )
+        message = (
+            f"^OUTPUT_DIR {tmp_path} must be one folder that all processes see: their last "
+            f"checkpoints are model_final.pth, {listed}$"
+        )
+        with pytest.raises(ValueError, match=message):
+            trainer.resume_or_load()
+        assert trainer.start_iter == 0
+    monkeypatch.setattr(trainer_module.comm, "all_gather", lambda own: [own] * 3)
+    trainer.resume_or_load()
+    assert trainer.start_iter == 2
+
+
 @pytest.mark.parametrize("scaled_before", [True, False])
 @pytest.mark.parametrize("scales", [True, False])
 def test_loss_scaling_may_begin_and_end_in_a_resumed_run(
