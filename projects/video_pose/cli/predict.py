@@ -228,7 +228,8 @@ class Summary:
     Attributes:
         sources, frames, people: counts; people by number, in each source anew.
         files: that were written. failed: inputs, or parts of them, that were not read.
-        resumed: frames that a run before this one had done.
+        resumed: frames that a run before this one had done. stopped: the source at which the user
+            ended the run, or None.
     """
 
     sources: int = 0
@@ -237,6 +238,7 @@ class Summary:
     files: list[Path] = field(default_factory=list)
     failed: int = 0
     resumed: int = 0
+    stopped: Job | None = None
     start: float = field(default_factory=time.monotonic)
 
     def line(self, place: str) -> str:
@@ -249,7 +251,13 @@ class Summary:
         where = f"{_count(len(self.files), 'file')} in {place}" if self.files else "no file written"
         where = str(self.files[0]) if len(self.files) == 1 else where
         failed = f"; {_count(self.failed, 'error')}" if self.failed else ""
-        return f"{', '.join(parts)}: {where}{failed}"
+        return f"{', '.join(parts)}: {where}{failed}{self._where_stopped()}"
+
+    def _where_stopped(self) -> str:
+        if self.stopped is None or not any(path.exists() for path in self.stopped.paths):
+            return ""
+        more = ": the same command with --resume goes on" if self.stopped.is_begun else ""
+        return f"; results of {self.stopped.item.name} are not whole{more}"
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -760,6 +768,9 @@ def run_jobs(
         try:
             summary.sources += 1
             yield from predict(args, predictor, job, summary)
+        except KeyboardInterrupt:
+            summary.stopped = job
+            raise
         except USER_ERRORS as error:
             if getattr(sys.stdout, "error", None):  # nor will it take the others' rows
                 raise

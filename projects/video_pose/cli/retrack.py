@@ -1,6 +1,6 @@
 """Give the people of stored poses new numbers, and correct them over time, without a model.
 
-  retrack out/video.csv --output again --tracker bytetrack --max-missed 2
+  retrack out/video.csv --output again --format csv --tracker bytetrack --max-missed 2
   retrack out/*.parquet --output again --format csv --smooth --joint-threshold .3
   retrack out/video.csv --output again --format csv --offline --refiner refiner.safetensors
 

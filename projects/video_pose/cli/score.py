@@ -1,6 +1,6 @@
 """Score stored poses against annotated videos: AP, PCK, and who is who.
 
-  score --poses out/ --annotations test.json
+  score --poses out/*.jsonl --annotations test.json
   score --poses clip.csv --annotations 000342_mpii_test.json --output scores.json
 
 --poses takes whatever predict writes and convert reads. The annotations are COCO-style with

@@ -519,7 +519,17 @@ def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:
     others: the file itself names those that its training began with.
     """
     options = [*zoo_weights(config_file), *options]
-    return defaults.load_cfg(config_file, options, for_inference=True)
+    cfg = defaults.load_cfg(config_file, options, for_inference=True)
+    folder = os.path.dirname(config_file)
+    trained = os.path.join(folder, "model_final.pth")
+    if os.path.isfile(config_file) and os.path.isfile(trained):
+        weights = cfg.MODEL.WEIGHTS
+        if os.path.abspath(os.path.dirname(weights)) != os.path.abspath(folder):
+            logger.warning(
+                "%s is of a training, and MODEL.WEIGHTS %r is what it began with; what it made is "
+                "MODEL.WEIGHTS %s", config_file, weights, trained,
+            )  # fmt: skip
+    return cfg
 
 
 def zoo_weights(config_file: str) -> list[str]:

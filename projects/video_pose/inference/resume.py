@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.json"
 VERSION = 1
 DEFAULT_SECONDS = 60.0
+# The first save of a run comes this soon, and each wait is twice the one before.
+_FIRST_SECONDS = 5.0
 # Bytes for `describe_files` from the start and from the end of a file, of many fewer each.
 _HEAD, _LEAST_HEAD = 1 << 20, 1 << 12
 _OWN = ("index", "time", "size", "cut")
@@ -106,7 +108,7 @@ class Checkpoint:
 
         Args:
             about: what results depend on, by name; it must be what the folder was begun with.
-            seconds: between two saves. frames: instead, so many frames; 0 goes by ``seconds``.
+            seconds: between two saves, at most: the first waits are shorter. frames: instead, so many frames; 0 goes by ``seconds``.
             pictures: whether frames done before are wanted with their pictures, as for drawing. If
                 not, and where the source can, reading begins behind them.
 
@@ -125,7 +127,7 @@ class Checkpoint:
         self._waiting: list[Past] = []
         self._image: np.ndarray | None = None
         self._source: Frames | None = None
-        self._saved = time.monotonic()
+        self._saved, self._wait = time.monotonic(), min(_FIRST_SECONDS, seconds)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.folder / ".lock", "ab")
         lock(self._lock, self.folder)
@@ -264,7 +266,7 @@ class Checkpoint:
             return False
         if self._frames:
             return len(self._waiting) >= self._frames
-        return time.monotonic() - self._saved >= self._seconds
+        return time.monotonic() - self._saved >= self._wait
 
     def save(self, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
         """Write what was added, and the state after it.
@@ -295,6 +297,7 @@ class Checkpoint:
         self._segments, self.count = self._segments + 1, self.count + len(self._waiting)
         self._commit()
         self._waiting, self._saved = [], time.monotonic()
+        self._wait = min(2 * self._wait, self._seconds)
         for old in self.folder.glob("state-*.safetensors"):
             if old.name != f"state-{number}.safetensors":
                 old.unlink(missing_ok=True)

@@ -87,17 +87,30 @@ class Cut(BaseException):
     """As a kill, within the process."""
 
 
-def cut_after(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+def cut_after(monkeypatch: pytest.MonkeyPatch, frames: int, end: type[BaseException] = Cut) -> None:
     """The overlay's picture of frame ``frames`` is the end."""
     draw, drawn = predict.draw, []
 
     def drawing(*arguments: Any) -> Any:
         drawn.append(1)
         if len(drawn) > frames:
-            raise Cut
+            raise end
         return draw(*arguments)
 
     monkeypatch.setattr(predict, "draw", drawing)
+
+
+def test_who_ends_a_run_is_told_how_it_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, out = write_clip(tmp_path / "a.mp4", FRAMES), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        cut_after(patch, 5, KeyboardInterrupt)
+        status, printed, err = run(clip, "--output", out)
+    assert status == 130 and err.endswith("interrupted\n")
+    told = "; results of a are not whole: the same command with --resume goes on\n"
+    assert printed.endswith(told) and (out / "a.resume").exists()
+    assert run(clip, "--output", out, "--resume")[0] == 0
 
 
 def test_a_run_that_was_cut_off_goes_on(

@@ -590,6 +590,25 @@ def test_how_weights_are_loaded(
     assert caplog.messages == ([] if expected else [text])
 
 
+def test_the_configuration_of_a_training_names_what_it_began_with(tmp_path: Path, caplog) -> None:
+    config, trained = tmp_path / "config.yaml", tmp_path / "model_final.pth"
+    cfg = get_pose_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "UniPoseLSTM"
+    cfg.MODEL.POSE.JOINTS = ["nose"]
+    cfg.MODEL.WEIGHTS = "video-pose://unipose_lstm_R50_res4"
+    config.write_text(cfg.dump())
+    predictor.load_cfg(str(config))
+    assert "is of a training" not in caplog.text
+    trained.write_bytes(b"")
+    predictor.load_cfg(str(config), ["MODEL.WEIGHTS", str(trained)])
+    assert "is of a training" not in caplog.text
+    predictor.load_cfg(str(config))
+    assert (
+        "is of a training, and MODEL.WEIGHTS 'video-pose://unipose_lstm_R50_res4' is" in caplog.text
+    )
+    assert f"what it made is MODEL.WEIGHTS {trained}" in caplog.text
+
+
 def test_weights_of_the_zoo_are_its_trained_ones(monkeypatch, tmp_path: Path) -> None:
     """Of names in it alone: a file of the same name is the user's."""
     calls = Calls(monkeypatch)

@@ -491,11 +491,17 @@ def test_a_checkpoint_is_due_by_frames_or_by_seconds(tmp_path: Path, monkeypatch
     assert not by_time.is_due()
     now[0] = 110.0
     assert by_time.is_due()
+    # A run that is cut off soon has something to go on from; then once a minute.
     minutely = Checkpoint(tmp_path / "m", {})
-    minutely.add(past(0), image())
-    for seconds, due in ((169.9, False), (170.0, True), (180.0, True)):
-        now[0] = seconds
-        assert minutely.is_due() is due
+    begin = now[0]
+    for wait in (5, 10, 20, 40, 60, 60):
+        minutely.add(past(0), image())
+        for seconds, due in ((begin + wait - 0.1, False), (begin + wait, True)):
+            now[0] = seconds
+            assert minutely.is_due() is due
+        minutely.save({}, {})
+        begin = now[0]
+    now[0] = 110.0
     by_frames = Checkpoint(tmp_path / "f", {}, seconds=0, frames=3)
     for i in range(3):
         assert not by_frames.is_due()
