@@ -110,6 +110,7 @@ inference.detected_people.DetectedPeople: every=1, max_missed=1.0, margin=1.2, m
     person_threshold=0.0, box_smoothing=0.15, bridge=0.5, follow=2.0, sure_score=0.5,
     max_people=0, detector_threads=0
 inference.frames.PoseFrame: starts_shot=False
+inference.inputs.Input: place=''
 inference.inputs.find_inputs: photos=False
 inference.over_time.correct_video: max_gap=0.5, join_gap=2.0
 inference.over_time.offline: max_gap=0.5, join_gap=2.0

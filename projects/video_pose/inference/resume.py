@@ -108,7 +108,8 @@ class Checkpoint:
 
         Args:
             about: what results depend on, by name; it must be what the folder was begun with.
-            seconds: between two saves, at most: the first waits are shorter. frames: instead, so many frames; 0 goes by ``seconds``.
+            seconds: between two saves, at most: the first waits are shorter. frames: instead, so
+                many frames; 0 goes by ``seconds``.
             pictures: whether frames done before are wanted with their pictures, as for drawing. If
                 not, and where the source can, reading begins behind them.
 
