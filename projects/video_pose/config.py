@@ -265,7 +265,8 @@ def _add_test_keys(cfg: CN) -> None:
     # torch.compile of the fast form: "off", "kernels" (needs a C++ compiler on a CPU) or "graphs"
     # (CUDA graphs, on a GPU). What does not work here is left out, with one line of log.
     test.COMPILE = "off"
-    # Scales of the multi-scale test, as SCALE_MODE means them; maps are summed at image size.
+    # Scales of the multi-scale test, as SCALE_MODE means them; maps are summed at image size. These
+    # and the next ones are of clips; R-CNNs have TEST.AUG.
     test.SCALES = (1.0,)
     # Also run the mirrored clip and average: of every track, and of those of one frame alone, a
     # photo's, which no memory helps.

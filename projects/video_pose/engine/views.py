@@ -219,6 +219,38 @@ def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
             require_head_sizes(dataset_name, [protocol], DatasetCatalog.get(dataset_name))
 
 
+def refuse_keys_of_clips(cfg: CfgNode) -> None:
+    """Raise ValueError for a key that has no effect on a model of whole frames."""
+    pose, test = cfg.MODEL.POSE, cfg.TEST
+    for key, is_set, hint in (
+        (
+            "MODEL.POSE.ALIGN_STATE",
+            pose.ALIGN_STATE,
+            "has no states of crops; MODEL.RECURRENT_KEYPOINT.ALIGN is that of "
+            "RecurrentKeypointRCNN",
+        ),
+        (
+            "MODEL.POSE.ENCODER",
+            pose.ENCODER != "train",
+            "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages of a backbone, and "
+            "MODEL.RECURRENT_KEYPOINT.TRAIN says what RecurrentKeypointRCNN trains",
+        ),
+        ("TEST.FLIP", test.FLIP, "takes no crops; an R-CNN without memory has TEST.AUG.FLIP"),
+        (
+            "TEST.SCALES",
+            tuple(test.SCALES) != (1.0,),
+            "takes no crops; an R-CNN without memory has TEST.AUG.MIN_SIZES",
+        ),
+        (
+            "TEST.OVER_TIME.MODE",
+            test.OVER_TIME.MODE != "causal",
+            "is evaluated frame by frame; the command corrects its poses by --lag or --offline",
+        ),
+    ):
+        if is_set:
+            raise ValueError(f"{key}: {cfg.MODEL.META_ARCHITECTURE} {hint}")
+
+
 @VIEWS.add("frames")
 class FramesView(View):
     """Single frames, for stock Detectron2 models."""
@@ -235,19 +267,15 @@ class FramesView(View):
         """Set what follows from the model's joints: their number, OKS widths, mirror pairs.
 
         Raises:
-            ValueError: a video dataset is named in place of its frames, or mirror pairs or OKS
-                widths cannot be had.
+            ValueError: a video dataset is named in place of its frames, a key is set that counts
+                for clips alone, or mirror pairs or OKS widths cannot be had.
         """
         for name in filter(is_video_pose, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
             raise ValueError(
                 f"{cfg.MODEL.META_ARCHITECTURE} takes whole frames: name {name + FRAMES_SUFFIX!r} "
                 f"instead of {name!r}"
             )
-        if cfg.MODEL.POSE.ALIGN_STATE:
-            raise ValueError(
-                f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no states of crops; "
-                "MODEL.RECURRENT_KEYPOINT.ALIGN is that of RecurrentKeypointRCNN"
-            )
+        refuse_keys_of_clips(cfg)
         self._check_memory(cfg)
         if cfg.MODEL.KEYPOINT_ON:
             complete_joints(cfg)

@@ -117,6 +117,13 @@ RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
         ({"TEST.EVALUATORS": ("pck", "ap")}, r"TEST.EVALUATORS 'ap': choose from"),
         ({"TEST.KEYPOINT_OKS_SIGMAS": [0.1, 0.1]}, "has 2 values for 15 joints"),
         ({"MODEL.POSE.ALIGN_STATE": True}, "GeneralizedRCNN has no states of crops"),
+        ({"MODEL.POSE.ENCODER": "freeze"}, "MODEL.POSE.ENCODER: .*BACKBONE.FREEZE_AT freezes"),
+        ({"TEST.FLIP": True}, "TEST.FLIP: GeneralizedRCNN takes no crops; .*has TEST.AUG.FLIP"),
+        ({"TEST.SCALES": (0.8, 1.0)}, "TEST.SCALES: .*no crops; .*has TEST.AUG.MIN_SIZES"),
+        (
+            {**RECURRENT, "TEST.OVER_TIME.MODE": "offline"},
+            "TEST.OVER_TIME.MODE: RecurrentKeypointRCNN is evaluated frame by frame; .*--offline",
+        ),
         ({"INPUT.VIEW": "frame_clips"}, "GeneralizedRCNN remembers nobody"),
         (
             {"INPUT.VIEW": "frames", "MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"},
