@@ -236,10 +236,11 @@ def test_results_of_one_dataset_or_of_several(
 ) -> None:
     """Only the first process has any; it keeps them and says which is whose."""
     told: list[object] = []
+    trained = torch.nn.Identity()
 
     class Told:
-        def tested(self, cfg: CfgNode, model: object, *, changes: bool) -> object:
-            told.append((model, changes))
+        def tested(self, cfg: CfgNode, model: torch.nn.Module, *, changes: bool) -> object:
+            told.append((model.eval(), changes))
             return "tested"
 
         def build_test_loader(self, cfg: CfgNode, name: str) -> list[str]:
@@ -258,10 +259,11 @@ def test_results_of_one_dataset_or_of_several(
     cfg = get_pose_cfg()
     cfg.OUTPUT_DIR, cfg.DATASETS.TEST = str(tmp_path), names
     with caplog.at_level("INFO", module.__name__):
-        found = evaluate(cfg, "model", changes=True)
+        found = evaluate(cfg, trained, changes=True)
+    assert trained.training
     figures = {name: {"pck": {"mean": float(ord(name))}} if is_main else {} for name in names}
     assert found == (figures["a"] if names == ("a",) else figures)
-    expected: list[object] = [("model", True)]
+    expected: list[object] = [(trained, True)]
     for name in names:
         expected += [("tested", name, [f"of {name}"])] + [figures[name]] * is_main
     assert told == expected
