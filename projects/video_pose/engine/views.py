@@ -6,6 +6,7 @@ A view is chosen by INPUT.VIEW, or follows from the meta-architecture. Another o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -47,6 +48,8 @@ from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointRCNN
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.plugins import VIEWS
 from video_pose.skeleton import infer_sigmas, require_mirror_pairs
+
+logger = logging.getLogger(__name__)
 
 Batches: TypeAlias = (
     Iterable[list[ClipRecord]] | Iterable[list[MappedFrame]] | Iterable[list[FrameClip]]
@@ -148,6 +151,12 @@ class ClipsView(View):
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
         if train:
             joints_from_config(cfg, train)
+        elif (cfg.TEST.FLIP or cfg.TEST.FLIP_STILLS) and not cfg.MODEL.POSE.FLIP_MAP:
+            # Whether that is meant only a training set can tell.
+            logger.warning(
+                "MODEL.POSE.FLIP_MAP is empty: no joint of %s changes sides in the mirrored look "
+                "of TEST.FLIP or TEST.FLIP_STILLS", list(cfg.MODEL.POSE.JOINTS),
+            )  # fmt: skip
         for name in filter(is_video_pose, cfg.DATASETS.TEST):
             check_scoring(cfg, name)
 

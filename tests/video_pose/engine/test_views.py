@@ -96,6 +96,17 @@ def test_views_want_their_own_datasets() -> None:
         complete_cfg(cfg)
 
 
+@pytest.mark.parametrize("key", ["TEST.FLIP", "TEST.FLIP_STILLS"])
+def test_a_mirrored_look_without_sides_is_said(key: str, caplog) -> None:
+    """Names without sides tell of none; a training set would have been asked."""
+    for joints, said in ((["nose", "hand_1"], True), (["left_hand", "right_hand"], False)):
+        caplog.clear()
+        keys = {"MODEL.META_ARCHITECTURE": "UniPose", "MODEL.POSE.JOINTS": joints, key: True}
+        complete_cfg(keypoint_cfg(**keys))
+        text = f"MODEL.POSE.FLIP_MAP is empty: no joint of {joints} changes sides in the mirrored"
+        assert (text in caplog.text) is said
+
+
 def test_a_state_that_is_not_there_cannot_move() -> None:
     for name, message in (("UniPose", "UniPose has no state to move"), ("UniPoseLSTM", "")):
         keys = {"MODEL.META_ARCHITECTURE": name, "MODEL.POSE.ALIGN_STATE": True}
