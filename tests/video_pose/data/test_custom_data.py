@@ -23,6 +23,7 @@ from video_pose.data.register import complete_track, load_tracks, register_video
 from video_pose.engine.defaults import complete_cfg, get_pose_cfg
 from video_pose.engine.views import view_of
 from video_pose.report.dataset import dataset_sheet, describe_dataset
+from video_pose.video_io.writing import VideoWriter
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "CUSTOM_DATA.md").read_text(encoding="utf-8")
@@ -120,7 +121,10 @@ def test_the_command_shows_a_dataset(
 
 @pytest.mark.slow
 def test_the_pages_commands(folder: Path) -> None:
-    """Training from the packaged model and its evaluation, and the doctor's sheet."""
+    """Training from the packaged model, its evaluation, the trained model, and the sheet."""
+    with VideoWriter("video.mp4", 10) as writer:
+        for i in range(3):
+            writer.write(np.full((48, 64, 3), 90 + i, np.uint8), i / 10)
     lines = re.findall(r"^    (video-pose .*)$", DOC, flags=re.MULTILINE)
     env = {**os.environ, "VIDEO_POSE_PLUGINS": "my_datasets.py"}
     for line in lines:
@@ -133,6 +137,7 @@ def test_the_pages_commands(folder: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
     assert (folder / "my_train.png").stat().st_size > 1000
+    assert (folder / "out" / "video.mp4").stat().st_size > 0
     results = folder / "output/mine/inference/my_test/coco_instances_results.json"
     found = json.loads(results.read_text())
     assert {row["category_id"] for row in found} == {1} and len(found) == 2
