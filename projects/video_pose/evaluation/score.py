@@ -20,6 +20,7 @@ from video_pose.data.datasets.coco_json import (
     Category,
     choose_category,
     read_area,
+    read_track,
 )
 from video_pose.data.json_fields import Field, load_json
 from video_pose.evaluation.frame_numbers import VideoFrames, number_frames
@@ -379,11 +380,8 @@ def _people(
 
 
 def _track(annotation: Field) -> Field | None:
-    """Its ``track_id``, or that of ``attributes``, where CVAT writes it; None without one, also
-    where it is `NO_TRACK`."""
-    track, attributes = annotation.get("track_id"), annotation.get("attributes")
-    if track is None and attributes is not None and isinstance(attributes.value, dict):
-        track = attributes.get("track_id")
+    """Its track; None without one, also where it is `NO_TRACK`."""
+    track = read_track(annotation)
     return None if track is None or track.identity() == str(NO_TRACK) else track
 
 

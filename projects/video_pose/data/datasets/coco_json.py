@@ -340,10 +340,8 @@ def _read_people(content: Field, category: Category, images: set[int]) -> list[P
 
 def _read_person(item: Field, image_id: int, category: Category, content: Field) -> Person:
     where = f"{content.file}: annotation {_id(item)} ({item.place})"
-    track, keypoints, box = item.get("track_id"), item.get("keypoints"), item.get("bbox")
-    attributes, crowd = item.get("attributes"), item.get("iscrowd")
-    if track is None and attributes is not None and isinstance(attributes.value, dict):
-        track = attributes.get("track_id")
+    track, keypoints, box = read_track(item), item.get("keypoints"), item.get("bbox")
+    crowd = item.get("iscrowd")
     points = None
     if keypoints is not None and keypoints.members():
         points = _read_keypoints(keypoints, category.joints, where)
@@ -356,6 +354,14 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
         crowd is not None and crowd.flag(),
         where,
     )
+
+
+def read_track(item: Field) -> Field | None:
+    """An annotation's ``track_id``, or that of its ``attributes``, where CVAT writes it."""
+    track, attributes = item.get("track_id"), item.get("attributes")
+    if track is None and attributes is not None and isinstance(attributes.value, dict):
+        track = attributes.get("track_id")
+    return track
 
 
 def read_area(item: Field) -> float | None:
