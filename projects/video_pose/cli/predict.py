@@ -352,8 +352,8 @@ def plan_jobs(args: argparse.Namespace, items: Sequence[Input]) -> list[Job]:
 
     Raises:
         ValueError: a file would replace an input, or one that exists without --overwrite; or
-            --resume is asked for where nothing can be gone on with, or meets results of which
-            nothing tells whose they are.
+            --resume is asked for where nothing can be gone on with, or meets another source's
+            results.
     """
     from video_pose.inference.inputs import Owners
     from video_pose.inference.writers import check_table_options, result_paths
