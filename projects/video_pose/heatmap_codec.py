@@ -8,15 +8,17 @@ offset of (stride - 1) / 2 is the true centre of the stride x stride block that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional
 
+from video_pose.skeleton import infer_sigmas
+
 BACKGROUNDS = ("first", "last", "none")
-DECODERS = ("argmax", "quarter", "dark")
+DECODERS = ("argmax", "quarter", "dark", "oks")
 # Logarithms of a map are taken of values no smaller than this: targets are cut at about 0.01, and a
 # floor far below would let an empty neighbour throw the refined peak to the edge of its cell.
 _LOG_FLOOR = 1e-3
@@ -32,7 +34,10 @@ class HeatmapCodec:
         background: channel of 1 - max over the joints' maps: "first", "last" or "none".
         encode_offset, decode_offset: discrete pixel at the centre of cell 0; None: (stride - 1) /
         2.
-        decode: "argmax", "quarter" or "dark" (Zhang et al., CVPR 2020, section 3.2).
+        decode: "argmax", "quarter", "dark" (Zhang et al., CVPR 2020, section 3.2), or "oks": the
+            place of the highest expected keypoint similarity, see `similarity`, then as "dark".
+        oks_widths: K standard deviations, px, of the Gaussian of distance by which COCO measures
+            similarity: 2 x the joint's sigma x the person's scale; for "oks" alone.
         absent_weight: of the empty target of a joint that is known to be absent (v below 0).
         partial: joints may be unlabelled though they are in the picture, so that the background
             of a frame with such a joint carries no loss.
@@ -48,6 +53,7 @@ class HeatmapCodec:
         encode_offset: float | None = None,
         decode_offset: float | None = None,
         decode: str = "dark",
+        oks_widths: Sequence[float] = (),
         absent_weight: float = 0.0,
         partial: bool = False,
     ) -> None:
@@ -65,6 +71,10 @@ class HeatmapCodec:
         self.encode_offset = center if encode_offset is None else encode_offset
         self.decode_offset = center if decode_offset is None else decode_offset
         self.decode_mode = decode
+        if (decode == "oks") != (len(oks_widths) > 0):
+            raise ValueError(f"heatmap decoding {decode!r} with {len(oks_widths)} OKS widths")
+        # A map of the network is its belief blurred by the target's Gaussian: what is left to blur.
+        self._spread = torch.tensor(oks_widths).square().sub(sigma**2).clamp(min=0).sqrt() / stride
         if absent_weight < 0:
             raise ValueError(f"MODEL.POSE.ABSENT_WEIGHT is {absent_weight}: expected 0 or more")
         self.absent_weight = absent_weight
@@ -73,7 +83,10 @@ class HeatmapCodec:
     @classmethod
     def from_config(cls, cfg: CfgNode) -> HeatmapCodec:
         """Build from ``cfg.MODEL.POSE.HEATMAP``; an offset below 0 means the true cell centre."""
-        node = cfg.MODEL.POSE.HEATMAP
+        node, widths = cfg.MODEL.POSE.HEATMAP, []
+        if node.DECODE == "oks":
+            scale = 2 * node.OKS_SCALE * max(cfg.INPUT.CROP_SIZE)
+            widths = [scale * sigma for sigma in infer_sigmas(cfg.MODEL.POSE.JOINTS)]
         return cls(
             stride=node.STRIDE,
             sigma=node.SIGMA,
@@ -82,6 +95,7 @@ class HeatmapCodec:
             encode_offset=None if node.ENCODE_OFFSET < 0 else node.ENCODE_OFFSET,
             decode_offset=None if node.DECODE_OFFSET < 0 else node.DECODE_OFFSET,
             decode=node.DECODE,
+            oks_widths=widths,
             absent_weight=cfg.MODEL.POSE.ABSENT_WEIGHT,
             partial=cfg.MODEL.POSE.PARTIAL_JOINTS,
         )
@@ -156,22 +170,43 @@ class HeatmapCodec:
         distance = coordinate[..., None] - centers
         return torch.exp(-(distance**2) / (2 * self.sigma**2))
 
+    def similarity(self, maps: Tensor) -> Tensor:
+        """What is highest where a joint is to be placed.
+
+        Args:
+            maps: (..., K, h, w), without background.
+
+        Returns:
+            The same shape. For "oks" each cell holds the sum of the map's positive values, each by
+            its similarity to a joint placed there: up to a factor the expected similarity, so that
+            of a map with a wide and a narrow hill the wide one may win. Otherwise the maps.
+        """
+        if self.decode_mode != "oks":
+            return maps
+        down, across = (self._blur(cells, maps.device) for cells in maps.shape[-2:])
+        with torch.autocast(maps.device.type, enabled=False):
+            return down @ maps.float().clamp(min=0) @ across
+
+    def _blur(self, cells: int, device: torch.device) -> Tensor:
+        """(K, cells, cells): weight of each cell for each, along one axis."""
+        place = torch.arange(cells, dtype=torch.float32)
+        spread = self._spread.clamp(min=1e-3)[:, None, None]
+        return torch.exp(-((place[:, None] - place) ** 2) / (2 * spread**2)).to(device)
+
     def decode(self, maps: Tensor) -> Tensor:
-        """Locate the peak of every joint's map.
+        """Locate every joint.
 
         Args:
             maps: (N, C, h, w).
 
         Returns:
-            (N, K, 3) float32: (x, y) in continuous crop px, and the peak's height clipped to [0,
-            1].
+            (N, K, 3) float32: (x, y) in continuous crop px, and the map's height there clipped to
+            [0, 1].
 
         Raises:
             ValueError: a peak is not finite.
         """
-        maps = self.joint_maps(maps).float()
-        score, index = maps.flatten(-2).max(dim=-1)
-        return self._locate(maps, index, score)
+        return self.peaks(maps, 1)[:, :, 0]
 
     def peaks(self, maps: Tensor, count: int) -> Tensor:
         """Locate the highest local maxima of every joint's map, the first as `decode` does.
@@ -185,34 +220,50 @@ class HeatmapCodec:
             (N, K, count, 3) float32, the highest first, as of `decode`. Where a map has fewer, the
             first peak stands again, with score 0.
         """
-        maps = self.joint_maps(maps).float()
+        heights = self.joint_maps(maps).float()
+        maps = self.similarity(heights)
+        if self.decode_mode == "oks":  # the blurred peak may lie beside the map's own
+            heights = functional.max_pool2d(heights, 3, stride=1, padding=1)
         first, index = maps.flatten(-2).max(dim=-1)
-        found = [self._locate(maps, index, first)]
+        require_finite_peaks(first)
+        found = [self._locate(maps, heights, index)]
+        if count == 1:
+            return found[0][:, :, None]
         highest = maps == functional.max_pool2d(maps, 3, stride=1, padding=1)
         rest = torch.where(highest, maps, maps.new_full((), -1)).flatten(-2)
         for _ in range(count - 1):
             rest = rest.scatter(-1, index[..., None], -1.0)
-            score, index = rest.max(dim=-1)
-            peak = self._locate(maps, index, score)
-            missing = torch.cat([found[0][..., :2], torch.zeros_like(score)[..., None]], dim=-1)
-            found.append(torch.where((score > 0)[..., None], peak, missing))
+            height, index = rest.max(dim=-1)
+            peak = self._locate(maps, heights, index)
+            nothing = torch.zeros_like(height)[..., None]
+            missing = torch.cat([found[0][..., :2], nothing], dim=-1)
+            found.append(torch.where((height > 0)[..., None], peak, missing))
         return torch.stack(found, dim=-2)
 
-    def _locate(self, maps: Tensor, index: Tensor, score: Tensor) -> Tensor:
-        """(N, K, 3) of the joints' maps (N, K, h, w): the peaks at flat cells (N, K)."""
-        require_finite_peaks(score)
+    def _locate(self, maps: Tensor, heights: Tensor, index: Tensor) -> Tensor:
+        """(N, K, 3) of what is highest (N, K, h, w) and the heights of the same cells: the peaks at
+        flat cells (N, K)."""
         width = maps.shape[-1]
         row, column = index // width, index % width
-        if self.decode_mode == "argmax":
-            dx = dy = torch.zeros_like(score)
-        else:
-            dx, dy = self._refine(maps, row, column)
+        dx, dy = self.refine(maps, row, column)
         x = (column + dx) * self.stride + self.decode_offset + 0.5
         y = (row + dy) * self.stride + self.decode_offset + 0.5
+        score = heights.flatten(-2).gather(-1, index[..., None])[..., 0]
         return torch.stack([x, y, score.clamp(0, 1)], dim=-1)
 
-    def _refine(self, maps: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """Sub-cell offsets (N, K), in cells; 0 along an axis on which the peak is the last cell."""
+    def refine(self, maps: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets of the true peaks from those in whole cells, by the decoding's rule.
+
+        Args:
+            maps: (N, K, h, w), of `similarity`. row, column: (N, K) int64, the highest cells.
+
+        Returns:
+            Two of (N, K), cells: along x and y. 0 along an axis on which the peak is the first or
+            the last cell, and everywhere for "argmax".
+        """
+        if self.decode_mode == "argmax":
+            nothing = torch.zeros(row.shape, dtype=maps.dtype, device=maps.device)
+            return nothing, nothing
         height, width = maps.shape[-2:]
         inside_x = (column > 0) & (column < width - 1)
         inside_y = (row > 0) & (row < height - 1)

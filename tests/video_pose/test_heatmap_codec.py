@@ -190,6 +190,52 @@ def test_quarter_moves_towards_the_higher_neighbour() -> None:
     assert found.tolist() == [8 * 2.25 + 4, 8 * 1.75 + 4, 1.0]
 
 
+def oks_codec(*widths: float, sigma: float = 8.0) -> HeatmapCodec:
+    return HeatmapCodec(stride=8, sigma=sigma, background="none", decode="oks", oks_widths=widths)
+
+
+def test_a_joint_lies_where_its_expected_similarity_is_highest() -> None:
+    """A high narrow hill and a low wide one: by hand, every cell tried."""
+    maps = torch.zeros(1, 3, 12, 16)
+    maps[..., 2, 3] = 0.9
+    maps[..., 7:10, 9:13] = 0.4
+    maps[..., 0, 15] = -5.0  # nothing is likely there
+    sigma, widths = 8.0, (8.0, 17.0, 40.0)
+    found = oks_codec(*widths, sigma=sigma).decode(maps)[0]
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
+    for width, joint in zip(widths, found, strict=True):
+        spread = max(math.sqrt(width**2 - sigma**2) / 8, 1e-6)
+        expected = torch.zeros(12, 16)
+        for row, column in maps[0, 0].clamp(min=0).nonzero().tolist():
+            squares = (rows - row) ** 2 + (columns - column) ** 2
+            expected += maps[0, 0, row, column] * torch.exp(-squares / (2 * spread**2))
+        row, column = divmod(expected.argmax().item(), 16)
+        assert (joint[:2] - torch.tensor([8.0 * column + 4, 8.0 * row + 4])).abs().max() <= 4
+    # The narrow width takes the high hill and its height, wider ones the wide one's middle, which
+    # the other hill pulls a little.
+    assert found[0].tolist() == pytest.approx([28, 20, 0.9])
+    for joint in found[1:].tolist():
+        assert joint[:2] == pytest.approx([8 * 10.5 + 4, 8 * 8 + 4], abs=2.5)
+        assert joint[2] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("widths", [(3.0, 8.0), (12.0, 24.0)])
+def test_a_single_hill_is_located_as_exactly_as_without_blurring(widths: tuple) -> None:
+    points = scattered(count=40, margin=60.0).view(20, 2, 3)
+    codec = oks_codec(*widths)
+    maps, _ = codec.encode(points, SIZE)
+    torch.testing.assert_close(codec.decode(maps)[..., :2], points[..., :2], atol=0.05, rtol=0)
+    found = codec.peaks(maps, 3)
+    torch.testing.assert_close(found[:, :, 0], codec.decode(maps))
+    assert (found[:, :, 1:, 2] == 0).all()  # it has one peak
+
+
+@pytest.mark.parametrize("wrong", [{"decode": "oks"}, {"oks_widths": [9.0]}])
+def test_widths_belong_to_oks(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="OKS widths"):
+        HeatmapCodec(**wrong)
+
+
 @pytest.mark.parametrize("decode", ["argmax", "quarter", "dark"])
 def test_maps_without_a_peak_give_finite_joints_and_scores_in_range(decode: str) -> None:
     codec = HeatmapCodec(stride=8, background="none", decode=decode)
@@ -241,7 +287,17 @@ def test_from_config() -> None:
     assert (codec.stride, codec.sigma, codec.background) == (4, 5.0, "first")
     assert (codec.decode_mode, codec.threshold) == ("quarter", 0.01)
     assert codec.encode_offset == codec.decode_offset == 1.5
-    node.ENCODE_OFFSET, node.DECODE_OFFSET = 0.0, 2.5
+    node.DECODE, node.OKS_SCALE, cfg.INPUT.CROP_SIZE = "oks", 0.5, (64, 100)
+    cfg.MODEL.POSE.JOINTS = ["nose", "left_hip"]
+    # 2 x .026 and 2 x .107 of 50 px: 2.6 and 10.7 px, of which the target's 5 px are in the map.
+    blur = HeatmapCodec.from_config(cfg).similarity(
+        torch.eye(9).view(1, 1, 9, 9).expand(1, 2, 9, 9)
+    )
+    assert torch.equal(blur[0, 0], torch.eye(9))
+    spread = math.sqrt(10.7**2 - 5**2) / 4
+    expected = sum(math.exp(-(d**2) / spread**2) for d in range(-4, 5))
+    assert blur[0, 1, 4, 4].item() == pytest.approx(expected, rel=1e-4)
+    node.DECODE, node.ENCODE_OFFSET, node.DECODE_OFFSET = "quarter", 0.0, 2.5
     codec = HeatmapCodec.from_config(cfg)
     assert (codec.encode_offset, codec.decode_offset) == (0.0, 2.5)
 

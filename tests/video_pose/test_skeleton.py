@@ -295,15 +295,26 @@ def test_joints_of_jhmdb_from_coco_by_hand() -> None:
     points = np.zeros((17, 3))
     rows = COCO_PERSON.names.index
     for name, x, y in (
-        ("nose", 10, 0), ("left_shoulder", 14, 10), ("right_shoulder", 6, 20),
-        ("left_hip", 12, 40), ("right_hip", 8, 60),
+        ("nose", 50, 50), ("left_ear", 12, -2), ("right_ear", 10, 4), ("left_shoulder", 14, 10),
+        ("right_shoulder", 6, 20), ("left_hip", 12, 40), ("right_hip", 8, 60),
     ):  # fmt: skip
         points[rows(name)] = x, y, 2
     derived = {**JHMDB.derived, **JHMDB.equivalents}
     got = match_joints(COCO_PERSON.names, ["neck", "head", "belly"], derived).apply(points)
-    # Neck: y = .4 * 0 + .3 * (10 + 20) = 9; belly: y = .175 * (10 + 20) + .325 * (40 + 60).
-    np.testing.assert_allclose(got, [[10, 9, 2], [10, 0, 2], [10, 37.75, 2]])
+    # Middles: ears (11, 1), shoulders (10, 15), hips (10, 50). Neck: .35 and .65 of the former two;
+    # belly: -.01, .25 and .76 of the three.
+    np.testing.assert_allclose(got, [[10.35, 10.1, 2], [11, 1, 2], [9.99, 41.74, 2]])
     match_joints(COCO_PERSON.names, JHMDB.names, derived)  # all fifteen
+
+
+def test_joints_of_jhmdb_without_ears_are_those_of_the_release() -> None:
+    names = [name for name in JHMDB.names if name != "belly"]
+    derived = {**JHMDB.derived, **JHMDB.equivalents}
+    belly = match_joints(names, ["belly"], derived).derived[0]
+    weights = {names[column]: weight for column, weight in belly.y}
+    assert weights == {
+        "left_shoulder": 0.175, "right_shoulder": 0.175, "left_hip": 0.325, "right_hip": 0.325,
+    }  # fmt: skip
 
 
 def test_skeletons_of_the_field() -> None:

@@ -7,6 +7,8 @@ image px, the mirroring of a mirrored row included.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
@@ -192,7 +194,7 @@ def _apply_affine(poses: Tensor, matrices: Tensor) -> Tensor:
 def _merge_at_image_size(
     maps: Tensor, matrices: Tensor, codec: HeatmapCodec, image_size: tuple[int, int]
 ) -> Tensor:
-    """Mean of all rows' maps at the image's size, then its highest pixel.
+    """Mean of all rows' maps at the image's size, then its peak, by the codec's rule.
 
     maps (S, K, h, w), matrices (S, 2, 3) -> (K, 3). A row's map is 0 outside its crop, so that a
     pixel that few rows saw has little weight. Test crops are neither rotated nor sheared, hence the
@@ -215,18 +217,31 @@ def _merge_at_image_size(
     (left, right), (top, bottom) = _window(columns, w), _window(lines, h)
     across = torch.stack([_cubic_matrix(row, w) for row in columns[:, left:right]])
     down = torch.cat([_cubic_matrix(row, h) for row in lines[:, top:bottom]], dim=1)
-    score, index = [], []
+    likely, reach = codec.similarity(maps), _pixels_a_cell(matrices, codec)
+    found = []
     for joint in range(joints):
-        wide = maps[:, joint] @ across.transpose(1, 2)
+        wide = likely[:, joint] @ across.transpose(1, 2)
         # The sum over the rows is part of the product.
-        peak = (down @ wide.flatten(0, 1) / rows).flatten().max(dim=0)
-        score.append(peak.values)
-        index.append(peak.indices)
-    best, place = torch.stack(score), torch.stack(index)
-    require_finite_peaks(best)
-    x = left + place % (right - left) + 0.5
-    y = top + torch.div(place, right - left, rounding_mode="floor") + 0.5
-    return torch.stack([x.to(best), y.to(best), best.clamp(0, 1)], dim=-1)
+        mean = (down @ wide.flatten(0, 1) / rows)[None, None]
+        score, index = mean.flatten(-2).max(dim=-1)
+        row, column = index // (right - left), index % (right - left)
+        if likely is not maps:
+            # The map's own height beside the blurred peak.
+            near_row = slice(max(0, int(row) - reach), int(row) + reach + 1)
+            near_column = slice(max(0, int(column) - reach), int(column) + reach + 1)
+            wide = maps[:, joint] @ across[:, near_column].transpose(1, 2)
+            score = (down[near_row] @ wide.flatten(0, 1) / rows).max()[None, None]
+        dx, dy = codec.refine(mean, row, column)
+        found.append(torch.stack([left + column + 0.5 + dx, top + row + 0.5 + dy, score], dim=-1))
+    poses = torch.cat(found, dim=1)[0]
+    require_finite_peaks(poses[:, 2])
+    poses[:, 2].clamp_(0, 1)
+    return poses
+
+
+def _pixels_a_cell(matrices: Tensor, codec: HeatmapCodec) -> int:
+    """How many image pixels a cell of the finest of maps measures, rounded up."""
+    return max(1, math.ceil(float(matrices[:, (0, 1), (0, 1)].abs().min()) * codec.stride))
 
 
 def _window(positions: Tensor, cells: int) -> tuple[int, int]:
