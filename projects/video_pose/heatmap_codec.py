@@ -75,6 +75,7 @@ class HeatmapCodec:
             raise ValueError(f"heatmap decoding {decode!r} with {len(oks_widths)} OKS widths")
         # A map of the network is its belief blurred by the target's Gaussian: what is left to blur.
         self._spread = torch.tensor(oks_widths).square().sub(sigma**2).clamp(min=0).sqrt() / stride
+        self._blurs: dict[tuple[int, torch.device], Tensor] = {}
         if absent_weight < 0:
             raise ValueError(f"MODEL.POSE.ABSENT_WEIGHT is {absent_weight}: expected 0 or more")
         self.absent_weight = absent_weight
@@ -174,7 +175,7 @@ class HeatmapCodec:
         """What is highest where a joint is to be placed.
 
         Args:
-            maps: (..., K, h, w), without background.
+            maps: (N, K, h, w), without background.
 
         Returns:
             The same shape. For "oks" each cell holds the sum of the map's positive values, each by
@@ -183,15 +184,23 @@ class HeatmapCodec:
         """
         if self.decode_mode != "oks":
             return maps
-        down, across = (self._blur(cells, maps.device) for cells in maps.shape[-2:])
         with torch.autocast(maps.device.type, enabled=False):
-            return down @ maps.float().clamp(min=0) @ across
+            # One product a joint, whatever the number of maps: (K, N h, w), then (K, N w, h).
+            by_joint = maps.float().clamp(min=0).flatten(0, -4).transpose(0, 1)
+            for _ in range(2):
+                product = by_joint.flatten(1, 2) @ self._blur(by_joint.shape[-1], maps.device)
+                by_joint = product.unflatten(1, (-1, by_joint.shape[2])).transpose(2, 3)
+        return by_joint.transpose(0, 1).reshape(maps.shape)
 
     def _blur(self, cells: int, device: torch.device) -> Tensor:
-        """(K, cells, cells): weight of each cell for each, along one axis."""
-        place = torch.arange(cells, dtype=torch.float32)
-        spread = self._spread.clamp(min=1e-3)[:, None, None]
-        return torch.exp(-((place[:, None] - place) ** 2) / (2 * spread**2)).to(device)
+        """(K, cells, cells), symmetric: weight of each cell for each, along one axis."""
+        key = cells, device
+        if key not in self._blurs:
+            place = torch.arange(cells, dtype=torch.float32)
+            spread = self._spread.clamp(min=1e-3)[:, None, None]
+            weight = torch.exp(-((place[:, None] - place) ** 2) / (2 * spread**2))
+            self._blurs[key] = weight.to(device)
+        return self._blurs[key]
 
     def decode(self, maps: Tensor) -> Tensor:
         """Locate every joint.
@@ -222,8 +231,6 @@ class HeatmapCodec:
         """
         heights = self.joint_maps(maps).float()
         maps = self.similarity(heights)
-        if self.decode_mode == "oks":  # the blurred peak may lie beside the map's own
-            heights = functional.max_pool2d(heights, 3, stride=1, padding=1)
         first, index = maps.flatten(-2).max(dim=-1)
         require_finite_peaks(first)
         found = [self._locate(maps, heights, index)]
@@ -248,7 +255,10 @@ class HeatmapCodec:
         dx, dy = self.refine(maps, row, column)
         x = (column + dx) * self.stride + self.decode_offset + 0.5
         y = (row + dy) * self.stride + self.decode_offset + 0.5
-        score = heights.flatten(-2).gather(-1, index[..., None])[..., 0]
+        if maps is heights:
+            score = _value(heights, row, column)
+        else:  # the blurred peak may lie beside the map's own
+            score = torch.stack([_value(heights, row + r, column + c) for r, c in _AROUND]).amax(0)
         return torch.stack([x, y, score.clamp(0, 1)], dim=-1)
 
     def refine(self, maps: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -267,11 +277,9 @@ class HeatmapCodec:
         height, width = maps.shape[-2:]
         inside_x = (column > 0) & (column < width - 1)
         inside_y = (row > 0) & (row < height - 1)
-        flat = maps.flatten(-2)
 
         def at(dr: int, dc: int) -> Tensor:
-            r, c = (row + dr).clamp(0, height - 1), (column + dc).clamp(0, width - 1)
-            return flat.gather(-1, (r * width + c)[..., None])[..., 0]
+            return _value(maps, row + dr, column + dc)
 
         if self.decode_mode == "quarter":
             dx = 0.25 * torch.sign(at(0, 1) - at(0, -1))
@@ -279,6 +287,16 @@ class HeatmapCodec:
         else:
             dx, dy = _taylor_offset(at, inside_x & inside_y)
         return dx * inside_x, dy * inside_y
+
+
+_AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
+
+
+def _value(maps: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Values (N, K) of maps (N, K, h, w) at cells (N, K); the border's outside the map."""
+    height, width = maps.shape[-2:]
+    cell = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+    return maps.flatten(-2).gather(-1, cell[..., None])[..., 0]
 
 
 def require_finite_peaks(peaks: Tensor) -> None:
