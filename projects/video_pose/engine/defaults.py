@@ -183,6 +183,10 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
     ):
         if is_set:
             raise ValueError(f"SOLVER.{key} has no effect here: use SOLVER.{instead}")
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        raise ValueError(
+            "TEST.PRECISE_BN has no effect here: tools/refit_norms.py fits the norms of weights"
+        )
 
 
 # Detectron2's.
@@ -203,6 +207,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "SOLVER.EMA_DECAY": (lambda value: 0 <= value < 1, "below 1, or 0: no average"),
     "MODEL.POSE.HEATMAP.STRIDE": (lambda value: value >= 1, "1 px or more"),
     "MODEL.POSE.HEATMAP.SIGMA": (lambda value: 0 < value < math.inf, "above 0 px"),
+    "MODEL.POSE.HEATMAP.OKS_SCALE": (lambda value: 0 < value < math.inf, "above 0"),
     "TEST.CHUNK_LENGTH": (lambda value: value >= 1, "1 frame or more"),
     "TEST.RESET_EVERY": (lambda value: value >= 0, "a number of frames, or 0: never"),
     "TEST.COMPILE": (lambda value: value in COMPILE, f"one of {COMPILE}"),

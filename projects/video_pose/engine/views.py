@@ -147,6 +147,11 @@ class ClipsView(View):
             raise ValueError(
                 f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no state to move"
             )
+        if cfg.TEST.AUG.ENABLED:
+            raise ValueError(
+                f"TEST.AUG.ENABLED: {cfg.MODEL.META_ARCHITECTURE} takes crops; TEST.FLIP and "
+                "TEST.SCALES have it look more than once"
+            )
         write_out_clip_values(cfg)
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
         if train:

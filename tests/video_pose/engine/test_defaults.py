@@ -408,6 +408,7 @@ BOUNDS = [
     ("SOLVER.EMA_DECAY", (0.0, 0.999), (-0.1, 1.0, 2.0)),
     ("MODEL.POSE.HEATMAP.STRIDE", (1, 16), (0, -1)),
     ("MODEL.POSE.HEATMAP.SIGMA", (0.1, 9.0), (0.0, -1.0, float("inf"))),
+    ("MODEL.POSE.HEATMAP.OKS_SCALE", (0.1, 2.0), (0.0, -1.0, float("inf"))),
     ("TEST.CHUNK_LENGTH", (1, 99), (0,)),
     ("TEST.RESET_EVERY", (0, 5), (-1,)),
     ("TEST.BACKEND", ("auto", "torch", "/"), ("/no/such/folder", "")),
@@ -456,6 +457,12 @@ def test_bounds_of_values_are_part_of_their_range(key: str, good: tuple, bad: tu
 def test_keys_of_detectron2_without_effect_are_refused(key, value, instead: str) -> None:
     with pytest.raises(ValueError, match=f"SOLVER.{key} has no effect here: use SOLVER.{instead}"):
         load_cfg("", [*CLIPS, f"SOLVER.{key}", value])
+
+
+@pytest.mark.parametrize("key", ["TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED"])
+def test_keys_of_detectron2_for_other_models_are_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=key.removesuffix(".ENABLED")):
+        load_cfg("", [*CLIPS, key, True])
 
 
 @pytest.mark.parametrize(
