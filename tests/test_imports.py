@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "video_pose.packaged": {"video_pose.files"},
     "video_pose.plugins": set(),
     "video_pose.skeleton": set(),
-    "video_pose.heatmap_codec": {"video_pose.config"},
+    "video_pose.heatmap_codec": {"video_pose.config", "video_pose.skeleton"},
     "video_pose.video_io": {"video_pose.files"},
     "video_pose.data": BASE,
     "video_pose.modeling": DATA,
