@@ -107,6 +107,11 @@ class HeatmapCodec:
         crop, if the crop's width is a multiple of the stride."""
         return self.decode_offset == (self.stride - 1) / 2
 
+    @property
+    def is_refined(self) -> bool:
+        """Whether peaks are placed anywhere within their cells."""
+        return self.decode_mode in ("dark", "oks")
+
     def num_channels(self, num_joints: int) -> int:
         """Channels of a map stack for ``num_joints`` joints."""
         return num_joints + (self.background != "none")

@@ -201,23 +201,32 @@ def _merge_at_image_size(
     resampling is one matrix product along each axis.
 
     Only the window around all crops, as far as it lies in the image, is made, one joint after the
-    other: of a large photo the whole would take gigabytes. The peak is always in the window, with
-    score 0 where a joint's mean is nowhere above 0. Where no crop shows a column (or row) of the
-    image, the window is the column (row) that is nearest to the middle of a crop, and scores are 0.
+    other. The peak is always in the window, with score 0 where a joint's mean is nowhere above 0.
+    Where no crop shows a column (or row) of the image, the window is the column (row) that is
+    nearest to the middle of a crop, and scores are 0.
+
+    Where a pixel of every crop measures n of the image or more, and the codec refines peaks, one of
+    n columns and rows is made: all would tell no more, and of a large photo cost much.
     """
     height, width = image_size
     assert float(matrices[:, 0, 1].abs().max()) < 1e-6, "a test crop must not be rotated"
     maps, matrices = maps.float(), matrices.to(maps.device, torch.float32)
     rows, joints, h, w = maps.shape
     offset = codec.decode_offset + 0.5
+    finest = float(matrices[:, (0, 1), (0, 1)].abs().min())
+    step = min(max(1, int(finest)), width, height) if codec.is_refined else 1
+    x, y = (
+        (torch.arange(n // step, device=maps.device, dtype=torch.float32) + 0.5) * step
+        for n in (width, height)
+    )
     columns, lines = (
-        torch.stack([_cells(n, m[i, i], m[i, 2], offset, codec.stride, maps) for m in matrices])
-        for i, n in ((0, width), (1, height))
+        torch.stack([((points - m[i, 2]) / m[i, i] - offset) / codec.stride for m in matrices])
+        for i, points in ((0, x), (1, y))
     )
     (left, right), (top, bottom) = _window(columns, w), _window(lines, h)
     across = torch.stack([_cubic_matrix(row, w) for row in columns[:, left:right]])
     down = torch.cat([_cubic_matrix(row, h) for row in lines[:, top:bottom]], dim=1)
-    likely, reach = codec.similarity(maps), _pixels_a_cell(matrices, codec)
+    likely, reach = codec.similarity(maps), math.ceil(codec.stride * finest / step)
     found = []
     for joint in range(joints):
         wide = likely[:, joint] @ across.transpose(1, 2)
@@ -232,16 +241,12 @@ def _merge_at_image_size(
             wide = maps[:, joint] @ across[:, near_column].transpose(1, 2)
             score = (down[near_row] @ wide.flatten(0, 1) / rows).max()[None, None]
         dx, dy = codec.refine(mean, row, column)
-        found.append(torch.stack([left + column + 0.5 + dx, top + row + 0.5 + dy, score], dim=-1))
+        place = x[left + column] + dx * step, y[top + row] + dy * step
+        found.append(torch.stack([*place, score], dim=-1))
     poses = torch.cat(found, dim=1)[0]
     require_finite_peaks(poses[:, 2])
     poses[:, 2].clamp_(0, 1)
     return poses
-
-
-def _pixels_a_cell(matrices: Tensor, codec: HeatmapCodec) -> int:
-    """How many image pixels a cell of the finest of maps measures, rounded up."""
-    return max(1, math.ceil(float(matrices[:, (0, 1), (0, 1)].abs().min()) * codec.stride))
 
 
 def _window(positions: Tensor, cells: int) -> tuple[int, int]:
@@ -256,14 +261,6 @@ def _window(positions: Tensor, cells: int) -> tuple[int, int]:
 
 def _is_inside(position: Tensor, cells: int) -> Tensor:
     return (position >= -0.5) & (position <= cells - 0.5)
-
-
-def _cells(
-    count: int, scale: Tensor, shift: Tensor, offset: float, stride: int, like: Tensor
-) -> Tensor:
-    """Positions, in cells of the map, of the centres of ``count`` image pixels along one axis."""
-    pixels = torch.arange(count, device=like.device, dtype=torch.float32) + 0.5
-    return ((pixels - shift) / scale - offset) / stride
 
 
 def _cubic_matrix(position: Tensor, cells: int) -> Tensor:

@@ -12,7 +12,6 @@ from video_pose.config import add_video_pose_config
 from video_pose.heatmap_codec import HeatmapCodec
 from video_pose.modeling.heatmaps import (
     CenterMap,
-    _cells,
     _cubic_matrix,
     decode_rows,
     heatmap_loss,
@@ -375,6 +374,28 @@ def test_merging_locates_joints_below_a_pixel(scale: float) -> None:
     assert (poses[0, 0, :2] - place).abs().max() <= max(0.03, 0.4 * pixel)
 
 
+@pytest.mark.parametrize("pixels", [2, 9])
+def test_large_photos_are_merged_at_the_crops_size(pixels: int) -> None:
+    """A photo of which ``pixels`` px are one of the crop: the joints of the small photo, enlarged;
+    with the highest pixel alone, the middle of the highest pixel."""
+    generator = torch.Generator().manual_seed(3)
+    points = torch.cat([torch.rand(1, 6, 2, generator=generator) * 60 + 20, torch.ones(1, 6, 1)], 2)
+    small = torch.stack([scaled(1.0, 3, 2), scaled(1.0, 3, 2)])[:, None]
+    for codec, error in (
+        (HeatmapCodec(stride=8, sigma=9.0, background="none"), 0.2),
+        (HeatmapCodec(stride=8, sigma=9.0, background="none", decode="argmax"), 0.51),
+    ):
+        maps = codec.encode(points, (12, 12))[0][None].expand(2, -1, -1, -1, -1)
+        poses = decode_rows(
+            maps, small * pixels, codec=codec, swap=list(range(6)),
+            flipped=torch.zeros(2, dtype=torch.bool), image_size=(105 * pixels, 110 * pixels),
+        )[0]  # fmt: skip
+        place = (points[0, :, :2] + small[0, 0, :, 2]) * pixels
+        assert (poses[:, :2] - place).abs().max() <= error * pixels
+        if codec.decode_mode == "argmax":
+            assert torch.equal(poses[:, :2] % 1, torch.full((6, 2), 0.5))
+
+
 def test_merged_maps_are_read_where_similarity_is_highest() -> None:
     """A narrow high hill beside a wide lower one, of which each half lies in one of two rows."""
     codec = HeatmapCodec(
@@ -422,8 +443,8 @@ def whole_image(maps: Tensor, matrices: Tensor, image: tuple[int, int]) -> Tenso
     """Mean (K, *image) of rows of joint maps (S, K, h, w), every pixel of the image made."""
     total = torch.zeros(maps.shape[1], *image)
     for row, matrix in zip(maps, matrices):
-        x = _cells(image[1], matrix[0, 0], matrix[0, 2], 4.0, 8, maps)
-        y = _cells(image[0], matrix[1, 1], matrix[1, 2], 4.0, 8, maps)
+        x = ((torch.arange(image[1]) + 0.5 - matrix[0, 2]) / matrix[0, 0] - 4) / 8
+        y = ((torch.arange(image[0]) + 0.5 - matrix[1, 2]) / matrix[1, 1] - 4) / 8
         total += _cubic_matrix(y, maps.shape[2]) @ row @ _cubic_matrix(x, maps.shape[3]).T
     return total / len(maps)
 
