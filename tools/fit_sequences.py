@@ -23,6 +23,7 @@ import argparse
 import logging
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from torch import Tensor
 
 from video_pose import packaged
+from video_pose.backends.graphs import file_hash
 from video_pose.backends.pose import build_backend
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.evaluation.calibration import FILE as CALIBRATION_FILE
@@ -119,14 +121,16 @@ def model_cfg(args: argparse.Namespace, dataset: str, degraded: bool) -> CfgNode
 
 def make_traces(args: argparse.Namespace, dataset: str, degraded: bool, seed: int) -> list[Trace]:
     """The traces of a dataset's clips, from the cache or made now, a file each."""
+    cfg = model_cfg(args, dataset, degraded)
+    facts = file_hash(Path(cfg.MODEL.WEIGHTS)) + repr(cfg.MODEL.POSE.HEATMAP)
+    model = f"{Path(args.model).name}-{zlib.crc32(facts.encode()):08x}"
     name = f"{dataset}-{'degraded' if degraded else 'plain'}-{seed}"
-    folder = Path(args.cache) / Path(args.model).name / name
+    folder = Path(args.cache) / model / name
     folder.mkdir(parents=True, exist_ok=True)
     tracks = DatasetCatalog.get(dataset)[:: args.every]
     # Degraded, each by its own seed; the order does not matter.
     paths = [folder / f"{number}.npz" for number in range(len(tracks))]
     if not all(path.is_file() for path in paths):
-        cfg = model_cfg(args, dataset, degraded)
         backend = build_backend(cfg, load_model(cfg), args.backend)
         mapper = build_pose_mapper(cfg, True, list(cfg.DATASETS.TRAIN))
         for number, (path, track) in enumerate(zip(paths, tracks)):

@@ -73,8 +73,9 @@ def _add_model_keys(cfg: CN) -> None:
     # neighbour), "dark" (Taylor expansion of the log heatmap, Zhang et al., CVPR 2020) or "oks"
     # (the place of the highest expected similarity, as COCO measures it, then as "dark").
     heatmap.DECODE = "dark"
-    # For "oks": square root of a person's area over the crop's longer side. Of COCO's people, whose
-    # area is half of the box, in a crop of 1.25 times the box's longer side .36 on average.
+    # For "oks", which knows COCO's sigmas by the joints' names: square root of a person's area over
+    # the crop's longer side. Of COCO's people, whose area is half of the box, in a crop of 1.25
+    # times the box's longer side .36 on average.
     heatmap.OKS_SCALE = 0.36
 
     center = pose.CENTER_MAP = CN()

@@ -86,6 +86,10 @@ class HeatmapCodec:
         """Build from ``cfg.MODEL.POSE.HEATMAP``; an offset below 0 means the true cell centre."""
         node, widths = cfg.MODEL.POSE.HEATMAP, []
         if node.DECODE == "oks":
+            if not cfg.MODEL.POSE.JOINTS:
+                raise ValueError(
+                    "MODEL.POSE.JOINTS is empty: HEATMAP.DECODE oks goes by the joints' names"
+                )
             scale = 2 * node.OKS_SCALE * max(cfg.INPUT.CROP_SIZE)
             widths = [scale * sigma for sigma in infer_sigmas(cfg.MODEL.POSE.JOINTS)]
         return cls(
@@ -185,7 +189,8 @@ class HeatmapCodec:
         Returns:
             The same shape. For "oks" each cell holds the sum of the map's positive values, each by
             its similarity to a joint placed there: up to a factor the expected similarity, so that
-            of a map with a wide and a narrow hill the wide one may win. Otherwise the maps.
+            of a map with a wide and a narrow hill the wide one may win. A map without a positive
+            value stays as it is, and so do all otherwise.
         """
         if self.decode_mode != "oks":
             return maps
@@ -195,7 +200,8 @@ class HeatmapCodec:
             for _ in range(2):
                 product = by_joint.flatten(1, 2) @ self._blur(by_joint.shape[-1], maps.device)
                 by_joint = product.unflatten(1, (-1, by_joint.shape[2])).transpose(2, 3)
-        return by_joint.transpose(0, 1).reshape(maps.shape)
+        blurred = by_joint.transpose(0, 1).reshape(maps.shape)
+        return torch.where(blurred.amax((-2, -1), keepdim=True) == 0, maps, blurred)
 
     def _blur(self, cells: int, device: torch.device) -> Tensor:
         """(K, cells, cells), symmetric: weight of each cell for each, along one axis."""
@@ -223,7 +229,7 @@ class HeatmapCodec:
         return self.peaks(maps, 1)[:, :, 0]
 
     def peaks(self, maps: Tensor, count: int) -> Tensor:
-        """Locate the highest local maxima of every joint's map, the first as `decode` does.
+        """Locate the highest local maxima of what `similarity` gives, the first as `decode` does.
 
         A local maximum is no lower than its eight neighbours; of a plateau every cell is one.
 
@@ -231,13 +237,13 @@ class HeatmapCodec:
             maps: (N, C, h, w). count: how many, at least 1.
 
         Returns:
-            (N, K, count, 3) float32, the highest first, as of `decode`. Where a map has fewer, the
-            first peak stands again, with score 0.
+            (N, K, count, 3) float32, the highest first, as of `decode` (by "oks" a later one may
+            have a higher score). Where a map has fewer, the first stands again, with score 0.
         """
         heights = self.joint_maps(maps).float()
+        require_finite_peaks(heights.flatten(-2).amax(-1))
         maps = self.similarity(heights)
-        first, index = maps.flatten(-2).max(dim=-1)
-        require_finite_peaks(first)
+        index = maps.flatten(-2).argmax(dim=-1)
         found = [self._locate(maps, heights, index)]
         if count == 1:
             return found[0][:, :, None]

@@ -288,8 +288,8 @@ BELLY_FORMULA: Formula = {
     "x": dict.fromkeys(_SHOULDERS + _HIPS, 0.25),
     "y": {**dict.fromkeys(_SHOULDERS, 0.175), **dict.fromkeys(_HIPS, 0.325)},
 }
-# Joints that a skeleton may lack, each by the first formula whose sources it has. COCO has no head:
-# its nose is nearest to JHMDB's centre of the face. PoseTrack's head_bottom is the upper neck.
+# Joints that a skeleton may lack, each by the first formula whose sources it has. PoseTrack's
+# head_bottom is the upper neck.
 FORMULAS: tuple[tuple[str, Formula], ...] = (
     ("head", _mean("nose")),
     ("head", _mean("head_top")),

@@ -219,6 +219,19 @@ def test_a_joint_lies_where_its_expected_similarity_is_highest() -> None:
         assert joint[2] == pytest.approx(0.4)
 
 
+def test_maps_without_a_hill_are_read_as_they_are() -> None:
+    codec = oks_codec(20.0, 20.0)
+    maps = torch.full((1, 2, 6, 6), -0.5)
+    maps[0, 0, 4, 2] = -0.1
+    assert codec.decode(maps)[0, 0].tolist() == [20.0, 36.0, 0.0]
+    for bad in (torch.nan, torch.inf):
+        maps[0, 1, 2, 2] = bad
+        with pytest.raises(ValueError, match="finite"):
+            codec.decode(maps)
+    with pytest.raises(ValueError, match="finite"):
+        codec.decode(torch.full((1, 2, 6, 6), -torch.inf))
+
+
 @pytest.mark.parametrize("widths", [(3.0, 8.0), (12.0, 24.0)])
 def test_a_single_hill_is_located_as_exactly_as_without_blurring(widths: tuple) -> None:
     points = scattered(count=40, margin=60.0).view(20, 2, 3)
@@ -288,6 +301,8 @@ def test_from_config() -> None:
     assert (codec.decode_mode, codec.threshold) == ("quarter", 0.01)
     assert codec.encode_offset == codec.decode_offset == 1.5
     node.DECODE, node.OKS_SCALE, cfg.INPUT.CROP_SIZE = "oks", 0.5, (64, 100)
+    with pytest.raises(ValueError, match=r"MODEL.POSE.JOINTS is empty"):
+        HeatmapCodec.from_config(cfg)
     cfg.MODEL.POSE.JOINTS = ["nose", "left_hip"]
     # 2 x .026 and 2 x .107 of 50 px: 2.6 and 10.7 px, of which the target's 5 px are in the map.
     blur = HeatmapCodec.from_config(cfg).similarity(

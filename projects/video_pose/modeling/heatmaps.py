@@ -236,10 +236,9 @@ def _merge_at_image_size(
         row, column = index // (right - left), index % (right - left)
         if likely is not maps:
             # The map's own height beside the blurred peak.
-            near_row = slice(max(0, int(row) - reach), int(row) + reach + 1)
-            near_column = slice(max(0, int(column) - reach), int(column) + reach + 1)
-            wide = maps[:, joint] @ across[:, near_column].transpose(1, 2)
-            score = (down[near_row] @ wide.flatten(0, 1) / rows).max()[None, None]
+            near = [slice(max(0, i - reach), i + reach + 1) for i in (int(row), int(column))]
+            wide = maps[:, joint] @ across[:, near[1]].transpose(1, 2)
+            score = (down[near[0]] @ wide.flatten(0, 1) / rows).max()[None, None]
         dx, dy = codec.refine(mean, row, column)
         place = x[left + column] + dx * step, y[top + row] + dy * step
         found.append(torch.stack([*place, score], dim=-1))

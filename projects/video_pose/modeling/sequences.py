@@ -330,8 +330,9 @@ def refine(
 
     Args:
         refiner: None smooths every joint by the first of `SMOOTHED`.
-        peaks: (T, K, C, 3) of consecutive frames, the highest first; NaN in a frame without a pose,
-            and for a joint that was not found. Of fewer than `PEAKS` the rest counts as not there.
+        peaks: (T, K, C, 3) of consecutive frames, in the order of `HeatmapCodec.peaks`; NaN in a
+            frame without a pose, and for a joint that was not found. Of fewer than `PEAKS` the rest
+            counts as not there.
 
     Returns:
         (T, K, 3): x, y in image px, and the score of what was trusted (of the first peak, smoothed,
