@@ -92,6 +92,7 @@ setup(
         "h5py",  # MATLAB files of version 7.3
         "jinja2",  # pages of reports; torch needs it as well
         "numpy",
+        "pi-heif",  # photos of phones
         "protobuf",  # Caffe's weight files
         "safetensors",
         "scipy>=1.12",  # MATLAB files up to version 7, isotonic regression

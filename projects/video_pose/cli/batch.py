@@ -42,6 +42,7 @@ from video_pose.cli.predict import (
     add_part_arguments,
     build_predictor,
     checkpoint_interval,
+    count_of,
     overlay_ending,
     remove_partial,
 )
@@ -341,10 +342,11 @@ def record_of(
 def _progress(record: Record, counts: dict[str, int], total: int, start: float) -> str:
     done = counts[DONE] + counts[FAILED]
     left = (time.monotonic() - start) / done * (total - done)
-    text = record["reason"] or f"{record['frames']} frames, {record['people']} people"
+    text = record["reason"] or ", ".join(
+        (count_of(record["frames"], "frame"), count_of(record["people"], "person", "people"))
+    )
     if record["problems"]:
-        number = len(record["problems"])
-        text += f", {number} {'problem' if number == 1 else 'problems'}"
+        text += ", " + count_of(len(record["problems"]), "problem")
     name = " ".join(record["name"].split())  # a name may hold a new line
     return f"{done}/{total} ({left:.0f} s left) {name}: {record['status']}, {text}"
 

@@ -246,11 +246,13 @@ class Summary:
         seconds = time.monotonic() - self.start
         rate = f" ({(self.frames - self.resumed) / seconds:.1f} frames/s)" if self.frames else ""
         before = f" ({self.resumed} done before)" if self.resumed else ""
-        parts = [_count(self.sources, "source"), _count(self.frames, "frame") + before]
-        parts += [_count(self.people, "person", "people"), f"{seconds:.1f} s{rate}"]
-        where = f"{_count(len(self.files), 'file')} in {place}" if self.files else "no file written"
+        parts = [count_of(self.sources, "source"), count_of(self.frames, "frame") + before]
+        parts += [count_of(self.people, "person", "people"), f"{seconds:.1f} s{rate}"]
+        where = (
+            f"{count_of(len(self.files), 'file')} in {place}" if self.files else "no file written"
+        )
         where = str(self.files[0]) if len(self.files) == 1 else where
-        failed = f"; {_count(self.failed, 'error')}" if self.failed else ""
+        failed = f"; {count_of(self.failed, 'error')}" if self.failed else ""
         return f"{', '.join(parts)}: {where}{failed}{self._where_stopped()}"
 
     def _where_stopped(self) -> str:
@@ -260,7 +262,8 @@ class Summary:
         return f"; results of {self.stopped.item.name} are not whole{more}"
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def count_of(number: int, one: str, many: str = "") -> str:
+    """A number with the word that goes with it."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
@@ -742,7 +745,7 @@ def run(args: argparse.Namespace) -> int:
     items = list_inputs(args)
     jobs = plan_jobs(args, items)
     if len(jobs) < len(items):
-        print(f"{_count(len(items) - len(jobs), 'source')} done before")
+        print(f"{count_of(len(items) - len(jobs), 'source')} done before")
     if not jobs:
         return 0
     predictor = build_predictor(args, stills=all(item.is_photo for item in items))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from video_pose.files import cache_folder
-from video_pose.video_io.pictures import PICTURE_SUFFIXES, count_pages
+from video_pose.video_io.pictures import HEIF_SUFFIXES, PICTURE_SUFFIXES, count_pages
 from video_pose.video_io.reading import is_address
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ VIDEO_SUFFIXES = tuple(
     ".3g2 .3gp .264 .265 .asf .avi .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mjpeg"
     " .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .obu .ogv .ts .vob .webm .wmv .y4m".split()
 )
-# Pictures that other programs read and Pillow does not.
+# Pictures that other programs read and this one does not (HEIF: without pi-heif).
 _UNREAD_SUFFIXES = tuple(".heic .heif .jxl .exr .hdr .dng .cr2 .cr3 .nef .arw .svg .psd".split())
 # What file managers and network drives leave beside a user's files.
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
@@ -149,6 +149,18 @@ def is_picture(path: str) -> bool:
     return path.lower().endswith(PICTURE_SUFFIXES)
 
 
+def is_unread_picture(path: str) -> bool:
+    """Whether a file's ending is that of a picture of a kind that is not read here."""
+    return path.lower().endswith(_UNREAD_SUFFIXES) and not is_picture(path)
+
+
+def how_to_read(path: str) -> str:
+    """What makes a picture of a kind that is not read into one that is."""
+    if path.lower().endswith(HEIF_SUFFIXES):
+        return "HEIF needs the package pi-heif (pip install pi-heif)"
+    return "convert it to PNG or JPEG"
+
+
 def is_video(path: str) -> bool:
     """Whether a file's ending is that of a video."""
     return path.lower().endswith(VIDEO_SUFFIXES)
@@ -177,10 +189,10 @@ def find_files(spec: str) -> list[str]:
     for path in paths:
         if is_hidden(path) or os.path.isdir(path):
             continue
-        if path.lower().endswith(_UNREAD_SUFFIXES):
-            unread.append(path)
-        elif is_picture(path) or is_video(path):
+        if is_picture(path) or is_video(path):
             (files if _is_regular(path) else special).append(path)
+        elif is_unread_picture(path):
+            unread.append(path)
     _say_skipped(special, "no regular file")
     _say_skipped(unread, "of a kind that is not read")
     return natural_order(files)

@@ -18,7 +18,13 @@ import numpy as np
 from PIL import Image
 
 from video_pose.inference.frames import Frame
-from video_pose.inference.inputs import find_files, is_picture, is_video
+from video_pose.inference.inputs import (
+    find_files,
+    how_to_read,
+    is_picture,
+    is_unread_picture,
+    is_video,
+)
 from video_pose.inference.video_source import (
     DEFAULT_TIMEOUT,
     Stalled,
@@ -276,6 +282,8 @@ def _open_named(spec: str, fps: float | None, timeout: float, reconnect: int) ->
     if "://" in spec or os.path.isfile(spec):
         if is_picture(spec) and "://" not in spec:
             return ImageSource([spec], name, fps)
+        if is_unread_picture(spec):
+            raise ValueError(f"cannot read picture {spec}: {how_to_read(spec)}")
         return VideoSource(spec, fps, timeout, reconnect)
     if not os.path.isdir(spec) and not glob.has_magic(spec):
         if os.path.exists(spec):

@@ -27,18 +27,26 @@ from video_pose.video_io.reading import (
 
 logger = logging.getLogger(__name__)
 
-PICTURE_SUFFIXES = (
+PICTURE_SUFFIXES: tuple[str, ...] = (
     ".avif", ".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+HEIF_SUFFIXES = (".heic", ".heif")
+try:
+    from pi_heif import register_heif_opener
+except ImportError:  # not everywhere there is one
+    pass
+else:
+    register_heif_opener()
+    PICTURE_SUFFIXES += HEIF_SUFFIXES
 # Formats whose further pictures are thumbnails, gain maps or other sizes of the first.
-_ONE_PICTURE = frozenset({"MPO", "ICO", "ICNS", "PSD"})
+_ONE_PICTURE = frozenset({"HEIF", "MPO", "ICO", "ICNS", "PSD"})
 _TIFF_SUBFILE_TYPE, _REDUCED = 254, 1  # a page that is a smaller copy of another
 _ORIENTATION = 0x0112
 _AT_MOST_16_BITS = frozenset({"PNG", "PPM"})  # Pillow may give their grey in 32
 _WIDE_MODES = ("I", "F")  # grey of 16 or 32 bits, and floating point
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError,
-    MemoryError, struct.error,
+    MemoryError, RuntimeError, struct.error,
 )  # fmt: skip
 
 

@@ -253,7 +253,7 @@ def test_a_video_that_was_cut_off_is_an_error(
     out, err = capfd.readouterr()
     (problem,) = records(tmp_path / "o")["b"]["problems"]
     assert f"error: {problem}\n" in err and err.count("error: ") == 1
-    assert ") b: done, " in err and " 1 people, 1 problem\n" in err
+    assert ") b: done, " in err and " 1 person, 1 problem\n" in err
     assert "2 videos: 2 done (1 with problems), 0 failed, 0 passed over" in out
     assert main([*arguments, "--retry-failed"]) == 0 and here == ["b", "c"]
 

@@ -76,7 +76,7 @@ def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
 def test_what_is_no_file_is_skipped_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _touch(tmp_path, "a.png", "b.heic", "sub/c.png")
+    _touch(tmp_path, "a.png", "b.jxl", "sub/c.png")
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
     (tmp_path / "sub" / "up").symlink_to(tmp_path, target_is_directory=True)
@@ -88,7 +88,7 @@ def test_what_is_no_file_is_skipped_and_named(
         os.chdir(place)
         assert find_files(str(tmp_path)) == [str(tmp_path / "a.png")]
     assert "no regular file" in caplog.text and "of a kind that is not read" in caplog.text
-    for name in ("pipe.mp4", "self.png", "socket.jpg", "b.heic"):
+    for name in ("pipe.mp4", "self.png", "socket.jpg", "b.jxl"):
         assert name in caplog.text
     assert len(find_files(str(tmp_path / "**" / "*.png"))) == 2
 
@@ -114,9 +114,9 @@ def test_an_animation_is_no_photo(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
 def test_three_of_those_skipped_are_named(tmp_path: Path, caplog, count: int) -> None:
-    _touch(tmp_path, "a.png", *(f"b{i}.heic" for i in range(count)))
+    _touch(tmp_path, "a.png", *(f"b{i}.jxl" for i in range(count)))
     find_files(str(tmp_path))
-    names = ", ".join(f"{tmp_path}/b{i}.heic" for i in range(min(count, 3)))
+    names = ", ".join(f"{tmp_path}/b{i}.jxl" for i in range(min(count, 3)))
     more = f" and {count - 3} more" if count > 3 else ""
     assert caplog.messages == [f"skipped, of a kind that is not read: {names}{more}"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import struct
 import zlib
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, features
 
 from video_pose.data.frame_reader import FrameReader
+from video_pose.inference import inputs
 from video_pose.inference.sources import open_source
 from video_pose.video_io import pictures
 from video_pose.video_io.pictures import (
@@ -274,3 +276,47 @@ def test_plain_pictures_are_silent(tmp_path: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO):
         read_picture(str(tmp_path / "a.jpg"))
     assert caplog.text == ""
+
+
+# 64 x 48: green above, red and blue below; to be turned by a quarter, as phones write it.
+_HEIC = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAbRtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAA"
+    "AAAAAAAAAAAAADRpbG9jAAAAAERAAAIAAQAAAAAB2AABAAAAAAAAAKUAAgAAAAACfQABAAAAAAAAACQAAAA4aWlu"
+    "ZgAAAAAAAgAAABVpbmZlAgAAAAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAAA"
+    "82lwcnAAAADTaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkA"
+    "AAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAQAAAAAEAAAAwAAAAAQAAAAAAAAAC////8AAAAAIAAAAQcGl4"
+    "aQAAAAADCAgIAAAACWlyb3QDAAAAGGlwbWEAAAAAAAAAAQABBYECBIOFAAAAGmlyZWYAAAAAAAAADmNkc2MAAgAB"
+    "AAEAAADRbWRhdAAAAKEoAa8J4GlA7slq9L//xmP/2VglKomZ/2m1j0BxwP2b3DuS/qIc39LOm7uz77THd5AYqfUi"
+    "vTG0+S+eAlFAGnIlw2w4IV3lvtt7cTTHSri/jFSWF8JshT6l8ZcBxRwkCF9bO2rqzrpy4kTk4TSF78M+LW7Vaqzu"
+    "tjrjG5Izv8UVWFUbqUvgYytiJ3Vg+Jp7vxEd5mEHpAa/q0JxqumapsUcRQAAAAZFeGlmAABNTQAqAAAACAABARIA"
+    "AwAAAAEABgAAAAAAAA=="
+)
+
+
+def test_photos_of_phones_are_read_upright(tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif")
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(base64.b64decode(_HEIC))
+    assert picture_size(str(path)) == (64, 48) and count_pages(str(path)) == 1
+    picture = read_picture(str(path), "RGB")
+    assert picture.shape == (64, 48, 3)
+    for row, column, color in ((2, 2, "red"), (-3, 2, "blue"), (2, -3, "green")):
+        main = ("red", "green", "blue")[int(picture[row, column].argmax())]
+        assert main == color
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"IMG_0001\.HEIC"):
+        read_picture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a.HEIC", "needs the package pi-heif"), ("b.jxl", "convert it to PNG")]
+)
+def test_a_picture_of_a_kind_that_is_not_read_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    known = tuple(end for end in inputs.PICTURE_SUFFIXES if end not in (".heic", ".heif"))
+    monkeypatch.setattr(inputs, "PICTURE_SUFFIXES", known)
+    (tmp_path / name).write_bytes(b"picture")
+    with pytest.raises(ValueError, match=f"cannot read picture .*{name}: .*{hint}"):
+        open_source(str(tmp_path / name))
