@@ -369,7 +369,8 @@ class JointSet:
         sigmas: OKS widths, in the order of ``names``.
         groups: group -> joints whose results are averaged.
         derived: joint -> {"x": {source: weight}, "y": ...}: joints that these allow to compute.
-        equivalents: the same for joints of this skeleton, by those of others that lack them.
+        equivalents: the same for joints of this skeleton, by those of others that lack them. A
+            source of weight 0 is one that the other skeleton must have, labelled or not.
         head_segment: (top, bottom) of the head, for PCKh, or None.
         mirror_known: whether ``flip_map`` was given or has a pair: what is not known is refused
             where mirroring is on.
@@ -442,7 +443,7 @@ JHMDB = JointSet(
     names=["neck", "belly", "head", *_pairs("shoulder", "hip", "elbow", "knee", "wrist", "ankle")],
     equivalents={
         "neck": _weights((_EARS, 0.35), (_SHOULDERS, 0.65)),
-        "belly": _weights((_EARS, -0.01), (_SHOULDERS, 0.25), (_HIPS, 0.76)),
+        "belly": _weights((_SHOULDERS, 0.24), (_HIPS, 0.76), (_EARS, 0.0)),
         "head": _mean(*_EARS),
     },
     head_segment=("head", "neck"),
@@ -601,7 +602,7 @@ def match_joints(
         if found is not None:
             index.append(column[found])
         elif formula is not None:
-            x, y = (tuple((column[s], w) for s, w in formula[axis].items()) for axis in "xy")
+            x, y = (tuple((column[s], w) for s, w in formula[axis].items() if w) for axis in "xy")
             computed.append(DerivedJoint(target=row, x=x, y=y))
             index.append(x[0][0])
         else:

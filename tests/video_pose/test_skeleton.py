@@ -302,8 +302,11 @@ def test_joints_of_jhmdb_from_coco_by_hand() -> None:
     derived = {**JHMDB.derived, **JHMDB.equivalents}
     got = match_joints(COCO_PERSON.names, ["neck", "head", "belly"], derived).apply(points)
     # Middles: ears (11, 1), shoulders (10, 15), hips (10, 50). Neck: .35 and .65 of the former two;
-    # belly: -.01, .25 and .76 of the three.
-    np.testing.assert_allclose(got, [[10.35, 10.1, 2], [11, 1, 2], [9.99, 41.74, 2]])
+    # belly: .24 and .76 of the latter.
+    np.testing.assert_allclose(got, [[10.35, 10.1, 2], [11, 1, 2], [10, 41.6, 2]])
+    points[rows("left_ear"), 2] = 0  # seen from one side
+    got = match_joints(COCO_PERSON.names, ["neck", "head", "belly"], derived).apply(points)
+    assert got[:, 2].tolist() == [0, 0, 2] and got[2, 1] == pytest.approx(41.6)
     match_joints(COCO_PERSON.names, JHMDB.names, derived)  # all fifteen
 
 
