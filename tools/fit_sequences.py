@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from video_pose import packaged
@@ -122,7 +123,8 @@ def model_cfg(args: argparse.Namespace, dataset: str, degraded: bool) -> CfgNode
 def make_traces(args: argparse.Namespace, dataset: str, degraded: bool, seed: int) -> list[Trace]:
     """The traces of a dataset's clips, from the cache or made now, a file each."""
     cfg = model_cfg(args, dataset, degraded)
-    facts = file_hash(Path(cfg.MODEL.WEIGHTS)) + repr(cfg.MODEL.POSE.HEATMAP)
+    weights = Path(PathManager.get_local_path(cfg.MODEL.WEIGHTS))
+    facts = file_hash(weights) + repr(cfg.MODEL.POSE.HEATMAP)
     model = f"{Path(args.model).name}-{zlib.crc32(facts.encode()):08x}"
     name = f"{dataset}-{'degraded' if degraded else 'plain'}-{seed}"
     folder = Path(args.cache) / model / name

@@ -196,11 +196,11 @@ class HeatmapCodec:
             return maps
         with torch.autocast(maps.device.type, enabled=False):
             # One product a joint, whatever the number of maps: (K, N h, w), then (K, N w, h).
-            by_joint = maps.float().clamp(min=0).flatten(0, -4).transpose(0, 1)
+            by_joint = maps.float().clamp(min=0).transpose(0, 1)
             for _ in range(2):
                 product = by_joint.flatten(1, 2) @ self._blur(by_joint.shape[-1], maps.device)
                 by_joint = product.unflatten(1, (-1, by_joint.shape[2])).transpose(2, 3)
-        blurred = by_joint.transpose(0, 1).reshape(maps.shape)
+        blurred = by_joint.transpose(0, 1)
         return torch.where(blurred.amax((-2, -1), keepdim=True) == 0, maps, blurred)
 
     def _blur(self, cells: int, device: torch.device) -> Tensor:

@@ -342,9 +342,8 @@ def record_of(
 def _progress(record: Record, counts: dict[str, int], total: int, start: float) -> str:
     done = counts[DONE] + counts[FAILED]
     left = (time.monotonic() - start) / done * (total - done)
-    text = record["reason"] or ", ".join(
-        (count_of(record["frames"], "frame"), count_of(record["people"], "person", "people"))
-    )
+    people = count_of(record["people"], "person", "people")
+    text = record["reason"] or f"{count_of(record['frames'], 'frame')}, {people}"
     if record["problems"]:
         text += ", " + count_of(len(record["problems"]), "problem")
     name = " ".join(record["name"].split())  # a name may hold a new line

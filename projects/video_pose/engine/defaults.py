@@ -177,16 +177,17 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
     """Raise ValueError for keys of Detectron2 that this project replaces by others."""
     solver = cfg.SOLVER
     for key, is_set, instead in (
-        ("CLIP_GRADIENTS.ENABLED", solver.CLIP_GRADIENTS.ENABLED, "CLIP_GLOBAL_NORM"),
-        ("BIAS_LR_FACTOR", solver.BIAS_LR_FACTOR != 1.0, "BIAS_LR_MULTIPLIER"),
-        ("WEIGHT_DECAY_BIAS", solver.WEIGHT_DECAY_BIAS is not None, "BIAS_DECAY"),
+        (
+            "SOLVER.CLIP_GRADIENTS.ENABLED",
+            solver.CLIP_GRADIENTS.ENABLED,
+            "SOLVER.CLIP_GLOBAL_NORM",
+        ),
+        ("SOLVER.BIAS_LR_FACTOR", solver.BIAS_LR_FACTOR != 1.0, "SOLVER.BIAS_LR_MULTIPLIER"),
+        ("SOLVER.WEIGHT_DECAY_BIAS", solver.WEIGHT_DECAY_BIAS is not None, "SOLVER.BIAS_DECAY"),
+        ("TEST.PRECISE_BN", cfg.TEST.PRECISE_BN.ENABLED, "tools/refit_norms.py on the weights"),
     ):
         if is_set:
-            raise ValueError(f"SOLVER.{key} has no effect here: use SOLVER.{instead}")
-    if cfg.TEST.PRECISE_BN.ENABLED:
-        raise ValueError(
-            "TEST.PRECISE_BN has no effect here: tools/refit_norms.py fits the norms of weights"
-        )
+            raise ValueError(f"{key} has no effect here: use {instead}")
 
 
 # Detectron2's.

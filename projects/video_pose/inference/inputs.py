@@ -25,7 +25,10 @@ VIDEO_SUFFIXES = tuple(
     " .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .obu .ogv .ts .vob .webm .wmv .y4m".split()
 )
 # Pictures that other programs read and this one does not (HEIF: without pi-heif).
-_UNREAD_SUFFIXES = tuple(".heic .heif .jxl .exr .hdr .dng .cr2 .cr3 .nef .arw .svg .psd".split())
+_UNREAD_SUFFIXES = (
+    *HEIF_SUFFIXES,
+    *".jxl .exr .hdr .dng .cr2 .cr3 .nef .arw .svg .psd".split(),
+)
 # What file managers and network drives leave beside a user's files.
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})

@@ -211,7 +211,7 @@ def _merge_at_image_size(
     height, width = image_size
     assert float(matrices[:, 0, 1].abs().max()) < 1e-6, "a test crop must not be rotated"
     maps, matrices = maps.float(), matrices.to(maps.device, torch.float32)
-    rows, joints, h, w = maps.shape
+    joints, h, w = maps.shape[1:]
     offset = codec.decode_offset + 0.5
     finest = float(matrices[:, (0, 1), (0, 1)].abs().min())
     step = min(max(1, int(finest)), width, height) if codec.is_refined else 1
@@ -227,18 +227,21 @@ def _merge_at_image_size(
     across = torch.stack([_cubic_matrix(row, w) for row in columns[:, left:right]])
     down = torch.cat([_cubic_matrix(row, h) for row in lines[:, top:bottom]], dim=1)
     likely, reach = codec.similarity(maps), math.ceil(codec.stride * finest / step)
+
+    def mean_of(joint_maps: Tensor, rows: slice, columns: slice) -> Tensor:
+        """A part of the window, of (S, h, w): the sum over S is part of the product."""
+        wide = joint_maps @ across[:, columns].transpose(1, 2)
+        return down[rows] @ wide.flatten(0, 1) / len(joint_maps)
+
     found = []
     for joint in range(joints):
-        wide = likely[:, joint] @ across.transpose(1, 2)
-        # The sum over the rows is part of the product.
-        mean = (down @ wide.flatten(0, 1) / rows)[None, None]
+        mean = mean_of(likely[:, joint], slice(None), slice(None))[None, None]
         score, index = mean.flatten(-2).max(dim=-1)
         row, column = index // (right - left), index % (right - left)
         if likely is not maps:
             # The map's own height beside the blurred peak.
             near = [slice(max(0, i - reach), i + reach + 1) for i in (int(row), int(column))]
-            wide = maps[:, joint] @ across[:, near[1]].transpose(1, 2)
-            score = (down[near[0]] @ wide.flatten(0, 1) / rows).max()[None, None]
+            score = mean_of(maps[:, joint], *near).max()[None, None]
         dx, dy = codec.refine(mean, row, column)
         place = x[left + column] + dx * step, y[top + row] + dy * step
         found.append(torch.stack([*place, score], dim=-1))
