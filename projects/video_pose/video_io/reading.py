@@ -22,6 +22,17 @@ from av.sidedata.sidedata import Type as SideDataType
 
 logger = logging.getLogger(__name__)
 
+
+def _unnamed(cls: type[SideDataType], value: object) -> SideDataType:
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+# PyAV refuses all data beside a frame, its turn among them, where one kind is newer than its names:
+# EXIF, or what a phone writes beside the two views of a spatial video.
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment, method-assign]
+
 # A frame may have as many pixels; 8K video has 33 million.
 MAX_PIXELS = 120_000_000
 PIXEL_FORMATS = {"BGR": "bgr24", "RGB": "rgb24"}

@@ -15,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from video_pose.data.frame_reader import FrameReader, VideoFile
 from video_pose.inference.video_source import VideoSource
@@ -150,6 +151,20 @@ def test_all_eight_orientations(
     np.testing.assert_array_equal(shown[first], expected)
     np.testing.assert_array_equal(trained[first], expected)
     assert probe_video(path)[1] == (height, width)
+
+
+def test_a_turn_beside_data_that_pyav_has_no_name_for(tmp_path: Path) -> None:
+    """Pictures of a motion JPEG with EXIF, which is such data: red is left, and above when turned."""
+    image, exif = Image.new("RGB", (64, 32), (0, 0, 255)), Image.Exif()
+    image.paste((255, 0, 0), (0, 0, 32, 32))
+    exif[0x112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    path = tmp_path / "camera.mjpeg"
+    path.write_bytes(3 * (tmp_path / "turned.jpg").read_bytes())
+    first, *rest = VideoSource(str(path), fps=10)
+    assert first.image.shape == (64, 32, 3) and len(rest) == 2
+    assert first.image[8, 16].argmax() == 2 and first.image[56, 16].argmax() == 0
+    assert probe_video(str(path)) == (3, (64, 32))
 
 
 def test_a_turn_by_another_angle_is_said(
