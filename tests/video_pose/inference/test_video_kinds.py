@@ -154,7 +154,7 @@ def test_all_eight_orientations(
 
 
 def test_a_turn_beside_data_that_pyav_has_no_name_for(tmp_path: Path) -> None:
-    """Pictures of a motion JPEG with EXIF, which is such data: red is left, and above when turned."""
+    """A motion JPEG with EXIF, which is such data: red is left, and above when turned."""
     image, exif = Image.new("RGB", (64, 32), (0, 0, 255)), Image.Exif()
     image.paste((255, 0, 0), (0, 0, 32, 32))
     exif[0x112] = 6
