@@ -24,15 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the figures; returns 0."""
-    from video_pose.evaluation.score import require_distinct_tracks, score_poses
+    from video_pose.evaluation.score import score_poses
     from video_pose.files import write_json
     from video_pose.inference.writers import read_poses
 
     frames = []
     for path in args.poses:
-        found = read_poses(path, args.format)
-        require_distinct_tracks(found, path)
-        frames += found
+        frames += read_poses(path, args.format)
     results, text = score_poses(frames, args.annotations)
     print(text)
     if args.output:

@@ -142,13 +142,13 @@ class Field:
             raise self.error(f"a whole number{limit}")
         return int(value)
 
-    def number_id(self) -> int:
-        """An id or a frame's number: a whole number, or its digits as text."""
+    def number_id(self, least: int | None = None) -> int:
+        """An id or a frame's number: a whole number, or its digits as text; ``least`` as above."""
         if isinstance(self.value, str):
             if not re.fullmatch(r"\d+", self.value) or int(self.value) > _LARGEST:
                 raise self.error("a whole number, or its digits as text")
             return int(self.value)
-        return self.integer()
+        return self.integer(least)
 
     def number(self) -> float:
         """A finite number."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from video_pose.data.datasets.coco_json import read_video
 from video_pose.data.json_fields import Field, require_unique
 
 
@@ -116,7 +117,7 @@ def number_frames(
     require_unique(ids, "its own whole-number id")
     videos: dict[str, list[Field]] = {}
     for image in images:
-        video = image.get("video_id") or image.get("vid_id")
+        video = read_video(image)
         if video is None:
             raise ValueError(
                 f"{image.file}: image {image.need('id').value} has no video_id (nor vid_id)"

@@ -8,7 +8,6 @@ PoseTrack's ``ignore_regions`` hide what lies in them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -17,11 +16,12 @@ from typing import Protocol
 import numpy as np
 
 from video_pose.data.datasets.coco_json import (
-    Category,
     choose_category,
+    own_annotations,
     read_area,
     read_track,
 )
+from video_pose.data.datasets.tracks import note, noted
 from video_pose.data.json_fields import Field, load_json
 from video_pose.evaluation.frame_numbers import VideoFrames, number_frames
 from video_pose.evaluation.people import (
@@ -32,8 +32,6 @@ from video_pose.evaluation.people import (
     score_people,
 )
 from video_pose.skeleton import JointMap, JointSet, canonical_names, match_joints
-
-logger = logging.getLogger(__name__)
 
 # As trackers and OpenPose number people whom they do not follow.
 NO_TRACK = -1
@@ -280,18 +278,24 @@ def read_annotations(json_file: str | Path) -> Annotations:
             another number of joints, two images of one frame, or two persons of one track in a
             frame; a field is of another type than COCO's. Names file and place.
     """
-    content = load_json(str(json_file))
+    with noted(str(json_file)):
+        return _annotations(load_json(str(json_file)))
+
+
+def _annotations(content: Field) -> Annotations:
     images, categories = content.get("images"), content.get("categories")
     known = [] if categories is None else [c for c in categories.items() if c.get("keypoints")]
     if images is None or not images.members() or not known:
-        raise ValueError(f"{json_file}: needs images and a category with keypoints")
+        raise ValueError(f"{content.file}: needs images and a category with keypoints")
     category = choose_category(content)
     try:
         facts = joint_facts(category.joints)
     except ValueError as error:
-        raise ValueError(f"{json_file}: {error}") from error
+        raise ValueError(f"{content.file}: {error}") from error
     numbers, videos = number_frames(list(images.items()))
-    people = _people_of_images(content, category, set(numbers))
+    people: dict[int, list[Field]] = {image: [] for image in numbers}
+    for image_id, annotation in own_annotations(content, category, people):
+        people[image_id].append(annotation)
     frames: dict[tuple[str, int], LabelledPeople] = {}
     untracked = 0
     names: dict[str, set[str]] = {}
@@ -305,26 +309,6 @@ def read_annotations(json_file: str | Path) -> Annotations:
             frames[video, number], count = _people(people[key], image, facts, where)
             untracked += count
     return Annotations(facts, dict(sorted(frames.items())), names, videos, untracked)
-
-
-def _people_of_images(
-    content: Field, category: Category, images: set[int]
-) -> dict[int, list[Field]]:
-    """The people's annotations by image id; those of other categories are counted in the log."""
-    people: dict[int, list[Field]] = {image: [] for image in images}
-    others = 0
-    found = content.get("annotations")
-    for annotation in found.items() if found is not None else ():
-        number, image = annotation.get("category_id"), annotation.need("image_id")
-        if image.number_id() not in people:
-            raise image.error("the id of one of images[]")
-        if number is not None and category.ids and number.number_id() not in category.ids:
-            others += 1
-        else:
-            people[image.number_id()].append(annotation)
-    if others:
-        logger.warning("%s: %d annotations of other categories: left out", content.file, others)
-    return people
 
 
 def joint_facts(names: Sequence[str]) -> JointFacts:
@@ -393,19 +377,24 @@ def _keypoints(annotation: Field, joints: int) -> np.ndarray:
     keypoints = given.numbers(3 * joints, f" ({joints} x (x, y, v))").reshape(joints, 3)
     if not np.isfinite(keypoints).all():
         raise given.error("finite numbers")
+    if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
+        raise given.error(f"{joints} x (x, y, v) with v 0, 1 or 2")
     # COCO's joints are pixel indices d: continuous d + 0.5.
     keypoints[:, :2] += 0.5
     return keypoints
 
 
 def _box(annotation: Field, keypoints: np.ndarray) -> list[float]:
-    """XYXY of the annotation, else the extent of its joints; nothing without either."""
+    """XYXY of the annotation, else, and where it has no area, the extent of its joints; nothing
+    without either."""
     given = annotation.get("bbox")
     if given is not None and given.members():
         x, y, w, h = given.numbers(4, " (x, y, width, height)").tolist()
         if not np.isfinite([x, y, w, h]).all():
             raise given.error("finite numbers")
-        return [x, y, x + w, y + h]
+        if w > 0 and h > 0:
+            return [x, y, x + w, y + h]
+        note("boxes without area: the joints' extent is used")
     known = keypoints[keypoints[:, 2] > 0, :2]
     return [0.0] * 4 if not len(known) else [*known.min(axis=0), *known.max(axis=0)]
 

@@ -361,7 +361,9 @@ def test_people_of_other_categories_and_of_no_image() -> None:
         _read(people=[_person(category_id=...)], categories=(PERSON, CAT))
     with pytest.raises(ValueError) as error:
         _read(people=[_person(image_id=4)])
-    assert str(error.value) == ("a.json: annotation 8 is of image 4, which images[] does not have.")
+    assert str(error.value) == (
+        "a.json: annotations[0].image_id (id 8): expected the id of one of images[], got 4"
+    )
 
 
 def test_who_is_told_by_a_mask_alone_is_left_out_and_counted() -> None:

@@ -194,6 +194,10 @@ def test_frames_are_in_the_order_of_their_numbers_from_0_on(tmp_path) -> None:
         (lambda c: c["annotations"][0].update(keypoints=[1, 2, 3]), r"keypoints.*12 numbers"),
         (lambda c: c["annotations"][0].update(keypoints=["x"] * 12), r"keypoints.*numbers"),
         (lambda c: c["annotations"][0].update(area="9"), r"area.*a number"),
+        (
+            lambda c: c["annotations"][0].update(keypoints=[1, 2, 0.9] * 4),
+            r"keypoints.*v 0, 1 or 2",
+        ),
         (lambda c: c["images"].append(c["images"][0]), r"images\[3\].id.*whole-number id"),
         (lambda c: c["images"][0].update(frame_id=1000), "two images of video '000342'"),
         (lambda c: c["images"][0].update(id="a"), r"images\[0\].id"),
@@ -223,13 +227,16 @@ def test_other_categories_are_no_people(tmp_path, caplog) -> None:
     content["annotations"][0]["category_id"] = 1
     content["annotations"].append({"id": 3, "image_id": 10, "category_id": 2, "bbox": [1, 2, 3, 4]})
     # A crowd is no person either, and hides none that come after it.
-    content["annotations"].insert(0, {"id": 4, "image_id": 10, "iscrowd": 1, "bbox": [1, 2, 3, 4]})
+    crowd = {"id": 4, "image_id": 10, "category_id": 1, "iscrowd": 1, "bbox": [1, 2, 3, 4]}
+    content["annotations"].insert(0, crowd)
+    for annotation in content["annotations"][2:-1]:
+        annotation["category_id"] = 1
     file.write_text(json.dumps(content))
     found = read_annotations(file).frames["000342", 0]
     assert found.ids.tolist() == ["5"]
     # The region of the image, and the crowd.
     assert found.ignored.tolist() == [[200, 0, 300, 100], [1, 2, 4, 6]]
-    assert "1 annotations of other categories: left out" in caplog.text
+    assert "1 annotations of category 2, which is not 'person': left out" in caplog.text
 
 
 def test_posetrack(tmp_path) -> None:
@@ -269,6 +276,13 @@ def test_people_whose_box_or_area_is_not_told(tmp_path) -> None:
     second.update(area=123.5)
     file.write_text(json.dumps(content))
     assert read_annotations(file).frames["000342", 2].areas.tolist() == [123.5]
+    # Tools write a box of zeros for none: it is no area.
+    for box in ([0, 0, 0, 0], [30, 30, -5, 8]):
+        first.update(bbox=box)
+        file.write_text(json.dumps(content))
+        person = read_annotations(file).frames["000342", 0]
+        assert person.boxes.tolist() == [[20.5, 20.5, 80.5, 80.5]]
+        assert person.areas.tolist() == [3600]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers import (
+    COLUMNS,
     WRITERS,
     Recording,
     format_of,
@@ -555,6 +556,92 @@ def coco(**changes: object) -> str:
     return json.dumps({**content, **changes})
 
 
+PERSON = {"image_id": 5, "category_id": 2, "keypoints": [1, 2, 2, 9, 7, 1]}
+
+
+def with_person(**changes: object) -> str:
+    return coco(annotations=[{**PERSON, **changes}])
+
+
+@pytest.mark.parametrize(
+    ("told", "keypoints", "box"),
+    [
+        ({"category_id": "2", "image_id": "5"}, [[1.5, 2.5, 1], [9.5, 7.5, 1]], None),
+        # Trackers write scores in place of visibilities.
+        ({"keypoints": [1, 2, 0.75, 9, 7, 0.25]}, [[1.5, 2.5, 0.75], [9.5, 7.5, 0.25]], None),
+        ({"keypoints": [1, 2, 1, 9, 7, 1.5]}, [[1.5, 2.5, 1], [9.5, 7.5, 1.5]], None),
+        (
+            {"keypoints": [1, 2, 0.75, 9, 7, 0.25], "scores": [0.5, 1]},
+            [[1.5, 2.5, 0.5], [9.5, 7.5, 1]],
+            None,
+        ),
+        ({"bbox": [0, 0, 0, 0]}, [[1.5, 2.5, 1], [9.5, 7.5, 1]], None),
+        ({"bbox": [1, 1, -3, 4]}, [[1.5, 2.5, 1], [9.5, 7.5, 1]], None),
+        ({"bbox": [None, 1, 3, 4]}, [[1.5, 2.5, 1], [9.5, 7.5, 1]], None),
+        ({"keypoints": [None, 2, 2, 9, 7, 1], "bbox": [1, 1, 3, 4]}, [[9.5, 7.5, 1]], [1, 1, 4, 5]),
+        ({"keypoints": [], "bbox": [1, 1, 3, 4]}, [], [1, 1, 4, 5]),
+    ],
+)
+def test_fields_of_coco_files_of_others(
+    tmp_path: Path, told: dict, keypoints: list, box: list | None
+) -> None:
+    """Ids as text; numbers of another meaning; boxes that are none; people of a box alone."""
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf" + with_person(**told).encode())  # as editors of Windows do
+    frame = read_poses(path)[1]
+    (found,) = frame.keypoints
+    assert found[np.isfinite(found[:, 0])].tolist() == keypoints
+    assert frame.boxes.tolist() == [box or [1.5, 2.5, 9.5, 7.5]]
+
+
+def test_whom_a_coco_file_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The category called person, in whatever place; no crowds; text as a track gets a number."""
+    path = tmp_path / "a.json"
+    kinds = [{"id": 3, "name": "racket", "keypoints": ["top", "end"]},
+             {"id": 2, "name": "person", "keypoints": ["a", "b"]}]  # fmt: skip
+    people = [
+        {**PERSON, "category_id": 3}, {**PERSON, "iscrowd": 1}, {**PERSON, "track_id": "anna"},
+        {**PERSON, "track_id": "person_0"}, {**PERSON, "track_id": "7"}, {**PERSON, "track_id": 8},
+    ]  # fmt: skip
+    path.write_text(coco(categories=kinds, annotations=people))
+    frame = read_poses(path)[1]
+    assert frame.joint_names == ("a", "b") and frame.track_ids.tolist() == [1, 0, 7, 8]
+    for said in (
+        "1 annotations of category 3, which is not 'person': left out",
+        "1 crowd regions: no people",
+        "1 people with names are given numbers: 'anna' is 1",
+    ):
+        assert said in caplog.text
+
+
+def test_frames_of_coco_files_without_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those in the images' names count, where they are of one video; null is no name of one."""
+    path = tmp_path / "a.json"
+    for names, numbers, said in (
+        (("v/a_10.jpg", "v/a_7.jpg"), [7, 10], "the number in their name is taken"),
+        (("v/a_10.jpg", "v/b_7.jpg"), [0, 1], "numbered in the order of their ids"),
+        (("v/a_1.jpg", "v/a_1.png"), [0, 1], "numbered in the order of their ids"),
+        (("v\\a_1.jpg", "v/a_3.png"), [1, 3], "the number in their name is taken"),
+    ):
+        images = [
+            {"id": n, "file_name": name, "video_id": None, "height": None}
+            for n, name in enumerate(names, 5)
+        ]
+        path.write_text(coco(images=images))
+        caplog.clear()
+        found = read_poses(path)
+        assert [(frame.index, frame.video) for frame in found] == [(n, "") for n in numbers]
+        assert f"2 images without frame_id: {said}" in caplog.text
+    images[0] |= {"frame_id": 9, "vid_id": "w"}
+    images[1] |= {"vid_id": "w", "is_labeled": False}
+    path.write_text(coco(images=images))
+    assert [frame.video for frame in read_poses(path)] == ["w", "w"]
+    assert "1 frame_id of images, which others lack: not read" in caplog.text
+    assert "1 images that are not labelled (is_labeled): taken for frames without" in caplog.text
+
+
 def test_a_coco_dataset_by_hand(tmp_path: Path) -> None:
     """Of two kinds one has joints; no scores, tracks or sizes are told: 1, the place, unknown."""
     path = tmp_path / "a.json"
@@ -618,17 +705,51 @@ def refuse(path: Path, text: str, message: str) -> None:
     [
         ("{", "no JSON"),
         ("[]", "is a list of COCO results, which has neither joint names"),
-        (coco(categories=[{"id": 7}]), "no COCO dataset|no poses can be read"),
-        (coco(annotations=[{"image_id": 5}]), "no COCO dataset of one video: KeyError"),
-        (coco(images=[{"id": 1, "video_id": v} for v in "ab"]), r"holds 2 videos: \['a', 'b'\]"),
-        (coco(images=[{"id": 1, "vid_id": v} for v in "dcab"]), r"4 videos: \['a', 'b', 'c'\]$"),
+        (coco(categories=[{"id": 7}]), "expected one list of joint names"),
+        (coco(annotations=[{"image_id": 5}]), r"annotations\[0\].category_id: expected a value"),
+        (
+            coco(images=[{"id": ord(v), "video_id": v} for v in "ab"]),
+            r"holds 2 videos: \['a', 'b'\]",
+        ),
+        (
+            coco(images=[{"id": ord(v), "vid_id": v} for v in "dcab"]),
+            r"4 videos: \['a', 'b', 'c'\]$",
+        ),
         (
             coco(
                 annotations=[
                     {"image_id": 5, "category_id": 2, "bbox": [1, 2, 3, 4], "keypoints": [1, 2]}
                 ]
             ),
-            "no COCO dataset of one video: ValueError",
+            r"annotations\[0\].keypoints: expected 6 numbers \(2 x \(x, y, v\)\), got a list",
+        ),
+        (with_person(image_id=9), r"image_id: expected the id of one of images\[\], got 9"),
+        (with_person(bbox=[1, 2, 3]), r"annotations\[0\].bbox: expected 4 numbers"),
+        (with_person(track_id=1.5), r"annotations\[0\].track_id: expected a whole number, got 1.5"),
+        (with_person(scores=[1]), r"annotations\[0\].scores: expected 2 numbers, one a joint"),
+        (with_person(scores=[1, None]), r"annotations\[0\].scores: expected 2 numbers"),
+        (with_person(score="high"), r"annotations\[0\].score: expected a number, got text 'high'"),
+        (with_person(keypoints=[1, 2, 3, 4, 5, 1]), "v 0, 1 or 2, or a score"),
+        (with_person(keypoints=[1, 2, None, 4, 5, 1]), "v 0, 1 or 2, or a score"),
+        (coco(images=[{"id": 5}, {"id": "5"}]), r"images\[1\].id .*which no other has"),
+        (
+            coco(images=[{"id": n, "frame_id": 3} for n in (5, 6)]),
+            r"images\[1\].frame_id \(id 6\): expected a frame's number, which no other has",
+        ),
+        (coco(images=[{"id": 5, "frame_id": 1.5}]), "frame_id .*a whole number of at least 0"),
+        (coco(images=[{"id": 5, "frame_id": -1}]), "frame_id .*a whole number of at least 0"),
+        (
+            coco(images=[{"id": n, "file_name": f"cam{n}/7.jpg"} for n in (4, 5)]),
+            r"lie in 2 folders, \['cam4', 'cam5'\]: expected one video, or a video_id",
+        ),
+        (coco(annotations=None), "annotations: expected a value, got null"),
+        (
+            coco().replace('"frame_id": 3', '"frame_id": 3, "frame_id": 4'),
+            "the key 'frame_id' twice",
+        ),
+        (
+            coco(annotations=[{**PERSON, "track_id": 3}] * 2),
+            "frame 3 of video 'v' has two people of track 3$",
         ),
     ],
 )
@@ -640,6 +761,9 @@ def _table(**changes: object) -> str:
     row = {"video": "v", "frame": 0, "time": 0.5, "track": 1, "person_score": 0.5, "joint": "a"}
     row |= dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1", "x", "y", "score"), 1.0)
     return json.dumps({**row, **changes}) + "\n"
+
+
+NOBODY = {**dict.fromkeys(COLUMNS), "track": -1}
 
 
 def _wide(*joints: str) -> str:
@@ -654,13 +778,29 @@ def _wide(*joints: str) -> str:
     [
         (_table() + _table(frame="first"), "row 2, column frame: 'first' is no whole number"),
         (_table() + _table(frame=None), "row 2, column frame: None is no whole number"),
-        (_table() + _table(x="left"), "a row cannot be read"),
-        (_table() + _table(track="somebody"), "a row cannot be read"),
+        (_table() + _table(frame=1.5), "row 2, column frame: 1.5 is no whole number"),
+        (_table() + _table(frame=True), "row 2, column frame: True is no whole number"),
+        (_table() + _table(frame=float("inf")), "row 2, column frame: inf is no whole number"),
+        (_table() + _table(joint="b", x="left"), "row 2, column x: 'left' is no number"),
+        (_table() + _table(joint="b", x="1,5"), "row 2, column x: '1,5' is no number"),
+        (_table() + _table(joint="b", y=float("inf")), "row 2, column y: inf is no number"),
+        (_table() + _table(track="somebody"), "row 2, column track: 'somebody' is no whole number"),
+        (_table() + _table(track=1.5), "row 2, column track: 1.5 is no whole number"),
+        (_table() + _table(), "row 2: joint 'a' of track 1 is on frame 0 twice"),
+        (_wide("a") + _wide("a"), "row 2: track 2 is on frame 0 twice"),
+        (_table() + _table(frame=-1), "frame -1 of video 'v': expected a number from 0"),
+        (
+            _wide("a").replace('"track": 2', '"track": -1'),
+            "row 1, column person_score: 0.5: expected",
+        ),
         (_table() + "{}\n", "."),
         (_table() + "7\n", "line 2 is no JSON object"),
         (_table() + "{\n", "line 2 is no JSON: "),
-        (_table() + _table(joint="b", z=1).replace('"x"', '"u"'), "a row cannot be read: 'x'"),
-        (_wide("a", "b") + _wide("a"), "a row cannot be read: 'b_x'"),
+        (_table() + _table(joint="b", z=1).replace('"x"', '"u"'), "row 2 lacks the column 'x'"),
+        (
+            _wide("a", "b") + _wide("a").replace('"frame": 0', '"frame": 1'),
+            "row 2 lacks the column 'b_x'",
+        ),
         (
             '{"frame": 1, "track": 2, "time": 0, "person_score": 1, "box_x0": 1, "box_x1": 2}\n',
             r"the columns \['video', 'box_y0', 'box_y1'\] are missing: it is no table of poses$",
@@ -677,7 +817,7 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
     path.write_text(
         _table() + _table(joint="b", x=None, y="", score=3, time=9)
         + _table(track=2, joint=None, time=9)
-        + _table(video="w", frame=4, track=-1, time=None, joint=None)
+        + "\n" + json.dumps({**NOBODY, "video": "w", "frame": 4})
     )  # fmt: skip
     both, nobody = read_poses(path)
     assert (both.video, both.time, both.joint_names) == ("v", 0.5, ("a", "b"))
@@ -687,6 +827,53 @@ def test_a_table_by_hand(tmp_path: Path) -> None:
     assert (nobody.video, nobody.index, len(nobody)) == ("w", 4, 0) and np.isnan(nobody.time)
     path.write_text("")
     assert read_poses(path) == []
+
+
+def _csv(text: str) -> str:
+    """A wide table of a joint "a", in CSV."""
+    columns = [*json.loads(_wide("a"))]
+    return "\n".join([",".join(columns), *text.split()]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_csv("v,0,0,1,.5,0,0,9"), "row 1 has 8 cells: expected 12"),
+        (_csv("v,0,0,1,.5,0,0,9,9,1,2,.5,7"), "row 1 has 13 cells: expected 12"),
+        (_csv("v,0,0,1,.5,0,0,9,9,1,2,.5").replace(",", ";"), "separated by ';': expected ','"),
+        (
+            _csv("v,0,0,1,.5,0,0,9,9,1,2,.5").replace("a_y", "a_x"),
+            "the column 'a_x' is there twice",
+        ),
+    ],
+)
+def test_what_is_no_csv_table(tmp_path: Path, text: str, message: str) -> None:
+    refuse(tmp_path / "a.csv", text, message)
+
+
+def test_csv_tables_of_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whole numbers as pandas writes them; rows in any order; a column that means nothing here; a
+    joint without a score."""
+    path = tmp_path / "A.CSV"
+    rows = _csv("v,2.0,.2,1.0,.5,0,0,9,9,1,2,.5 v,0,0,1,.5,0,0,9,9,3,4, u,7,0,1,.5,0,0,9,9,,,.5")
+    first, *others = rows.splitlines()
+    path.write_text("\n".join([first + ",activity", *(f"{row},walks" for row in others)]))
+    found = read_poses(path)
+    assert [(f.video, f.index, f.track_ids.tolist()) for f in found] == [
+        ("v", 0, [1]), ("v", 2, [1]), ("u", 7, [1]),
+    ]  # fmt: skip
+    assert found[0].keypoints.tolist() == [[[3, 4, 1]]] and found[1].keypoints[0, 0, 2] == 0.5
+    assert "1 columns 'activity': not read" in caplog.text
+    assert "1 joints without a score: 1 is taken" in caplog.text
+
+
+def test_rows_of_nobody_may_lack_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    head = {key: value for key, value in NOBODY.items() if key not in ("joint", "x", "y", "score")}
+    path.write_text(json.dumps({**head, "video": "v", "frame": 3}) + "\n" + _wide("a", "b"))
+    person, nobody = read_poses(path)
+    assert person.joint_names == nobody.joint_names == ("a", "b")
+    assert person.keypoints.tolist() == [[[0.5] * 3] * 2] and len(nobody) == 0
 
 
 def test_poses_without_coordinates_have_no_extent_and_no_score() -> None:

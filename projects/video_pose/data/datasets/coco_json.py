@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -261,7 +262,7 @@ def _read_images(content: Field) -> list[Image]:
     unread: Counter[str] = Counter()
     for item in content.need("images").items():
         ids.append(item.need("id"))
-        video = item.get("video_id") or item.get("vid_id")
+        video = read_video(item)
         frame = item.get("frame_index") or item.get("frame_id")
         name, video_file = item.get("file_name"), item.get("video_file")
         height, width = item.get("height"), item.get("width")
@@ -290,6 +291,25 @@ def _read_images(content: Field) -> list[Image]:
     return images
 
 
+def name_number(path: str) -> tuple[str, int | None]:
+    """(what is before it, the last number) of a file's name: ``clip/a_0012.jpg`` -> clip/a_, 12.
+
+    What Roboflow adds to a name (``a_0012_jpg.rf.<hash>.jpg``) is no part of it.
+    """
+    stem = re.sub(r"\.rf\.[0-9A-Za-z]+(?=\.|$)", "", path.replace("\\", "/"))
+    stem = re.sub(r"(_(jpe?g|png))?\.[A-Za-z]+$", "", stem, flags=re.IGNORECASE)
+    match = re.search(r"(\d+)\D*$", stem.rpartition("/")[2])
+    if match is None:
+        return stem, None
+    before = stem[: len(stem) - len(match.group(0))]
+    return before, int(match.group(1))
+
+
+def read_video(image: Field) -> Field | None:
+    """An image's ``video_id``, or ``vid_id``, as PoseTrack has it."""
+    return image.get("video_id") or image.get("vid_id")
+
+
 def _require_one_kind(content: Field) -> None:
     """Numbers in one image and text in another tell of two tools, whose counting may differ."""
     for key in ("frame_index", "frame_id"):
@@ -305,35 +325,44 @@ def _require_one_kind(content: Field) -> None:
 # ---- people
 
 
-def _read_people(content: Field, category: Category, images: set[int]) -> list[Person]:
-    people = []
-    unread: Counter[str] = Counter()
-    others: Counter[str] = Counter()
-    masks = 0
+def own_annotations(
+    content: Field, category: Category, images: Collection[int]
+) -> list[tuple[int, Field]]:
+    """The annotations of a category, each with its image's id; those of others are noted.
+
+    Raises:
+        ValueError: an annotation of an image that there is not, or, where there are several
+            categories, of no category.
+    """
+    own, others = [], Counter[str]()
     found = content.get("annotations")
     several = len(content.need("categories").members()) > 1
     for item in found.items() if found is not None else ():
         image = item.need("image_id")
         if image.number_id() not in images:
-            raise ValueError(
-                f"{content.file}: annotation {_id(item)} is of image {image.value}, which images[] "
-                "does not have."
-            )
-        number = item.get("category_id")
-        if number is None and several:
-            item.need("category_id")
+            raise image.error("the id of one of images[]")
+        number = item.need("category_id") if several else item.get("category_id")
         if number is not None and category.ids and number.number_id() not in category.ids:
             others[str(number.value)] += 1
-            continue
-        person = _read_person(item, image.number_id(), category, content)
+        else:
+            own.append((image.number_id(), item))
+    for other, count in others.items():
+        note(f"annotations of category {other}, which is not {category.name!r}: left out", count)
+    return own
+
+
+def _read_people(content: Field, category: Category, images: set[int]) -> list[Person]:
+    people = []
+    unread: Counter[str] = Counter()
+    masks = 0
+    for image, item in own_annotations(content, category, images):
+        person = _read_person(item, image, category, content)
         unread.update(_unread_of_person(item))
         if _has_mask_alone(person, item):
             masks += 1
         else:
             people.append(person)
     note("annotations with a mask (segmentation) alone, without bbox and joints: left out", masks)
-    for other, count in others.items():
-        note(f"annotations of category {other}, which is not {category.name!r}: left out", count)
     _note_unread("annotations", unread)
     return people
 

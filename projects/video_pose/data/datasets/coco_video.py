@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -53,6 +52,7 @@ from video_pose.data.datasets.coco_json import (
     choose_category,
     joint_set,
     list_files,
+    name_number,
     read_labels,
 )
 from video_pose.data.datasets.label_files import open_labels
@@ -210,20 +210,6 @@ def _in_order(video: str, images: list[Image]) -> list[Image]:
                 f"frame_index, got {state}"
             )
     return [seen[number] for number in sorted(seen)]
-
-
-def name_number(path: str) -> tuple[str, int | None]:
-    """(what is before it, the last number) of a file's name: ``clip/a_0012.jpg`` -> clip/a_, 12.
-
-    What Roboflow adds to a name (``a_0012_jpg.rf.<hash>.jpg``) is no part of it.
-    """
-    stem = re.sub(r"\.rf\.[0-9A-Za-z]+(?=\.|$)", "", path.replace("\\", "/"))
-    stem = re.sub(r"(_(jpe?g|png))?\.[A-Za-z]+$", "", stem, flags=re.IGNORECASE)
-    match = re.search(r"(\d+)\D*$", stem.rpartition("/")[2])
-    if match is None:
-        return stem, None
-    before = stem[: len(stem) - len(match.group(0))]
-    return before, int(match.group(1))
 
 
 def _named_video(image: Image) -> Image:

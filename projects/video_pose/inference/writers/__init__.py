@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from video_pose.data.datasets.tracks import noted
 from video_pose.files import naming
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.coco import (
@@ -272,14 +275,16 @@ def format_of(path: str | Path) -> str:
     Raises:
         ValueError: none.
     """
-    text = str(path).rstrip("/\\")
-    if text.endswith(".csv") and _starts_with(text, "scorer"):
+    path_text = str(path).rstrip("/\\")
+    text = path_text.lower()
+    if text.endswith(".csv") and _starts_with(path_text, "scorer"):
         return "dlc"
     for suffix, kind in ((".trc", "trc"), (".c3d", "c3d"), (".h5", "dlc_h5")):
         if text.endswith(suffix):
             return kind
     found = [name for name in WRITERS if text.endswith(WRITERS.get(name).ending)]
-    if os.path.isdir(text) and not found and any(Path(text).glob("*_keypoints.json")):
+    is_folder = os.path.isdir(path_text)
+    if is_folder and not found and any(Path(path_text).glob("*_keypoints.json")):
         return "openpose"
     if text.endswith(".json") and not found:
         return "coco_dataset"
@@ -298,13 +303,16 @@ def _starts_with(path: str, word: str) -> bool:
 
 
 def read_poses(path: str | Path, kind: str = "") -> list[PoseFrame]:
-    """The frames of a file or folder of poses, in order; they have no pictures.
+    """The frames of a file or folder of poses, each video's in order; they have no pictures.
+
+    Fields that are not read, and what was mended, are counted in a warning.
 
     Args:
         kind: its format; default by the ending, see `format_of`.
 
     Raises:
-        FileNotFoundError: nothing is there. ValueError: it cannot be read; names file and place.
+        FileNotFoundError: nothing is there. ValueError: it cannot be read, a video has a frame
+            twice or below 0, or a frame two people of one track; names file and place.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"no such file or folder of poses: {path}")
@@ -313,10 +321,26 @@ def read_poses(path: str | Path, kind: str = "") -> list[PoseFrame]:
     if read is None:
         raise ValueError(f"{path}: {kind} cannot be read back: convert a table or a COCO dataset")
     try:
-        return read(Path(path))
+        with noted(str(path)):
+            return _in_order(path, read(Path(path)))
     except Exception as error:  # whatever the bytes of a stranger's file lead to
         is_one_line = "\n" not in str(error)
         if is_one_line and str(path) in str(error) and isinstance(error, ValueError | OSError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: no poses can be read from it as {kind}: {reason}") from error
+
+
+def _in_order(path: str | Path, frames: Sequence[PoseFrame]) -> list[PoseFrame]:
+    """The frames of each video by number; raises as `read_poses`."""
+    videos: dict[str, dict[int, PoseFrame]] = {}
+    for frame in frames:
+        where = f"{path}: frame {frame.index} of video {frame.video!r}"
+        if frame.index < 0:
+            raise ValueError(f"{where}: expected a number from 0")
+        if videos.setdefault(frame.video, {}).setdefault(frame.index, frame) is not frame:
+            raise ValueError(f"{where} is there twice")
+        tracks, counts = np.unique(frame.track_ids, return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(f"{where} has two people of track {tracks[counts > 1][0]}")
+    return [found[index] for found in videos.values() for index in sorted(found)]

@@ -6,11 +6,21 @@ Coordinates are COCO's: pixel indices, ours minus .5. What has no number is 0 wi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from video_pose.data.datasets.coco_json import (
+    choose_category,
+    name_number,
+    own_annotations,
+    read_track,
+    read_video,
+)
+from video_pose.data.datasets.tracks import note
+from video_pose.data.json_fields import Field, load_json, require_unique
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.tables import (
     NOBODY,
@@ -18,6 +28,7 @@ from video_pose.inference.writers.tables import (
     Recording,
     extent,
     number,
+    number_names,
     number_untracked,
     stored_frame,
 )
@@ -290,85 +301,186 @@ def _coco_box(box: np.ndarray) -> list[float]:
 def read_coco(path: str | Path) -> list[PoseFrame]:
     """The frames of a COCO dataset of one video, as written here or as PoseTrack18's files.
 
-    ``images`` give the frames, by ``frame_index``, else ``frame_id`` (where all have it), else in
-    the order of ``id``; joints with visibility 0 are empty; the score is the joint's in ``scores``,
-    else 1; the box of who has none is the joints' extent. Who has no ``track_id`` (nor CVAT's
-    ``attributes.track_id``, or -1) is not tracked, and gets a number as `number_untracked` says.
+    ``images`` give the frames, by ``frame_index``, else ``frame_id`` (where all have it), else by
+    the numbers in their names, else in the order of ``id``. Joints with visibility 0 or below are
+    empty. A joint's score is that in ``scores``, else what stands in place of its visibility, where
+    trackers write scores, else 1. The box of who has none is the joints' extent. Crowds are no
+    people. Who has no ``track_id`` (nor CVAT's ``attributes.track_id``, or -1) is not tracked, and
+    gets a number as `number_untracked` says; text is numbered by `number_names`.
 
     Raises:
-        ValueError: it is no such file; names the file and the field.
+        ValueError: it is no such file, or a field of it is not as described; names file and field.
     """
-    text = Path(path).read_text(encoding="utf-8")
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: no JSON: {error}") from error
-    if isinstance(content, list):
+    content = load_json(str(path))
+    if isinstance(content.value, list):
         raise ValueError(
             f"{path} is a list of COCO results, which has neither joint names nor frames without "
             "people: convert the COCO dataset (format coco_dataset) or a table"
         )
-    try:
-        return _coco_frames(content)
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"{path}: no COCO dataset of one video: {type(error).__name__} {error}"
-        ) from error
-
-
-def _coco_frames(content: dict[str, Any]) -> list[PoseFrame]:
-    category = next(item for item in content["categories"] if item.get("keypoints"))
-    names = tuple(category["keypoints"])
-    videos = {str(item.get("video_id", item.get("vid_id", ""))) for item in content["images"]}
-    if len(videos) > 1:
-        raise ValueError(f"it holds {len(videos)} videos: {sorted(videos)[:3]}")
-    people: dict[int, list[dict[str, Any]]] = {}
-    for item in content["annotations"]:
-        if item["category_id"] == category["id"]:
-            people.setdefault(item["image_id"], []).append(item)
-    images, frames = content["images"], []
-    everybody = [people.get(image["id"], []) for image in images]
-    tracks = number_untracked([[_track_of(item) for item in found] for found in everybody])
-    for index, image, found, (numbers, untracked) in zip(
-        _indices(images), images, everybody, tracks, strict=True
-    ):
-        keypoints = np.full((len(found), len(names), 3), np.nan)
-        for i, item in enumerate(found):
-            pose = np.array(item["keypoints"], float).reshape(-1, 3)
-            there = pose[:, 2] > 0
-            keypoints[i, there, :2] = pose[there, :2] + 0.5
-            keypoints[i, there, 2] = np.array(item.get("scores", np.ones(len(names))))[there]
-        boxes = [_box_of(item, pose) for item, pose in zip(found, keypoints, strict=True)]
-        frames.append(
-            stored_frame(
-                index, float("nan"), next(iter(videos)), names, keypoints,
-                np.array(boxes, np.float32).reshape(-1, 4),
-                np.array([item.get("score", 1.0) for item in found], np.float32),
-                numbers, (image.get("height", 0), image.get("width", 0)), untracked,
-            )
-        )  # fmt: skip
+    category = choose_category(content)
+    content.need("annotations")
+    images = list(content.need("images").items())
+    require_unique([image.need("id") for image in images], "its own whole-number id")
+    video, indices = _only_video(images), _indices(images)
+    people: dict[int, list[Field]] = {image.need("id").number_id(): [] for image in images}
+    for image_id, item in own_annotations(content, category, people):
+        if (crowd := item.get("iscrowd")) is not None and crowd.flag():
+            note("crowd regions: no people")
+        else:
+            people[image_id].append(item)
+    tracks = _tracks(list(people.values()))
+    frames = [
+        _frame(image, index, video, category.joints, people[image.need("id").number_id()], *track)
+        for image, index, track in zip(images, indices, tracks, strict=True)
+    ]
     return sorted(frames, key=lambda frame: frame.index)
 
 
-def _indices(images: list[dict[str, Any]]) -> list[int]:
-    """The frame's number of each image."""
+class _Pose(NamedTuple):
+    """A person: joints (K, 3) as x, y, score in our pixels, NaN where empty; box XYXY; score."""
+
+    joints: np.ndarray
+    box: np.ndarray
+    score: float
+
+
+def _frame(
+    image: Field,
+    index: int,
+    video: str,
+    names: Sequence[str],
+    people: Sequence[Field],
+    numbers: np.ndarray,
+    untracked: frozenset[int],
+) -> PoseFrame:
+    poses = [_pose(item, len(names)) for item in people]
+    labelled = image.get("is_labeled")
+    if labelled is not None and not labelled.flag() and not people:
+        note("images that are not labelled (is_labeled): taken for frames without people")
+    sides = [image.get(side) for side in ("height", "width")]
+    height, width = (0 if side is None else side.integer(0) for side in sides)
+    return stored_frame(
+        index, float("nan"), video, tuple(names),
+        np.array([pose.joints for pose in poses]).reshape(-1, len(names), 3),
+        np.array([pose.box for pose in poses], np.float32).reshape(-1, 4),
+        np.array([pose.score for pose in poses], np.float32),
+        numbers, (height, width), untracked,
+    )  # fmt: skip
+
+
+def _only_video(images: Sequence[Field]) -> str:
+    """The name of the images' video, "" without one."""
+    ids = [read_video(image) for image in images]
+    videos = {"" if item is None else item.identity() for item in ids}
+    if len(videos) > 1:
+        raise ValueError(
+            f"{images[0].file}: no dataset of one video: it holds {len(videos)} videos: "
+            f"{sorted(videos)[:3]}"
+        )
+    return "".join(videos)
+
+
+def _indices(images: Sequence[Field]) -> list[int]:
+    """The frame's number of each image, which no other has."""
     for key in ("frame_index", "frame_id"):
-        if all(image.get(key) is not None for image in images):
-            return [int(image[key]) for image in images]
-    places = {number: place for place, number in enumerate(sorted(int(i["id"]) for i in images))}
-    return [places[int(image["id"])] for image in images]
+        given = [image.get(key) for image in images]
+        if None not in given:
+            numbers = [item.number_id(0) for item in given if item is not None]
+            require_unique([item for item in given if item is not None], "a frame's number")
+            return numbers
+        note(f"{key} of images, which others lack: not read", len(given) - given.count(None))
+    return _indices_of_names(images) or _places(images)
 
 
-def _box_of(item: dict[str, Any], pose: np.ndarray) -> np.ndarray:
-    """XYXY of a person; the extent of the joints, if the file tells no box."""
-    if not item.get("bbox"):
+def _indices_of_names(images: Sequence[Field]) -> list[int]:
+    """The last numbers in the files' names, where all are of one folder and name; else nothing.
+
+    Raises:
+        ValueError: the images are in several folders, and no field says of which video they are.
+    """
+    given = [image.get("file_name") for image in images]
+    names = [item.text() for item in given if item is not None]
+    folders = sorted({name.replace("\\", "/").rpartition("/")[0] for name in names})
+    if len(folders) > 1 and read_video(images[0]) is None:
+        raise ValueError(
+            f"{images[0].file}: images[] lie in {len(folders)} folders, {folders[:3]}: expected "
+            "one video, or a video_id and frame_id of each"
+        )
+    parts = [name_number(name) for name in names]
+    numbers = [number for _, number in parts if number is not None]
+    if len({before for before, _ in parts}) != 1 or not (
+        len(set(numbers)) == len(numbers) == len(images)
+    ):
+        return []
+    note("images without frame_id: the number in their name is taken", len(images))
+    return numbers
+
+
+def _places(images: Sequence[Field]) -> list[int]:
+    ids = [image.need("id").number_id() for image in images]
+    places = {number: place for place, number in enumerate(sorted(ids))}
+    note("images without frame_id: numbered in the order of their ids", len(ids))
+    return [places[number] for number in ids]
+
+
+def _pose(item: Field, joints: int) -> _Pose:
+    points, scores = np.zeros((joints, 3)), np.zeros(joints)
+    given = item.get("keypoints")
+    if given is not None and given.members():
+        points = given.numbers(3 * joints, f" ({joints} x (x, y, v))").reshape(-1, 3)
+        scores = _third_numbers(given, points[:, 2])
+    there, known = points[:, 2] > 0, np.isfinite(points).all(axis=1)
+    note("joints whose coordinates are no numbers: left empty", int((there & ~known).sum()))
+    there &= known
+    told = item.get("scores")
+    if told is not None and told.members():
+        scores = told.numbers(joints, ", one a joint")
+        if not np.isfinite(scores[there]).all():
+            raise told.error(f"{joints} numbers, one a joint")
+    pose = np.full((joints, 3), np.nan)
+    pose[there] = np.column_stack([points[there, :2] + 0.5, scores[there]])
+    return _Pose(pose, _box_of(item, pose), _score_of(item))
+
+
+def _third_numbers(keypoints: Field, numbers: np.ndarray) -> np.ndarray:
+    """The score of each joint (K,), from visibilities, or from scores that stand in their place."""
+    positive = numbers[numbers > 0]
+    if not np.isfinite(numbers).all() or ((positive > 2) & (positive % 1 == 0)).any():
+        raise keypoints.error(f"{len(numbers)} x (x, y, v) with v 0, 1 or 2, or a score")
+    if np.isin(positive, (1, 2)).all():
+        return np.ones(len(numbers))
+    note("people whose keypoints have scores in the place of visibilities: read as scores")
+    return numbers
+
+
+def _score_of(item: Field) -> float:
+    score = item.get("score")
+    # NaN is what tables that lack a value are written with.
+    if score is not None and score.value != score.value:
+        return float("nan")
+    return 1.0 if score is None else score.number()
+
+
+def _box_of(item: Field, pose: np.ndarray) -> np.ndarray:
+    """XYXY of a person; the extent of the joints, if the file tells no box with an area."""
+    given = item.get("bbox")
+    if given is None or not given.members():
         return extent(pose)
-    x, y, width, height = item["bbox"]
+    x, y, width, height = given.numbers(4, " (x, y, width, height)")
+    if not np.isfinite([x, y]).all() or not (width > 0 and height > 0):
+        note("boxes without area: the joints' extent is used")
+        return extent(pose)
     return np.array([x, y, x + width, y + height])
 
 
-def _track_of(item: dict[str, Any]) -> int | None:
-    track, attributes = item.get("track_id"), item.get("attributes")
-    if track is None and isinstance(attributes, dict):
-        track = attributes.get("track_id")
-    return None if track is None or int(track) == NOBODY else int(track)
+def _tracks(people: Sequence[Sequence[Field]]) -> list[tuple[np.ndarray, frozenset[int]]]:
+    names = [[_track_of(item) for item in items] for items in people]
+    numbers = number_names(name for each in names for name in each if name is not None)
+    return number_untracked(
+        [[None if name is None else numbers[name] for name in each] for each in names]
+    )
+
+
+def _track_of(item: Field) -> str | None:
+    track = read_track(item)
+    return None if track is None or track.identity() == str(NOBODY) else track.identity()

@@ -8,19 +8,22 @@ Shape letters: P persons, K joints. Coordinates are continuous image pixels, tim
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from video_pose.data.datasets.tracks import note
 from video_pose.inference.angles import MEASURES, measure_pose
 from video_pose.inference.frames import PoseFrame
 
@@ -308,94 +311,188 @@ class ParquetWriter:
 
 def read_table(path: str | Path) -> list[PoseFrame]:
     """The frames of a table that was written here: JSON Lines, CSV or Parquet, long or wide, with
-    the joints' probabilities where it has their columns.
+    the joints' probabilities where it has their columns. A joint without a score has 1. Further
+    columns are noted.
 
     Raises:
-        ValueError: it is none of these; names the file, the row and the column.
+        ValueError: it is none of these, a person or a joint stands twice on a frame, or the row of
+            nobody (track -1) is somebody's; names the file, the row and the column.
     """
-    rows = list(_read_rows(Path(path)))
-    lacking = [name for name in HEAD if rows and name not in rows[0]]
-    if lacking:
-        raise ValueError(f"{path}: the columns {lacking} are missing: it is no table of poses")
-    is_long = bool(rows) and "joint" in rows[0]
-    if is_long:
-        names = tuple(dict.fromkeys(row["joint"] for row in rows if row["joint"]))
-    else:
-        names = tuple(key.removesuffix("_score") for key in (rows[0] if rows else ())
-                      if key.endswith("_score") and key != "person_score")  # fmt: skip
-    columns = rows[0] if rows else {}
-    parts = ["x", "y", "score"]
-    if any(column in columns for column in ("probability", *(f"{n}_probability" for n in names))):
-        parts.append("probability")
-    grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for place, row in enumerate(rows, 1):
-        try:
-            grouped.setdefault((str(row["video"]), int(row["frame"])), []).append(row)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{path}: row {place}, column frame: {row['frame']!r} is no whole number"
-            ) from None
     try:
-        return [_frame_of(key, group, names, parts, is_long) for key, group in grouped.items()]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: a row cannot be read: {error}") from error
+        return _table_frames([_Row(*row) for row in _read_rows(Path(path))])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".csv":
-        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes the mark
-            yield from csv.DictReader(file)
-    elif path.suffix == ".parquet":
+class _Row(NamedTuple):
+    """A row, with its number from 1."""
+
+    place: int
+    cells: dict[str, Any]
+
+    def get(self, column: str) -> Any:
+        """A cell, which the row must have."""
+        if column not in self.cells:
+            raise ValueError(f"row {self.place} lacks the column {column!r}")
+        return self.cells[column]
+
+    def whole(self, column: str) -> int:
+        """A whole number, 3.0 included."""
+        value = self.get(column)
+        if isinstance(value, str) and re.fullmatch(r"\s*-?\d+\s*", value):
+            return int(value)
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            if not isinstance(value, bool) and float(value).is_integer():
+                return int(value) if isinstance(value, int) else int(float(value))
+        raise ValueError(f"row {self.place}, column {column}: {value!r} is no whole number")
+
+    def real(self, column: str) -> float:
+        """A number, NaN where the cell is empty."""
+        value = self.get(column)
+        if value in (None, ""):
+            return math.nan
+        with contextlib.suppress(TypeError, ValueError):
+            number = float(value)
+            if not isinstance(value, bool) and not math.isinf(number):
+                return number
+        raise ValueError(f"row {self.place}, column {column}: {value!r} is no number")
+
+    def first_filled(self, columns: Iterable[str]) -> str:
+        """The first of some columns whose cell is not empty, "" if all are."""
+        values = ((column, self.cells.get(column)) for column in columns)
+        return next((c for c, v in values if v not in (None, "") and v == v), "")
+
+
+class _Layout(NamedTuple):
+    """The joints of a table, and the parts of each: x, y, score, and probability, if it has it."""
+
+    joints: tuple[str, ...]
+    parts: tuple[str, ...]
+    is_long: bool
+
+    def pose_columns(self) -> tuple[str, ...]:
+        if self.is_long:
+            return ("joint", *self.parts)
+        return tuple(f"{name}_{part}" for name in self.joints for part in self.parts)
+
+
+def _table_frames(rows: Sequence[_Row]) -> list[PoseFrame]:
+    columns = dict.fromkeys(column for row in rows for column in row.cells)
+    lacking = [name for name in HEAD if rows and name not in columns]
+    if lacking:
+        raise ValueError(f"the columns {lacking} are missing: it is no table of poses")
+    layout = _layout_of(rows, columns)
+    for column in columns:
+        if column not in (*HEAD, *layout.pose_columns(), *MEASURES):
+            note(f"columns {column!r}: not read")
+    grouped: dict[tuple[str, int], list[_Row]] = {}
+    for row in rows:
+        video = row.get("video")
+        key = "" if video is None else str(video), row.whole("frame")
+        grouped.setdefault(key, []).append(row)
+    return [_frame_of(key, group, layout) for key, group in grouped.items()]
+
+
+def _layout_of(rows: Sequence[_Row], columns: Collection[str]) -> _Layout:
+    is_long = "joint" in columns
+    if is_long:
+        found = (row.cells.get("joint") for row in rows)
+        names = tuple(dict.fromkeys(str(name) for name in found if name))
+    else:
+        names = tuple(key.removesuffix("_score") for key in columns
+                      if key.endswith("_score") and key != "person_score")  # fmt: skip
+    parts: tuple[str, ...] = ("x", "y", "score")
+    if any(column in columns for column in ("probability", *(f"{n}_probability" for n in names))):
+        parts = (*parts, "probability")
+    return _Layout(names, parts, is_long)
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix.lower() == ".csv":
+        yield from _read_csv(path)
+    elif path.suffix.lower() == ".parquet":
         try:
             import pyarrow.parquet
         except ImportError as error:
-            raise ValueError(f"{path}: Parquet needs the package pyarrow") from error
-        yield from pyarrow.parquet.read_table(path).to_pylist()
+            raise ValueError("Parquet needs the package pyarrow") from error
+        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1)
     else:
         with open(path, encoding="utf-8-sig") as file:
             for place, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise ValueError(f"{path}: line {place} is no JSON: {error}") from error
+                    raise ValueError(f"line {place} is no JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise ValueError(f"{path}: line {place} is no JSON object")
-                yield row
+                    raise ValueError(f"line {place} is no JSON object")
+                yield place, row
 
 
-def _frame_of(
-    key: tuple[str, int],
-    rows: list[dict[str, Any]],
-    names: tuple[str, ...],
-    parts: Sequence[str],
-    is_long: bool,
-) -> PoseFrame:
-    """``parts``: of a joint, its columns."""
-    people: dict[int, list[dict[str, Any]]] = {}
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes the mark
+        rows = csv.reader(file)
+        head = next(rows, [])
+        if len(head) == 1 and (found := re.search("[;\t]", head[0])):
+            raise ValueError(f"its cells are separated by {found[0]!r}: expected ','")
+        twice = [name for name in head if head.count(name) > 1]
+        if twice:
+            raise ValueError(f"the column {twice[0]!r} is there twice")
+        for place, cells in enumerate(rows, 1):
+            if cells and len(cells) != len(head):
+                raise ValueError(f"row {place} has {len(cells)} cells: expected {len(head)}")
+            if cells:
+                yield place, dict(zip(head, cells))
+
+
+def _frame_of(key: tuple[str, int], rows: Sequence[_Row], layout: _Layout) -> PoseFrame:
+    names, parts = layout.joints, layout.parts
+    people: dict[int, list[_Row]] = {}
     for row in rows:
-        if int(row["track"]) != NOBODY:
-            people.setdefault(int(row["track"]), []).append(row)
+        track = row.whole("track")
+        if track != NOBODY:
+            people.setdefault(track, []).append(row)
+        elif column := row.first_filled((*HEAD[4:], *layout.pose_columns())):
+            raise ValueError(
+                f"row {row.place}, column {column}: {row.cells[column]!r}: expected nothing, since "
+                f"track {NOBODY} is of frames without people"
+            )
     values = np.full((len(people), len(names), len(parts)), np.nan, np.float32)
-    place = {name: i for i, name in enumerate(names)}
     for i, group in enumerate(people.values()):
-        for row in group:
-            if is_long and row["joint"]:
-                values[i, place[row["joint"]]] = [_real(row[part]) for part in parts]
-            elif names and not is_long:
-                values[i] = [[_real(row[f"{name}_{part}"]) for part in parts] for name in names]
+        _set_pose(values[i], group, layout)
+    unscored = np.isfinite(values[..., :2]).all(axis=-1) & np.isnan(values[..., 2])
+    note("joints without a score: 1 is taken", int(unscored.sum()))
+    values[..., 2][unscored] = 1
     first = [group[0] for group in people.values()]
-    boxes = [[_real(row[name]) for name in HEAD[5:]] for row in first]
     frame = stored_frame(
-        key[1], _real(rows[0]["time"]), key[0], names, values[..., :3],
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array([_real(row["person_score"]) for row in first], np.float32),
+        key[1], rows[0].real("time"), key[0], names, values[..., :3],
+        np.array([[row.real(side) for side in HEAD[5:]] for row in first], float).reshape(-1, 4),
+        np.array([row.real("person_score") for row in first], np.float32),
         np.array(list(people), np.int64),
     )  # fmt: skip
     return replace(frame, probabilities=values[..., 3]) if len(parts) > 3 else frame
 
 
-def _real(value: Any) -> float:
-    return math.nan if value in (None, "") else float(value)
+def _set_pose(values: np.ndarray, rows: Sequence[_Row], layout: _Layout) -> None:
+    """Fill (K, 3) or, with probabilities, (K, 4) from the rows of one person on one frame."""
+    seen: set[str] = set()
+    for row in rows:
+        joint = str(row.get("joint") or "") if layout.is_long else ""
+        if joint in seen or (seen and not layout.is_long):
+            of = f"joint {joint!r} of " if joint else ""
+            raise ValueError(
+                f"row {row.place}: {of}track {row.whole('track')} is on frame "
+                f"{row.whole('frame')} twice"
+            )
+        seen.add(joint)
+        if joint:
+            place = layout.joints.index(joint)
+            values[place] = [row.real(part) for part in layout.parts]
+        elif not layout.is_long and layout.joints:
+            values[:] = [
+                [row.real(f"{name}_{part}") for part in layout.parts] for name in layout.joints
+            ]
 
 
 def stored_frame(
@@ -457,6 +554,24 @@ def number_untracked(
         others = (n for n, track in zip(numbers, people, strict=True) if track is None)
         found.append((np.array(numbers, np.int64), frozenset(others)))
     return found
+
+
+def number_names(names: Iterable[str]) -> dict[str, int]:
+    """The numbers of people who are told by names: 4 of ``person_4`` and of ``4``; of other names
+    the lowest that are free, in their order, which is noted."""
+    places = list(dict.fromkeys(names))
+    numbers: dict[str, int] = {}
+    for name in places:
+        found = re.fullmatch(r"(?:person_)?(-?\d{1,18})", name)
+        if found and int(found[1]) not in (NOBODY, *numbers.values()):
+            numbers[name] = int(found[1])
+    taken = set(numbers.values())
+    free = (number for number in itertools.count() if number not in taken)
+    others = {name: next(free) for name in places if name not in numbers}
+    said = ", ".join(f"{name!r} is {number}" for name, number in [*others.items()][:10])
+    more = " ..." if len(others) > 10 else ""
+    note(f"people with names are given numbers: {said}{more}", len(others))
+    return numbers | others
 
 
 def extent(pose: np.ndarray) -> np.ndarray:
