@@ -532,7 +532,7 @@ def predict(
         if not beside:
             stack.enter_context(taken_back(job, lambda: summary.frames == before))
         stack.enter_context(kept(checkpoint, beside and not begun))
-        video, writers = open_outputs(args, job, recording, stack, beside)
+        video, writers = open_outputs(args, job, recording, stack, beside, sound_of(source))
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
         poses = predictor(source, checkpoint=None if args.heatmaps else checkpoint)
         results = tqdm(
@@ -591,6 +591,15 @@ def show(
     return window is None or window.show(picture)
 
 
+def sound_of(source: FrameSource) -> str | None:
+    """The file whose sound goes along with the frames, by their times; None where there is none."""
+    path = str(getattr(source, "path", ""))
+    if path and getattr(source, "restarts", 0):
+        logger.warning("%s: its sound does not go by the times of its frames: left out", path)
+        return None
+    return path or None
+
+
 def recording_of(
     args: argparse.Namespace, predictor: VideoPosePredictor, job: Job, source: FrameSource
 ) -> Recording:
@@ -610,12 +619,18 @@ def recording_of(
 
 
 def open_outputs(
-    args: argparse.Namespace, job: Job, recording: Recording, stack: ExitStack, beside: bool
+    args: argparse.Namespace,
+    job: Job,
+    recording: Recording,
+    stack: ExitStack,
+    beside: bool,
+    sound: str | None = None,
 ) -> tuple[VideoWriter | PictureWriter | None, list[PoseWriter]]:
     """The overlay's writer, where one is wanted, and those of the poses; ``stack`` closes them.
 
     Args:
         beside: write beside the files, and move there at the end.
+        sound: the file whose sound goes along with the overlay.
     """
     from video_pose.files import replacing
     from video_pose.inference.writers import JsonLinesWriter, writing_results
@@ -627,7 +642,6 @@ def open_outputs(
         if job.video.suffix.lower() in PHOTO_ENDINGS:
             video = stack.enter_context(PictureWriter(path, name=str(job.video)))
         else:
-            sound = recording.path or None
             writer = VideoWriter(path, recording.fps, audio=sound, name=str(job.video))
             video = stack.enter_context(writer)
     writers: list[PoseWriter] = []

@@ -88,6 +88,7 @@ class Excerpt:
         whole = start is None and end is None and step is None
         self.num_frames: int | None = source.num_frames if whole else None
         self.path = getattr(source, "path", "")
+        self.restarts = getattr(source, "restarts", 0)
         self.reads_twice = getattr(source, "reads_twice", True)
         self.problems: list[str] = []
 

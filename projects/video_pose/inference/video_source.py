@@ -25,6 +25,7 @@ from video_pose.video_io.reading import (
     choose_stream,
     expected_frames,
     is_raw,
+    is_restart,
     missing_bytes,
     open_video,
     orientation_of,
@@ -37,6 +38,8 @@ from video_pose.video_io.reading import (
 logger = logging.getLogger(__name__)
 
 _DEFAULT_FPS = 25.0
+# A higher one is that of a clock, and not of frames; cameras give some thousands.
+_HIGHEST_RATE = 10_000.0
 # Seconds that a source may keep silent, while it is opened or between two frames.
 DEFAULT_TIMEOUT = 30.0
 # Words of FFmpeg's decoders about a picture whose references are not there, or were repaired.
@@ -62,6 +65,7 @@ class VideoSource:
     Attributes:
         name: the file's name. fps: mean frames per second.
         num_frames: None where it is not known beforehand.
+        restarts: how often a file's clock begins anew; times go on then, its sound's do not.
         problems: after iteration, one line for each thing that was wrong with the data.
     """
 
@@ -98,6 +102,7 @@ class VideoSource:
         self._reconnect = 0 if self._is_file else reconnect
         self._index: VideoIndex | None = None
         self._sound = True
+        self.restarts = 0
         self._listed = self._expected = 0
         call_interruptibly(self._inspect, self._timeout, path)
         self.num_frames: int | None = None
@@ -124,6 +129,13 @@ class VideoSource:
             if self._is_file:
                 self._index = read_index(container, stream)
                 self._listed = expected_frames(container, stream)
+                self.restarts = self._index.restarts
+                self.fps = self.fps if self._raw else self._likely_rate(self.fps, self._index)
+        if self.restarts:
+            logger.warning(
+                "%s: its clock begins anew (%d x), as where files were joined byte by byte: the "
+                "times of frames go on from those before", self.path, self.restarts,
+            )  # fmt: skip
 
     def _rate(self, stream: Stream) -> float:
         if not self._raw:
@@ -137,6 +149,14 @@ class VideoSource:
                 "(see --fps)", self.path, _DEFAULT_FPS,
             )  # fmt: skip
         return rate or _DEFAULT_FPS
+
+    def _likely_rate(self, stated: float, index: VideoIndex) -> float:
+        """The container's rate, unless it is far above that of the packets: of files that were
+        joined, and some others, FFmpeg gives the clock's."""
+        if index.step is None:
+            return stated if stated <= _HIGHEST_RATE else _DEFAULT_FPS
+        typical = float(1 / (index.step * self._time_base))
+        return typical if index.restarts or stated > 2 * typical else stated
 
     def _rate_in_codec(self, stream: Stream) -> float | None:
         """What the codec's own header tells. FFmpeg fills in a rate where it tells nothing, so that
@@ -209,7 +229,10 @@ class VideoSource:
             try:
                 with self._open() as container:
                     for frame in self._frames(container, decoder, first, count):
-                        if attempts and frame.time + later <= last:
+                        step = frame.time + later - last
+                        if (attempts and step <= 0) or (
+                            self.restarts and count and is_restart(step)
+                        ):
                             later = last + 1 / self.fps - frame.time  # its clock began anew
                         last = frame.time + later
                         hurt = decoder.lost or decoder.made_up or attempts

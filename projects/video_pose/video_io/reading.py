@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import av
 import cv2
 import numpy as np
+from av.format import Flags
 from av.sidedata.sidedata import Type as SideDataType
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ _RAW_DEMUXERS = frozenset(
     "h264 hevc vvc evc m4v mpegvideo h261 h263 vc1 cavsvideo avs2 avs3 dirac mjpeg obu".split()
 )
 
+# Clocks of transport and program streams, 33 bits at 90 kHz, come round after so long. FFmpeg takes
+# one that begins anew for that, and puts what follows so far ahead.
+_CLOCK_SECONDS = 2**33 / 90_000
+
 Container: TypeAlias = Any  # av.container.InputContainer
 Stream: TypeAlias = Any  # av.VideoStream
 
@@ -67,6 +72,9 @@ class VideoIndex(NamedTuple):
         packets: number of packets that are shown. ``end``: where the last of them ends, in the
             stream's time base; None where packets have no times.
         broken: why the packets could not be read to the end of the file; "" where they could.
+        restarts: how often the clock begins anew, as where files were joined byte by byte; then
+            times do not tell the order of frames, and ``stamps`` is None.
+        step: median time from packet to packet, in the stream's time base; None where not known.
     """
 
     stamps: np.ndarray | None
@@ -75,6 +83,8 @@ class VideoIndex(NamedTuple):
     packets: int = 0
     end: int | None = None
     broken: str = ""
+    restarts: int = 0
+    step: float | None = None
 
     def number(self, stamp: int | None) -> int | None:
         """The frame of this timestamp; None where there is none."""
@@ -217,9 +227,14 @@ def read_index(container: Container, stream: Stream) -> VideoIndex:
                 packets.append((p.pts, p.dts, p.duration, p.is_keyframe))
     except av.error.FFmpegError as error:
         broken = str(error.strerror)  # what comes before the damage is still there
+    steps = np.diff([dts for _, dts, *_ in packets if dts is not None])
+    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else None
+    restarts = 0
+    if container.format.flags & Flags.ts_discont.value:
+        restarts = sum(is_restart(float(ticks * stream.time_base)) for ticks in steps.tolist())
     stamps = [pts for pts, *_ in packets if pts is not None]
-    if not packets or len(set(stamps)) != len(packets):
-        return VideoIndex(None, [], [], len(packets), None, broken)
+    if restarts or not packets or len(set(stamps)) != len(packets):
+        return VideoIndex(None, [], [], len(packets), None, broken, restarts, step)
     ranks = np.array(sorted(stamps), np.int64)
     keys = sorted(
         (int(ranks.searchsorted(pts)), pts, dts) for pts, dts, _, is_key in packets if is_key
@@ -231,7 +246,14 @@ def read_index(container: Container, stream: Stream) -> VideoIndex:
         len(packets),
         max(pts + (duration or 0) for pts, _, duration, _ in packets),
         broken,
+        0,
+        step,
     )
+
+
+def is_restart(seconds: float) -> bool:
+    """Whether a clock that moves so far from one packet to the next in the file begins anew."""
+    return seconds < 0 or seconds > _CLOCK_SECONDS / 2
 
 
 def expected_frames(container: Container, stream: Stream) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -113,6 +114,29 @@ def test_a_part_of_a_video_to_a_file_of_that_name(
     assert not (tmp_path / "e.mp4").exists()
     status, _, err = run(clips, "--output", path)
     assert status == 1 and "is one video: name a folder for 2" in err
+
+
+def test_a_file_of_joined_parts_is_drawn_in_one_go(
+    run: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clock of the second part is behind the first one's."""
+    joined = tmp_path / "joined.ts"
+    for part, begin in (("a.ts", 50.0), ("b.ts", 1.0)):
+        with av.open(str(tmp_path / part), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            for i in range(FRAMES):
+                frame = av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")
+                frame.pts, frame.time_base = round(begin * 10) + i, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        with open(joined, "ab") as file:
+            file.write((tmp_path / part).read_bytes())
+    run(joined, "--output", tmp_path / "o")
+    with av.open(str(tmp_path / "o" / "joined.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == pytest.approx([i / 10 for i in range(2 * FRAMES)], abs=1e-3)
+    assert "its sound does not go by the times of its frames: left out" in caplog.text
 
 
 def test_results_are_replaced_only_on_request(run: Callable, clips: Path, tmp_path: Path) -> None:

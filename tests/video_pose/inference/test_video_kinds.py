@@ -19,7 +19,7 @@ from PIL import Image
 
 from video_pose.data.frame_reader import FrameReader, VideoFile
 from video_pose.inference.video_source import VideoSource
-from video_pose.video_io.reading import choose_stream, probe_video
+from video_pose.video_io.reading import VideoIndex, choose_stream, probe_video
 
 WriteNumbers = Callable[..., str]
 HEIGHT, WIDTH = 64, 128
@@ -428,3 +428,51 @@ def test_whole_files_have_no_problems(
             source = VideoSource(numbers_video(name, 40, b_frames=3))
             assert len(list(source)) == 40 and source.problems == []
     assert caplog.text == ""
+
+
+# ------------------------------------------------------------------ clocks that begin anew
+
+
+@pytest.mark.parametrize("begins", [100, 9000])
+def test_parts_that_were_joined_follow_each_other(
+    numbers_video: WriteNumbers, caplog: pytest.LogCaptureFixture, begins: int
+) -> None:
+    """The second part's times lie between those of the first, or all before them."""
+    first = Path(numbers_video("a.ts", 12, b_frames=2, stamps=[begins + 4 * i for i in range(12)]))
+    second = Path(numbers_video("b.ts", 12, b_frames=2, stamps=[101 + 4 * i for i in range(12)]))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    source = VideoSource(str(first))
+    assert source.fps == pytest.approx(25) and source.restarts == 1
+    frames = list(source)
+    assert [frame.index for frame in frames] == list(range(24))
+    assert [read_number(frame.image) for frame in frames] == 2 * list(range(12))
+    assert np.diff([frame.time for frame in frames]) == pytest.approx(0.04)
+    assert caplog.text.count("its clock begins anew (1 x)") == 1
+    assert probe_video(str(first)) == (24, (HEIGHT, WIDTH))
+
+
+def test_a_pause_of_the_camera_is_no_new_clock(numbers_video: WriteNumbers) -> None:
+    stamps = [100 + 4 * i + 300_000 * (i >= 12) for i in range(24)]
+    source = VideoSource(numbers_video("paused.ts", 24, b_frames=2, stamps=stamps))
+    assert [frame.index for frame in source] == list(range(24)) and source.restarts == 0
+    assert source.num_frames == 24
+
+
+@pytest.mark.parametrize(
+    ("stated", "step", "restarts", "rate"),
+    [
+        (25.0, Fraction(4, 100), 0, 25.0),
+        (90_000.0, Fraction(4, 100), 0, 25.0),  # of the clock
+        (12.0, Fraction(4, 100), 0, 12.0),  # the mean of a variable one
+        (1.0, Fraction(4, 100), 1, 25.0),
+        (90_000.0, None, 0, 25.0),  # of a single frame
+        (240.0, None, 0, 240.0),
+    ],
+)
+def test_a_rate_is_that_of_frames(
+    stated: float, step: Fraction | None, restarts: int, rate: float
+) -> None:
+    ticks = None if step is None else float(step * 90_000)
+    index = VideoIndex(None, [], [], 2, None, "", restarts, ticks)
+    source = SimpleNamespace(_time_base=Fraction(1, 90_000))
+    assert VideoSource._likely_rate(source, stated, index) == pytest.approx(rate)  # type: ignore[arg-type]
