@@ -15,7 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from video_pose.files import cache_folder
-from video_pose.video_io.pictures import HEIF_SUFFIXES, PICTURE_SUFFIXES, count_pages
+from video_pose.video_io.pictures import (
+    HEIF_SUFFIXES,
+    PICTURE_SUFFIXES,
+    count_pages,
+    holds_picture,
+)
 from video_pose.video_io.reading import is_address
 
 logger = logging.getLogger(__name__)
@@ -56,7 +61,7 @@ class Input:
     @property
     def is_photo(self) -> bool:
         """Whether it is one still picture: a file that does not tell of more pages."""
-        if len(self.files) != 1 or not is_picture(self.files[0]):
+        if len(self.files) != 1 or not is_picture_file(self.files[0]):
             return False
         try:
             return count_pages(self.files[0]) == 1
@@ -150,6 +155,14 @@ def is_other(owner: str | None, item: Input) -> bool:
 def is_picture(path: str) -> bool:
     """Whether a file's ending is that of a picture."""
     return path.lower().endswith(PICTURE_SUFFIXES)
+
+
+def is_picture_file(path: str) -> bool:
+    """Whether a file that is named is a picture: by its ending; where that is of no kind that is
+    known, or missing, by its content."""
+    if is_picture(path) or is_video(path) or is_unread_picture(path):
+        return is_picture(path)
+    return os.path.isfile(path) and holds_picture(path)
 
 
 def is_unread_picture(path: str) -> bool:
@@ -258,7 +271,8 @@ def find_inputs(
     """
     several = len(specs) > 1 and not photos
     if several and all(
-        isinstance(spec, str) and is_picture(spec) and not glob.has_magic(spec) for spec in specs
+        isinstance(spec, str) and not glob.has_magic(spec) and is_picture_file(spec)
+        for spec in specs
     ):
         files = [str(spec) for spec in specs]
         return list(_with_own_names([Input(files, "images", tuple(files))], taken or {}))

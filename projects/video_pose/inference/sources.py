@@ -22,6 +22,7 @@ from video_pose.inference.inputs import (
     find_files,
     how_to_read,
     is_picture,
+    is_picture_file,
     is_unread_picture,
     is_video,
 )
@@ -280,7 +281,7 @@ def _open_named(spec: str, fps: float | None, timeout: float, reconnect: int) ->
         return CameraSource(int(spec.split(":")[1]), timeout, reconnect)
     name = os.path.basename(os.path.normpath(spec))
     if "://" in spec or os.path.isfile(spec):
-        if is_picture(spec) and "://" not in spec:
+        if "://" not in spec and is_picture_file(spec):
             return ImageSource([spec], name, fps)
         if is_unread_picture(spec):
             raise ValueError(f"cannot read picture {spec}: {how_to_read(spec)}")

@@ -11,8 +11,8 @@ import contextlib
 import logging
 import struct
 import warnings
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
@@ -28,7 +28,8 @@ from video_pose.video_io.reading import (
 logger = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES: tuple[str, ...] = (
-    ".avif", ".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
+    ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 HEIF_SUFFIXES = (".heic", ".heif")
 try:
@@ -40,7 +41,10 @@ else:
     PICTURE_SUFFIXES += HEIF_SUFFIXES
 # Formats whose further pictures are thumbnails, gain maps or other sizes of the first.
 _ONE_PICTURE = frozenset({"HEIF", "MPO", "ICO", "ICNS", "PSD"})
+# Formats that a file's first bytes tell for sure.
+_TOLD_BY_CONTENT = frozenset({"AVIF", "BMP", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"})
 _TIFF_SUBFILE_TYPE, _REDUCED = 254, 1  # a page that is a smaller copy of another
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _ORIENTATION = 0x0112
 _AT_MOST_16_BITS = frozenset({"PNG", "PPM"})  # Pillow may give their grey in 32
 _WIDE_MODES = ("I", "F")  # grey of 16 or 32 bits, and floating point
@@ -103,6 +107,15 @@ def count_pages(path: str) -> int:
     """
     with _opened(path) as picture:
         return _page_count(picture)
+
+
+def holds_picture(path: str) -> bool:
+    """Whether a file is a picture by its content, whatever its name ends in."""
+    try:
+        with _opened(path) as picture:
+            return picture.format in _TOLD_BY_CONTENT
+    except (ValueError, FileNotFoundError):
+        return False
 
 
 def is_plain(path: str) -> bool:
@@ -191,7 +204,7 @@ def _to_array(
     if _is_turned(picture):
         aspect = 1 / aspect
     upright = ImageOps.exif_transpose(picture)
-    grey = _wide_grey(upright, picture.format or "")
+    grey = _wide_grey(upright, picture.format or "", getattr(picture, "tag_v2", {}))
     rgb = np.asarray(upright.convert("RGB")) if grey is None else np.stack([grey] * 3, axis=2)
     image = np.ascontiguousarray(rgb if image_format == "RGB" else rgb[:, :, ::-1])
     if aspect != 1.0 and image.shape[:2] != size:
@@ -215,12 +228,18 @@ def _pixel_aspect(picture: Image.Image) -> float:
         return 1.0
 
 
-def _wide_grey(picture: Image.Image, file_format: str) -> np.ndarray | None:
+def _wide_grey(
+    picture: Image.Image, file_format: str, tags: Mapping[int, Any]
+) -> np.ndarray | None:
     """A grey picture of more than 8 bits as uint8 (H, W); None for other modes.
 
     Black and white are 0 and 65535 for 16-bit modes, and for formats that have none of 32 bits.
     Modes of 32 bits have no range of their own: it is 0 to 1, 255 or 65535, the smallest that holds
     the data, else the data's own.
+
+    Args:
+        tags: of a TIFF, which may have 12 bits, and may count from white; Pillow heeds the latter
+            up to 8 bits.
     """
     if not picture.mode.startswith(_WIDE_MODES):
         return None
@@ -229,6 +248,8 @@ def _wide_grey(picture: Image.Image, file_format: str) -> np.ndarray | None:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     is_16_bits = picture.mode.startswith("I;16") or file_format in _AT_MOST_16_BITS
     tops = [65535.0] if is_16_bits else [255.0, 65535.0]
+    if tuple(tags.get(_TIFF_BITS, ())) == (12,):
+        tops = [4095.0]
     if picture.mode == "F":
         tops = [1.0, *tops]
     top = next((top for top in tops if high <= top), None)
@@ -236,4 +257,5 @@ def _wide_grey(picture: Image.Image, file_format: str) -> np.ndarray | None:
         scale, start = 255 / max(high - low, 1e-300), low
     else:
         scale, start = 255 / top, 0.0
-    return np.rint(((values - start) * scale).clip(0, 255)).astype(np.uint8)
+    grey = np.rint(((values - start) * scale).clip(0, 255)).astype(np.uint8)
+    return 255 - grey if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO else grey

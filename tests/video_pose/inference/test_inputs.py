@@ -10,6 +10,7 @@ from PIL import Image
 
 from video_pose.inference import inputs
 from video_pose.inference.inputs import Input, find_files, find_inputs, natural_order
+from video_pose.inference.sources import ImageSource, open_source
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -53,6 +54,22 @@ def test_pictures_are_one_sequence(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert _names(find_inputs([folder])) == ["walk", "a", "b"]
     text = "its 2 images are one sequence, its %d videos one source each"
     assert caplog.messages == [f"{folder}: {text % count}" for count in (1, 2)]
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.jfif", "photo.jpg_large", "photo.1"])
+def test_a_picture_of_any_name_is_one(tmp_path: Path, name: str) -> None:
+    """Upright, and no video of one frame; only names that tell of pictures count in folders."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    path = str(tmp_path / name)
+    Image.new("RGB", (8, 4)).save(path, "JPEG", exif=exif)
+    (item,) = find_inputs([path])
+    assert item.is_photo
+    source = open_source(item.spec)
+    assert isinstance(source, ImageSource)
+    assert [frame.image.shape for frame in source] == [(8, 4, 3)]
+    assert isinstance(find_inputs([path, path])[0].spec, list)
+    assert find_files(str(tmp_path)) == ([path] if name.endswith(".jfif") else [])
 
 
 def test_names_of_outputs_are_all_different(tmp_path: Path) -> None:

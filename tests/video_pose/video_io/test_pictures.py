@@ -77,6 +77,38 @@ def test_twelve_bits_in_sixteen_keep_their_scale(tmp_path: Path) -> None:
     assert _grey(read_picture(str(tmp_path / "a.png")))[-1] == 16
 
 
+def _tiff(bits: int, photometric: int, data: bytes) -> bytes:
+    """Grey, 8 x 8 px, in one strip."""
+    tags = [(256, 3, 8), (257, 3, 8), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 3, 8), (279, 4, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "data", "expected"),
+    [
+        (8, 0, b"\x1e" * 64, 225),
+        (16, 0, struct.pack("<H", 257 * 30) * 64, 225),
+        (16, 1, struct.pack("<H", 257 * 30) * 64, 30),
+        (32, 0, struct.pack("<I", 257 * 30) * 64, None),  # Pillow knows no such files
+        (12, 1, b"\x33\x33\x33" * 32, 51),
+    ],
+)
+def test_what_a_tiff_says_of_its_grey(
+    tmp_path: Path, bits: int, photometric: int, data: bytes, expected: int | None
+) -> None:
+    """Photometric 0: zero is white. 12 bits: 4095 is white; 0x333 = 819 is a fifth of it."""
+    path = tmp_path / "grey.tif"
+    path.write_bytes(_tiff(bits, photometric, data))
+    if expected is None:
+        with pytest.raises(ValueError, match="grey.tif"):
+            read_picture(str(path))
+    else:
+        assert (read_picture(str(path)) == expected).all()
+
+
 def test_dark_frames_of_a_sequence_stay_dark(tmp_path: Path) -> None:
     """A PGM of 16 bits (big-endian, Netpbm) whose values are all below 256."""
     for top in (200, 65535):
