@@ -357,13 +357,32 @@ def flat(joints: int, start: float = 1) -> list[float]:
     ("files", "message"),
     [
         ({"a.json": {}}, r"no file \*_keypoints.json of OpenPose"),
-        ({"a_0_keypoints.json": {}}, "a_0_keypoints.json: no file of OpenPose: KeyError"),
+        ({"a_0_keypoints.json": {}}, "a_0_keypoints.json: people: expected a value, got no"),
         ({"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": flat(7)}]}}, r"\[7\] joints"),
         (
             {"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": flat(n)} for n in (25, 18)]}},
             r"people with \[18, 25\] joints: expected 25 or 18",
         ),
-        ({"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": [1, 2]}]}}, "ValueError"),
+        (
+            {"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": [1, 2]}]}},
+            r"people\[0\].pose_keypoints_2d: expected x, y and score of each joint",
+        ),
+        (
+            {"a_0_keypoints.json": {"people": [{"pose_keypoints_2d": ["1"] * 75}]}},
+            r"people\[0\].pose_keypoints_2d: expected numbers",
+        ),
+        (
+            {"a_1_keypoints.json": {"people": []}, "a_01_keypoints.json": {"people": []}},
+            "a_1_keypoints.json: the number of a frame that a_01_keypoints.json is already",
+        ),
+        (
+            {
+                "a_0_keypoints.json": {
+                    "people": [{"pose_keypoints_2d": [1] * 75, "person_id": [3]}] * 2
+                }
+            },
+            "frame 0 of video 'a' has two people of track 3",
+        ),
         (
             {
                 f"a_{i}_keypoints.json": {"people": [{"pose_keypoints_2d": flat(n)}] if n else []}
@@ -398,6 +417,37 @@ def test_a_folder_of_openpose_in_the_order_of_its_numbers(tmp_path: Path) -> Non
     assert found[1].keypoints[1, 0].tolist() == [3.5, 3.5, 0.5]
     assert np.isnan(found[2].keypoints[0, 1]).all() and np.isfinite(found[2].keypoints[0, 0]).all()
     assert found[2].boxes[0].tolist() == [1.5, 1.5, 18.5, 1.5] and found[2].scores[0] == 0.5
+
+
+def test_a_folder_of_openpose_with_several_cameras(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is a video of its own; what is not read of them is said."""
+    for camera, x in (("cam1", 1), ("cam2", 5)):
+        for number in (0, 2):
+            one = {"pose_keypoints_2d": flat(25, x), "person_id": 7, "face_keypoints_2d": [],
+                   "hand_left_keypoints_2d": [1.0]}  # fmt: skip
+            path = tmp_path / f"{camera}_{number:012d}_keypoints.json"
+            path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"people": [one]}).encode())
+    (tmp_path / "notes_keypoints.json").write_text("{}")
+    found = read_poses(tmp_path, "openpose")
+    assert [(f.video, f.index, f.track_ids.tolist(), f.keypoints[0, 0, 0]) for f in found] == [
+        ("cam1", 0, [7], 1.5), ("cam1", 2, [7], 1.5), ("cam2", 0, [7], 5.5), ("cam2", 2, [7], 5.5),
+    ]  # fmt: skip
+    assert "4 people's hand_left_keypoints_2d: not read" in caplog.text
+    assert "1 files without a number, as notes_keypoints.json: not read" in caplog.text
+    assert "face" not in caplog.text
+
+
+def test_coordinates_from_0_to_1_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """OpenPose writes them with --keypoint_scale 3."""
+    path = tmp_path / "a_0_keypoints.json"
+    for last, said in ((1, True), (1.25, False)):
+        values = [0.25, 0.5, 0.5, 1, last, 0.5, *[0] * 69]
+        path.write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
+        caplog.clear()
+        read_poses(tmp_path, "openpose")
+        assert ("1 poses with all joints between 0 and 1: px are expected" in caplog.text) is said
 
 
 @pytest.mark.parametrize(("kind", "joints"), [("openpose", 25), ("openpose18", 18)])
@@ -1035,6 +1085,150 @@ def test_trc_files_of_other_programs(tmp_path: Path) -> None:
         read_poses(path)
 
 
+@pytest.mark.parametrize(
+    ("names", "markers", "places", "said"),
+    [
+        ("a\t\t\tb\t\t\t\t\t", ("a", "b"), (1, 3), ""),
+        ("a\t\t\t\t\t\tb\t\t", ("a", "b"), (1, 5), "1 markers without a name: not read"),
+        ("\t\t\ta\t\t\tb", ("a", "b"), (3, 5), "1 markers without a name: not read"),
+        ("a\tb\tc", ("a", "b", "c"), (1, 3, 5), ""),
+    ],
+)
+def test_the_columns_of_trc_files_are_those_of_their_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: str, markers: tuple, places: tuple,
+    said: str,
+) -> None:  # fmt: skip
+    path = tmp_path / "a.trc"
+    path.write_text(_trc(names, ["1\t0\t1\t1\t0\t3\t3\t0\t5\t5\t0"]))
+    (frame,) = read_poses(path)
+    assert frame.joint_names == markers
+    assert frame.keypoints[0, :, 0].tolist() == [place + 0.5 for place in places]
+    assert said in caplog.text and bool(said) == ("not read" in caplog.text)
+
+
+def test_what_a_trc_file_says_of_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Metres, depth and fewer rows than frames are said; two markers of one name are refused."""
+    path = tmp_path / "a.trc"
+    for units, z, count, said in (
+        ("px", 0, 1, []),
+        ("m", 2, 8, ["1 points with a Z: it is not read", "NumFrames, 8, is not that of their rows",
+                     "1 recordings in 'm': their numbers are taken for px"]),
+    ):  # fmt: skip
+        rate = f"20\t20\t{count}\t1\t{units}\t20\t1\t{count}"
+        path.write_text(_trc("a\t\t", [f"1\t0\t1\t2\t{z}"], rate=rate))
+        caplog.clear()
+        assert read_poses(path)[0].keypoints.tolist() == [[[1.5, 2.5, 1]]]
+        assert all(words in caplog.text for words in said) and bool(said) == bool(caplog.text)
+    for names, message in (("a\t\t\ta", "a marker's name stands twice"),
+                           ("a\t\tb", "above every third column")):  # fmt: skip
+        path.write_text(_trc(names, []))
+        with pytest.raises(ValueError, match=f"a.trc: no TRC file: line 4: .*{message}"):
+            read_poses(path)
+
+
+def test_c3d_files_begin_at_their_first_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ezc3d = pytest.importorskip("ezc3d")
+    file = ezc3d.c3d()
+    for key, value in (("RATE", [10]), ("LABELS", ["a"]), ("UNITS", ["mm"])):
+        file["parameters"]["POINT"][key]["value"] = value
+    points = np.ones((4, 1, 3))
+    points[2, :, 1:] = np.nan, 7
+    file["data"]["points"], file["header"]["points"]["first_frame"] = points, 99
+    file.write(str(tmp_path / "a.c3d"))
+    found = read_poses(tmp_path / "a.c3d")
+    assert [frame.index for frame in found] == [99, 100, 101]
+    assert [frame.time for frame in found] == pytest.approx([9.9, 10, 10.1])
+    assert "2 points with a Z: it is not read" in caplog.text
+    assert "1 recordings in 'mm': their numbers are taken for px" in caplog.text
+
+
+def _dlc(people: list[str], rows: list[str], parts: str = "nose", scorers: str = "me") -> str:
+    """A table of individuals, each of whom has a bodypart or one of several."""
+    names = parts.split() * len(people) if len(parts.split()) == 1 else parts.split()
+    makers = scorers.split() * len(people) if len(scorers.split()) == 1 else scorers.split()
+    head = [("scorer", makers), ("individuals", people), ("bodyparts", names)]
+    lines = [",".join([word, *(c for cell in cells for c in [cell] * 3)]) for word, cells in head]
+    coords = ",".join(["coords", *["x", "y", "likelihood"] * len(people)])
+    return "\n".join([*lines, coords, *rows]) + "\n"
+
+
+def test_frames_of_deeplabcut_are_those_of_its_first_column(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.dlc.csv"
+    for names, numbers in (
+        (["100", "102"], [100, 102]), (["7.0", "8.0"], [7, 8]),
+        (["labeled-data/v/img009.png", "labeled-data/v/img010.png"], [9, 10]),
+    ):  # fmt: skip
+        path.write_text(_dlc(["person_4"], [f"{name},1,2,.5" for name in names]))
+        assert [frame.index for frame in read_poses(path)] == numbers
+    assert "2 rows with a picture's name: the number in it is taken" in caplog.text
+    for name, message in (
+        ("img.png", "'img.png': expected a frame's number"), ("3", "frame 3 stands"),
+        ("3.5", "3.5: expected a frame's number"),
+    ):  # fmt: skip
+        path.write_text(_dlc(["person_4"], ["3,1,2,.5", f"{name},1,2,.5"]))
+        with pytest.raises(ValueError, match=f"a.dlc.csv: .*{message}"):
+            read_poses(path)
+
+
+def test_individuals_of_deeplabcut_keep_apart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The number of one is another's place; a bodypart that one individual alone has."""
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.dlc.csv"
+    path.write_text(
+        _dlc(["person_1", "mouse", "single"], ["0,1,2,.5,3,4,.5,5,6,.5"], "nose nose box")
+    )
+    (frame,) = read_poses(path)
+    assert frame.joint_names == ("nose", "box") and frame.track_ids.tolist() == [1, 0, 2]
+    there = frame.keypoints[np.isfinite(frame.keypoints[..., 0])]
+    assert there[:, 0].tolist() == [1.5, 3.5, 5.5]
+    assert "2 people with names are given numbers: 'mouse' is 0, 'single' is 2" in caplog.text
+    path.write_text(_dlc(["a", "a"], ["0,1,2,.5,3,4,.5"], scorers="me you"))
+    with pytest.raises(ValueError, match=r"columns of several scorers, \['me', 'you'\]"):
+        read_poses(path)
+    path.write_text(_dlc(["a", "b"], ["0,1,2,.5,3,4,.5"]).replace("likelihood", "score"))
+    with pytest.raises(ValueError, match="a: expected x, y and likelihood of every bodypart"):
+        read_poses(path)
+
+
+def test_sleap_tracks_of_one_name_and_corrected_predictions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A number that is another's place; two tracks of one name; a label made of a prediction."""
+    sio = pytest.importorskip("sleap_io")
+    skeleton = sio.Skeleton([sio.Node("a")], name="s")
+    video = sio.Video("v.mp4", open_backend=False)
+    tracks = [sio.Track(name) for name in ("person_1", "mouse", "mouse")]
+    people = [
+        sio.PredictedInstance.from_numpy(np.array([[x, 2.0]]), skeleton, track=track)
+        for x, track in enumerate(tracks)
+    ]
+    mine = sio.Instance.from_numpy(np.array([[9.0, 2]]), skeleton, track=tracks[0])
+    mine.from_predicted = people[0]
+    labels = sio.Labels(
+        [sio.LabeledFrame(video, 3, [*people, mine])], videos=[video], skeletons=[skeleton],
+        tracks=tracks,
+    )  # fmt: skip
+    sio.save_slp(labels, str(tmp_path / "a.slp"), verbose=False)
+    *_, frame = read_poses(tmp_path / "a.slp")
+    assert dict(zip(frame.track_ids.tolist(), frame.keypoints[:, 0, 0])) == {0: 1.5, 2: 2.5, 1: 9.5}
+    assert "1 people whom SLEAP predicted and a user corrected: left out" in caplog.text
+
+
+def test_an_id_is_no_number_of_a_frame(tmp_path: Path) -> None:
+    """PoseTrack's frame_id, in a format that has a place for every frame."""
+    writer = RecordingWriter(tmp_path / "a.trc", Recording("v", ("a",)))
+    frame = stored_frame(10003420000, 0.0, "v", ("a",), np.ones((1, 1, 3)))
+    with pytest.raises(ValueError, match="a.trc: frame 10003420000: expected a number below"):
+        writer.write(frame)
+
+
 def test_people_of_deeplabcut_by_their_names(tmp_path: Path) -> None:
     """Numbers of ours come back, also below 0; others are numbered by their place."""
     pytest.importorskip("pandas")
@@ -1069,7 +1263,9 @@ def test_a_folder_of_openpose_without_a_name_or_numbers_of_people(tmp_path: Path
     ]  # fmt: skip
     people[0]["person_id"] = []
     (folder / "000000000012_keypoints.json").write_text(json.dumps({"people": people}))
-    with pytest.raises(ValueError, match="000000000012_keypoints.json: no file of OpenPose: Index"):
+    with pytest.raises(
+        ValueError, match="12_keypoints.json: .*person_id: expected a list of a number"
+    ):
         read_poses(folder)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from video_pose.data.datasets.tracks import noted
+from video_pose.data.datasets.tracks import note, noted
 from video_pose.files import naming
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.coco import (
@@ -343,4 +343,15 @@ def _in_order(path: str | Path, frames: Sequence[PoseFrame]) -> list[PoseFrame]:
         tracks, counts = np.unique(frame.track_ids, return_counts=True)
         if (counts > 1).any():
             raise ValueError(f"{where} has two people of track {tracks[counts > 1][0]}")
+    _note_normalised(frames)
     return [found[index] for found in videos.values() for index in sorted(found)]
+
+
+def _note_normalised(frames: Sequence[PoseFrame]) -> None:
+    """Say so where all joints of a file lie in its first pixel."""
+    points = [pose[..., :2].ravel() for pose in (frame.keypoints for frame in frames)]
+    joined = np.concatenate([*points, np.zeros(0)])
+    known = joined[np.isfinite(joined)]
+    # Numbers from 0 to 1, and half a pixel more, where they were taken for pixel indices.
+    if len(known) > 2 and 0 <= known.min() and known.max() <= 1.5:
+        note("poses with all joints between 0 and 1: px are expected", sum(map(len, frames)))

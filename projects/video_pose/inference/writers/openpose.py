@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from video_pose.data.datasets.tracks import note
+from video_pose.data.json_fields import Field, load_json
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.tables import Recording, number_untracked, stored_frame
 from video_pose.skeleton import OPENPOSE_18, OPENPOSE_25, JointMap, match_joints
@@ -59,10 +61,12 @@ _JOINT_FORMULAS = OPENPOSE_25.equivalents
 
 
 def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
-    """The frames of a folder of OpenPose's files, by the number in each name.
+    """The frames of a folder of OpenPose's files, by the number in each name; what stands before it
+    is the video's name, of which a folder may have several.
 
     All frames have the joints of the first file with people, also those without anybody. Who is
-    not tracked gets a number as `number_untracked` says.
+    not tracked gets a number as `number_untracked` says. Hands, faces and 3D points are not read,
+    which is noted.
 
     Args:
         joints: 25 or 18, where no file has people.
@@ -71,15 +75,19 @@ def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
         ValueError: no such file, one that is none of OpenPose's, or one whose people have other
             joints than those of the files before; names it.
     """
-    found: dict[int, Path] = {}
-    for file in Path(path).glob("*_keypoints.json"):
-        number = re.search(r"(\d+)_keypoints$", file.stem)
-        if number:
-            found[int(number[1])] = file
+    found: dict[tuple[str, int], Path] = {}
+    for file in sorted(Path(path).glob("*_keypoints.json")):
+        number = re.fullmatch(r"(.*?)_?(\d+)_keypoints", file.stem)
+        if number is None:
+            note(f"files without a number, as {file.name}: not read")
+            continue
+        video = number[1] or Path(path).name
+        other = found.setdefault((video, int(number[2])), file)
+        if other is not file:
+            raise ValueError(f"{file}: the number of a frame that {other.name} is already")
     if not found:
         raise ValueError(f"{path}: no file *_keypoints.json of OpenPose")
-    video = re.sub(r"_?\d+_keypoints$", "", found[min(found)].stem) or Path(path).name
-    files = {index: (found[index], *_read_people(found[index])) for index in sorted(found)}
+    files = {key: (found[key], *_read_people(found[key])) for key in sorted(found)}
     counts = [len(poses[0]) for _, poses, _ in files.values() if poses]
     names = tuple(_JOINTS[counts[0] if counts else joints])
     for file, poses, _ in files.values():
@@ -88,26 +96,46 @@ def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
                 f"{file}: people with {len(poses[0])} joints: expected {len(names)}, as in the "
                 "files before"
             )
-    tracks = number_untracked([numbers for _, _, numbers in files.values()])
-    return [
-        _to_frame(index, video, names, poses, *numbers)
-        for (index, (_, poses, _)), numbers in zip(files.items(), tracks, strict=True)
-    ]
+    frames = []
+    for video in dict.fromkeys(video for video, _ in files):
+        own = {index: file for (name, index), file in files.items() if name == video}
+        tracks = number_untracked([numbers for _, _, numbers in own.values()])
+        frames += [
+            _to_frame(index, video, names, poses, *numbers)
+            for (index, (_, poses, _)), numbers in zip(own.items(), tracks, strict=True)
+        ]
+    return frames
 
 
 def _read_people(file: Path) -> tuple[list[np.ndarray], list[int | None]]:
     """Poses (K, 3), all of one K, as they stand in a file; and track numbers, None for none."""
-    try:
-        people = json.loads(file.read_text(encoding="utf-8"))["people"]
-        poses = [np.array(p["pose_keypoints_2d"], float).reshape(-1, 3) for p in people]
-        tracks = [int(p.get("person_id", [-1])[0]) for p in people]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{file}: no file of OpenPose: {type(error).__name__} {error}") from error
+    poses, tracks = [], []
+    for person in load_json(str(file)).need("people").items():
+        given = person.need("pose_keypoints_2d")
+        values = given.numbers()
+        if len(values) % 3:
+            raise given.error("x, y and score of each joint")
+        poses.append(values.reshape(-1, 3))
+        tracks.append(_track_of(person))
+        for key in person.unread():
+            if person.value[key] != []:
+                note(f"people's {key}: not read")
     counts = {len(pose) for pose in poses}
     if not counts <= set(_JOINTS) or len(counts) > 1:
         raise ValueError(f"{file}: people with {sorted(counts)} joints: expected 25 or 18")
+    return poses, tracks
+
+
+def _track_of(person: Field) -> int | None:
+    given = person.get("person_id")
+    if given is None:
+        return None
+    numbers = list(given.items()) if isinstance(given.value, list) else [given]
+    if not numbers:
+        raise given.error("a list of a number")
+    track = numbers[0].integer()
     # OpenPose writes -1 for people whom it does not track.
-    return poses, [track if track >= 0 else None for track in tracks]
+    return track if track >= 0 else None
 
 
 def _to_frame(
@@ -120,7 +148,7 @@ def _to_frame(
 ) -> PoseFrame:
     for pose in poses:
         pose[:, :2] += 0.5
-        pose[pose[:, 2] <= 0] = np.nan
+        pose[~(pose[:, 2] > 0) | ~np.isfinite(pose).all(axis=1)] = np.nan
     return stored_frame(
         index, math.nan, video, names, np.array(poses).reshape(-1, len(names), 3),
         track_ids=tracks, untracked=untracked,

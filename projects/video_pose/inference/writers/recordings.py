@@ -23,11 +23,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from video_pose.data.datasets.coco_json import name_number
+from video_pose.data.datasets.tracks import note
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers.tables import NOBODY, Recording, number_untracked, stored_frame
+from video_pose.inference.writers.tables import (
+    NOBODY,
+    Recording,
+    number_names,
+    number_untracked,
+    stored_frame,
+)
 
 # Names that DeepLabCut gives: to whoever made the predictions, and to the table in HDF5.
 SCORER, _DLC_KEY = "video_pose", "df_with_missing"
+# Of a video. Larger numbers are ids, as PoseTrack's files have them.
+_MOST_FRAMES = 100_000_000
 
 
 class RecordingWriter:
@@ -43,6 +53,11 @@ class RecordingWriter:
         self.frames: list[PoseFrame] = []
 
     def write(self, frame: PoseFrame) -> None:
+        if frame.index >= _MOST_FRAMES:
+            raise ValueError(
+                f"{self.path}: frame {frame.index}: expected a number below {_MOST_FRAMES}, since "
+                "this format has a place for every frame from 0"
+            )
         size = frame.image.shape[:2]
         picture = np.broadcast_to(np.zeros(3, np.uint8), (*size, 3))
         left: dict[str, Any] = dict.fromkeys(
@@ -186,30 +201,60 @@ def _person_files(path: Path, suffix: str) -> list[tuple[int, Path]]:
 
 
 def _read_trc_file(path: Path) -> _OneFile:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     if len(lines) < 5:
         raise ValueError(f"{path}: no TRC file: {len(lines)} lines: expected 5 lines of a header")
-    names = [cell for cell in lines[3].split("\t")[2:] if cell.strip()]
     rows: dict[int, tuple[float, np.ndarray]] = {}
-    place = 3
+    place = 4
     try:
-        rate = float(lines[2].split("\t")[0])
+        markers = _trc_markers(lines[3].split("\t"))
+        place = 3
+        head = [cell.strip() for cell in lines[2].split("\t")]
+        rate = float(head[0])
         for place, line in enumerate(lines[5:], 6):  # noqa: B007  (of the message)
             if line.strip():
-                number, seconds, pose = _read_trc_row(line.split("\t"), len(names))
+                number, seconds, pose = _read_trc_row(line.split("\t"), list(markers.values()))
                 if number in rows:
                     raise ValueError(f"frame {number} stands twice")
                 rows[number] = seconds, pose
     except (IndexError, ValueError) as error:
         raise ValueError(f"{path}: no TRC file: line {place}: {error}") from error
+    if len(head) > 4:
+        _note_units(head[4])
+        if head[2].isdigit() and int(head[2]) != len(rows):
+            note(f"TRC files whose NumFrames, {head[2]}, is not that of their rows, {len(rows)}")
     numbers = np.array(list(rows), np.int64)
     times = np.array([time for time, _ in rows.values()])
     poses = np.array([pose for _, pose in rows.values()], np.float32)
-    return _OneFile(names, rate, numbers, times, poses.reshape(len(rows), len(names), 3))
+    poses = poses.reshape(len(rows), len(markers), 3)
+    return _OneFile(list(markers), rate, numbers, times, poses)
 
 
-def _read_trc_row(cells: list[str], joints: int) -> tuple[int, float, np.ndarray]:
-    """Number, time (NaN where there is none) and pose (K, 3) of a row's cells."""
+def _trc_markers(cells: Sequence[str]) -> dict[str, int]:
+    """Name -> its place among the markers, of the cells of the line of names.
+
+    Names stand above X of three columns each; some programs write them one after the other.
+    """
+    names = [cell.strip() for cell in cells[2:]]
+    places = [place for place, name in enumerate(names) if name]
+    if len({names[place] for place in places}) < len(places):
+        raise ValueError("a marker's name stands twice")
+    if places == list(range(len(places))):
+        return {names[place]: place for place in places}
+    if any(place % 3 for place in places):
+        raise ValueError("expected a marker's name above every third column, from the third on")
+    note("markers without a name: not read", max(places) // 3 + 1 - len(places))
+    return {names[place]: place // 3 for place in places}
+
+
+def _note_units(units: str) -> None:
+    if units.lower() not in ("", "px", "pixel", "pixels"):
+        note(f"recordings in {units!r}: their numbers are taken for px")
+
+
+def _read_trc_row(cells: list[str], places: Sequence[int]) -> tuple[int, float, np.ndarray]:
+    """Number, time (NaN where there is none) and pose (K, 3) of a row's cells; ``places`` of the
+    joints among the markers."""
     # NumPy and pandas write whole numbers as 1.0, or 1.0000e+00.
     count, time = float(cells[0]), cells[1].strip()
     if not count.is_integer():
@@ -220,11 +265,12 @@ def _read_trc_row(cells: list[str], joints: int) -> tuple[int, float, np.ndarray
     seconds = float(time) if time else math.nan
     if time and not math.isfinite(seconds):
         raise ValueError(f"time {time!r}: expected seconds")
-    pose = np.full((joints, 3), np.nan, np.float32)
-    for k in range(joints):
-        xy = [cell.strip() for cell in cells[2 + 3 * k : 4 + 3 * k]]
-        if len(xy) == 2 and all(xy):
-            pose[k] = float(xy[0]), float(xy[1]), 1
+    pose = np.full((len(places), 3), np.nan, np.float32)
+    for k, place in enumerate(places):
+        x, y, z = ([cell.strip() for cell in cells[2 + 3 * place : 5 + 3 * place]] + [""] * 3)[:3]
+        if x and y:
+            pose[k] = float(x), float(y), 1
+        note("points with a Z: it is not read", bool(z) and float(z) != 0)
     return number, seconds, pose
 
 
@@ -283,7 +329,8 @@ class C3dWriter(RecordingWriter):
 
 
 def read_c3d(path: str | Path) -> list[PoseFrame]:
-    """The frames of a C3D file, or of a folder of them, one person each; Z is left out."""
+    """The frames of a C3D file, or of a folder of them, one person each, from the file's first
+    frame on; Z is left out."""
     ezc3d = _require("ezc3d", "c3d")
 
     def read(file: Path) -> _OneFile:
@@ -296,7 +343,11 @@ def read_c3d(path: str | Path) -> list[PoseFrame]:
         poses[..., :2] = points[:2].transpose(2, 1, 0)
         poses[np.isnan(poses[..., 0])] = np.nan
         names, rate = list(about["LABELS"]["value"]), float(about["RATE"]["value"][0])
-        numbers, times = np.arange(1, len(poses) + 1), np.full(len(poses), np.nan)
+        _note_units(next(iter(about["UNITS"]["value"]), "") if "UNITS" in about else "")
+        note("points with a Z: it is not read", int((np.nan_to_num(points[2]) != 0).sum()))
+        # ezc3d counts from 0 what the file counts from 1.
+        start = 1 + int(content["header"]["points"]["first_frame"])
+        numbers, times = np.arange(start, start + len(poses)), np.full(len(poses), np.nan)
         return _OneFile(names, rate, numbers, times, poses)
 
     return _read_people(Path(path), ".c3d", read)
@@ -353,19 +404,50 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
             return []  # nobody was found: pandas then forgets the names of the levels
     else:
         table = pandas.read_hdf(path)
-    table.columns = table.columns.droplevel("scorer")
+    head = table.columns
+    scorers = list(dict.fromkeys(head.get_level_values("scorer")))
+    if len(scorers) > 1 or not head.is_unique:
+        raise ValueError(f"{path}: columns of several scorers, {scorers}: expected one")
+    table.columns = head.droplevel("scorer")
     names = list(dict.fromkeys(table.columns.get_level_values("bodyparts")))
     people = [""]
     if "individuals" in table.columns.names:
         people = list(dict.fromkeys(table.columns.get_level_values("individuals")))
+    wanted = pandas.MultiIndex.from_product([names, ("x", "y", "likelihood")])
+    indices, numbers = _dlc_frames(path, list(table.index)), number_names(filter(None, people))
     tracks = {}
-    for place, person in enumerate(people):
+    for person in people:
+        # A project's unique bodyparts are those of the individual "single" alone.
         part = table[person] if person else table
-        number = re.fullmatch(r"person_(-?\d+)", person)
-        columns = [(name, c) for name in names for c in ("x", "y", "likelihood")]
-        values = part[columns].to_numpy(np.float32).reshape(len(table), len(names), 3)
-        tracks[int(number[1]) if number else place] = range(len(table)), values
+        lacking = part.columns.symmetric_difference(
+            wanted[wanted.get_level_values(0).isin(part.columns.get_level_values(0))]
+        )
+        if len(lacking):
+            raise ValueError(
+                f"{path}: {person or 'the table'}: expected x, y and likelihood of every bodypart, "
+                f"not so {lacking[0]}"
+            )
+        values = part.reindex(columns=wanted).to_numpy(np.float32)
+        tracks[numbers.get(person, 0)] = indices, values.reshape(len(table), len(names), 3)
     return _join_tracks(path, names, tracks, {})
+
+
+def _dlc_frames(path: Path, rows: Sequence[Any]) -> list[int]:
+    """The frames' numbers of the first column: as they are, or the last in the pictures' names."""
+    numbers = []
+    for place, row in enumerate(rows, 1):
+        if isinstance(row, str):
+            found = name_number(row)[1]
+            note("rows with a picture's name: the number in it is taken")
+        else:
+            found = int(row) if np.isreal(row) and float(row).is_integer() else None
+        if found is None:
+            raise ValueError(f"{path}: row {place}: {row!r}: expected a frame's number")
+        numbers.append(found)
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise ValueError(f"{path}: frame {twice} stands twice")
+    return numbers
 
 
 class SleapWriter(RecordingWriter):
@@ -414,37 +496,52 @@ def read_sleap(path: str | Path) -> list[PoseFrame]:
             "one of each"
         )
     names = tuple(node.name for node in labels.skeleton.nodes)
-    known = {id(track): place for place, track in enumerate(labels.tracks)}
-
-    def number(person: Any) -> int | None:
-        if person.track is None:
-            return None
-        named = re.fullmatch(r"person_(-?\d+)", person.track.name)
-        return int(named[1]) if named else known[id(person.track)]
-
+    numbers_of = _sleap_numbers(labels.tracks)
+    everybody = [_without_corrected(labelled.instances) for labelled in labels.labeled_frames]
     tracks = number_untracked(
-        [[number(person) for person in labelled.instances] for labelled in labels.labeled_frames]
+        [[numbers_of.get(id(person.track)) for person in people] for people in everybody]
     )
-    found = {}
-    for labelled, (numbers, untracked) in zip(labels.labeled_frames, tracks, strict=True):
+    found: dict[int, PoseFrame] = {}
+    for labelled, people, (numbers, untracked) in zip(
+        labels.labeled_frames, everybody, tracks, strict=True
+    ):
         poses = []
-        for person in labelled.instances:
+        for person in people:
             points = person.numpy(scores=True) if hasattr(person, "score") else person.numpy()
             pose = np.ones((len(names), 3))
             pose[:, : points.shape[1]] = points
             pose[np.isnan(pose[:, 0])] = np.nan
             pose[:, :2] += 0.5
             poses.append(pose)
+        if labelled.frame_idx in found:
+            raise ValueError(f"{path}: frame {labelled.frame_idx} stands twice")
         found[labelled.frame_idx] = stored_frame(
             labelled.frame_idx, math.nan, Path(path).stem, names,
             np.array(poses).reshape(-1, len(names), 3),
-            scores=np.array([getattr(p, "score", 1.0) for p in labelled.instances], np.float32),
+            scores=np.array([getattr(p, "score", 1.0) for p in people], np.float32),
             track_ids=numbers, untracked=untracked,
         )  # fmt: skip
     return [
         found.get(i) or stored_frame(i, math.nan, Path(path).stem, names, np.zeros(0))
         for i in range(max(found, default=NOBODY) + 1)
     ]
+
+
+def _sleap_numbers(tracks: Sequence[Any]) -> dict[int, int]:
+    """By the identity of a track: its number. Tracks may share a name, and are others still."""
+    names: list[str] = []
+    for place, track in enumerate(tracks):
+        names.append(f"{track.name} ({place})" if track.name in names else track.name)
+    numbers = number_names(names)
+    return {id(track): numbers[name] for track, name in zip(tracks, names, strict=True)}
+
+
+def _without_corrected(people: Sequence[Any]) -> list[Any]:
+    """The people of a frame without predictions of which a user has made labels."""
+    corrected = [getattr(person, "from_predicted", None) for person in people]
+    kept = [person for person in people if not any(person is other for other in corrected)]
+    note("people whom SLEAP predicted and a user corrected: left out", len(people) - len(kept))
+    return kept
 
 
 class NwbWriter(RecordingWriter):
@@ -529,11 +626,10 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
     with pynwb.NWBHDF5IO(str(path), "r") as file:
         modules = [m for key, m in file.read().processing.items() if key != "behavior"]
         poses = [pose for module in modules for pose in module.data_interfaces.values()]
-        for place, pose in enumerate(poses):
+        numbers = number_names(pose.name.removeprefix("track=") for pose in poses)
+        for track, pose in zip(numbers.values(), poses, strict=True):
             names = tuple(pose.skeleton.nodes[:])
             rows = [np.column_stack([pose[n].data[:], pose[n].confidence[:]]) for n in names]
-            number = re.fullmatch(r"track=person_(-?\d+)", pose.name)
-            track = int(number[1]) if number else place
             tracks[track] = range(len(rows[0])), np.stack(rows, axis=1)
             times |= enumerate(np.asarray(pose[names[0]].timestamps[:]).tolist())
     return _join_tracks(Path(path), names, tracks, times)

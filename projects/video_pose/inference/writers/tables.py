@@ -557,21 +557,26 @@ def number_untracked(
 
 
 def number_names(names: Iterable[str]) -> dict[str, int]:
-    """The numbers of people who are told by names: 4 of ``person_4`` and of ``4``; of other names
-    the lowest that are free, in their order, which is noted."""
-    places = list(dict.fromkeys(names))
+    """The numbers of people who are told by names: 4 of ``person_4`` and of ``4``; of another name
+    its place among the names, or where that is taken, the lowest number that is not. Such numbers
+    are noted."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
     numbers: dict[str, int] = {}
     for name in places:
         found = re.fullmatch(r"(?:person_)?(-?\d{1,18})", name)
         if found and int(found[1]) not in (NOBODY, *numbers.values()):
             numbers[name] = int(found[1])
+    others = [name for name in places if name not in numbers]
     taken = set(numbers.values())
-    free = (number for number in itertools.count() if number not in taken)
-    others = {name: next(free) for name in places if name not in numbers}
-    said = ", ".join(f"{name!r} is {number}" for name, number in [*others.items()][:10])
+    for name in others:
+        place = places[name]
+        number = next(n for n in (place, *range(len(taken) + 1)) if n not in taken)
+        numbers[name] = number
+        taken.add(number)
+    said = ", ".join(f"{name!r} is {numbers[name]}" for name in others[:10])
     more = " ..." if len(others) > 10 else ""
     note(f"people with names are given numbers: {said}{more}", len(others))
-    return numbers | others
+    return numbers
 
 
 def extent(pose: np.ndarray) -> np.ndarray:
