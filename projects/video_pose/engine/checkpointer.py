@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 from torch import Tensor, nn
 
 from video_pose.files import naming, read_text, replacing_file, write_text
+from video_pose.modeling.rcnn_parts import head_labels
 from video_pose.skeleton import spell_as
 from video_pose.weights.reader import read_weights, require_finite
 
@@ -37,17 +38,31 @@ class PoseCheckpointer(DetectionCheckpointer):
     * writes to a temporary file first, so that a kill never leaves half a checkpoint, and no
       weights that are not finite;
     * records the model's joints, and on loading moves the channels of joints that both models have
-      to their new places; channels of other joints keep their initial values;
+      to their new places; channels of other joints keep their initial values. A file that does not
+      say its joints is taken to have the model's, in their order, which is said;
     * the backbone of a file with another layout, or of nothing else, is loaded into the backbone;
     * refuses a file of which no tensor fits, or whose background map is another channel, and says
       which file is missing.
 
     Attributes:
-        strict: accept only checkpoints that fill a pose model wholly, for what continues or
-            scores a trained model; a start from other weights may fill a part.
+        joints: of the model; empty where it has none.
+        strict: accept only checkpoints that fill a model wholly, for what continues or scores a
+            trained model; a start from other weights may fill a part.
     """
 
     strict = False
+
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, joints: Sequence[str] = (), **rest: Any
+    ) -> None:
+        """
+        Args:
+            joints: in the order of the channels, of a model that does not name them by itself, as
+                Detectron2's do not.
+            rest: of Detectron2's checkpointer.
+        """
+        super().__init__(model, save_dir, **rest)
+        self.joints: list[str] = list(getattr(self.model, "joint_names", joints))
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """As Detectron2's; weights of an address are fetched, or found in its cache.
@@ -111,8 +126,8 @@ class PoseCheckpointer(DetectionCheckpointer):
         except ValueError as error:
             raise FloatingPointError(str(error)) from None
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
-        if hasattr(self.model, "joint_names"):
-            data["joints"] = list(self.model.joint_names)
+        if self.joints:
+            data["joints"] = list(self.joints)
         if hasattr(self.model, "codec"):
             data["background"] = self.model.codec.background
         data.update(kwargs)
@@ -166,7 +181,8 @@ class PoseCheckpointer(DetectionCheckpointer):
         it, with a warning, where that one is damaged, missing, or of a broken state.
 
         Raises:
-            FileNotFoundError, ValueError: there is no good one; of the last one.
+            FileNotFoundError, ValueError: there is no good one; of the last one. ValueError: the
+                run has other joints, or in another order.
         """
         last = self.get_checkpoint_file()
         first_error: Exception | None = None
@@ -181,9 +197,18 @@ class PoseCheckpointer(DetectionCheckpointer):
             if path != last:
                 self.logger.warning("Going back to %s, the newest good checkpoint", path)
             self.logger.info("Resuming from %s", path)
+            self._require_joints(path, checkpoint.get("joints"))
             return self._take(path, checkpoint, list(self.checkpointables))
         assert first_error is not None
         raise first_error
+
+    def _require_joints(self, path: str, joints: list[str] | None) -> None:
+        """Weights can be moved to other joints' places; what optimizer and average hold stays."""
+        if joints and self.joints and spell_as(joints, self.joints) != self.joints:
+            raise ValueError(
+                f"{path} is of a run with the joints {joints}, and MODEL.POSE.JOINTS is "
+                f"{self.joints}: name the run's, or start from its weights without --resume"
+            )
 
     def _older_than(self, last: str) -> list[str]:
         """Other checkpoints of the folder, the newest first."""
@@ -221,26 +246,37 @@ class PoseCheckpointer(DetectionCheckpointer):
                 raise ValueError(f"{key} is of type {value.dtype}, the model's is {own[key].dtype}")
         self._require_background(checkpoint.get("background"))
         joints = checkpoint.get("joints")
-        if joints and hasattr(self.model, "joint_names"):
-            joints = spell_as(joints, self.model.joint_names)
-        if joints and joints != getattr(self.model, "joint_names", joints):
-            tensors = carry_over_joints(self.model, tensors, joints)
-            self.logger.info(
-                "Joints carried over by name: %s of %s",
-                [j for j in self.model.joint_names if j in joints],
-                self.model.joint_names,
-            )
+        if joints and self.joints:
+            joints = spell_as(joints, self.joints)
+            if joints != self.joints:
+                tensors = carry_over_joints(self.model, tensors, joints, self.joints)
+                self.logger.info(
+                    "Joints carried over by name: %s of %s",
+                    [joint for joint in self.joints if joint in joints],
+                    self.joints,
+                )
+        elif self.joints:
+            self._say_joints(tensors, own)
         checkpoint["model"] = tensors
         incompatible = super()._load_model(checkpoint)
-        if self.strict and hasattr(self.model, "joint_names"):
+        if self.strict:
             self._require_strict(incompatible, joints)
         return incompatible
 
+    def _say_joints(self, tensors: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+        """Of a file without names: which joints its channels are taken for, where any fit."""
+        labelled = channel_labels(self.model, self.joints)
+        if any(key in tensors and tensors[key].shape == own[key].shape for key in labelled):
+            self.logger.info(
+                "The weights do not say their joints: taken for %s, in this order", self.joints
+            )
+
     def _require_strict(self, incompatible: Any, joints: list[str] | None) -> None:
-        absent = [name for name in self.model.joint_names if joints and name not in joints]
+        absent = [name for name in self.joints if joints and name not in joints]
         if absent:
             raise ValueError(f"the checkpoint has joints {joints}; it lacks the model's {absent}")
-        misfit = misfits(incompatible)
+        neutral = tuple(getattr(self.model, "neutral_untrained", ()))
+        misfit = [name for name in misfits(incompatible) if not name.startswith(neutral)]
         if misfit:
             raise ValueError(
                 f"the checkpoint does not fit the configured model in {len(misfit)} tensors, "
@@ -315,16 +351,23 @@ def load_model(cfg: CfgNode, *, resume: bool = False, untrained: bool = False) -
     return model.eval()
 
 
+def keypoint_joints(cfg: CfgNode) -> list[str]:
+    """The joints of an R-CNN's keypoint head, which does not name them; empty without one."""
+    node = cfg.MODEL
+    return list(node.POSE.JOINTS) if node.get("KEYPOINT_ON") and "POSE" in node else []
+
+
 def load_for_evaluation(model: nn.Module, cfg: CfgNode, *, resume: bool) -> None:
     """Load the weights to score: MODEL.WEIGHTS, or with ``resume`` the run's last checkpoint.
 
     A checkpoint within a run holds the weights in training and their average; the average counts.
 
     Raises:
-        ValueError: no weights are named, or a pose model's checkpoint does not fit in every tensor
-            and every joint: a table of partly random weights means nothing.
+        ValueError: no weights are named, or the checkpoint does not fit in every tensor and every
+            joint: a table of partly random weights means nothing.
     """
-    checkpointer = _EvaluationCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    joints = keypoint_joints(cfg)
+    checkpointer = _EvaluationCheckpointer(model, save_dir=cfg.OUTPUT_DIR, joints=joints)
     if not (resume and checkpointer.has_checkpoint()) and not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume and a run in OUTPUT_DIR")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
@@ -358,21 +401,32 @@ def _prefixed(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, T
     return {moved(key, old, new): value for key, value in tensors.items()}
 
 
+def channel_labels(model: nn.Module, joints: list[str]) -> dict[str, dict[int, list[str]]]:
+    """Which channels of which tensors belong to which joint: {tensor: {dimension: labels}}.
+
+    Of a ``VideoPoseNet`` it is the model's own method, else what the keypoint heads in it say.
+    """
+    if hasattr(model, "channel_labels"):
+        return model.channel_labels(joints)
+    return head_labels(model, joints)
+
+
 def carry_over_joints(
-    model: nn.Module, tensors: dict[str, Tensor], joints: list[str]
+    model: nn.Module, tensors: dict[str, Tensor], joints: list[str], own_joints: list[str]
 ) -> dict[str, Tensor]:
     """Rearrange the joints' channels of a checkpoint for a model with other joints.
 
     Args:
-        model: a ``VideoPoseNet``; its ``channel_labels`` says which channels belong to which joint.
+        model: see `channel_labels`.
         tensors: of the checkpoint, by name. joints: the checkpoint's joints.
+        own_joints: the model's.
 
     Returns:
         A dict as ``tensors``; of the affected ones, the model's own values with the channels of the
         shared labels replaced.
     """
-    old_labels = model.channel_labels(joints)
-    new_labels = model.channel_labels(model.joint_names)
+    old_labels = channel_labels(model, joints)
+    new_labels = channel_labels(model, own_joints)
     own, out = model.state_dict(), dict(tensors)
     for name, dims in new_labels.items():
         if name not in tensors or name not in own:

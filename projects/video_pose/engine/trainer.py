@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from video_pose.config import OPTIMIZERS
-from video_pose.engine.checkpointer import PoseCheckpointer
+from video_pose.engine.checkpointer import PoseCheckpointer, keypoint_joints
 from video_pose.engine.evaluation import evaluate
 from video_pose.engine.hooks import ModelEMA, ResumableCheckpoints, UpdateEMA
 from video_pose.engine.launch import signals_held
@@ -158,7 +158,8 @@ class PoseTrainer(TrainerBase):
         self.average = None
         if cfg.SOLVER.EMA_DECAY > 0:
             self.average = state["average"] = ModelEMA(self.model, cfg.SOLVER.EMA_DECAY)
-        self.checkpointer = PoseCheckpointer(self.model, cfg.OUTPUT_DIR, **state)
+        joints = keypoint_joints(cfg)
+        self.checkpointer = PoseCheckpointer(self.model, cfg.OUTPUT_DIR, joints=joints, **state)
         self.wrapped = self._distribute(self.model)
         self.register_hooks(self._build_hooks())
 

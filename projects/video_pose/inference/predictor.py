@@ -29,7 +29,7 @@ from video_pose.backends.pose import (
 from video_pose.backends.runtimes import thread_limit
 from video_pose.data.clip_mapper import build_pose_mapper
 from video_pose.engine import defaults
-from video_pose.engine.checkpointer import PoseCheckpointer, load_for_evaluation
+from video_pose.engine.checkpointer import load_for_evaluation
 from video_pose.engine.launch import return_freed_memory
 from video_pose.engine.views import default_view, is_recurrent
 from video_pose.evaluation.calibration import FILE as CALIBRATION_FILE
@@ -547,7 +547,7 @@ def load_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such file, or it cannot be fetched.
-        ValueError: the weights do not fit a recurrent model, or one of the package, in every part.
+        ValueError: the weights do not fit the model in every part.
     """
     weights = cfg.MODEL.WEIGHTS
     if weights and "://" not in weights and not os.path.isfile(weights):
@@ -555,10 +555,8 @@ def load_model(cfg: CfgNode) -> nn.Module:
     model = build_model(cfg)
     if is_pretrained(weights):
         load_weights(model, weights)
-    elif weights and is_recurrent(cfg):
-        load_for_evaluation(model, cfg, resume=False)
     elif weights:
-        PoseCheckpointer(model).load(weights)
+        load_for_evaluation(model, cfg, resume=False)
     else:
         logger.warning("MODEL.WEIGHTS is empty: %s is untrained", cfg.MODEL.META_ARCHITECTURE)
     return model.eval()

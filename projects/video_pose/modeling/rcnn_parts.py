@@ -2,6 +2,7 @@
 joints, test-time flips, a pyramid without res5.
 
 * `prepare_regions`: what the stock heads need to train under autocast and in channels-last layout.
+* `head_labels`: which channels of the stock heads belong to which joint, for checkpoints.
 * `PartlyLabelledMaskHead`: Mask R-CNN's head for data in which some persons have no mask.
 * `SubpixelKeypointHead`: Detectron2 enlarges each person's maps to the box's size in whole pixels
   and takes the arg-max, person by person. Here the maximum of the logits' quadratic about the best
@@ -107,6 +108,24 @@ def prepare_regions(model: nn.Module) -> None:
             module.pools_in_float32 = True
         if isinstance(module, BaseKeypointRCNNHead):
             module.to(memory_format=torch.contiguous_format)
+
+
+def head_labels(model: nn.Module, joints: list[str]) -> dict[str, dict[int, list[str]]]:
+    """Which channels of the keypoint heads in ``model`` belong to which joint.
+
+    Args:
+        joints: K names, in the order of the heads' maps.
+
+    Returns:
+        {tensor of the model: {dimension: a label for each channel}}; empty without such a head.
+    """
+    labels: dict[str, dict[int, list[str]]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, KRCNNConvDeconvUpsampleHead):
+            own = {"score_lowres.weight": {1: joints}, "score_lowres.bias": {0: joints}}
+            own |= module.memory_labels(joints) if hasattr(module, "memory_labels") else {}
+            labels |= {f"{name}.{key}": dims for key, dims in own.items()}
+    return labels
 
 
 def _plain_features(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -60,6 +60,10 @@ TRACKS_PER_CLIP = 1 << 20
 _SIGMA = 0.079
 
 
+# The layers of the head that stock Keypoint R-CNN does not have.
+MEMORY = ("reduce", "cell", "correct")
+
+
 class KeypointMemory(NamedTuple):
     """One row per person, on the grid of the region that it was computed on."""
 
@@ -119,7 +123,14 @@ class RecurrentKeypointHead(KRCNNConvDeconvUpsampleHead):
 
     def memory_modules(self) -> list[nn.Module]:
         """The layers that stock Keypoint R-CNN does not have."""
-        return [self.reduce, self.cell, self.correct]
+        return [getattr(self, name) for name in MEMORY]
+
+    def memory_labels(self, joints: list[str]) -> dict[str, dict[int, list[str]]]:
+        """As `head_labels`, of these layers; the cell sees features, then the joints' maps."""
+        width = self.reduce.out_channels
+        seen = [*(f"feature {number}" for number in range(width)), *joints]
+        labels = {f"cell.x.{gate}.weight": {1: seen} for gate in self.cell.x}
+        return {**labels, "correct.weight": {1: joints}, "correct.bias": {0: joints}}
 
     def begin(self, regions: Tensor) -> KeypointMemory:
         """Fresh rows for ``regions`` (R, C, s, s)."""
@@ -517,6 +528,9 @@ class RecurrentKeypointRCNN(GeneralizedRCNN):
             layers that the stock head does not have).
         stock: see `GeneralizedRCNN`; ``roi_heads`` must be `RecurrentROIHeads`.
     """
+
+    # An untrained memory corrects nothing: a stock Keypoint R-CNN's weights are complete.
+    neutral_untrained = tuple(f"roi_heads.keypoint_head.{part}." for part in MEMORY)
 
     @configurable
     def __init__(self, *, trained: str = "all", **stock: Any) -> None:

@@ -6,12 +6,15 @@ import contextlib
 import itertools
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import KRCNNConvDeconvUpsampleHead
 from detectron2.utils.file_io import PathManager
 from safetensors.torch import save_file
 from torch import nn
@@ -27,6 +30,7 @@ from video_pose.engine.checkpointer import (
 )
 from video_pose.engine.hooks import ModelEMA
 from video_pose.heatmap_codec import HeatmapCodec
+from video_pose.modeling.recurrent_keypoint_rcnn import RecurrentKeypointHead
 
 
 class Net(nn.Module):
@@ -161,7 +165,7 @@ def test_rows_and_columns_of_joints_move_together() -> None:
         "wide.weight": torch.ones(2, 3, 5, 5),  # of another kernel
         "free": torch.ones(1),
     }
-    found = carry_over_joints(model, tensors, ["a", "b"])
+    found = carry_over_joints(model, tensors, ["a", "b"], model.joint_names)
     expected = [[11, -1, 10], [-1, -1, -1], [1, -1, 0]]
     assert found["maps.weight"][..., 0, 0].tolist() == expected
     assert found["maps.weight"].dtype == torch.float32, "as the model has it"
@@ -530,7 +534,8 @@ def test_a_model_without_weights_is_tested_where_that_is_asked_for(
 
 
 def test_weights_that_fill_a_model_in_part_are_not_scored(tmp_path: Path) -> None:
-    """What lacks joints, or a tensor, or has one of another shape; a detector's may fill a part."""
+    """What lacks joints, or a tensor, or has one of another shape; a detector's likewise, but for
+    layers that change nothing before they are trained."""
     path = str(tmp_path / "x.pth")
     state = Net(["a", "b"]).state_dict()
     cfg = evaluation_cfg(path, tmp_path)
@@ -545,6 +550,9 @@ def test_weights_that_fill_a_model_in_part_are_not_scored(tmp_path: Path) -> Non
     )
     detector = Net(["a", "b"])
     del detector.joint_names
+    with pytest.raises(ValueError, match="does not fit .* in 2 tensors"):
+        load_for_evaluation(detector, cfg, resume=False)
+    detector.neutral_untrained = ("body.",)
     load_for_evaluation(detector, cfg, resume=False)
     torch.save({"model": Net(["a", "b"]).state_dict(), "joints": ["a", "b"]}, path)
     with pytest.raises(ValueError) as error:
@@ -552,6 +560,68 @@ def test_weights_that_fill_a_model_in_part_are_not_scored(tmp_path: Path) -> Non
     assert str(error.value) == (
         f"{path}: the checkpoint has joints ['a', 'b']; it lacks the model's ['c', 'd']"
     )
+
+
+@pytest.fixture(params=["stock", "with a memory"])
+def head_of(request) -> Callable[[int], nn.Module]:
+    """head_of(K): a keypoint head in a model that does not name its joints, random."""
+    memory = request.param != "stock"
+    kind = RecurrentKeypointHead if memory else KRCNNConvDeconvUpsampleHead
+
+    def build(joints: int) -> nn.Module:
+        net = nn.Module()
+        net.head = kind(ShapeSpec(channels=4), num_keypoints=joints, conv_dims=[4])
+        for parameter in net.parameters():
+            nn.init.normal_(parameter)
+        return net
+
+    return build
+
+
+def test_joints_of_an_rcnn_take_their_channels_by_name(head_of, tmp_path: Path, caplog) -> None:
+    """The logits of a joint are those that the checkpoint's model gives it, wherever it stands."""
+    old, new = head_of(3), head_of(4)
+    PoseCheckpointer(old, str(tmp_path), joints=["r_hip", "knee", "ankle"]).save("old")
+    own = ["ankle", "toe", "right_hip", "knee"]
+    with caplog.at_level("INFO"):
+        PoseCheckpointer(new, joints=own).load(str(tmp_path / "old.pth"))
+    assert f"Joints carried over by name: ['ankle', 'right_hip', 'knee'] of {own}" in caplog.text
+    x = torch.randn(2, 4, 6, 6)
+    expected, found = old.head.score_lowres(x), new.head.score_lowres(x)
+    assert torch.allclose(found[:, [2, 3, 0]], expected, atol=1e-6)
+    if hasattr(old.head, "correct"):
+        assert torch.allclose(
+            new.head.correct.bias[[2, 3, 0]], old.head.correct.bias
+        ) and torch.allclose(new.head.correct.weight[:, [2, 3, 0]], old.head.correct.weight)
+        width = old.head.reduce.out_channels
+        for gate, convolution in old.head.cell.x.items():
+            other = new.head.cell.x[gate].weight
+            order = [*range(width), width + 2, width + 3, width]
+            assert torch.equal(other[:, order], convolution.weight)
+
+
+def test_weights_that_do_not_say_their_joints_are_taken_as_they_are(
+    head_of, tmp_path: Path, caplog
+) -> None:
+    torch.save({"model": head_of(2).state_dict()}, tmp_path / "x.pth")
+    said = "The weights do not say their joints: taken for ['a', 'b'], in this order"
+    with caplog.at_level("INFO"):
+        PoseCheckpointer(head_of(2), joints=["a", "b"]).load(str(tmp_path / "x.pth"))
+    assert said in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):  # no channel of a joint fits
+        PoseCheckpointer(head_of(3), joints=["a", "b", "c"]).load(str(tmp_path / "x.pth"))
+    assert "do not say their joints" not in caplog.text
+
+
+def test_a_run_goes_on_with_its_joints_in_their_order(tmp_path: Path) -> None:
+    """Optimizer and average go by channel."""
+    PoseCheckpointer(Net(["r_hip", "b"], 3.0), str(tmp_path)).save("model_0000001")
+    with pytest.raises(ValueError, match=r"run with the joints \['r_hip', 'b'\], and MODEL.POSE"):
+        PoseCheckpointer(Net(["b", "r_hip"]), str(tmp_path)).resume()
+    model = Net(["right_hip", "b"])  # another spelling
+    PoseCheckpointer(model, str(tmp_path)).resume()
+    assert model.predict.bias.tolist() == [3, 4, 5]
 
 
 def test_each_misfit_is_counted_once() -> None:
