@@ -17,6 +17,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, MapDataset
 from detectron2.data.common import ToIterableDataset
+from detectron2.data.detection_utils import check_metadata_consistency
 from torch.utils.data import DataLoader, Dataset
 
 from video_pose.data.build import (
@@ -26,7 +27,7 @@ from video_pose.data.build import (
     training_sampler,
 )
 from video_pose.data.clips import sample_clip
-from video_pose.data.frames import named_frames, numpy_seed
+from video_pose.data.frames import named_frames, numpy_seed, require_classes
 from video_pose.data.frames_mapper import FrameMapper
 from video_pose.data.records import Annotation, FrameClip, FrameRecord
 
@@ -161,14 +162,17 @@ def build_frame_clips_train_loader(
         mapper: of a frame; default: `FrameMapper`.
 
     Raises:
-        ValueError: no dataset is named, none has a labelled person, or the batch does not divide.
+        ValueError: no dataset is named, none has a labelled person, the batch does not divide, or
+            the datasets have different classes, or one that the model does not have.
     """
     per_rank = share_of_batch(cfg, "clips")
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: name at least one dataset")
     videos: list[list[FrameRecord]] = []
     for name in cfg.DATASETS.TRAIN:
-        found = frames_by_video(named_frames(name, filter_empty=False, min_keypoints=0))
+        frames = named_frames(name, filter_empty=False, min_keypoints=0)
+        require_classes(cfg, name, frames)
+        found = frames_by_video(frames)
         usable = [video for video in found if any(frame.get("annotations") for frame in video)]
         logger.info("%s: %d of %d videos have a labelled person", name, len(usable), len(found))
         if cfg.INPUT.CLIP.LENGTH > 1 and not any(len(video) > 1 for video in usable):
@@ -177,6 +181,7 @@ def build_frame_clips_train_loader(
                 "nothing of time (INPUT.CLIP.LENGTH is %d)", name, cfg.INPUT.CLIP.LENGTH,
             )  # fmt: skip
         videos += usable
+    check_metadata_consistency("thing_classes", list(cfg.DATASETS.TRAIN))
     if not videos:
         raise ValueError(f"no labelled person in {list(cfg.DATASETS.TRAIN)}")
     repeats = repeat_factors(cfg, [video[0] for video in videos])

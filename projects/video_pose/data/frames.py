@@ -54,6 +54,7 @@ from detectron2.data import (
 )
 from detectron2.data.common import ToIterableDataset
 from detectron2.data.detection_utils import check_metadata_consistency
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
 from detectron2.structures import BoxMode
 from torch.utils.data import DataLoader, Dataset
 
@@ -424,7 +425,7 @@ def get_training_frames(cfg: CfgNode) -> list[FrameRecord]:
 
     Raises:
         ValueError: no dataset is named, one has no usable frame, the datasets have different
-            classes, or pre-computed proposals are asked for.
+            classes, or one that the model does not have, or pre-computed proposals are asked for.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
@@ -435,11 +436,39 @@ def get_training_frames(cfg: CfgNode) -> list[FrameRecord]:
     frames: list[FrameRecord] = []
     for name in names:
         found = named_frames(name, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, keypoints)
+        require_classes(cfg, name, found)
         kept = thin_frames(found, cfg.INPUT.FRAMES.STRIDE)
         logger.info("%s: %d of %d frames", name, len(kept), len(found))
         frames += kept
     check_metadata_consistency("thing_classes", names)
     return frames
+
+
+def require_classes(cfg: CfgNode, name: str, frames: Sequence[FrameRecord]) -> None:
+    """Hold the classes of ``name``'s annotations against the number that the model tells apart.
+
+    Detectron2 takes the class of just that number for background, and ends within a step at higher
+    ones.
+
+    Raises:
+        ValueError: an annotation is of a class beyond them.
+    """
+    kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if not isinstance(kind, type) or not issubclass(kind, GeneralizedRCNN | RetinaNet):
+        return
+    key = "RETINANET" if issubclass(kind, RetinaNet) else "ROI_HEADS"
+    count = cfg.MODEL[key].NUM_CLASSES
+    classes = MetadataCatalog.get(name).get("thing_classes", [])
+    for frame in frames:
+        for annotation in frame.get("annotations", ()):
+            number = annotation["category_id"]
+            if number >= count:
+                label = repr(classes[number]) if number < len(classes) else "unnamed"
+                raise ValueError(
+                    f"dataset {name!r}: {frame['file_name']} has an annotation of class {number} "
+                    f"({label}), counted from 0, and MODEL.{key}.NUM_CLASSES is {count}: set it to "
+                    f"{max(len(classes), number + 1)}, or register the dataset without that class"
+                )
 
 
 def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[FrameRecord]:

@@ -135,6 +135,37 @@ def evaluate(cfg: CfgNode, model: torch.nn.Module, *, changes: bool = False) -> 
     return next(iter(results.values())) if len(results) == 1 else results
 
 
+def require_test_data(cfg: CfgNode) -> None:
+    """Read every test dataset once: a training would end at its first evaluation otherwise.
+
+    Raises:
+        FileNotFoundError, ValueError: one cannot be read, or its classes have other numbers than
+            those of DATASETS.TRAIN.
+    """
+    for name in cfg.DATASETS.TEST:
+        DatasetCatalog.get(name)
+        require_class_order(cfg, name)
+
+
+def require_class_order(cfg: CfgNode, dataset_name: str) -> None:
+    """Models know classes by number: those of a test dataset must have the training's numbers.
+
+    Raises:
+        ValueError: a class of ``dataset_name`` has another number in a dataset of DATASETS.TRAIN
+            whose classes are known: that is part of the program, or was read.
+    """
+    tested = list(MetadataCatalog.get(dataset_name).get("thing_classes", []))
+    for name in cfg.DATASETS.TRAIN:
+        trained = list(MetadataCatalog.get(name).get("thing_classes", []))
+        moved = [c for c in tested if c in trained and trained.index(c) != tested.index(c)]
+        if moved:
+            raise ValueError(
+                f"classes have other numbers in DATASETS.TEST {dataset_name!r} ({tested}) than in "
+                f"DATASETS.TRAIN {name!r} ({trained}), such as {moved[0]!r}: give both files the "
+                "same categories, with the same ids"
+            )
+
+
 def _results(cfg: CfgNode, tested: torch.nn.Module) -> dict[str, Any]:
     """Of every test dataset, written and logged."""
     results: OrderedDict[str, Any] = OrderedDict()
@@ -142,6 +173,7 @@ def _results(cfg: CfgNode, tested: torch.nn.Module) -> dict[str, Any]:
     for name in cfg.DATASETS.TEST:
         loader = ShieldedLoader(view.build_test_loader(cfg, name))
         evaluators = DatasetEvaluators(build_evaluators(cfg, name))
+        require_class_order(cfg, name)
         results[name] = inference_on_dataset(tested, loader, evaluators) or {}
         if comm.is_main_process():
             write_results(cfg, name, results[name])

@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from video_pose.config import OPTIMIZERS
 from video_pose.engine.checkpointer import PoseCheckpointer, keypoint_joints
-from video_pose.engine.evaluation import evaluate
+from video_pose.engine.evaluation import evaluate, require_test_data
 from video_pose.engine.hooks import ModelEMA, ResumableCheckpoints, UpdateEMA
 from video_pose.engine.launch import signals_held
 from video_pose.engine.views import view_of
@@ -245,6 +245,7 @@ class PoseTrainer(TrainerBase):
             cfg.defrost()
             cfg.SEED = self.seed
             loader = view_of(cfg).build_train_loader(cfg, self.start_iter)
+            require_test_data(cfg)
             with signals_held():
                 self._batches: Iterator[Any] = iter(loader)
             super().train(self.start_iter, self.max_iter)

@@ -100,6 +100,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
                 joint_names, metadata.keypoint_names, metadata.get("derived_joints")
             )
             _name_unscored(video_dataset, metadata.keypoint_names, self._map)
+        self._classes = KnownClasses(video_dataset, metadata.thing_classes)
         inner = self._build(frames, metadata, output_dir, distributed)
         self._inner = complete_truth(inner, metadata.keypoint_names, self._map)
 
@@ -165,7 +166,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
             else:
                 pairs = self._flatten(cast(ClipRecord, given), found)
             for image_id, instances in pairs:
-                copied = copy_for_coco(instances, self._tasks, self._map)
+                copied = copy_for_coco(self._classes.of(instances), self._tasks, self._map)
                 for inner in self._inner:
                     inner.process([{"image_id": image_id}], [{"instances": copied}])
 
@@ -182,6 +183,36 @@ class FrameCOCOEvaluator(DatasetEvaluator):
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Detectron2's results, {task: {"AP": ...}}, in percent."""
         return merge_results(self._inner)
+
+
+class KnownClasses:
+    """Detections of the classes that a dataset has; Detectron2 ends an evaluation at others.
+
+    Args:
+        dataset_name: for the warning. classes: its names by number; empty: all are known.
+    """
+
+    def __init__(self, dataset_name: str, classes: Sequence[str]) -> None:
+        self._dataset = dataset_name
+        self._names = list(classes)
+        self._said = False
+
+    def of(self, instances: Instances) -> Instances:
+        """Those of ``instances`` with a class of the dataset; the first of another one is said."""
+        if not self._names or not instances.has("pred_classes"):
+            return instances
+        known = instances.pred_classes < len(self._names)
+        if bool(known.all()):
+            return instances
+        if not self._said:
+            self._said = True
+            logger.warning(
+                "%s has %d classes (%s), the model has more: AP is without detections of others, "
+                "such as class %d",
+                self._dataset, len(self._names), ", ".join(self._names[:8]),
+                int(instances.pred_classes[~known][0]),
+            )  # fmt: skip
+        return instances[known]
 
 
 def merge_results(evaluators: Sequence[COCOEvaluator]) -> OrderedDict[str, dict[str, float]]:
@@ -260,6 +291,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         }
         self._tasks = tuple(t for t in tasks if t not in _TRUTH or _TRUTH[t] in present)
         metadata = MetadataCatalog.get(dataset_name)
+        self._classes = KnownClasses(dataset_name, metadata.get("thing_classes", []))
         self._map: JointMap | None = None
         names = metadata.get("keypoint_names")
         if "keypoints" in self._tasks and names:
@@ -294,7 +326,11 @@ class ImageCOCOEvaluator(DatasetEvaluator):
     def process(self, inputs: list[MappedFrame], outputs: list[FramePrediction]) -> None:
         """Take a batch of images with ``image_id`` and their `Instances`; copies are handed on."""
         copies = [
-            {"instances": copy_for_coco(output["instances"], self._tasks, self._map)}
+            {
+                "instances": copy_for_coco(
+                    self._classes.of(output["instances"]), self._tasks, self._map
+                )
+            }
             for output in outputs
         ]
         for inner in self._inner:

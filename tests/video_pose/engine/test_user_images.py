@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -16,8 +16,9 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, Instances
 
+from video_pose.engine.checkpointer import load_model
 from video_pose.engine.defaults import complete_cfg
-from video_pose.engine.evaluation import build_evaluators
+from video_pose.engine.evaluation import build_evaluators, require_test_data
 from video_pose.engine.trainer import PoseTrainer
 from video_pose.engine.views import view_of
 
@@ -92,6 +93,13 @@ def test_a_users_coco_dataset_trains_and_is_evaluated(
     assert set(results) == EVALUATIONS
     stored = Path(cfg.OUTPUT_DIR) / "inference" / user_coco / "results.json"
     assert set(json.loads(stored.read_text())) == EVALUATIONS
+    # Another order of the joints is put right.
+    final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    assert torch.load(final)["joints"] == JOINTS
+    cfg.MODEL.WEIGHTS, cfg.MODEL.POSE.JOINTS = str(final), JOINTS[::-1]
+    turned = load_model(cfg).roi_heads.keypoint_head.score_lowres.bias
+    trained = torch.load(final)["model"]["roi_heads.keypoint_head.score_lowres.bias"]
+    assert torch.equal(turned, trained.flip(0)) and trained.unique().numel() == 3
 
 
 def test_images_and_video_frames_train_together(user_cfg: CfgNode, user_coco, datasets) -> None:
@@ -148,6 +156,101 @@ def test_a_class_that_the_other_dataset_lacks_is_refused(
             view_of(cfg).build_train_loader(cfg, 0)
     finally:
         MetadataCatalog.get("synthetic_jhmdb_train_frames").thing_classes[0] = "person"
+
+
+@pytest.fixture
+def two_classes(user_coco: str, tmp_path: Path) -> Iterator[Callable[[str, list[str]], str]]:
+    """two_classes(name, [a, b]): the user's images with the categories a and b, ids 1 and 2; the
+    last person is one of the second."""
+    made: list[str] = []
+
+    def register(name: str, classes: list[str]) -> str:
+        content = json.loads((tmp_path / "user.json").read_text())
+        content["categories"] = [{"id": i, "name": c} for i, c in enumerate(classes, start=1)]
+        for place, annotation in enumerate(content["annotations"]):
+            annotation["category_id"] = 1 + (place == 2)
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        facts = {"keypoint_names": JOINTS, "keypoint_flip_map": [("left_eye", "right_eye")]}
+        register_coco_instances(name, facts, str(path), str(tmp_path))
+        made.append(name)
+        return name
+
+    yield register
+    for name in made:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["GeneralizedRCNN", "RetinaNet", "RecurrentKeypointRCNN", "ProposalNetwork"]
+)
+def test_a_class_beyond_the_models_is_named(user_cfg: CfgNode, two_classes, architecture) -> None:
+    """Class 1 of a model of one class is its background."""
+    cfg = user_cfg
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (two_classes("fv_two", ["person", "dog"]),), ()
+    complete_cfg(cfg)
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.RETINANET.NUM_CLASSES = architecture, 1
+    cfg.INPUT.VIEW = "frame_clips" if "Recurrent" in architecture else "frames"
+    key = "RETINANET" if architecture == "RetinaNet" else "ROI_HEADS"
+    if architecture != "ProposalNetwork":  # which tells no classes apart
+        message = rf"2.png .* class 1 \('dog'\), .* MODEL.{key}.NUM_CLASSES is 1: set it to 2"
+        with pytest.raises(ValueError, match=message):
+            view_of(cfg).build_train_loader(cfg, 0)
+    cfg.MODEL[key].NUM_CLASSES = 2
+    view_of(cfg).build_train_loader(cfg, 0)
+
+
+def test_classes_have_the_same_numbers_in_training_and_test(user_cfg: CfgNode, two_classes) -> None:
+    """Which is found out before the training; classes that one of them lacks may have any."""
+    cfg = user_cfg
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.DATASETS.TRAIN = (two_classes("fv_trained", ["person", "dog"]),)
+    cfg.DATASETS.TEST = (two_classes("fv_tested", ["dog", "person"]),)
+    complete_cfg(cfg)
+    Path(cfg.OUTPUT_DIR).mkdir()
+    message = r"in DATASETS.TEST 'fv_tested' \(\['dog', 'person'\]\) than .* 'fv_trained'"
+    with pytest.raises(ValueError, match=message):
+        PoseTrainer(cfg).train()
+    assert not (Path(cfg.OUTPUT_DIR) / "model_final.pth").exists()
+    cfg.DATASETS.TEST = (two_classes("fv_others", ["person", "cat"]),)
+    require_test_data(cfg)
+
+
+def test_test_data_that_cannot_be_read_end_a_training_before_it_begins(user_cfg, user_coco) -> None:
+    register_coco_instances("fv_lost", {}, "/no/such/file.json", "/no")
+    try:
+        user_cfg.DATASETS.TEST = (user_coco, "fv_lost")
+        complete_cfg(user_cfg)
+        Path(user_cfg.OUTPUT_DIR).mkdir()
+        trainer = PoseTrainer(user_cfg)
+        with pytest.raises(FileNotFoundError, match="/no/such/file.json"):
+            trainer.train()
+        assert trainer.iter == trainer.start_iter == 0
+    finally:
+        DatasetCatalog.remove("fv_lost")
+        MetadataCatalog.remove("fv_lost")
+
+
+def test_detections_of_classes_that_a_dataset_lacks_are_left_out(
+    user_cfg: CfgNode, user_coco, caplog
+) -> None:
+    """As of a model of COCO's 80 classes on people; a detection of a person counts as ever."""
+    complete_cfg(user_cfg)
+    images, found = predictions(user_cfg, user_coco)
+    for i, instances in enumerate(found):
+        more = Instances.cat([instances, instances])
+        more.pred_classes = torch.tensor([0, 5])
+        more.scores = torch.tensor([0.5, 1.0])
+        found[i] = more
+    with caplog.at_level("WARNING"):
+        results = score(user_cfg, user_coco, (images, found), ("coco",))
+    assert results["bbox"]["AP"] == results["keypoints"]["AP"] == pytest.approx(100)
+    said = [record.message for record in caplog.records if "without detections" in record.message]
+    assert said == [
+        "fv_user has 1 classes (person), the model has more: AP is without detections of others, "
+        "such as class 5"
+    ]
 
 
 def predictions(cfg, name: str, shift: float = 0.0) -> tuple[list, list]:
