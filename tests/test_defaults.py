@@ -152,6 +152,7 @@ inference.writers.tables.Recording: fps=25.0, path='', table='long', angles=Fals
     probabilities=False
 inference.writers.tables.to_dataframe: table='wide', angles=False
 inference.writers.tables.stored_frame: size=(0, 0)
+engine.checkpointer.PoseCheckpointer: save_dir=''
 engine.checkpointer.load_model: resume=False, untrained=False
 engine.defaults.load_cfg: config_file='', for_inference=False, complete=True
 engine.evaluation.evaluate: changes=False

@@ -185,6 +185,16 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
         ("SOLVER.BIAS_LR_FACTOR", solver.BIAS_LR_FACTOR != 1.0, "SOLVER.BIAS_LR_MULTIPLIER"),
         ("SOLVER.WEIGHT_DECAY_BIAS", solver.WEIGHT_DECAY_BIAS is not None, "SOLVER.BIAS_DECAY"),
         ("TEST.PRECISE_BN", cfg.TEST.PRECISE_BN.ENABLED, "tools/refit_norms.py on the weights"),
+        (
+            "SOLVER.REFERENCE_WORLD_SIZE",
+            solver.REFERENCE_WORLD_SIZE != 0,
+            "SOLVER.IMS_PER_BATCH, BASE_LR, STEPS and MAX_ITER for your number of processes",
+        ),
+        (
+            "DATASETS.TRAIN_REPEAT_FACTOR",
+            cfg.DATASETS.TRAIN_REPEAT_FACTOR and cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler",
+            "DATALOADER.SAMPLER_TRAIN WeightedTrainingSampler with it",
+        ),
     ):
         if is_set:
             raise ValueError(f"{key} has no effect here: use {instead}")
@@ -260,6 +270,10 @@ def check_values(cfg: CfgNode) -> None:
     for name in cfg.TEST.EVALUATORS:
         EVALUATORS.check(name)
     _warn_of_warmup(cfg)
+    if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
+        logger.warning("TEST.EVAL_PERIOD is ignored: DATASETS.TEST is empty")
+    if cfg.SOLVER.AMP.PRECISION != "auto" and not cfg.SOLVER.AMP.ENABLED:
+        logger.warning("SOLVER.AMP.PRECISION is ignored: SOLVER.AMP.ENABLED is False")
 
 
 def _warn_of_warmup(cfg: CfgNode) -> None:
@@ -291,12 +305,15 @@ def setup(args: argparse.Namespace) -> CfgNode:
         args: of ``detectron2.engine.default_argument_parser``.
 
     Raises:
-        as `load_cfg`, and as `over_time_from_config` where there is something to test.
+        as `load_cfg`, and as `over_time_from_config` where there is something to test. ValueError:
+            there is nothing to test, with ``--eval-only``.
     """
     keep_freed_memory()
     if args.config_file:
         args.config_file = find_config(args.config_file)  # Detectron2's set-up reads it, too
     cfg = load_cfg(args.config_file, args.opts)
+    if getattr(args, "eval_only", False) and not cfg.DATASETS.TEST:
+        raise ValueError("--eval-only: DATASETS.TEST is empty: name at least one dataset")
     if cfg.DATASETS.TEST and is_recurrent(cfg):
         over_time_from_config(cfg)  # the first evaluation may be hours away
     cfg.freeze()

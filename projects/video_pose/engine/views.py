@@ -6,18 +6,20 @@ A view is chosen by INPUT.VIEW, or follows from the meta-architecture. Another o
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_tested
+from video_pose.config import add_video_pose_config
 from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
 from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY, joints_from_config
 from video_pose.data.frame_clips import (
@@ -132,8 +134,9 @@ class ClipsView(View):
         """Hold joints and protocols against the datasets' metadata.
 
         Raises:
-            ValueError: frames are named in place of a video dataset, or a dataset does not go with
-                the model's joints or with a protocol. KeyError: an unknown protocol.
+            ValueError: frames are named in place of a video dataset, a key is set that has no
+                effect on clips, or a dataset does not go with the model's joints or with a
+                protocol. KeyError: an unknown protocol.
         """
         for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
             video_dataset = MetadataCatalog.get(name).get("video_dataset")
@@ -147,11 +150,7 @@ class ClipsView(View):
             raise ValueError(
                 f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no state to move"
             )
-        if cfg.TEST.AUG.ENABLED:
-            raise ValueError(
-                f"TEST.AUG.ENABLED: {cfg.MODEL.META_ARCHITECTURE} takes crops; TEST.FLIP and "
-                "TEST.SCALES have it look more than once"
-            )
+        refuse_unread(cfg, _UNREAD_OF_CLIPS)
         write_out_clip_values(cfg)
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
         if train:
@@ -233,41 +232,97 @@ def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
             require_head_sizes(dataset_name, [protocol], DatasetCatalog.get(dataset_name))
 
 
-def refuse_keys_of_clips(cfg: CfgNode) -> None:
-    """Raise ValueError for a key that has no effect on a model of whole frames."""
-    pose, test = cfg.MODEL.POSE, cfg.TEST
-    for key, is_set, hint in (
-        (
-            "MODEL.POSE.ALIGN_STATE",
-            pose.ALIGN_STATE,
-            "has no states of crops; MODEL.RECURRENT_KEYPOINT.ALIGN is that of "
-            "RecurrentKeypointRCNN",
-        ),
-        (
-            "MODEL.POSE.ENCODER",
-            pose.ENCODER != "train",
-            "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages of a backbone, and "
-            "MODEL.RECURRENT_KEYPOINT.TRAIN says what RecurrentKeypointRCNN trains",
-        ),
-        ("TEST.FLIP", test.FLIP, "takes no crops; an R-CNN without memory has TEST.AUG.FLIP"),
-        (
-            "TEST.SCALES",
-            tuple(test.SCALES) != (1.0,),
-            "takes no crops; an R-CNN without memory has TEST.AUG.MIN_SIZES",
-        ),
-        (
-            "TEST.OVER_TIME.MODE",
-            test.OVER_TIME.MODE != "causal",
-            "is evaluated frame by frame; the command corrects its poses by --lag or --offline",
-        ),
-    ):
-        if is_set:
-            raise ValueError(f"{key}: {cfg.MODEL.META_ARCHITECTURE} {hint}")
+# Keys that models of a view do not read, and what they have in their place. A node stands for all
+# keys in it.
+_CROPS = (
+    "takes no crops; INPUT.MIN_SIZE_TRAIN, INPUT.CROP and INPUT.RANDOM_FLIP change whole frames"
+)
+_NO_LOOKS = "takes no crops; an R-CNN without memory has TEST.AUG.FLIP and TEST.AUG.MIN_SIZES"
+_UNREAD_OF_FRAMES = {
+    "MODEL.POSE.ALIGN_STATE": "has no states of crops; MODEL.RECURRENT_KEYPOINT.ALIGN is that of "
+    "RecurrentKeypointRCNN",
+    "MODEL.POSE.ENCODER": "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages of a "
+    "backbone, and MODEL.RECURRENT_KEYPOINT.TRAIN says what RecurrentKeypointRCNN trains",
+    "MODEL.POSE.ABSENT_WEIGHT": "draws no targets; joints without a label carry no loss",
+    "TEST.FLIP": _NO_LOOKS,
+    "TEST.FLIP_STILLS": _NO_LOOKS,
+    "TEST.SCALES": _NO_LOOKS,
+    "TEST.SCALES_STILLS": _NO_LOOKS,
+    "TEST.BOX_JITTER": "finds its boxes itself",
+    "TEST.WARMUP_FRAMES": "is evaluated on all frames with labels",
+    "TEST.OVER_TIME.MODE": "is evaluated frame by frame; the command corrects its poses by --lag "
+    "or --offline",
+    "TEST.COMPILE": "is not compiled; TEST.BACKEND says what computes it",
+    "INPUT.CROP_SIZE": _CROPS,
+    "INPUT.REGION": _CROPS,
+    "INPUT.REGION_MARGIN": _CROPS,
+    **{
+        f"INPUT.AUG.{key}": _CROPS
+        for key in (
+            *("SCALE_RANGE", "ROTATION", "FLIP_PROB", "TRANSLATION", "OCCLUSION_PROB"),
+            *("BOX_JITTER", "BOX_JITTER_FRAME", "HALF_BODY_PROB", "BLUR_PROB", "LOW_RES_PROB"),
+        )
+    },
+}
+_UNREAD_WITHOUT_MEMORY = {
+    "MODEL.POSE.ENCODER_LR_FACTOR": "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages "
+    "of a backbone",
+    "MODEL.RECURRENT_KEYPOINT": "remembers nobody; RecurrentKeypointRCNN does",
+    "INPUT.CLIP": "takes single frames; INPUT.FRAMES.STRIDE thins them out",
+    "TEST.RESET_EVERY": "remembers nobody; RecurrentKeypointRCNN does",
+}
+_NO_PICTURES = "draws nothing in a training; tools/visualize.py draws what its mapper gives"
+_ONE_SIZE = "takes crops; INPUT.CROP_SIZE is their size"
+_UNREAD_OF_CLIPS = {
+    "VIS_PERIOD": _NO_PICTURES,
+    "INPUT.RANDOM_FLIP": "takes crops; INPUT.AUG.FLIP_PROB mirrors them",
+    "INPUT.CROP": "takes crops; INPUT.AUG.SCALE_RANGE and INPUT.AUG.TRANSLATION change them",
+    "INPUT.MIN_SIZE_TRAIN": _ONE_SIZE,
+    "INPUT.MAX_SIZE_TRAIN": _ONE_SIZE,
+    "INPUT.MIN_SIZE_TEST": _ONE_SIZE,
+    "INPUT.MAX_SIZE_TEST": _ONE_SIZE,
+    "INPUT.FRAMES": "takes clips; INPUT.CLIP and INPUT.AUG are theirs",
+    "TEST.AUG.ENABLED": "takes crops; TEST.FLIP and TEST.SCALES have it look more than once",
+    "MODEL.RECURRENT_KEYPOINT": "has keys of its own; these are RecurrentKeypointRCNN's",
+}
+
+
+@functools.cache
+def _defaults() -> CfgNode:
+    cfg = get_cfg()
+    add_video_pose_config(cfg)
+    return cfg
+
+
+def refuse_unread(cfg: CfgNode, unread: Mapping[str, str]) -> None:
+    """Raise ValueError for the first of the keys ``unread`` that has another value than by default;
+    it would change nothing."""
+    for key, instead in unread.items():
+        value: Any = cfg
+        default: Any = _defaults()
+        for part in key.split("."):
+            value, default = value[part], default[part]
+        changed = _changed(key, value, default)
+        if changed:
+            raise ValueError(f"{changed}: {cfg.MODEL.META_ARCHITECTURE} {instead}")
+
+
+def _changed(key: str, value: Any, default: Any) -> str:
+    """``key``, or the first one below it, that has another value than by default; "" if none."""
+    if isinstance(default, CfgNode):
+        found = (_changed(f"{key}.{name}", value[name], default[name]) for name in default)
+        return next(filter(None, found), "")
+    if isinstance(default, list | tuple):  # YAML knows no tuples
+        value, default = list(value), list(default)
+    return "" if value == default else key
 
 
 @VIEWS.add("frames")
 class FramesView(View):
     """Single frames, for stock Detectron2 models."""
+
+    # Keys without effect, beside those of crops.
+    unread: Mapping[str, str] = _UNREAD_WITHOUT_MEMORY
 
     def needs_joints(self, cfg: CfgNode) -> bool:
         return bool(cfg.MODEL.KEYPOINT_ON)
@@ -289,8 +344,8 @@ class FramesView(View):
                 f"{cfg.MODEL.META_ARCHITECTURE} takes whole frames: name {name + FRAMES_SUFFIX!r} "
                 f"instead of {name!r}"
             )
-        refuse_keys_of_clips(cfg)
         self._check_memory(cfg)
+        refuse_unread(cfg, {**_UNREAD_OF_FRAMES, **self.unread})
         if cfg.MODEL.KEYPOINT_ON:
             complete_joints(cfg)
 
@@ -322,6 +377,8 @@ class FramesView(View):
 class FrameClipsView(FramesView):
     """Clips of whole frames in training, videos frame by frame in testing: for detectors that
     remember people."""
+
+    unread = {"VIS_PERIOD": _NO_PICTURES}
 
     def complete(self, cfg: CfgNode) -> None:
         """As `FramesView`'s. Raises ValueError also where keys have no meaning for clips."""

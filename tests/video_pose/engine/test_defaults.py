@@ -124,6 +124,7 @@ def test_no_joints_at_all() -> None:
         (["SOLVER.CLIP_GRADIENTS.ENABLED", True], "CLIP_GLOBAL_NORM"),
         (["SOLVER.BIAS_LR_FACTOR", 2.0], "BIAS_LR_MULTIPLIER"),
         (["SOLVER.WEIGHT_DECAY_BIAS", 0.0], "BIAS_DECAY"),
+        (["SOLVER.REFERENCE_WORLD_SIZE", 8], "IMS_PER_BATCH, BASE_LR"),
     ],
 )
 def test_a_key_without_effect_is_refused_with_the_one_to_use(options, instead: str) -> None:
@@ -457,6 +458,34 @@ def test_bounds_of_values_are_part_of_their_range(key: str, good: tuple, bad: tu
 def test_keys_of_detectron2_without_effect_are_refused(key, value, instead: str) -> None:
     with pytest.raises(ValueError, match=f"SOLVER.{key} has no effect here: use SOLVER.{instead}"):
         load_cfg("", [*CLIPS, f"SOLVER.{key}", value])
+
+
+def test_factors_of_datasets_need_their_sampler() -> None:
+    options = [*CLIPS, "DATASETS.TRAIN_REPEAT_FACTOR", [["jhmdb_split1_train", 2.0]]]
+    with pytest.raises(ValueError, match="TRAIN_REPEAT_FACTOR has no.*WeightedTrainingSampler"):
+        load_cfg("", options)
+    load_cfg("", [*options, "DATALOADER.SAMPLER_TRAIN", "WeightedTrainingSampler"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "beside"),
+    [
+        ("TEST.EVAL_PERIOD", 5, ["DATASETS.TEST", ("jhmdb_split1_test",)]),
+        ("SOLVER.AMP.PRECISION", "bfloat16", ["SOLVER.AMP.ENABLED", True]),
+    ],
+)
+def test_keys_that_go_with_another_one_are_said_to_be_ignored(key, value, beside, caplog) -> None:
+    load_cfg("", [*CLIPS, "DATASETS.TEST", (), *beside, key, value])
+    assert key not in caplog.text
+    load_cfg("", [*CLIPS, "DATASETS.TEST", (), key, value])
+    assert f"{key} is ignored: {beside[0]} is" in caplog.text
+
+
+def test_an_evaluation_of_nothing_is_refused(tmp_path: Path) -> None:
+    options = [*CLIPS, "DATASETS.TEST", (), "OUTPUT_DIR", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="--eval-only: DATASETS.TEST is empty"):
+        setup(Namespace(config_file="", opts=options, eval_only=True))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("key", ["TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED"])

@@ -130,7 +130,7 @@ RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
         ({"MODEL.POSE.ALIGN_STATE": True}, "GeneralizedRCNN has no states of crops"),
         ({"MODEL.POSE.ENCODER": "freeze"}, "MODEL.POSE.ENCODER: .*BACKBONE.FREEZE_AT freezes"),
         ({"TEST.FLIP": True}, "TEST.FLIP: GeneralizedRCNN takes no crops; .*has TEST.AUG.FLIP"),
-        ({"TEST.SCALES": (0.8, 1.0)}, "TEST.SCALES: .*no crops; .*has TEST.AUG.MIN_SIZES"),
+        ({"TEST.SCALES": (0.8, 1.0)}, "TEST.SCALES: .*no crops; .* and TEST.AUG.MIN_SIZES"),
         (
             {**RECURRENT, "TEST.OVER_TIME.MODE": "offline"},
             "TEST.OVER_TIME.MODE: RecurrentKeypointRCNN is evaluated frame by frame; .*--offline",
@@ -152,6 +152,18 @@ RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
             {**RECURRENT, "INPUT.FRAMES.CROWDS": "ignore"},
             "INPUT.FRAMES.CROWDS 'ignore': a region that is nobody has no memory; take 'drop'",
         ),
+        ({"MODEL.POSE.ENCODER_LR_FACTOR": 0.1}, "ENCODER_LR_FACTOR: GeneralizedRCNN has no such"),
+        ({"INPUT.AUG.FLIP_PROB": 0.0}, "INPUT.AUG.FLIP_PROB: .*INPUT.RANDOM_FLIP change whole"),
+        ({"INPUT.CROP_SIZE": (64, 64)}, "INPUT.CROP_SIZE: .*INPUT.MIN_SIZE_TRAIN"),
+        ({"INPUT.CLIP.LENGTH": 2}, "INPUT.CLIP.LENGTH: GeneralizedRCNN takes single frames"),
+        (
+            {"MODEL.RECURRENT_KEYPOINT.TRAIN": "head"},
+            "RECURRENT_KEYPOINT.TRAIN: .*remembers nobody",
+        ),
+        ({"TEST.RESET_EVERY": 2}, "TEST.RESET_EVERY: GeneralizedRCNN remembers nobody"),
+        ({"TEST.FLIP_STILLS": True}, "TEST.FLIP_STILLS: .*TEST.AUG.FLIP"),
+        ({**RECURRENT, "VIS_PERIOD": 1}, "VIS_PERIOD: .*tools/visualize.py"),
+        ({**RECURRENT, "INPUT.AUG.ROTATION": 0.0}, "INPUT.AUG.ROTATION: Recurrent.*no crops"),
         ({"MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS": 0}, "HIDDEN_CHANNELS is 0: must be 1"),
         ({"MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT": 2.0}, "OKS_WEIGHT is 2.0: must be 0 to 1"),
     ],
@@ -159,6 +171,38 @@ RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
 def test_impossible_keys_are_refused(keys, message) -> None:
     with pytest.raises(ValueError, match=message):
         complete_cfg(keypoint_cfg("jhmdb_split1_train_frames", **keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"VIS_PERIOD": 20, "INPUT.CROP.ENABLED": True, "INPUT.RANDOM_FLIP": "none"},
+        {**RECURRENT, "MODEL.POSE.ENCODER_LR_FACTOR": 0.1, "INPUT.CLIP.LENGTH": 2},
+        {**RECURRENT, "MODEL.RECURRENT_KEYPOINT.TRAIN": "head", "TEST.RESET_EVERY": 2},
+    ],
+)
+def test_keys_that_have_an_effect_are_not_refused(keys) -> None:
+    complete_cfg(keypoint_cfg("jhmdb_split1_train_frames", **keys))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("VIS_PERIOD", 20, "tools/visualize.py"),
+        ("INPUT.RANDOM_FLIP", "none", "INPUT.AUG.FLIP_PROB mirrors them"),
+        ("INPUT.CROP.ENABLED", True, "INPUT.AUG.SCALE_RANGE"),
+        ("INPUT.MIN_SIZE_TRAIN", (320,), "INPUT.CROP_SIZE is their size"),
+        ("INPUT.MIN_SIZE_TEST", 320, "INPUT.CROP_SIZE is their size"),
+        ("INPUT.FRAMES.STRIDE", 4, "INPUT.CLIP and INPUT.AUG are theirs"),
+        ("TEST.AUG.ENABLED", True, "TEST.FLIP and TEST.SCALES"),
+        ("MODEL.RECURRENT_KEYPOINT.TRAIN", "head", "these are RecurrentKeypointRCNN's"),
+    ],
+)
+def test_keys_of_frames_are_refused_for_clips(key: str, value: object, instead: str) -> None:
+    keys = {"MODEL.META_ARCHITECTURE": "UniPoseLSTM"}
+    complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys))
+    with pytest.raises(ValueError, match=rf"^{key}: UniPoseLSTM .*{instead}"):
+        complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys, **{key: value}))
 
 
 def test_without_joints_there_is_a_detector_but_no_keypoints(register) -> None:

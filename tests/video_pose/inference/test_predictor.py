@@ -558,34 +558,32 @@ def test_what_computes_the_pose_network(cfg: CfgNode, monkeypatch, tmp_path: Pat
     ("weights", "recurrent", "expected"),
     [
         ("", True, ""), ("own.pth", True, "load_weights"), ("own.pth", False, "load_weights"),
-        ("w.pth", True, "load_for_evaluation"), ("w.pth", False, "PoseCheckpointer"),
-        ("https://h/w.pth", False, "PoseCheckpointer"),
+        ("w.pth", True, "load_for_evaluation"), ("w.pth", False, "load_for_evaluation"),
+        ("https://h/w.pth", False, "load_for_evaluation"),
     ],
 )  # fmt: skip
 def test_how_weights_are_loaded(
     cfg: CfgNode, monkeypatch, caplog, tmp_path: Path, weights: str, recurrent: bool, expected: str
 ) -> None:
-    """A recurrent model's and the package's must fit in every part."""
+    """They must fit in every part."""
     if weights and "://" not in weights:
         (tmp_path / weights).write_bytes(b"x")
         weights = str(tmp_path / weights)
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.META_ARCHITECTURE = "UniPoseLSTM" if recurrent else "GeneralizedRCNN"
     model = torch.nn.Linear(1, 1)
-    loaded: list[str] = []
-    calls = Calls(
-        monkeypatch, build_model=model, load_weights=None, load_for_evaluation=None,
-        PoseCheckpointer=SimpleNamespace(load=loaded.append),
-    )  # fmt: skip
+    calls = Calls(monkeypatch, build_model=model, load_weights=None, load_for_evaluation=None)
     monkeypatch.setattr(predictor, "is_pretrained", lambda name: name.endswith("own.pth"))
     assert predictor.load_model(cfg) is model and not model.training
     called = {name: args for name, args in calls.of.items() if args and name != "build_model"}
-    assert called == {
-        "": {}, "load_weights": {"load_weights": [(model, weights)]},
-        "load_for_evaluation": {"load_for_evaluation": [(model, cfg, {"resume": False})]},
-        "PoseCheckpointer": {"PoseCheckpointer": [(model,)]},
-    }[expected]  # fmt: skip
-    assert loaded == ([weights] if expected == "PoseCheckpointer" else [])
+    assert (
+        called
+        == {
+            "": {},
+            "load_weights": {"load_weights": [(model, weights)]},
+            "load_for_evaluation": {"load_for_evaluation": [(model, cfg, {"resume": False})]},
+        }[expected]
+    )
     text = "MODEL.WEIGHTS is empty: UniPoseLSTM is untrained"
     assert caplog.messages == ([] if expected else [text])
 
