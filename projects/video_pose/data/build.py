@@ -21,6 +21,12 @@ from video_pose.data.records import ClipRecord, FrameRecord, Track, is_person
 
 logger = logging.getLogger(__name__)
 
+# What to do about a dataset of images that a model of clips is given.
+NO_TRACKS = (
+    "register COCO-style files by video_pose.data.datasets.coco_video.register_video_keypoints, "
+    "others by video_pose.data.register.register_video_tracks"
+)
+
 
 class ResumableTrainingSampler(Sampler):
     """An infinite shuffled stream of (item, position), sharded by rank, that can start anywhere.
@@ -317,6 +323,11 @@ def get_training_tracks(dataset_names: list[str], mapper: PoseClipMapper) -> lis
 def _named_tracks(dataset_name: str) -> list[Track]:
     """The people of whom joints can be asked, not those with boxes alone, nor crowds."""
     tracks: list[Track] = DatasetCatalog.get(dataset_name)
+    if any("labelled" not in track for track in tracks):
+        raise ValueError(
+            f"dataset {dataset_name!r} has no tracks of people, but dicts with "
+            f"{sorted(tracks[0])}: {NO_TRACKS}"
+        )
     return [{**track, "dataset_name": dataset_name} for track in tracks if is_person(track)]
 
 

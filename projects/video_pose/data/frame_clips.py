@@ -17,7 +17,6 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, MapDataset
 from detectron2.data.common import ToIterableDataset
-from detectron2.data.detection_utils import check_metadata_consistency
 from torch.utils.data import DataLoader, Dataset
 
 from video_pose.data.build import (
@@ -27,7 +26,12 @@ from video_pose.data.build import (
     training_sampler,
 )
 from video_pose.data.clips import sample_clip
-from video_pose.data.frames import named_frames, numpy_seed, require_classes
+from video_pose.data.frames import (
+    named_frames,
+    numpy_seed,
+    require_classes,
+    require_same_classes,
+)
 from video_pose.data.frames_mapper import FrameMapper
 from video_pose.data.records import Annotation, FrameClip, FrameRecord
 
@@ -181,7 +185,7 @@ def build_frame_clips_train_loader(
                 "nothing of time (INPUT.CLIP.LENGTH is %d)", name, cfg.INPUT.CLIP.LENGTH,
             )  # fmt: skip
         videos += usable
-    check_metadata_consistency("thing_classes", list(cfg.DATASETS.TRAIN))
+    require_same_classes(list(cfg.DATASETS.TRAIN))
     if not videos:
         raise ValueError(f"no labelled person in {list(cfg.DATASETS.TRAIN)}")
     repeats = repeat_factors(cfg, [video[0] for video in videos])

@@ -53,7 +53,6 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data.common import ToIterableDataset
-from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
 from detectron2.structures import BoxMode
 from torch.utils.data import DataLoader, Dataset
@@ -440,8 +439,24 @@ def get_training_frames(cfg: CfgNode) -> list[FrameRecord]:
         kept = thin_frames(found, cfg.INPUT.FRAMES.STRIDE)
         logger.info("%s: %d of %d frames", name, len(kept), len(found))
         frames += kept
-    check_metadata_consistency("thing_classes", names)
+    require_same_classes(names)
     return frames
+
+
+def require_same_classes(names: Sequence[str]) -> None:
+    """Raise ValueError unless all datasets ``names`` name their classes, and the same ones."""
+    classes = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    for name, found in classes.items():
+        if not found:
+            raise ValueError(
+                f"dataset {name!r} has no names of classes: "
+                f'MetadataCatalog.get({name!r}).set(thing_classes=["person"]), for instance'
+            )
+        if list(found) != list(classes[names[0]]):
+            raise ValueError(
+                f"DATASETS.TRAIN: the thing_classes of {names[0]!r} are {classes[names[0]]}, those "
+                f"of {name!r} are {found}: a model knows one list of classes"
+            )
 
 
 def require_classes(cfg: CfgNode, name: str, frames: Sequence[FrameRecord]) -> None:

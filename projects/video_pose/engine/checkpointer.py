@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 # Where the backbone's tensors lie in a file of the backbone alone, in a pose model and in an FPN.
 _BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
+# A run's configuration in its folder; the earlier run's, from when a new one is set up there until
+# it has read its weights.
+CONFIG, EARLIER_CONFIG = "config.yaml", "config.earlier.yaml"
 # What a checkpoint must hold for a run to go on as if it had never ended.
 _OF_A_RUN = ("optimizer", "scheduler", "trainer")
 
@@ -141,8 +144,9 @@ class PoseCheckpointer(DetectionCheckpointer):
         write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
 
     def set_aside(self) -> None:
-        """Move an earlier run's checkpoints from the folder to ``earlier-N`` in it, and say so: a
-        run that starts anew neither replaces them nor goes back to one of them.
+        """Move an earlier run's checkpoints, and its configuration, from the folder to
+        ``earlier-N`` in it, and say so: a run that starts anew neither replaces them nor goes back
+        to one of them.
 
         Raises:
             OSError: they cannot be moved.
@@ -150,7 +154,7 @@ class PoseCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         folder = Path(self.save_dir)
-        found = [*folder.glob("last_checkpoint"), *sorted(folder.glob("model_*.pth"))]
+        found = run_files(folder)
         if not found:
             return
         places = (folder / f"earlier-{number}" for number in count(1))
@@ -159,6 +163,8 @@ class PoseCheckpointer(DetectionCheckpointer):
             place.mkdir()
             for path in found:
                 path.rename(place / path.name)
+            if (folder / EARLIER_CONFIG).is_file():
+                (folder / EARLIER_CONFIG).rename(place / CONFIG)
         self.logger.warning(
             "%s held a run, and this one starts anew, without --resume: its checkpoints are in %s",
             folder, place,
@@ -290,6 +296,11 @@ class PoseCheckpointer(DetectionCheckpointer):
                 f"the checkpoint's background map is {stored!r}, the model's "
                 f"(MODEL.POSE.HEATMAP.BACKGROUND) {codec.background!r}: every channel would shift"
             )
+
+
+def run_files(folder: Path) -> list[Path]:
+    """The checkpoints of a run in ``folder``, and the file that names the last one."""
+    return [*folder.glob("last_checkpoint"), *sorted(folder.glob("model_*.pth"))]
 
 
 def local_file(address: str) -> str:

@@ -30,6 +30,7 @@ from video_pose import add_video_pose_config, load_models
 from video_pose.backends.pose import OVER_TIME_MODES, over_time_from_config
 from video_pose.config import OPTIMIZERS
 from video_pose.data.records import known_mirror_pairs
+from video_pose.engine.checkpointer import CONFIG, EARLIER_CONFIG, run_files
 from video_pose.engine.launch import keep_freed_memory, lock_output
 from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
@@ -319,10 +320,36 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     if comm.is_main_process():
         lock_output(cfg.OUTPUT_DIR)
-    with naming(cfg.OUTPUT_DIR):  # which a full disk does not tell
+    with naming(cfg.OUTPUT_DIR), _config_kept(cfg, args):  # which a full disk does not tell
         default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="video_pose")
     return cfg
+
+
+@contextlib.contextmanager
+def _config_kept(cfg: CfgNode, args: argparse.Namespace) -> Iterator[None]:
+    """Around Detectron2's set-up, which writes config.yaml: where the folder holds a run, an
+    evaluation leaves its file as it is, and a run that begins anew keeps it for `set_aside`."""
+    folder = Path(cfg.OUTPUT_DIR)
+    config, earlier = folder / CONFIG, folder / EARLIER_CONFIG
+    evaluates = getattr(args, "eval_only", False)
+    begins = not evaluates and not getattr(args, "resume", False)
+    holds_run = comm.is_main_process() and config.is_file() and bool(run_files(folder))
+    # An attempt that did not come as far as to set it aside has left the run's own.
+    if not holds_run or not (evaluates or (begins and not earlier.exists())):
+        yield
+        return
+    place = folder / f".{CONFIG}" if evaluates else earlier
+    config.replace(place)
+    try:
+        yield
+    finally:
+        if evaluates:
+            place.replace(config)
+            logger.info(
+                "%s stays the training's; the evaluation's configuration lies beside its results",
+                config,
+            )
 
 
 def merge_config_file(cfg: CfgNode, path: str) -> None:

@@ -24,7 +24,7 @@ from video_pose.engine.views import is_video_pose, oks_sigmas, view_of
 from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
 from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvaluator, PCKEvaluator
 from video_pose.evaluation.people import PeopleEvaluator
-from video_pose.files import write_json
+from video_pose.files import write_json, write_text
 from video_pose.plugins import EVALUATORS
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,9 @@ def _results(cfg: CfgNode, tested: torch.nn.Module) -> dict[str, Any]:
 
 
 def write_results(cfg: CfgNode, dataset_name: str, results: dict[str, Any]) -> None:
-    """Keep the figures in OUTPUT_DIR/inference/<dataset>/results.json, for tables of models."""
+    """Keep the figures in OUTPUT_DIR/inference/<dataset>/results.json, for tables of models, and
+    what they were made with in config.yaml there."""
     folder = output_folder(cfg, dataset_name)
     os.makedirs(folder, exist_ok=True)
+    write_text(os.path.join(folder, "config.yaml"), cfg.dump())
     write_json(os.path.join(folder, "results.json"), results, indent=1)

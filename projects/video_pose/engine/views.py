@@ -20,7 +20,7 @@ from torch import nn
 from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_tested
 from video_pose.config import add_video_pose_config
-from video_pose.data.build import build_pose_test_loader, build_pose_train_loader
+from video_pose.data.build import NO_TRACKS, build_pose_test_loader, build_pose_train_loader
 from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY, joints_from_config
 from video_pose.data.frame_clips import (
     build_frame_clips_test_loader,
@@ -134,12 +134,18 @@ class ClipsView(View):
         """Hold joints and protocols against the datasets' metadata.
 
         Raises:
-            ValueError: frames are named in place of a video dataset, a key is set that has no
-                effect on clips, or a dataset does not go with the model's joints or with a
+            ValueError: frames or images are named in place of a video dataset, a key is set that
+                has no effect on clips, or a dataset does not go with the model's joints or with a
                 protocol. KeyError: an unknown protocol.
         """
         for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
-            video_dataset = MetadataCatalog.get(name).get("video_dataset")
+            metadata = MetadataCatalog.get(name)
+            if metadata.get("evaluator_type") == "coco":
+                raise ValueError(
+                    f"{cfg.MODEL.META_ARCHITECTURE} takes clips, and {name!r} is Detectron2's view "
+                    f"of images: {NO_TRACKS}"
+                )
+            video_dataset = metadata.get("video_dataset")
             if video_dataset is not None:
                 raise ValueError(
                     f"{cfg.MODEL.META_ARCHITECTURE} takes clips: name {video_dataset!r} instead of "

@@ -345,5 +345,7 @@ def run_mode(predictions: Path) -> str:
 
 
 def _config(predictions: Path) -> str:
-    file = predictions.parents[2] / "config.yaml" if len(predictions.parents) > 2 else None
-    return file.read_text(encoding="utf-8") if file is not None and file.is_file() else ""
+    """That of the evaluation, else of the run whose folder it is."""
+    folders = [predictions.parent, *list(predictions.parents)[2:3]]
+    files = [folder / "config.yaml" for folder in folders]
+    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")

@@ -7,15 +7,18 @@ from __future__ import annotations
 import ast
 import errno
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import video_pose
 from video_pose.engine import defaults as module
+from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.engine.defaults import (
     _drop_unknown_datasets,
     check_values,
@@ -30,6 +33,7 @@ from video_pose.engine.defaults import (
     require_registered,
     setup,
 )
+from video_pose.engine.launch import unlock_output
 from video_pose.skeleton import BBC_POSE, JHMDB, PENN_ACTION
 
 
@@ -688,6 +692,52 @@ def test_a_refiner_that_is_not_there_is_named_before_a_training(monkeypatch, tmp
     assert not (tmp_path / "out").exists()
     for other in ([], [*offline, "DATASETS.TEST", ()]):
         setup(Namespace(config_file="", opts=[*options, *other]))
+
+
+@pytest.fixture
+def folder_of_a_run(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a training's configuration and checkpoint."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("SEED: 77\n")
+    (folder / "model_final.pth").write_bytes(b"x")
+    yield folder
+    unlock_output(str(folder))
+
+
+def set_up(folder: Path, **named: object) -> None:
+    options = [*CLIPS, "OUTPUT_DIR", str(folder), "MODEL.DEVICE", "cpu", "SEED", "5"]
+    setup(Namespace(config_file="", opts=options, **named))
+
+
+def test_an_evaluation_leaves_the_configuration_of_a_training(folder_of_a_run: Path) -> None:
+    folder = folder_of_a_run
+    set_up(folder, eval_only=True)
+    assert (folder / "config.yaml").read_text() == "SEED: 77\n"
+    assert sorted(path.name for path in folder.glob("*config*")) == ["config.yaml"]
+    (folder / "model_final.pth").unlink()  # no training's folder: the evaluation's own
+    set_up(folder, eval_only=True)
+    assert "SEED: 5\n" in (folder / "config.yaml").read_text()
+
+
+def test_a_run_that_begins_anew_keeps_the_earlier_configuration(folder_of_a_run: Path) -> None:
+    """For the folder that the earlier checkpoints go to; also where a first attempt fails."""
+    folder = folder_of_a_run
+    for _ in range(2):
+        set_up(folder, eval_only=False, resume=False)
+        assert "SEED: 5\n" in (folder / "config.yaml").read_text()
+        assert (folder / "config.earlier.yaml").read_text() == "SEED: 77\n"
+    PoseCheckpointer(torch.nn.Linear(1, 1), str(folder)).set_aside()
+    moved = folder / "earlier-1"
+    assert sorted(path.name for path in moved.iterdir()) == ["config.yaml", "model_final.pth"]
+    assert (moved / "config.yaml").read_text() == "SEED: 77\n"
+    assert not (folder / "config.earlier.yaml").exists()
+
+
+def test_a_run_that_goes_on_writes_its_configuration(folder_of_a_run: Path) -> None:
+    set_up(folder_of_a_run, eval_only=False, resume=True)
+    found = {path.name: path.read_text() for path in folder_of_a_run.glob("*config*")}
+    assert list(found) == ["config.yaml"] and "SEED: 5\n" in found["config.yaml"]
 
 
 def test_a_disk_that_is_full_is_named_at_set_up(monkeypatch, tmp_path: Path) -> None:

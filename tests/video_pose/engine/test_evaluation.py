@@ -112,6 +112,8 @@ def test_results_are_kept_for_reading(tmp_path: Path) -> None:
         write_results(cfg, "some_test", {"pck": {"mean": figure, "neck": float("nan")}})
     text = (tmp_path / "inference" / "some_test" / "results.json").read_text()
     assert text == '{\n "pck": {\n  "mean": 62.5,\n  "neck": null\n }\n}'
+    config = tmp_path / "inference" / "some_test" / "config.yaml"
+    assert config.read_text() == cfg.dump()  # what they were made with
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.structures import Boxes, Instances
 
+from video_pose.data.build import build_pose_test_loader
 from video_pose.engine.checkpointer import load_model
 from video_pose.engine.defaults import complete_cfg
 from video_pose.engine.evaluation import build_evaluators, require_test_data
@@ -152,10 +153,33 @@ def test_a_class_that_the_other_dataset_lacks_is_refused(
     complete_cfg(cfg)
     MetadataCatalog.get("synthetic_jhmdb_train_frames").thing_classes[0] = "dancer"
     try:
-        with pytest.raises(ValueError, match="thing_classes"):
+        message = r"thing_classes of 'fv_user' are \['person'\], .*_train_frames' are \['dancer'\]"
+        with pytest.raises(ValueError, match=message):
             view_of(cfg).build_train_loader(cfg, 0)
     finally:
         MetadataCatalog.get("synthetic_jhmdb_train_frames").thing_classes[0] = "person"
+
+
+def test_classes_need_names(user_cfg: CfgNode, user_coco) -> None:
+    complete_cfg(user_cfg)
+    dicts = DatasetCatalog.get(user_coco)
+    DatasetCatalog.remove(user_coco)
+    MetadataCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    with pytest.raises(ValueError, match="'fv_user' has no names of classes: .*thing_classes="):
+        view_of(user_cfg).build_train_loader(user_cfg, 0)
+
+
+@pytest.mark.parametrize("part", ["TRAIN", "TEST"])
+def test_images_for_a_model_of_clips_are_refused_with_what_to_do(
+    tiny_cfg, datasets, user_coco: str, part: str
+) -> None:
+    cfg = tiny_cfg("UniPoseLSTM")
+    cfg.DATASETS[part] = (user_coco,)
+    with pytest.raises(ValueError, match="UniPoseLSTM takes clips, and 'fv_user' .*register_video"):
+        complete_cfg(cfg)
+    with pytest.raises(ValueError, match="'fv_user' has no tracks of people, .*register_video_key"):
+        build_pose_test_loader(cfg, user_coco)
 
 
 @pytest.fixture

@@ -159,6 +159,10 @@ def test_the_page_says_which_frames_poses_went_by(
     write_evaluation_report(page, [tmp_path / "A"], calibration=calibration)
     text = page.read_text()
     assert said in text
+    (tmp_path / "A" / "config.yaml").rename(folder / "config.yaml")  # the evaluation's own
+    (tmp_path / "A" / "config.yaml").write_text("TEST: {OVER_TIME: {MODE: lag, LAG: 9}}")
+    write_evaluation_report(page, [tmp_path / "A"], calibration=calibration)
+    assert page.read_text() == text
     # Of 7 bins all joints are right, of 7 others .6, of the one between .8: the gaps of .5 are
     # .5, .1 and .3, those of .9 are .1, .3 and .1.
     error = ".300" if "causal" in said else ".193"
