@@ -476,7 +476,7 @@ def require_classes(cfg: CfgNode, name: str, frames: Sequence[FrameRecord]) -> N
     classes = MetadataCatalog.get(name).get("thing_classes", [])
     for frame in frames:
         for annotation in frame.get("annotations", ()):
-            number = annotation["category_id"]
+            number = annotation.get("category_id", 0)
             if number >= count:
                 label = repr(classes[number]) if number < len(classes) else "unnamed"
                 raise ValueError(

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 
 from video_pose.data import frame_clips
 from video_pose.data.frame_clips import FrameClipDataset, frames_by_video
+
+
+@pytest.fixture(autouse=True)
+def classes() -> Iterator[None]:
+    """Of the tests' datasets, which are registered nowhere."""
+    names = ("some", "other", "pictures", "videos", "both")
+    for name in names:
+        MetadataCatalog.get(name).thing_classes = ["person"]
+    yield
+    for name in names:
+        MetadataCatalog.remove(name)
 
 
 def frame(image_id: int, tracks: list[tuple[str, int]], video: str = "v") -> dict[str, Any]:
@@ -191,6 +204,14 @@ def test_datasets_are_drawn_by_their_weights(train_cfg: Any) -> None:
         clip["frames"][0]["dataset_name"] for batch in itertools.islice(loader, 8) for clip in batch
     ]
     assert (names.count("some"), names.count("other")) == (4, 12)
+
+
+def test_datasets_of_one_training_have_the_same_classes(train_cfg: Any) -> None:
+    train_cfg.DATASETS.TRAIN = ("some", "other")
+    MetadataCatalog.remove("other")
+    MetadataCatalog.get("other").thing_classes = ["person", "dog"]
+    with pytest.raises(ValueError, match=r"'some' are \['person'\], .*'other' are .*'dog'\]"):
+        frame_clips.build_frame_clips_train_loader(train_cfg)
 
 
 def test_a_training_without_people_or_datasets_is_refused(

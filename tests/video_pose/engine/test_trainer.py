@@ -896,6 +896,8 @@ def test_a_run_is_scored_where_there_is_something_to_score(line, monkeypatch) ->
         return {"pck": 1}
 
     monkeypatch.setattr(trainer_module, "evaluate", evaluate)
+    read: list[tuple] = []
+    monkeypatch.setattr(trainer_module, "require_test_data", lambda cfg: read.append(seen[:]))
     trainer = line("DATASETS.TEST", ("x",), "SOLVER.EMA_DECAY", 0.5, "SOLVER.MAX_ITER", 1)
     assert trainer.train() == {"pck": 1} and trainer.model.layer.weight.item() == 2.0
     assert seen == [(pytest.approx(24 / 11), True)]
@@ -903,6 +905,7 @@ def test_a_run_is_scored_where_there_is_something_to_score(line, monkeypatch) ->
     plain.train()
     assert seen[1:] == [(2.0, True)]
     assert line().train() == {} and len(seen) == 2
+    assert read[0] == [] and len(read) == 3  # the test data, before the training
 
 
 def test_what_a_run_says_of_itself_to_its_checkpoint(line, monkeypatch) -> None:
