@@ -28,9 +28,9 @@ from video_pose.video_io.reading import (
     is_restart,
     missing_bytes,
     open_video,
-    orientation_of,
     pixel_aspect,
     read_index,
+    say_ignored,
     stated_bytes,
     to_array,
 )
@@ -102,6 +102,7 @@ class VideoSource:
         self._reconnect = 0 if self._is_file else reconnect
         self._index: VideoIndex | None = None
         self._sound = True
+        self._is_said = False
         self.restarts = 0
         self._listed = self._expected = 0
         call_interruptibly(self._inspect, self._timeout, path)
@@ -263,13 +264,11 @@ class VideoSource:
             number = None if self._index is None else self._index.number(frame.pts)
             index = count if number is None else number
             count += 1
+            if not self._is_said:
+                self._is_said = True
+                say_ignored(self.path, frame)
             if index < first:
                 continue
-            if count == 1 and orientation_of(frame) is None:
-                logger.warning(
-                    "%s is to be turned by %d degrees: no quarter turn, it is not applied",
-                    self.path, -frame.rotation,
-                )  # fmt: skip
             seconds = None if self._raw else frame.time
             seconds = index / self.fps if seconds is None else float(seconds)
             yield Frame(index, seconds, to_array(frame, "BGR", self._aspect))

@@ -43,6 +43,8 @@ _TURN_TOLERANCE = 0.0175
 _ASPECT_LIMIT, _ASPECT_TOLERANCE = 4.0, 0.01
 # FFmpeg's AV_DISPOSITION_: a stream that players take first, and streams that are no video.
 _DEFAULT, _ATTACHED_PICTURE, _TIMED_THUMBNAILS, _STILL_IMAGE = 0x1, 0x400, 0x800, 0x100000
+# FFmpeg's AVCOL_TRC_ of high dynamic range.
+_HDR = {16: "PQ", 18: "HLG"}
 # Demuxers of streams that stand in a file without a container: nothing in them has a time.
 _RAW_DEMUXERS = frozenset(
     "h264 hevc vvc evc m4v mpegvideo h261 h263 vc1 cavsvideo avs2 avs3 dirac mjpeg obu".split()
@@ -186,6 +188,8 @@ def choose_stream(container: Container, say: bool = False) -> Stream:
     best = container.streams.best("video")
     candidates = marked or moving
     chosen = best if best in candidates else max(candidates, key=_area)
+    if say and all(int(s.disposition) & (_ATTACHED_PICTURE | _TIMED_THUMBNAILS) for s in streams):
+        logger.warning("%s holds no video but a cover picture, which is read", container.name)
     if say and len(moving) > 1:
         others = ", ".join(_describe(s) for s in moving if s.index != chosen.index)
         logger.warning(
@@ -200,6 +204,26 @@ def choose_stream(container: Container, say: bool = False) -> Stream:
             f"pixels, the limit is {MAX_PIXELS / 1e6:.0f} million"
         )
     return chosen
+
+
+def say_ignored(path: str, frame: av.VideoFrame) -> None:
+    """A line in the log for each thing that a video's first frame says and that is not applied."""
+    if orientation_of(frame) is None:
+        logger.warning(
+            "%s is to be turned by %d degrees: no quarter turn, it is not applied",
+            path, -frame.rotation,
+        )  # fmt: skip
+    if frame.interlaced_frame:
+        logger.warning(
+            "%s is interlaced: both fields of a frame are read as one picture, so that what moves "
+            "has combed edges (ffmpeg -vf bwdif takes them apart)", path,
+        )  # fmt: skip
+    hdr = _HDR.get(int(frame.color_trc))
+    if hdr is not None:
+        logger.warning(
+            "%s is HDR (%s): its brightness is read as that of other videos, so that pictures are "
+            "pale or dark", path, hdr,
+        )  # fmt: skip
 
 
 def _area(stream: Stream) -> int:

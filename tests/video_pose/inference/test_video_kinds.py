@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -244,6 +245,46 @@ def chosen(streams: list[SimpleNamespace], best: int) -> int:
 def test_pictures_and_thumbnails_are_no_video(picture: int) -> None:
     assert chosen([fake(0, (900, 900), picture), fake(1)], best=0) == 1
     assert chosen([fake(0, (900, 900), picture)], best=0) == 0  # there is nothing else
+
+
+def test_a_cover_picture_alone_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert chosen([fake(0, disposition=0x400)], best=0) == 0
+    assert caplog.messages == ["v holds no video but a cover picture, which is read"]
+    caplog.clear()
+    assert chosen([fake(0, disposition=0x400), fake(1)], best=0) == 1
+    assert chosen([fake(0, disposition=0x100000)], best=0) == 0 and caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("transfer", "options", "line"),
+    [
+        (16, {}, r"v.mp4 is HDR \(PQ\)"),
+        (18, {}, r"v.mp4 is HDR \(HLG\)"),
+        (1, {"x264-params": "tff=1"}, "v.mp4 is interlaced"),
+        (1, {}, None),
+    ],
+)
+def test_what_is_not_applied_is_said_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    transfer: int,
+    options: dict[str, str],
+    line: str | None,
+) -> None:
+    """Also where reading begins behind the first frame, and where it is done twice."""
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.color_trc = transfer
+        for _ in range(4):
+            picture = np.full((48, 64, 3), 99, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode())
+    source = VideoSource(str(path))
+    assert len(list(source.frames_from(2))) == 2 and len(list(source)) == 4
+    assert len(caplog.messages) == (line is not None)
+    assert line is None or re.search(line, caplog.text)
 
 
 def test_the_stream_that_a_player_takes(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,6 +26,7 @@ from video_pose.inference.video_source import (
     call_interruptibly,
     read_ahead,
 )
+from video_pose.video_io import reading
 from video_pose.video_io.reading import VideoIndex
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
@@ -363,7 +364,9 @@ class Decoded:
 
     def decode(self, container: Any, stream: Any) -> Iterator[Any]:
         for pts, seconds in self.frames:
-            yield SimpleNamespace(pts=pts, time=seconds, rotation=self.turn)
+            yield SimpleNamespace(
+                pts=pts, time=seconds, rotation=self.turn, interlaced_frame=False, color_trc=1
+            )
 
 
 def test_frames_have_the_numbers_of_their_time_stamps(
@@ -375,7 +378,7 @@ def test_frames_have_the_numbers_of_their_time_stamps(
     is wanted are passed over. A turn that is not applied is said once."""
     monkeypatch.setattr(video_source, "choose_stream", lambda container: None)
     monkeypatch.setattr(video_source, "to_array", lambda *how: how[1:])
-    monkeypatch.setattr(video_source, "orientation_of", lambda frame: None)
+    monkeypatch.setattr(reading, "orientation_of", lambda frame: None)
     source, sought = make(), []
     source._seek = lambda container, stream, first: sought.append(first)  # type: ignore
     decoded: Any = Decoded([(500, 5.0), (None, None), (508, 5.08), (521, 5.21)], turn=-30)
