@@ -355,6 +355,14 @@ def infer_sigmas(names: Sequence[str]) -> list[float]:
     return [_SIGMAS.get(part, _DEFAULT_SIGMA) for _, part in _read_names(names)]
 
 
+def with_widths(
+    names: Sequence[str], sigmas: Sequence[float], given: Mapping[str, float]
+) -> list[float]:
+    """``sigmas`` of the joints ``names``, but those of ``given`` where it has a joint."""
+    widths = dict(zip(spell_as(list(given), names), given.values(), strict=True))
+    return [widths.get(name, sigma) for name, sigma in zip(names, sigmas, strict=True)]
+
+
 # ---- skeletons
 
 

@@ -26,6 +26,7 @@ from video_pose.evaluation.pck_evaluator import FramePCKEvaluator, ImagePCKEvalu
 from video_pose.evaluation.people import PeopleEvaluator
 from video_pose.files import write_json, write_text
 from video_pose.plugins import EVALUATORS
+from video_pose.skeleton import with_widths
 
 logger = logging.getLogger(__name__)
 
@@ -42,20 +43,20 @@ def build_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:
 def build_coco(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
     """AP of boxes, masks and keypoints, as far as the model predicts them."""
     folder, joints = output_folder(cfg, dataset_name), predicted_joints(cfg)
-    metadata = MetadataCatalog.get(dataset_name)
+    metadata, widths = MetadataCatalog.get(dataset_name), given_widths(cfg)
     if is_video_pose(dataset_name):
         if not metadata.get("keypoint_oks_sigmas"):
             logger.info("%s has no keypoint_oks_sigmas: no keypoint AP", dataset_name)
             return None
         # These models are given boxes, or take them from the joints: AP of boxes is not theirs.
-        return FrameCOCOEvaluator(dataset_name, joints, ["keypoints"], folder)
+        return FrameCOCOEvaluator(dataset_name, joints, ["keypoints"], folder, widths=widths)
     tasks = ["bbox"]
     tasks += ["segm"] * cfg.MODEL.MASK_ON + ["keypoints"] * cfg.MODEL.KEYPOINT_ON
     video_dataset = metadata.get("video_dataset")
     if video_dataset is not None:
-        return FrameCOCOEvaluator(video_dataset, joints, tasks, folder)
+        return FrameCOCOEvaluator(video_dataset, joints, tasks, folder, widths=widths)
     names = list(metadata.get("keypoint_names", joints))
-    sigmas = oks_sigmas(names, [dataset_name]) if joints else []
+    sigmas = with_widths(names, oks_sigmas(names, [dataset_name]), widths) if joints else []
     if names == joints:
         sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
     return ImageCOCOEvaluator(dataset_name, joints, tasks, sigmas, folder)
@@ -91,7 +92,8 @@ def build_people(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
     videos = [track["video_id"] for track in DatasetCatalog.get(video_dataset)]
     if len(set(videos)) == len(videos):
         return None
-    return PeopleEvaluator(video_dataset, joints, output_folder(cfg, dataset_name))
+    folder = output_folder(cfg, dataset_name)
+    return PeopleEvaluator(video_dataset, joints, folder, widths=given_widths(cfg))
 
 
 def _pck_evaluator(cfg: CfgNode, tracks: str, dataset_name: str) -> PCKEvaluator:
@@ -103,6 +105,16 @@ def _pck_evaluator(cfg: CfgNode, tracks: str, dataset_name: str) -> PCKEvaluator
         output_dir=output_folder(cfg, dataset_name),
         save_predictions=cfg.TEST.PCK.SAVE_PREDICTIONS,
     )
+
+
+def given_widths(cfg: CfgNode) -> dict[str, float]:
+    """TEST.KEYPOINT_OKS_SIGMAS by joint, where a user has set it: other datasets have widths of
+    their own, which hold where it has what `oks_sigmas` gives."""
+    joints, sigmas = predicted_joints(cfg), list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    train, test = list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)
+    if any(sigmas == oks_sigmas(joints, names) for names in ([], train, [*train, *test])):
+        return {}
+    return dict(zip(joints, sigmas, strict=True)) if sigmas else {}
 
 
 def output_folder(cfg: CfgNode, dataset_name: str) -> str:

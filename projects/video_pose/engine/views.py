@@ -157,6 +157,7 @@ class ClipsView(View):
                 f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no state to move"
             )
         refuse_unread(cfg, _UNREAD_OF_CLIPS)
+        require_widths(cfg)
         write_out_clip_values(cfg)
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
         if train:
@@ -419,14 +420,20 @@ def complete_joints(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = len(joints)
     if not cfg.TEST.KEYPOINT_OKS_SIGMAS:
         cfg.TEST.KEYPOINT_OKS_SIGMAS = oks_sigmas(joints, names)
-    if len(cfg.TEST.KEYPOINT_OKS_SIGMAS) != len(joints):
-        raise ValueError(
-            f"TEST.KEYPOINT_OKS_SIGMAS has {len(cfg.TEST.KEYPOINT_OKS_SIGMAS)} values for "
-            f"{len(joints)} joints {joints}; leave it empty to take them from the datasets"
-        )
+    require_widths(cfg)
     if cfg.INPUT.RANDOM_FLIP == "horizontal" or (cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP):
         pairs = [(left, right) for left, right in cfg.MODEL.POSE.FLIP_MAP]
         require_mirror_pairs(joints, pairs, *known_mirror_pairs(names))
+
+
+def require_widths(cfg: CfgNode) -> None:
+    """Raise ValueError unless TEST.KEYPOINT_OKS_SIGMAS is empty or has one for each joint."""
+    sigmas, joints = list(cfg.TEST.KEYPOINT_OKS_SIGMAS), list(cfg.MODEL.POSE.JOINTS)
+    if sigmas and len(sigmas) != len(joints):
+        raise ValueError(
+            f"TEST.KEYPOINT_OKS_SIGMAS has {len(sigmas)} values for {len(joints)} joints {joints}; "
+            "leave it empty to take them from the datasets"
+        )
 
 
 def oks_sigmas(joints: Sequence[str], dataset_names: Sequence[str]) -> list[float]:

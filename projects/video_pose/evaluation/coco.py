@@ -41,7 +41,7 @@ from video_pose.data.records import (
     MappedFrame,
 )
 from video_pose.files import write_json
-from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints
+from video_pose.skeleton import Formula, JointMap, infer_sigmas, match_joints, with_widths
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         tasks: of "bbox", "segm", "keypoints".
         output_dir: where Detectron2's files go; None writes none.
         distributed: gather from all ranks.
+        widths: of keypoint similarity, by joint, in the place of the dataset's.
 
     Raises:
         ValueError: unknown task; the model's joints give none of the dataset's. Joints that they do
@@ -78,6 +79,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         tasks: Sequence[str],
         output_dir: str | None = None,
         distributed: bool = True,
+        widths: Mapping[str, float] | None = None,
     ) -> None:
         unknown = sorted(set(tasks) - set(TASKS))
         if unknown:
@@ -101,6 +103,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
             )
             _name_unscored(video_dataset, metadata.keypoint_names, self._map)
         self._classes = KnownClasses(video_dataset, metadata.thing_classes)
+        self._widths = dict(widths or {})
         inner = self._build(frames, metadata, output_dir, distributed)
         self._inner = complete_truth(inner, metadata.keypoint_names, self._map)
 
@@ -115,6 +118,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
         folder = tempfile.TemporaryDirectory(prefix="coco_truth_")
         name = f"{self._dataset} (truth {next(_numbers)} of process {comm.get_rank()})"
         path = Path(folder.name) / "truth.json"
+        sigmas = with_widths(metadata.keypoint_names, metadata.keypoint_oks_sigmas, self._widths)
         # Results name categories as the dataset's own file does, where it has one.
         classes = list(metadata.thing_classes)
         own_ids = metadata.get("thing_dataset_id_to_contiguous_id")
@@ -132,7 +136,7 @@ class FrameCOCOEvaluator(DatasetEvaluator):
                 tasks=self._tasks,
                 distributed=distributed,
                 output_dir=output_dir,
-                kpt_oks_sigmas=_sigmas_of(metadata.keypoint_oks_sigmas, metadata, self._map),
+                kpt_oks_sigmas=_sigmas_of(sigmas, metadata, self._map),
             )
         finally:
             MetadataCatalog.remove(name)

@@ -35,6 +35,7 @@ from video_pose.evaluation.pck import (
 )
 from video_pose.evaluation.pck_evaluator import PredictedPose
 from video_pose.evaluation.predictions import index_tracks
+from video_pose.skeleton import with_widths
 
 # A person is found where the similarity is at least this.
 MATCHED = 0.5
@@ -426,6 +427,7 @@ class PeopleEvaluator(DatasetEvaluator):
         joint_names: the model's joints, in the order of ``pred_keypoints``.
         output_dir: ``people.txt`` goes there; None writes nothing.
         distributed: gather from all ranks.
+        widths: of similarity, by joint, in the place of the dataset's.
 
     Raises:
         ValueError: the model's joints give none of the dataset's. Joints that they do not give are
@@ -438,6 +440,7 @@ class PeopleEvaluator(DatasetEvaluator):
         joint_names: Sequence[str],
         output_dir: str | None = None,
         distributed: bool = True,
+        widths: Mapping[str, float] | None = None,
     ) -> None:
         metadata = MetadataCatalog.get(video_dataset)
         self._dataset = video_dataset
@@ -446,7 +449,9 @@ class PeopleEvaluator(DatasetEvaluator):
         self._pose = PredictedPose(
             joint_names, metadata.keypoint_names, metadata.get("derived_joints", {})
         )
-        self._facts = joint_facts(metadata).restricted(self._pose.scored)
+        facts = joint_facts(metadata)
+        sigmas = np.array(with_widths(facts.names, facts.sigmas.tolist(), widths or {}))
+        self._facts = replace(facts, sigmas=sigmas).restricted(self._pose.scored)
         self._columns = [list(metadata.keypoint_names).index(name) for name in self._pose.scored]
         tracks = DatasetCatalog.get(video_dataset)
         margin = box_margin_of(video_dataset)

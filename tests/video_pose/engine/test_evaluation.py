@@ -145,7 +145,8 @@ BOTH = ["nose", "tail"]
 
 
 def test_what_average_precision_is_computed_of(made, register, caplog) -> None:
-    """Clips: joints alone. Frames of videos, and a user's pictures: what the model predicts."""
+    """Clips: joints alone. Frames of videos, and a user's pictures: what the model predicts.
+    Widths that a user has set go by joint."""
     register("ev_tracks", [], evaluator_type="video_pose", keypoint_oks_sigmas=[0.1])
     register("ev_bare", [], evaluator_type="video_pose")
     register("ev_frames", [], video_dataset="ev_tracks")
@@ -158,23 +159,32 @@ def test_what_average_precision_is_computed_of(made, register, caplog) -> None:
 
     clips, frames = clips_cfg(), frames_cfg(masks=True)
     expected: Any = ("FrameCOCOEvaluator", "ev_tracks", BOTH, ["keypoints"], folder("ev_tracks"))
-    assert build_coco(clips, "ev_tracks") == (*expected, {})
+    given = {"widths": {"nose": 0.3, "tail": 0.4}}
+    assert build_coco(clips, "ev_tracks") == (*expected, given)
     with caplog.at_level("INFO"):
         assert build_coco(clips, "ev_bare") is None
     assert caplog.messages == ["ev_bare has no keypoint_oks_sigmas: no keypoint AP"]
     every = ["bbox", "segm", "keypoints"]
     expected = ("FrameCOCOEvaluator", "ev_tracks", BOTH, every, folder("ev_frames"))
-    assert build_coco(frames, "ev_frames") == (*expected, {})
-    # A dataset's own widths, by the model's order of them where its joints are the model's.
-    widths = [*oks_sigmas(["tail", "nose"], []), 0.062]
+    assert build_coco(frames, "ev_frames") == (*expected, given)
+    widths = [0.4, 0.3, 0.062]
     for name, sigmas in (("ev_user", widths), ("ev_same", [0.3, 0.4]), ("ev_boxes", [0.3, 0.4])):
         expected = ("ImageCOCOEvaluator", name, BOTH, every, sigmas, folder(name))
         assert build_coco(frames, name) == (*expected, {})
+    # Those that a configuration has of itself are the dataset's own for each dataset.
+    own = oks_sigmas(BOTH, [])
+    clips.TEST.KEYPOINT_OKS_SIGMAS = frames.TEST.KEYPOINT_OKS_SIGMAS = own
+    expected = ("FrameCOCOEvaluator", "ev_tracks", BOTH, every, folder("ev_frames"))
+    assert build_coco(frames, "ev_frames") == (*expected, {"widths": {}})
+    for name, sigmas in (("ev_user", [*own[::-1], 0.062]), ("ev_same", own)):
+        expected = ("ImageCOCOEvaluator", name, BOTH, every, sigmas, folder(name))
+        assert build_coco(frames, name) == (*expected, {})
     boxes = frames_cfg(keypoints=False)
+    boxes.TEST.KEYPOINT_OKS_SIGMAS = []
     expected = ("ImageCOCOEvaluator", "ev_user", [], ["bbox"], [], folder("ev_user"))
     assert build_coco(boxes, "ev_user") == (*expected, {})
     expected = ("FrameCOCOEvaluator", "ev_tracks", [], ["bbox"], folder("ev_frames"))
-    assert build_coco(boxes, "ev_frames") == (*expected, {})
+    assert build_coco(boxes, "ev_frames") == (*expected, {"widths": {}})
 
 
 def test_what_pck_is_computed_of(made, register, monkeypatch, caplog) -> None:
@@ -224,7 +234,8 @@ def test_people_are_told_apart_where_several_are_shown_at_once(made, register) -
     register("ev_bare", [], video_dataset="ev_together")
     register("ev_user", [], **sigmas)
     cfg = frames_cfg()
-    expected = ("PeopleEvaluator", "ev_together", BOTH, "out/inference/ev_frames", {})
+    given = {"widths": {"nose": 0.3, "tail": 0.4}}
+    expected = ("PeopleEvaluator", "ev_together", BOTH, "out/inference/ev_frames", given)
     assert build_people(cfg, "ev_frames") == expected
     for name in ("ev_frames_alone", "ev_bare", "ev_user"):
         assert build_people(cfg, name) is None, name

@@ -205,6 +205,14 @@ def test_keys_of_frames_are_refused_for_clips(key: str, value: object, instead: 
         complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys, **{key: value}))
 
 
+def test_widths_of_clips_are_as_many_as_joints() -> None:
+    keys = {"MODEL.META_ARCHITECTURE": "UniPose", "TEST.KEYPOINT_OKS_SIGMAS": [0.1] * 15}
+    complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys))
+    keys["TEST.KEYPOINT_OKS_SIGMAS"] = [0.1]
+    with pytest.raises(ValueError, match="TEST.KEYPOINT_OKS_SIGMAS has 1 values for 15 joints"):
+        complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys))
+
+
 def test_without_joints_there_is_a_detector_but_no_keypoints(register) -> None:
     register("fv_plain", [])
     with pytest.raises(ValueError, match="MODEL.POSE.JOINTS is empty"):

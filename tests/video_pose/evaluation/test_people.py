@@ -369,6 +369,16 @@ def test_ap_is_detectron2s(dataset, joints, tmp_path) -> None:
         evaluator.reset()
         evaluator.process(inputs, outputs)
     results, other = ours.evaluate()["people"], theirs.evaluate()["keypoints"]
+    for width, lowest, highest in ((1e-4, 0, 1), (9.0, 60, 100)):  # of who sets widths
+        widths = dict.fromkeys(joints, width)
+        ap = []
+        for kind, more in ((people.PeopleEvaluator, ()), (FrameCOCOEvaluator, (["keypoints"],))):
+            evaluator = kind(dataset, joints, *more, distributed=False, widths=widths)
+            evaluator.reset()
+            evaluator.process(inputs, outputs)
+            ap.append(next(iter(evaluator.evaluate().values()))["AP"])
+        assert ap[0] == pytest.approx(ap[1], abs=1e-9) and lowest <= ap[0] <= highest
+        assert (ap[0] < results["AP"]) is (width < 1)
     for name in ("AP", "AP50", "AP75"):
         assert 0 < results[name] == pytest.approx(other[name], abs=1e-9)
     assert results["persons"] == 6 and results["matched"] == 5 and results["false"] == 0
