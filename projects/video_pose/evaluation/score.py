@@ -347,7 +347,7 @@ def _people(
         if (crowd is not None and crowd.flag()) or not (keypoints[:, 2] > 0).any():
             ignored.append(box)
             continue
-        track = _track(annotation)
+        track = read_track(annotation)
         if track is not None and tracks.setdefault(track.identity(), track) is not track:
             raise track.error(f"an id that no other person of {where} has")
         area = read_area(annotation) or (box[2] - box[0]) * (box[3] - box[1])
@@ -361,12 +361,6 @@ def _people(
         np.array(ignored).reshape(len(ignored), 4),
     )
     return people, untracked
-
-
-def _track(annotation: Field) -> Field | None:
-    """Its track; None without one, also where it is `NO_TRACK`."""
-    track = read_track(annotation)
-    return None if track is None or track.identity() == str(NO_TRACK) else track
 
 
 def _keypoints(annotation: Field, joints: int) -> np.ndarray:

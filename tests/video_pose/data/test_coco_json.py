@@ -231,6 +231,7 @@ def test_fields_of_an_image() -> None:
         "fields images[].colour: not read": 2,
         "fields images[].vid_id: not read": 1,
         "fields images[].frame_id: not read": 1,
+        "frames of a video_file by frame_id, without frame_index: taken for a count from 0": 1,
     }
     assert labels.source == "a.json" and labels.people == []
 
@@ -364,6 +365,25 @@ def test_people_of_other_categories_and_of_no_image() -> None:
     assert str(error.value) == (
         "a.json: annotations[0].image_id (id 8): expected the id of one of images[], got 4"
     )
+
+
+def test_fields_of_the_file_and_of_its_category_that_are_not_read_are_counted() -> None:
+    """Of the people's category alone; those for drawing and of the file's origin say nothing."""
+    own = {**PERSON, "flip_idx": [1, 0], "supercategory": "animal", "color": "#fff"}
+    _, said = _read(people=[_person()], categories=(own, {**CAT, "breed": "x"}))
+    assert said == {"fields categories[].flip_idx: not read": 1}
+    content = {"images": [{"id": 3, "file_name": "x.jpg"}], "annotations": [], "videos": [4],
+               "categories": [PERSON], "info": {"year": 1}, "licenses": [4]}  # fmt: skip
+    with noted("a dataset") as found:
+        read_labels([Field(content, "a.json")])
+    assert found == {"fields videos: not read": 1}
+
+
+def test_a_track_of_minus_1_is_none() -> None:
+    """Trackers number people so whom they do not follow."""
+    tracks = (-1, "-1", -1.0, 0, -2)
+    people, _ = _read(people=[_person(track_id=track) for track in tracks])
+    assert [person.track for person in people.people] == [None, None, None, "0", "-2"]
 
 
 def test_who_is_told_by_a_mask_alone_is_left_out_and_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -427,6 +428,25 @@ def test_attributes_and_fields_that_are_not_read_are_counted(
     ):  # fmt: skip
         assert f"{line}: not read" in caplog.text
     assert "track_id: not read" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "is_refused"),
+    [
+        ([0.25, 0.5, 2, 0.75, 1, 2], True),
+        ([0, 1, 2, 1, 0, 2], False),  # corners of the first pixels
+        ([0.25, 0.5, 2, 1.5, 1, 2], False),
+        ([0.25, -0.5, 2, 0.75, 1, 2], False),
+        ([0.25, 0.5, 2, 9, 9, 0], False),  # one joint may lie anywhere
+    ],
+)
+def test_coordinates_that_are_shares_of_the_picture_are_refused(
+    tmp_path: Path, keypoints: list, is_refused: bool
+) -> None:
+    person = _annotation(1, keypoints=[*keypoints, *[0] * (3 * len(NAMES) - 6)])
+    expected = pytest.raises(ValueError, match="expected px, got numbers from 0 to 1 alone")
+    with expected if is_refused else contextlib.nullcontext():
+        _load(tmp_path, [_image(1, 1)], [person])
 
 
 def _write_categories(tmp_path: Path, categories: list[Any], people: list[Any]) -> str:

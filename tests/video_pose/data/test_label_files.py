@@ -590,6 +590,111 @@ def test_the_content_of_label_studio(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_label_studios_rectangles_of_others_and_turned_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Labels of people are those of rectangles with keypoints, in any picture of the file."""
+    size = {"width": 50, "height": 20, "rotation": 90}
+    people = [
+        _region("rectanglelabels", "r", "man", 60, 20, value=size),
+        _region("keypointlabels", "k", "nose", 50, 30, parentID="r"),
+        _region("keypointlabels", "l", "nose", 50, 30, parentID="gone"),
+    ]
+    others = [_region("rectanglelabels", "r", name, 0, 0, value={**size, "rotation": 0})
+              for name in ("dog", "man")]  # fmt: skip
+    tasks = [_task(*people), {**_task(*others, image="y.jpg"), "predictions": [{"result": []}]}]
+    path = _save(tmp_path / "ls.json", json.dumps(tasks))
+    with noted("a file") as said:
+        _, found, _ = _content(path)
+    # 100 x 20 px, turned clockwise about the corner (120, 20): it lies to the left, and below.
+    assert found[0]["bbox"] == pytest.approx([100, 20, 20, 100])
+    assert [person.get("bbox") for person in found[1:]] == [None, [0, 0, 100, 20]]
+    assert said == {
+        "turned boxes: their extent is taken": 1,
+        "keypoints whose parent is no rectangle: of a person without one": 1,
+        "rectangles of label 'dog': left out": 1,
+        "tasks with predictions, which are not read": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"original_width": 201},
+            r"the original_width and original_height of the others, \(200, 100",
+        ),
+        (
+            {"image_rotation": 90},
+            "image_rotation .*expected 0: results on a turned picture are not",
+        ),
+    ],
+)
+def test_pictures_of_label_studio_have_one_size_and_are_not_turned(
+    tmp_path: Path, change: dict, words: str
+) -> None:
+    regions = [_region("keypointlabels", "k", "nose", 50, 30),
+               _region("keypointlabels", "l", "tail", 50, 30, **change)]  # fmt: skip
+    path = _save(tmp_path / "ls.json", json.dumps([_task(*regions)]))
+    with pytest.raises(ValueError, match=f"ls.json: .*{words}"):
+        open_labels(str(path))
+
+
+def test_turned_boxes_and_attributes_of_cvat(tmp_path: Path) -> None:
+    """About its middle (6, 12); what nobody reads is counted; a flag is 0 or 1, a point is once."""
+    text = CVAT_VIDEO.replace('ybr="22"/>\n', 'ybr="22" rotation="90"/>\n')
+    text = text.replace('z_order="0">', 'z_order="0"><attribute name="mood">good</attribute>', 1)
+    with noted("a file") as said:
+        _, people, _ = _content(_save(tmp_path / "a.xml", text))
+    assert people[-1]["bbox"] == pytest.approx([-4, 7, 20, 10])
+    assert said["turned boxes: their extent is taken"] == 1
+    assert said["attributes 'mood': not read"] == 1
+    for old, new, words in (
+        ('occluded="1"', 'occluded="yes"', "<points> occluded: expected 0 or 1, got 'yes'"),
+        ('label="LHand" outside', 'label="RHand" outside', "'person' has two points 'RHand'"),
+    ):
+        path = _save(tmp_path / "b.xml", CVAT_VIDEO.replace(old, new))
+        with pytest.raises(ValueError, match=words):
+            open_labels(str(path))
+
+
+def test_columns_of_deeplabcut_by_their_names(tmp_path: Path) -> None:
+    """y before x; what is not read is counted; two folders of one name are two videos."""
+    text = (
+        "bodyparts,nose,nose,nose,tail\ncoords,y,x,likelihood,x\n"
+        "cam1/walk/1.png,1,2,9,5\ncam2/walk/2.png,3,4,9,5\ncam2/run/2.png,5,6,9,5\n"
+    )
+    with noted("a file") as said:
+        images, people, _ = _content(_save(tmp_path / "a.csv", text))
+    assert [image["video_id"] for image in images] == ["cam1/walk", "cam2/walk", "run"]
+    assert [person["keypoints"][:3] for person in people] == [[2, 1, 2], [4, 3, 2], [6, 5, 2]]
+    assert said == {
+        "columns 'likelihood': not read": 1,
+        "bodyparts with a column x or y alone: not labelled": 1,
+    }
+    twice = _save(tmp_path / "a.csv", text.replace("likelihood", "x"))
+    with pytest.raises(
+        ValueError, match="bodypart 'nose' has two columns 'x': expected the labels"
+    ):
+        open_labels(str(twice))
+
+
+def test_sleaps_tracks_of_one_name_are_two_people(tmp_path: Path) -> None:
+    sleap_io = pytest.importorskip("sleap_io")
+    skeleton = sleap_io.Skeleton([sleap_io.Node("nose")])
+    video = sleap_io.Video("v.mp4", open_backend=False)
+    tracks = [sleap_io.Track(name) for name in ("a", "a", "b")]
+    people = [sleap_io.Instance.from_numpy(np.array([[x, 2.0]]), skeleton, track=track)
+              for x, track in enumerate(tracks)]  # fmt: skip
+    labels = sleap_io.Labels(
+        [sleap_io.LabeledFrame(video, n, [people[n]]) for n in range(3)], videos=[video],
+        skeletons=[skeleton], tracks=tracks,
+    )  # fmt: skip
+    sleap_io.save_slp(labels, str(tmp_path / "a.slp"), verbose=False)
+    _, found, _ = _content(tmp_path / "a.slp")
+    assert [person["track_id"] for person in found] == ["a", "a (1)", "b"]
+
+
 @pytest.mark.parametrize("key", ["original_width", "original_height"])
 def test_sizes_of_label_studios_pictures_are_at_least_one(tmp_path: Path, key: str) -> None:
     region = _region("keypointlabels", "k", "nose", 50, 50)

@@ -26,7 +26,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Fields that say again what another field says, or nothing of the people.
 _SAID_ELSEWHERE = {
     "num_keypoints", "license", "coco_url", "flickr_url", "date_captured", "nframes",
-    "has_labeled_person",
+    "has_labeled_person", "supercategory", "color", "info", "licenses",
 }  # fmt: skip
 
 
@@ -129,6 +129,7 @@ def read_labels(
         labels.categories.append(chosen)
         images = _read_images(content)
         people = _read_people(content, chosen, {image.id for image in images})
+        _note_unread("", Counter(content.unread()))
         if taken & {image.id for image in images}:
             # Exports of one tool count from 1 in every file.
             images, people = _set_apart(images, people, number)
@@ -165,7 +166,8 @@ def choose_category(
     Raises:
         ValueError: none fits, or several do; all are listed.
     """
-    found = [_read_category(item) for item in content.need("categories").items()]
+    items = list(content.need("categories").items())
+    found = [_read_category(item) for item in items]
     listed = [(each.name, each.joints) for each in found]
     if category is not None:
         chosen = [each for each in found if each.name == category]
@@ -183,6 +185,8 @@ def choose_category(
             f"{listed}. Pass joints=JointSet(names=[...]) to give the names, or "
             "category='<name>' to choose."
         )
+    for item, each in zip(items, found, strict=True):
+        _note_unread("categories", Counter(item.unread() if each in chosen else ()))
     first = chosen[0]
     return first._replace(joints=names, ids=[i for each in chosen for i in each.ids])
 
@@ -285,6 +289,10 @@ def _read_images(content: Field) -> list[Image]:
                 f"{content.file}: image {ids[-1].value} has no file_name (nor video_file)."
             )
         unread.update(item.unread())
+        if video_file is not None and frame is not None and item.get("frame_index") is None:
+            note(
+                "frames of a video_file by frame_id, without frame_index: taken for a count from 0"
+            )
     _require_one_kind(content)
     require_unique(ids, "its own whole-number id")
     _note_unread("images", unread)
@@ -386,11 +394,12 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
 
 
 def read_track(item: Field) -> Field | None:
-    """An annotation's ``track_id``, or that of its ``attributes``, where CVAT writes it."""
+    """An annotation's ``track_id``, or that of its ``attributes``, where CVAT writes it; None
+    without one, also where it is -1, as trackers number people whom they do not follow."""
     track, attributes = item.get("track_id"), item.get("attributes")
     if track is None and attributes is not None and isinstance(attributes.value, dict):
         track = attributes.get("track_id")
-    return track
+    return None if track is None or track.identity() == "-1" else track
 
 
 def read_area(item: Field) -> float | None:
@@ -440,9 +449,11 @@ def _id(item: Field) -> Any:
 
 
 def _note_unread(what: str, unread: Counter[str]) -> None:
+    """``what``: the list whose members have the fields; "" for fields of the file."""
+    place = f"{what}[]." if what else ""
     for key, count in unread.items():
         if key not in _SAID_ELSEWHERE:
-            note(f"fields {what}[].{key}: not read", count)
+            note(f"fields {place}{key}: not read", count)
 
 
 # ---- several files

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from video_pose.data.datasets.coco_json import open_coco
-from video_pose.data.datasets.tracks import note
+from video_pose.data.datasets.tracks import distinct_names, note
 from video_pose.data.json_fields import Field, load_json
 from video_pose.plugins import Registry
 
@@ -120,10 +120,10 @@ def open_cvat(path: str) -> Field:
     """CVAT's XML ("CVAT for video 1.1" and "for images"): skeletons, and boxes of the same label.
 
     CVAT's points are continuous. A joint that is ``outside`` is not labelled, an ``occluded`` one
-    has v = 1. A shape's ``frame`` is the number in the video already, whatever ``start_frame`` and
-    step its task has; where the source is no video file, frames are ``frame_<number>.PNG``, as CVAT
-    exports them. A project's tasks have videos and pictures of their own: their numbers repeat from
-    subset to subset, and no source is told.
+    has v = 1. Of a turned box the extent counts. A shape's ``frame`` is the number in the video
+    already, whatever ``start_frame`` and step its task has; where the source is no video file,
+    frames are ``frame_<number>.PNG``, as CVAT exports them. A project's tasks have videos and
+    pictures of their own: their numbers repeat from subset to subset, and no source is told.
 
     Raises:
         ValueError: it is no such XML, or has no skeleton.
@@ -223,19 +223,49 @@ def _add_cvat_shape(
     if own != label or shape.tag not in ("skeleton", "box"):
         note(f"<{shape.tag}> of label {own!r}: left out")
         return
-    if shape.get("outside") == "1":
+    for attribute in shape.iter("attribute"):
+        if attribute.get("name") != "track_id":
+            note(f"attributes {attribute.get('name')!r}: not read")
+    if _cvat_flag(shape, "outside", path):
         return
     if shape.tag == "box":
         x0, y0, x1, y1 = (_decimal(shape, key, path) for key in ("xtl", "ytl", "xbr", "ybr"))
-        content.person(image, {}, track, [x0, y0, x1 - x0, y1 - y0])
+        degrees = 0.0 if shape.get("rotation") is None else _decimal(shape, "rotation", path)
+        middle = (x0 + x1) / 2, (y0 + y1) / 2
+        content.person(image, {}, track, _turned([x0, y0, x1 - x0, y1 - y0], degrees, middle))
         return
-    points = {}
+    points: dict[str, tuple[float, float, int]] = {}
+    seen: set[str] = set()
     for point in shape.iter("points"):
-        if point.get("outside") != "1":
+        name = str(point.get("label"))
+        if name in seen:
+            raise ValueError(f"{path}: <skeleton> of label {label!r} has two points {name!r}")
+        seen.add(name)
+        if not _cvat_flag(point, "outside", path):
             x, y = _cvat_point(point, path)
-            points[str(point.get("label"))] = x, y, 1 if point.get("occluded") == "1" else 2
+            points[name] = x, y, 1 if _cvat_flag(point, "occluded", path) else 2
     if points:
         content.person(image, points, track)
+
+
+def _cvat_flag(element: Any, key: str, path: str) -> bool:
+    value = element.get(key)
+    if value not in (None, "0", "1"):
+        raise ValueError(f"{path}: <{element.tag}> {key}: expected 0 or 1, got {value!r}")
+    return value == "1"
+
+
+def _turned(box: Sequence[float], degrees: float, pivot: tuple[float, float]) -> list[float]:
+    """The extent (x, y, width, height) of a box that is turned clockwise about a point."""
+    if not degrees % 360:
+        return list(box)
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y, width, height = box
+    arms = [(a - pivot[0], b - pivot[1]) for a in (x, x + width) for b in (y, y + height)]
+    xs = [pivot[0] + a * cos - b * sin for a, b in arms]
+    ys = [pivot[1] + a * sin + b * cos for a, b in arms]
+    note("turned boxes: their extent is taken")
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _cvat_point(point: Any, path: str) -> tuple[float, float]:
@@ -271,7 +301,8 @@ def _decimal(element: Any, key: str, path: str) -> float:
 @FORMATS.add("label_studio")
 def open_label_studio(path: str) -> Field:
     """Label Studio's JSON export: keypoints in percent of the picture, people by ``parentID`` (or a
-    relation) of their rectangle; without one, a picture holds one person.
+    relation) of their rectangle; without one, a picture holds one person. Rectangles of other
+    labels than those that have keypoints are left out. Of a turned rectangle the extent counts.
 
     Raises:
         ValueError: with file and place, what is not as described.
@@ -285,13 +316,52 @@ def open_label_studio(path: str) -> Field:
     if not joints:
         raise ValueError(f"{path}: expected results of type 'keypointlabels', found none")
     content = Content(path, list(joints))
+    labels = set().union(*map(_labels_of_people, results))
     for number, (task, regions) in enumerate(zip(tasks, results, strict=True)):
-        _add_task(content, task, regions, number)
+        _add_task(content, task, regions, number, labels)
     return content.field()
+
+
+def _labels_of_people(regions: list[Field]) -> set[str]:
+    """Labels of a task's rectangles that have keypoints."""
+    parents = _parents(regions)
+    owners = {parents.get(r.need("id").text()) for r in regions if _kind(r) == "keypointlabels"}
+    return {
+        name
+        for region in regions
+        if _kind(region) == "rectanglelabels" and region.need("id").text() in owners
+        for name in _rectangle_labels(region)
+    }
+
+
+def _kind(region: Field) -> str:
+    return region.need("type").text()
+
+
+def _rectangle_labels(region: Field) -> list[str]:
+    names = region.need("value").get("rectanglelabels")
+    return [] if names is None else names.texts()
+
+
+def _parents(regions: list[Field]) -> dict[str, str]:
+    """Keypoint id -> id of what it belongs to: its ``parentID``, else that of a relation."""
+    found = {
+        region.need("from_id").text(): region.need("to_id").text()
+        for region in regions
+        if _kind(region) == "relation"
+    }
+    for region in regions:
+        parent = region.get("parentID") if _kind(region) == "keypointlabels" else None
+        if parent is not None:
+            found[region.need("id").text()] = parent.text()
+    return found
 
 
 def _regions(task: Field) -> list[Field]:
     """The results of a task's first annotation that was not cancelled."""
+    predictions = task.get("predictions")
+    if predictions is not None and predictions.value:
+        note("tasks with predictions, which are not read")
     found = task.get("annotations") or task.get("completions")
     annotations = list(found.items()) if found is not None else []
     kept = [a for a in annotations if (flag := a.get("was_cancelled")) is None or not flag.flag()]
@@ -306,36 +376,41 @@ def _region_label(region: Field) -> str:
     return names[0]
 
 
-def _add_task(content: Content, task: Field, regions: list[Field], number: int) -> None:
+def _add_task(
+    content: Content, task: Field, regions: list[Field], number: int, labels: set[str]
+) -> None:
+    """``labels``: of people's rectangles; none where no rectangle of the file has keypoints."""
     points: dict[str, dict[str, tuple[float, float, int]]] = {}
     boxes: dict[str, list[float]] = {}
-    parents: dict[str, str] = {}
     keypoints: list[tuple[Field, str, tuple[float, float, int]]] = []
     size: tuple[int, int] | None = None
     for region in regions:
-        kind = region.need("type").text()
+        kind = _kind(region)
         if kind == "relation":
-            parents[region.need("from_id").text()] = region.need("to_id").text()
             continue
         if kind not in ("keypointlabels", "rectanglelabels"):
             note(f"results of type {kind!r}: left out")
             continue
         value = region.need("value")
-        width = region.need("original_width").integer(1)
-        height = region.need("original_height").integer(1)
-        size = width, height
+        size = _require_size(region, size)
+        width, height = size
         x = value.need("x").number() * width / 100
         y = value.need("y").number() * height / 100
         key = region.need("id").text()
         if kind == "keypointlabels":
             keypoints.append((region, key, (x - 0.5, y - 0.5, 2)))
+        elif labels and not labels.intersection(_rectangle_labels(region)):
+            note(f"rectangles of label {', '.join(_rectangle_labels(region))!r}: left out")
         else:
             w, h = (value.need(side).number() for side in ("width", "height"))
-            boxes[key] = [x, y, w * width / 100, h * height / 100]
+            degrees = value.get("rotation")
+            angle = 0.0 if degrees is None else degrees.number()
+            boxes[key] = _turned([x, y, w * width / 100, h * height / 100], angle, (x, y))
+    parents = _parents(regions)
     for region, key, point in keypoints:
-        parent = region.get("parentID")
-        owner = parents.get(key, "") if parent is None else parent.text()
-        joint = _region_label(region)
+        owner, joint = parents.get(key, ""), _region_label(region)
+        if owner and owner not in boxes:
+            note("keypoints whose parent is no rectangle: of a person without one")
         person = points.setdefault(owner if owner in boxes else "", {})
         if joint in person:
             raise region.error(
@@ -346,6 +421,18 @@ def _add_task(content: Content, task: Field, regions: list[Field], number: int) 
     image = content.image(number, file_name=name, width=size and size[0], height=size and size[1])
     for owner in {**points, **boxes}:
         content.person(image, points.get(owner, {}), box=boxes.get(owner))
+
+
+def _require_size(region: Field, other: tuple[int, int] | None) -> tuple[int, int]:
+    """(width, height) of a result's picture, which is as of the results before, and not turned."""
+    width, height = region.need("original_width"), region.need("original_height")
+    size = width.integer(1), height.integer(1)
+    if other not in (None, size):
+        raise region.error(f"the original_width and original_height of the others, {other}")
+    turned = region.get("image_rotation")
+    if turned is not None and turned.number() % 360:
+        raise turned.error("0: results on a turned picture are not read")
+    return size
 
 
 def _task_picture(task: Field) -> str:
@@ -380,36 +467,65 @@ def open_deeplabcut(path: str) -> Field:
         head[row[0]] = row
     if not {"bodyparts", "coords"} <= set(head):
         raise ValueError(f"{path}: expected rows 'scorer', 'bodyparts' and 'coords' at the top")
-    columns = [i for i, coord in enumerate(head["coords"]) if coord in ("x", "y")]
+    columns = _deeplabcut_columns(head, path)
     if not columns or len({len(row) for row in head.values()}) != 1:
         raise ValueError(f"{path}: expected rows of one length at the top, 'coords' with x and y")
-    people = head.get("individuals", ["0"] * len(head["coords"]))
-    joints = list(dict.fromkeys(head["bodyparts"][i] for i in columns))
-    content = Content(path, joints)
+    first = min(i for pair in columns.values() for i in pair.values())
+    content = Content(path, list(dict.fromkeys(joint for _, joint in columns)))
+    columns = {key: pair for key, pair in columns.items() if len(pair) == 2}
     for number, row in enumerate(rows, start=len(head) + 1):
         if len(row) != len(head["coords"]):
             raise ValueError(
                 f"{path}, line {number}: expected {len(head['coords'])} columns, got {len(row)}"
             )
-        name = "/".join(part for part in row[: columns[0]] if part).replace("\\", "/")
-        video = os.path.dirname(name).rpartition("/")[2] or "video"
+    names = ["/".join(part for part in row[:first] if part).replace("\\", "/") for row in rows]
+    videos = _deeplabcut_videos(names)
+    for number, (name, row) in enumerate(zip(names, rows, strict=True), start=len(head) + 1):
         digits = re.findall(r"\d+", os.path.basename(name))
         image = content.image(
-            name, file_name=name, video_id=video, frame_index=int(digits[-1]) if digits else None
-        )
-        found: dict[str, dict[str, list[float]]] = {}
-        for i in columns:
-            value = _csv_number(row[i], path, number)
-            joint = found.setdefault(people[i], {}).setdefault(head["bodyparts"][i], [])
-            joint.append(value)
-        for person, parts in found.items():
-            points = {
-                joint: (xy[0], xy[1], 2) for joint, xy in parts.items()
-                if len(xy) == 2 and all(map(math.isfinite, xy))
-            }  # fmt: skip
-            if points:
-                content.person(image, points, person)
+            name, file_name=name, video_id=videos[os.path.dirname(name)],
+            frame_index=int(digits[-1]) if digits else None,
+        )  # fmt: skip
+        found: dict[str, dict[str, tuple[float, float, int]]] = {}
+        for (person, joint), pair in columns.items():
+            x, y = (_csv_number(row[pair[coord]], path, number) for coord in "xy")
+            if math.isfinite(x) and math.isfinite(y):
+                found.setdefault(person, {})[joint] = x, y, 2
+        for person, points in found.items():
+            content.person(image, points, person)
     return content.field()
+
+
+def _deeplabcut_columns(
+    head: dict[str, list[str]], path: str
+) -> dict[tuple[str, str], dict[str, int]]:
+    """(individual, bodypart) -> the columns of "x" and "y", as far as there are."""
+    people = head.get("individuals", ["0"] * len(head["coords"]))
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    columns = list(zip(people, head["bodyparts"], head["coords"]))
+    for i, (person, joint, coord) in enumerate(columns):
+        if coord not in ("x", "y"):
+            note(f"columns {coord!r}: not read", coord not in ("", "coords"))
+            continue
+        pair = found.setdefault((person, joint), {})
+        if pair.setdefault(coord, i) != i:
+            raise ValueError(
+                f"{path}: bodypart {joint!r} has two columns {coord!r}: expected the labels of one "
+                "scorer"
+            )
+    note("bodyparts with a column x or y alone: not labelled",
+         sum(len(pair) < 2 for pair in found.values()))  # fmt: skip
+    return found
+
+
+def _deeplabcut_videos(names: Sequence[str]) -> dict[str, str]:
+    """Folder -> video: the folder's own name, or its whole path where another is called so, too."""
+    folders = dict.fromkeys(os.path.dirname(name) for name in names)
+    called = Counter(folder.rpartition("/")[2] for folder in folders)
+    return {
+        folder: (short if called[short := folder.rpartition("/")[2]] == 1 else folder) or "video"
+        for folder in folders
+    }
 
 
 def _deeplabcut_rows(path: str) -> list[list[str]]:
@@ -475,6 +591,9 @@ def open_sleap(path: str) -> Field:
     pairs = [sorted(node.name for node in symmetry.nodes) for symmetry in skeleton.symmetries]
     lines = [(edge.source.name, edge.destination.name) for edge in skeleton.edges]
     content = Content(path, list(skeleton.node_names), lines, pairs)
+    # Two tracks may have one name, and are two people.
+    names = distinct_names(track.name for track in labels.tracks)
+    tracks = {id(track): name for track, name in zip(labels.tracks, names, strict=True)}
     for frame in labels.labeled_frames:
         source = frame.video.filename
         if not isinstance(source, (str, list)) or str(source).endswith(".slp"):
@@ -500,5 +619,5 @@ def open_sleap(path: str) -> Field:
                 for name, (x, y) in zip(skeleton.node_names, person.numpy(), strict=True)
                 if math.isfinite(x) and math.isfinite(y)
             }
-            content.person(image, points, None if person.track is None else person.track.name)
+            content.person(image, points, tracks.get(id(person.track)))
     return content.field()

@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -205,6 +205,15 @@ def noted(source: str) -> Iterator[Counter[str]]:
     if notes:
         said = "; ".join(f"{count} {text}" for text, count in notes.items())
         logging.getLogger(__name__).warning("%s: %s", source, said)
+
+
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """The names, of which a repeated one has its place behind it: a, b, ``a (2)``; noted."""
+    found: dict[str, None] = {}
+    for place, name in enumerate(names):
+        note("tracks with another's name: told apart by their place", name in found)
+        found[f"{name} ({place})" if name in found else name] = None
+    return list(found)
 
 
 # ---- where datasets lie on disk

@@ -23,7 +23,6 @@ from video_pose.data.datasets.tracks import note
 from video_pose.data.json_fields import Field, load_json, require_unique
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.tables import (
-    NOBODY,
     Flusher,
     Recording,
     extent,
@@ -474,13 +473,9 @@ def _box_of(item: Field, pose: np.ndarray) -> np.ndarray:
 
 
 def _tracks(people: Sequence[Sequence[Field]]) -> list[tuple[np.ndarray, frozenset[int]]]:
-    names = [[_track_of(item) for item in items] for items in people]
+    told = [[read_track(item) for item in items] for items in people]
+    names = [[None if track is None else track.identity() for track in each] for each in told]
     numbers = number_names(name for each in names for name in each if name is not None)
     return number_untracked(
         [[None if name is None else numbers[name] for name in each] for each in names]
     )
-
-
-def _track_of(item: Field) -> str | None:
-    track = read_track(item)
-    return None if track is None or track.identity() == str(NOBODY) else track.identity()

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_pose.data.datasets.coco_json import name_number
-from video_pose.data.datasets.tracks import note
+from video_pose.data.datasets.tracks import distinct_names, note
 from video_pose.inference.frames import PoseFrame
 from video_pose.inference.writers.tables import (
     NOBODY,
@@ -529,9 +529,7 @@ def read_sleap(path: str | Path) -> list[PoseFrame]:
 
 def _sleap_numbers(tracks: Sequence[Any]) -> dict[int, int]:
     """By the identity of a track: its number. Tracks may share a name, and are others still."""
-    names: list[str] = []
-    for place, track in enumerate(tracks):
-        names.append(f"{track.name} ({place})" if track.name in names else track.name)
+    names = distinct_names(track.name for track in tracks)
     numbers = number_names(names)
     return {id(track): numbers[name] for track, name in zip(tracks, names, strict=True)}
 
