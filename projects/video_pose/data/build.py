@@ -231,6 +231,11 @@ def build_pose_train_loader(
     if cfg.DATALOADER.ASPECT_RATIO_GROUPING:
         raise ValueError("DATALOADER.ASPECT_RATIO_GROUPING must be False: all crops have one size")
     mapper = mapper or build_pose_mapper(cfg, True, list(cfg.DATASETS.TRAIN))
+    if cfg.MODEL.POSE.ABSENT_WEIGHT > 0 and not mapper.absent:
+        logger.warning(
+            "MODEL.POSE.ABSENT_WEIGHT is ignored: no dataset of DATASETS.TRAIN says "
+            "unlabelled_is_absent in its metadata"
+        )
     if cfg.MODEL.POSE.PARTIAL_JOINTS:
         logger.info("Joints of the model by dataset:\n%s", joint_table(mapper.joint_maps))
     tracks = get_training_tracks(list(cfg.DATASETS.TRAIN), mapper)

@@ -196,6 +196,11 @@ def refuse_unused_keys(cfg: CfgNode) -> None:
             cfg.DATASETS.TRAIN_REPEAT_FACTOR and cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler",
             "DATALOADER.SAMPLER_TRAIN WeightedTrainingSampler with it",
         ),
+        (
+            "DATALOADER.REPEAT_THRESHOLD",
+            cfg.DATALOADER.REPEAT_THRESHOLD > 0,
+            "DATASETS.TRAIN_REPEAT_FACTOR with DATALOADER.SAMPLER_TRAIN WeightedTrainingSampler",
+        ),
     ):
         if is_set:
             raise ValueError(f"{key} has no effect here: use {instead}")
@@ -271,10 +276,38 @@ def check_values(cfg: CfgNode) -> None:
     for name in cfg.TEST.EVALUATORS:
         EVALUATORS.check(name)
     _warn_of_warmup(cfg)
-    if cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST:
-        logger.warning("TEST.EVAL_PERIOD is ignored: DATASETS.TEST is empty")
-    if cfg.SOLVER.AMP.PRECISION != "auto" and not cfg.SOLVER.AMP.ENABLED:
-        logger.warning("SOLVER.AMP.PRECISION is ignored: SOLVER.AMP.ENABLED is False")
+    _say_ignored(cfg)
+
+
+def _say_ignored(cfg: CfgNode) -> None:
+    """Name keys that go with another one, which says that they do not count."""
+    solver, default = cfg.SOLVER, get_pose_cfg().SOLVER
+    is_sgd = solver.OPTIMIZER.upper() == "SGD"
+    for key, is_ignored, reason in (
+        (
+            "TEST.EVAL_PERIOD",
+            cfg.TEST.EVAL_PERIOD > 0 and not cfg.DATASETS.TEST,
+            "DATASETS.TEST is empty",
+        ),
+        (
+            "SOLVER.AMP.PRECISION",
+            solver.AMP.PRECISION != "auto" and not solver.AMP.ENABLED,
+            "SOLVER.AMP.ENABLED is False",
+        ),
+        (
+            "SOLVER.MOMENTUM",
+            solver.MOMENTUM != default.MOMENTUM and not is_sgd,
+            f"SOLVER.OPTIMIZER is {solver.OPTIMIZER}; it has SOLVER.ADAM_BETAS",
+        ),
+        ("SOLVER.NESTEROV", solver.NESTEROV and not is_sgd, "SOLVER.OPTIMIZER is no SGD"),
+        (
+            "SOLVER.ADAM_BETAS",
+            tuple(solver.ADAM_BETAS) != tuple(default.ADAM_BETAS) and is_sgd,
+            "SOLVER.OPTIMIZER is SGD; it has SOLVER.MOMENTUM",
+        ),
+    ):
+        if is_ignored:
+            logger.warning("%s is ignored: %s", key, reason)
 
 
 def _warn_of_warmup(cfg: CfgNode) -> None:

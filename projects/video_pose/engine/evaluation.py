@@ -183,10 +183,17 @@ def _results(cfg: CfgNode, tested: torch.nn.Module) -> dict[str, Any]:
     results: OrderedDict[str, Any] = OrderedDict()
     view = view_of(cfg)
     for name in cfg.DATASETS.TEST:
-        loader = ShieldedLoader(view.build_test_loader(cfg, name))
-        evaluators = DatasetEvaluators(build_evaluators(cfg, name))
+        made = build_evaluators(cfg, name)
         require_class_order(cfg, name)
-        results[name] = inference_on_dataset(tested, loader, evaluators) or {}
+        if not made:
+            results[name] = {}
+            logger.warning(
+                "%s is not run: TEST.EVALUATORS %s have nothing to score on it with %s",
+                name, list(cfg.TEST.EVALUATORS), cfg.MODEL.META_ARCHITECTURE,
+            )  # fmt: skip
+            continue
+        loader = ShieldedLoader(view.build_test_loader(cfg, name))
+        results[name] = inference_on_dataset(tested, loader, DatasetEvaluators(made)) or {}
         if comm.is_main_process():
             write_results(cfg, name, results[name])
             logger.info("Results on %s, for copying:", name)

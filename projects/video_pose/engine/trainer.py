@@ -22,10 +22,12 @@ from detectron2.config import CfgNode
 from detectron2.engine import TrainerBase, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.engine.train_loop import SimpleTrainer
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.solver.build import reduce_param_groups
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -249,7 +251,21 @@ class PoseTrainer(TrainerBase):
             with signals_held():
                 self._batches: Iterator[Any] = iter(loader)
             super().train(self.start_iter, self.max_iter)
-        return self.test() if self.cfg.DATASETS.TEST else {}
+        if not self.cfg.DATASETS.TEST:
+            return {}
+        results = self.test()
+        if comm.is_main_process():
+            self._record(results)
+        return results
+
+    def _record(self, results: dict[str, Any]) -> None:
+        """Write the figures of the trained model to where those within the training are."""
+        _, *writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)  # the first one prints
+        with EventStorage(self.max_iter) as storage:
+            storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
+            for writer in writers:
+                writer.write()
+                writer.close()
 
     def run_step(self) -> None:
         """Fetch a batch, compute the losses and step."""

@@ -138,6 +138,19 @@ def test_tracks_without_labels_are_left_out(
         build_pose_train_loader(cfg)
 
 
+def test_a_weight_of_absence_without_data_that_teach_it_is_said(
+    cfg: CfgNode, register: Callable, make_track: Callable, caplog
+) -> None:
+    name = register([make_track("a")])
+    cfg.DATASETS.TRAIN, cfg.MODEL.POSE.ABSENT_WEIGHT = (name,), 0.3
+    for teaches in (False, True):
+        caplog.clear()
+        MetadataCatalog.get(name).set(unlabelled_is_absent=teaches)
+        build_pose_train_loader(cfg)
+        assert ("ABSENT_WEIGHT is ignored: no dataset" in caplog.text) is not teaches
+        MetadataCatalog.get(name).__dict__.pop("unlabelled_is_absent")
+
+
 def test_datasets_are_mixed_by_their_repeat_factors(
     cfg: CfgNode, register: Callable, make_track: Callable
 ) -> None:

@@ -465,6 +465,8 @@ def test_keys_of_detectron2_without_effect_are_refused(key, value, instead: str)
 
 
 def test_factors_of_datasets_need_their_sampler() -> None:
+    with pytest.raises(ValueError, match="DATALOADER.REPEAT_THRESHOLD has no.*TRAIN_REPEAT_FACT"):
+        load_cfg("", [*CLIPS, "DATALOADER.REPEAT_THRESHOLD", 0.1])
     options = [*CLIPS, "DATASETS.TRAIN_REPEAT_FACTOR", [["jhmdb_split1_train", 2.0]]]
     with pytest.raises(ValueError, match="TRAIN_REPEAT_FACTOR has no.*WeightedTrainingSampler"):
         load_cfg("", options)
@@ -476,6 +478,7 @@ def test_factors_of_datasets_need_their_sampler() -> None:
     [
         ("TEST.EVAL_PERIOD", 5, ["DATASETS.TEST", ("jhmdb_split1_test",)]),
         ("SOLVER.AMP.PRECISION", "bfloat16", ["SOLVER.AMP.ENABLED", True]),
+        ("SOLVER.ADAM_BETAS", (0.5, 0.9), ["SOLVER.OPTIMIZER", "adam"]),
     ],
 )
 def test_keys_that_go_with_another_one_are_said_to_be_ignored(key, value, beside, caplog) -> None:
@@ -483,6 +486,13 @@ def test_keys_that_go_with_another_one_are_said_to_be_ignored(key, value, beside
     assert key not in caplog.text
     load_cfg("", [*CLIPS, "DATASETS.TEST", (), key, value])
     assert f"{key} is ignored: {beside[0]} is" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "value"), [("MOMENTUM", 0.5), ("NESTEROV", True)])
+def test_keys_of_sgd_are_said_to_be_ignored_by_adam(key: str, value: object, caplog) -> None:
+    for optimizer, said in (("SGD", False), ("adamw", True)):
+        load_cfg("", [*CLIPS, "SOLVER.OPTIMIZER", optimizer, f"SOLVER.{key}", value])
+        assert (f"SOLVER.{key} is ignored: SOLVER.OPTIMIZER is" in caplog.text) is said
 
 
 def test_an_evaluation_of_nothing_is_refused(tmp_path: Path) -> None:

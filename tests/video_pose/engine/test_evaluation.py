@@ -296,3 +296,13 @@ def test_evaluators_come_in_one_order_and_none_is_left_out(monkeypatch) -> None:
     assert build_evaluators(cfg, "x") == ["pck x", "people x"]
     cfg.TEST.EVALUATORS = ("people",)
     assert build_evaluators(cfg, "x") == ["people x"]
+
+
+def test_a_dataset_that_nothing_can_be_scored_on_is_not_run(
+    tiny_cfg, datasets: Path, monkeypatch, caplog
+) -> None:
+    cfg = tiny_cfg("UniPoseLSTM", "TEST.EVALUATORS", ("people",))
+    model = build_model(cfg)
+    monkeypatch.setattr(module, "inference_on_dataset", None)
+    assert evaluate(cfg, model) == {}
+    assert "synthetic_jhmdb_test is not run: TEST.EVALUATORS ['people'] have" in caplog.text

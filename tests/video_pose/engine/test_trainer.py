@@ -258,6 +258,11 @@ def test_what_a_run_leaves_behind(tiny_cfg, tmp_path: Path) -> None:
     assert 0 < merged["data_time"] < spent
     assert 0 <= merged["keypoints_pck_bbox/PCK@0.2"] <= 100
     assert 0 <= results["keypoints_pck_bbox"]["PCK@0.2"] <= 100
+    # The figures of the final weights come last, beside those of the evaluation after two steps.
+    key = "keypoints_pck_bbox/mean_error_px"
+    scored = [(row["iteration"], row[key]) for row in rows if key in row]
+    assert [iteration for iteration, _ in scored] == [1, 4]
+    assert scored[-1][1] == results["keypoints_pck_bbox"]["mean_error_px"]
     folder = output / "inference" / "synthetic_jhmdb_test"
     assert (folder / "predictions.npz").is_file() and (folder / "pck.txt").is_file()
     # The figures are the final file's: averaged weights, as another process would load them.
