@@ -1,7 +1,8 @@
 """The command's verbs, and what all of them share: arguments first, one line for an error.
 
 A verb is a module with ``add_arguments(parser)`` and ``run(args)``, which returns the exit status.
-On its top level it imports nothing of PyTorch or Detectron2.
+On its top level it imports nothing of PyTorch or Detectron2, and nor does its ``check(args)``, if
+it has one, which is called first: what it raises is not waited for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 DISTRIBUTION = "video-pose-detectron2"
 # What a user can get wrong or lacks; anything else is a defect and shows its traceback.
@@ -38,7 +39,7 @@ class Verb:
     """A sub-command.
 
     Attributes:
-        module: its functions ``add_arguments`` and ``run``.
+        module: its functions ``add_arguments``, ``run`` and perhaps ``check``.
         help: one line.
         preset: arguments that the verb stands for.
         needs_detectron2: whether it works only where Detectron2 is installed.
@@ -107,19 +108,33 @@ def run_verb(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what to do about files whose names are taken for options."""
+
+    words: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        files = [word for word in self.words if word.startswith("-") and os.path.exists(word)]
+        hint = f" ({files[0]} is a file: write ./{files[0]})" if files else ""
+        super().error(message + hint)
+
+
 def _run(name: str, argv: Sequence[str], prog: str | None) -> int:
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog or f"video-pose {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    parser.words = argv
     try:
         args = parser.parse_args([*verb.preset, *argv])
     except SystemExit as end:  # argparse's own: 0 after --help, 2 for wrong arguments
         return int(end.code or 0)
+    if hasattr(module, "check"):
+        module.check(args)
     if verb.needs_detectron2:
         import video_pose
 

@@ -19,6 +19,7 @@ and is gone when NAME is. Which input has which NAME is kept in the cache folder
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
 import os
 import shlex
@@ -303,6 +304,42 @@ class Job:
         return [*single, *self.tables.values()]
 
 
+def check(args: argparse.Namespace) -> None:
+    """What a mistyped name needs no model for.
+
+    Raises:
+        ValueError: as `named_inputs`. FileNotFoundError: nothing of all that is named is there.
+    """
+    named = named_inputs(args)
+    is_done = args.resume  # of a run before, perhaps, whose videos are gone
+    if not is_done and all(isinstance(name, str) and _is_missing(name) for name in named):
+        hint = f" (a camera is --webcam {named[0]})" if str(named[0]).isdecimal() else ""
+        names = ", ".join(map(str, named))
+        raise FileNotFoundError(f"no such file, folder or pattern: {names}{hint}")
+
+
+def _is_missing(name: str) -> bool:
+    """Whether it names a file or folder, and none is there."""
+    is_place = "://" not in name and not name.startswith("camera:") and not glob.has_magic(name)
+    return is_place and not os.path.exists(name)
+
+
+def named_inputs(args: argparse.Namespace) -> list[str | int]:
+    """Files, folders, patterns, addresses and cameras' numbers.
+
+    Raises:
+        ValueError: nothing is named, or a camera as well as files.
+    """
+    named: list[str | int] = [*args.inputs, *args.input]
+    named += [args.video_input] if args.video_input else []
+    if args.webcam is not None and named:
+        raise ValueError("--webcam and files: name one of them")
+    named += [args.webcam] if args.webcam is not None else []
+    if not named:
+        raise ValueError("no input: name videos, pictures, folders or patterns, or use --webcam")
+    return named
+
+
 def list_inputs(args: argparse.Namespace) -> list[Input]:
     """What to open, one by one.
 
@@ -312,13 +349,7 @@ def list_inputs(args: argparse.Namespace) -> list[Input]:
     """
     from video_pose.inference.inputs import Owners, find_inputs
 
-    named: list[str | int] = [*args.inputs, *args.input]
-    named += [args.video_input] if args.video_input else []
-    if args.webcam is not None and named:
-        raise ValueError("--webcam and files: name one of them")
-    named += [args.webcam] if args.webcam is not None else []
-    if not named:
-        raise ValueError("no input: name videos, pictures, folders or patterns, or use --webcam")
+    named = named_inputs(args)
     if args.output is None or is_file_output(args.output):
         return find_inputs(named, photos=args.photos)
     owners = Owners(args.output)
@@ -434,8 +465,6 @@ def overlay_ending(item: Input) -> str:
 
 def remove_partial(job: Job) -> None:
     """Take away what a killed run left of a source beside its files."""
-    import glob
-
     for path in job.paths:
         name = glob.escape(path.name)
         for pattern in (f".partial-*-{name}*", f".{name}.*.tmp", f"{name}.parts"):

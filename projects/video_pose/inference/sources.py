@@ -288,7 +288,9 @@ def _open_named(spec: str, fps: float | None, timeout: float, reconnect: int) ->
         return VideoSource(spec, fps, timeout, reconnect)
     if not os.path.isdir(spec) and not glob.has_magic(spec):
         if os.path.exists(spec):
-            raise ValueError(f"cannot read {spec}: it is neither a regular file nor a folder")
+            device = re.fullmatch(r"/dev/video(\d+)", spec)
+            hint = f" (a camera is camera:{device[1]})" if device else ""
+            raise ValueError(f"cannot read {spec}: it is neither a regular file nor a folder{hint}")
         raise FileNotFoundError(f"no such file, folder or pattern: {spec}")
     files = find_files(spec)
     pictures = [path for path in files if is_picture(path)]

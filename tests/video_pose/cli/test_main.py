@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+from video_pose.cli import predict
 from video_pose.cli.main import VERBS, Verb, main
 from video_pose.files import replacing_file
 
@@ -39,6 +41,42 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     result = run_python(code)
     assert result.stdout.splitlines()[-1] == "[] 0", result.stderr
     assert "usage: video-pose" in result.stdout and result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["a.mp4", "b/c.mp4"], 1, "error: no such file, folder or pattern: a.mp4, b/c.mp4"),
+        (["0"], 1, "error: no such file, folder or pattern: 0 (a camera is --webcam 0)"),
+        ([], 1, "error: no input: name videos, pictures, folders or patterns, or use --webcam"),
+        (["--output", "o", "-a.mp4"], 2, "-a.mp4 (-a.mp4 is a file: write ./-a.mp4)"),
+        (["-b.mp4"], 2, "unrecognized arguments: -b.mp4"),
+    ],
+)
+def test_a_mistyped_name_is_said_before_anything_heavy_is_imported(
+    tmp_path: Path, arguments: list[str], status: int, line: str
+) -> None:
+    (tmp_path / "-a.mp4").touch()
+    code = (
+        f"import os, sys; os.chdir({str(tmp_path)!r}); sys.argv = ['video-pose']\n"
+        "from video_pose.cli.main import main\n"
+        f"status = main(['predict', *{arguments!r}])\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], status)"
+    )
+    result = run_python(code)
+    assert result.stdout.splitlines()[-1] == f"[] {status}"
+    assert result.stderr.splitlines()[-1].endswith(line)
+
+
+@pytest.mark.parametrize("name", ["here.mp4", "*.mp4", "rtsp://h/v", "camera:0", "."])
+def test_what_may_be_there_is_left_to_the_reader(tmp_path: Path, monkeypatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.mp4").touch()
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    predict.check(parser.parse_args([name]))
+    predict.check(parser.parse_args(["absent.mp4", name]))  # one that fails stops no other
+    predict.check(parser.parse_args(["absent.mp4", "--resume"]))  # it may have been done before
 
 
 def test_importing_the_package_registers_the_datasets() -> None:
