@@ -351,10 +351,19 @@ def list_inputs(args: argparse.Namespace) -> list[Input]:
 
     named = named_inputs(args)
     if args.output is None or is_file_output(args.output):
-        return find_inputs(named, photos=args.photos)
-    owners = Owners(args.output)
-    taken = owners.inputs if args.resume else {}
-    return find_inputs(named, args.photos, [args.output], owners.files, taken)
+        items = find_inputs(named, photos=args.photos)
+    else:
+        owners = Owners(args.output)
+        taken = owners.inputs if args.resume else {}
+        items = find_inputs(named, args.photos, [args.output], owners.files, taken)
+    for item in items:
+        if item.is_doubtful:
+            logger.warning(
+                "%s: its %d pictures are read as one sequence, in which people are followed, and "
+                "seem to be photos: with --photos each is looked at by itself",
+                item.name, len(item.files),
+            )  # fmt: skip
+    return items
 
 
 def is_file_output(output: str) -> bool:

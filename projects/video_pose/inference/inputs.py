@@ -20,6 +20,7 @@ from video_pose.video_io.pictures import (
     PICTURE_SUFFIXES,
     count_pages,
     holds_picture,
+    taken_at,
 )
 from video_pose.video_io.reading import is_address
 
@@ -38,6 +39,8 @@ _UNREAD_SUFFIXES = (
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 _MAX_NAMED = 3
+# Seconds between two pictures, beyond which nobody can be followed from one to the next.
+_SLOW_SEQUENCE = 2.0
 # In the cache folder, of `Owners`.
 OWNERS = "results"
 _PICTURES = ", pictures "  # in `Input.content`
@@ -67,6 +70,20 @@ class Input:
             return count_pages(self.files[0]) == 1
         except (ValueError, FileNotFoundError):  # who opens it says what is wrong
             return True
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is several pictures that are photos rather, by their names, which differ in
+        more than a number, or by the times at which a camera took the first and the last."""
+        if len(self.files) < 2:
+            return False
+        stems = [os.path.splitext(os.path.basename(path))[0] for path in self.files]
+        if len({re.sub(r"\d+", "", stem) for stem in stems}) > 1:
+            return True
+        begin, end = taken_at(self.files[0]), taken_at(self.files[-1])
+        if begin is None or end is None:
+            return False
+        return abs(end - begin) > _SLOW_SEQUENCE * (len(self.files) - 1)
 
     @property
     def identity(self) -> str:

@@ -94,8 +94,7 @@ class ImageSource:
                     if image.shape[:2] != first:
                         logger.warning(
                             "%s: %d x %d px (width x height), the first image is %d x %d; its "
-                            "poses are in its own pixels. Pictures that are no sequence are named "
-                            "one by one, or with --photos",
+                            "poses are in its own pixels. With --photos pictures are no sequence",
                             path, *image.shape[1::-1], *first[::-1],
                         )  # fmt: skip
                     own = self._fps is None and len(self.paths) == 1

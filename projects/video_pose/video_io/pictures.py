@@ -12,6 +12,7 @@ import logging
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ _TOLD_BY_CONTENT = frozenset({"AVIF", "BMP", "HEIF", "JPEG", "MPO", "PNG", "TIFF
 _TIFF_SUBFILE_TYPE, _REDUCED = 254, 1  # a page that is a smaller copy of another
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _ORIENTATION = 0x0112
+_EXIF_IFD, _DATE_TIME_ORIGINAL = 0x8769, 0x9003
 _AT_MOST_16_BITS = frozenset({"PNG", "PPM"})  # Pillow may give their grey in 32
 _WIDE_MODES = ("I", "F")  # grey of 16 or 32 bits, and floating point
 _DAMAGE = (
@@ -116,6 +118,18 @@ def holds_picture(path: str) -> bool:
             return picture.format in _TOLD_BY_CONTENT
     except (ValueError, FileNotFoundError):
         return False
+
+
+def taken_at(path: str) -> float | None:
+    """When a camera took a picture, in seconds of its clock; None where the file does not tell, or
+    cannot be read."""
+    try:
+        with _opened(path) as picture:
+            text = str(picture.getexif().get_ifd(_EXIF_IFD).get(_DATE_TIME_ORIGINAL, ""))
+            moment = datetime.strptime(text.strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except (ValueError, FileNotFoundError):
+        return None
+    return moment.replace(tzinfo=UTC).timestamp()
 
 
 def is_plain(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import shutil
@@ -354,6 +355,22 @@ def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[
     assert said in (out / "a.html").read_text()
     status, _, err = run(clips / "a.mp4", "--output", tmp_path / "p", "--smooth", *mode)
     assert status == 1 and "a smoothing of their own" in err
+
+
+def test_pictures_that_seem_to_be_photos_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [str(tmp_path / name) for name in ("anna.png", "ben.png")]
+    for name in names:
+        cv2.imwrite(name, np.zeros((8, 8, 3), np.uint8))
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    assert len(predict.list_inputs(parser.parse_args([*names, "--photos"]))) == 2
+    assert caplog.text == ""
+    assert len(predict.list_inputs(parser.parse_args(names))) == 1
+    (line,) = caplog.messages
+    assert line.startswith("images: its 2 pictures are read as one sequence")
+    assert line.endswith("with --photos each is looked at by itself")
 
 
 def test_photos_alone_are_stills(clips: Path, monkeypatch) -> None:

@@ -72,6 +72,38 @@ def test_a_picture_of_any_name_is_one(tmp_path: Path, name: str) -> None:
     assert find_files(str(tmp_path)) == ([path] if name.endswith(".jfif") else [])
 
 
+def _photo(path: Path, taken: str) -> str:
+    exif = Image.Exif()
+    if taken:
+        exif.get_ifd(0x8769)[0x9003] = taken
+    Image.new("RGB", (8, 8)).save(path, exif=exif)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "taken", "doubtful"),
+    [
+        (["f1.jpg", "f2.jpg", "f10.jpg"], "", False),
+        (["anna.jpg", "ben.jpg"], "", True),
+        (["IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg"], "2024:05:01 10:00:%02d", False),  # a burst
+        (["IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg"], "2024:05:01 10:%02d:00", True),
+        (["IMG_1.jpg", "IMG_2.jpg"], "no time %d", False),
+        (["anna.jpg"], "2024:05:01 10:%02d:00", False),
+    ],
+)
+def test_pictures_that_seem_to_be_photos(
+    tmp_path: Path, names: list[str], taken: str, doubtful: bool
+) -> None:
+    for number, name in enumerate(names):
+        _photo(tmp_path / name, taken % number if taken else "")
+    (item,) = find_inputs([str(tmp_path)])
+    assert item.is_doubtful == doubtful
+    named = find_inputs([str(tmp_path / name) for name in names])
+    assert [item.is_doubtful for item in named] == [doubtful]
+    photos = find_inputs([str(tmp_path)], photos=True)
+    assert [item.is_doubtful for item in photos] == [False] * len(names)
+
+
 def test_names_of_outputs_are_all_different(tmp_path: Path) -> None:
     _touch(tmp_path, "a/v.mp4", "b/v.mp4", "c/V.avi", "v.mp4/x.png")
     specs = [f"{tmp_path}/{name}" for name in ("a/v.mp4", "b/v.mp4", "c/V.avi", "v.mp4")]

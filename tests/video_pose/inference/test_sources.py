@@ -179,8 +179,7 @@ def test_images_in_natural_order_with_odd_ones_told(
         # The notice reaches the log whatever handlers other code has set up.
         assert [record.getMessage() for record in caplog.records] == [
             f"{tmp_path / 'frame11.png'}: 16 x 4 px (width x height), the first image is 16 x 8; "
-            "its poses are in its own pixels. Pictures that are no sequence are named one by one, "
-            "or with --photos"
+            "its poses are in its own pixels. With --photos pictures are no sequence"
         ]
         caplog.clear()
     with pytest.raises(FileNotFoundError, match="no image matches"):
