@@ -145,6 +145,11 @@ class PoseTrainer(TrainerBase):
         self.dtype = None
         if cfg.SOLVER.AMP.ENABLED:
             self.dtype = training_dtype(cfg.SOLVER.AMP.PRECISION, self.device)
+            if self.dtype is None:
+                logger.warning(
+                    "SOLVER.AMP.ENABLED is ignored: this CPU has no instructions for bfloat16, "
+                    "and trains in float32"
+                )
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         # One seed for all processes; a resumed run takes that of its checkpoint.

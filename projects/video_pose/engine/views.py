@@ -417,7 +417,14 @@ def complete_joints(cfg: CfgNode) -> None:
     """`FramesView.complete` of a model with joints."""
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     joints = list(cfg.MODEL.POSE.JOINTS)
-    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = len(joints)
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    default = _defaults().MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    if head.NUM_KEYPOINTS not in (default, len(joints)):
+        logger.warning(
+            "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS %d is ignored: it is %d, the number of "
+            "MODEL.POSE.JOINTS", head.NUM_KEYPOINTS, len(joints),
+        )  # fmt: skip
+    head.NUM_KEYPOINTS = len(joints)
     if not cfg.TEST.KEYPOINT_OKS_SIGMAS:
         cfg.TEST.KEYPOINT_OKS_SIGMAS = oks_sigmas(joints, names)
     require_widths(cfg)

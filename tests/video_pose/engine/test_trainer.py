@@ -745,6 +745,15 @@ def test_the_precision_of_a_step(line, enabled, precision, dtype, scales) -> Non
     assert trainer.model.given[0][1] is enabled
 
 
+def test_mixed_precision_that_a_cpu_lacks_is_said(line, monkeypatch, caplog) -> None:
+    for has, enabled, said in ((False, True, True), (True, True, False), (False, False, False)):
+        caplog.clear()
+        monkeypatch.setattr("video_pose.modeling.precision.has_bfloat16", lambda has=has: has)
+        trainer = line("SOLVER.AMP.ENABLED", enabled)
+        assert ("SOLVER.AMP.ENABLED is ignored: this CPU has no" in caplog.text) is said
+        assert (trainer.dtype is torch.bfloat16) is (has and enabled)
+
+
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 def test_losses_are_scaled_where_small_gradients_would_be_lost(line, monkeypatch, dtype) -> None:
     """float16 alone has too few exponents."""

@@ -57,6 +57,16 @@ def test_joints_number_widths_and_mirror_pairs_follow_from_the_dataset() -> None
     assert ["left_hip", "right_hip"] in cfg.MODEL.POSE.FLIP_MAP
 
 
+def test_another_number_of_joints_is_said_to_be_ignored(caplog) -> None:
+    for number, said in ((17, False), (15, False), (5, True)):  # 17 is Detectron2's default
+        caplog.clear()
+        key = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"
+        cfg = keypoint_cfg("jhmdb_split1_train_frames", **{key: number})
+        complete_cfg(cfg)
+        assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 15
+        assert (f"{key} 5 is ignored: it is 15" in caplog.text) is said
+
+
 def test_a_shared_joint_list_takes_each_width_from_whoever_has_it(register) -> None:
     register("fv_a", ["head", "left_eye"], keypoint_oks_sigmas=[0.5, 0.1])
     register("fv_b", ["tail", "head"], keypoint_oks_sigmas=[0.7, 0.9])
