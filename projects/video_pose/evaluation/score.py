@@ -20,6 +20,7 @@ from video_pose.data.datasets.coco_json import (
     own_annotations,
     read_area,
     read_track,
+    require_pixels,
 )
 from video_pose.data.datasets.tracks import note, noted
 from video_pose.data.json_fields import Field, load_json
@@ -293,6 +294,7 @@ def _annotations(content: Field) -> Annotations:
     except ValueError as error:
         raise ValueError(f"{content.file}: {error}") from error
     numbers, videos = number_frames(list(images.items()))
+    content.need("annotations")
     people: dict[int, list[Field]] = {image: [] for image in numbers}
     for image_id, annotation in own_annotations(content, category, people):
         people[image_id].append(annotation)
@@ -308,6 +310,8 @@ def _annotations(content: Field) -> Annotations:
             where = f"frame {number} of video {video!r}"
             frames[video, number], count = _people(people[key], image, facts, where)
             untracked += count
+    given = [pose - (0.5, 0.5, 0) for people in frames.values() for pose in people.keypoints]
+    require_pixels(given, content.file)
     return Annotations(facts, dict(sorted(frames.items())), names, videos, untracked)
 
 
@@ -351,6 +355,10 @@ def _people(
         if track is not None and tracks.setdefault(track.identity(), track) is not track:
             raise track.error(f"an id that no other person of {where} has")
         area = read_area(annotation) or (box[2] - box[0]) * (box[3] - box[1])
+        note(
+            "people of no size (no area, no box, joints in one place): only exact joints match",
+            area <= 0,
+        )
         rows.append((keypoints, box, area))
     untracked = len(rows) - len(tracks)
     people = LabelledPeople(
@@ -369,10 +377,11 @@ def _keypoints(annotation: Field, joints: int) -> np.ndarray:
     if given is None or not given.members():
         return np.zeros((joints, 3))
     keypoints = given.numbers(3 * joints, f" ({joints} x (x, y, v))").reshape(joints, 3)
-    if not np.isfinite(keypoints).all():
-        raise given.error("finite numbers")
     if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
         raise given.error(f"{joints} x (x, y, v) with v 0, 1 or 2")
+    keypoints[keypoints[:, 2] == 0] = 0
+    if not np.isfinite(keypoints).all():
+        raise given.error("finite numbers for labelled joints")
     # COCO's joints are pixel indices d: continuous d + 0.5.
     keypoints[:, :2] += 0.5
     return keypoints

@@ -290,6 +290,11 @@ def test_people_whose_box_or_area_is_not_told(tmp_path) -> None:
     [
         (lambda c: c["annotations"][0].update(bbox=[1, 2, None, 4]), "bbox.*finite numbers"),
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, None), "keypoints.*finite"),
+        (lambda c: c.pop("annotations"), "annotations: expected a value, got no such key"),
+        (
+            lambda c: [a.update(keypoints=[0.5, 0.25, 1] * 4) for a in c["annotations"]],
+            r"expected px, got numbers from 0 to 1 alone, as \[0.5, 0.25\]",
+        ),
     ],
 )
 def test_numbers_that_are_not_told_are_named(tmp_path, change, message: str) -> None:
@@ -299,6 +304,23 @@ def test_numbers_that_are_not_told_are_named(tmp_path, change, message: str) -> 
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         read_annotations(file)
+
+
+def test_what_stands_for_a_joint_that_is_not_labelled_says_nothing(tmp_path, caplog) -> None:
+    """null, NaN and shares of the picture; a person of one joint, without a box, has no size."""
+    file = posetrack(tmp_path / "a.json")
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    first["keypoints"] = [50, 40, 1, None, float("nan"), 0, 0.5, 0.5, 0, 80, 80, 1]
+    file.write_text(json.dumps(content))
+    person = read_annotations(file).frames["000342", 0]
+    assert person.keypoints[0, [0, 3]].tolist() == [[50.5, 40.5, 1], [80.5, 80.5, 1]]
+    assert np.isfinite(person.keypoints).all() and "of no size" not in caplog.text
+    del first["bbox"]
+    first["keypoints"][11] = 0
+    file.write_text(json.dumps(content))
+    assert read_annotations(file).frames["000342", 0].areas.tolist() == [0]
+    assert "1 people of no size (no area, no box, joints in one place)" in caplog.text
 
 
 def test_frames_without_numbers_are_in_the_order_of_their_ids(tmp_path) -> None:

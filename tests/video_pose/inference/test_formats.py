@@ -1221,6 +1221,14 @@ def test_sleap_tracks_of_one_name_and_corrected_predictions(
     assert "1 people whom SLEAP predicted and a user corrected: left out" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["trc", "c3d"])
+def test_a_folder_of_ours_is_called_as_its_video(tmp_path: Path, kind: str) -> None:
+    folder = write(kind, tmp_path, frames())
+    assert folder.name == f"clip_{kind}" and {f.video for f in read_poses(folder)} == {"clip"}
+    other = folder.rename(tmp_path / "walk")
+    assert {f.video for f in read_poses(other, kind)} == {"walk"}
+
+
 def test_an_id_is_no_number_of_a_frame(tmp_path: Path) -> None:
     """PoseTrack's frame_id, in a format that has a place for every frame."""
     writer = RecordingWriter(tmp_path / "a.trc", Recording("v", ("a",)))

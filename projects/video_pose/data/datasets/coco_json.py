@@ -433,6 +433,21 @@ def _read_keypoints(keypoints: Field, names: list[str], where: str) -> np.ndarra
     return points if (points[:, 2] > 0).any() else None
 
 
+def require_pixels(poses: Sequence[np.ndarray], source: str) -> None:
+    """Raise ValueError where all joints of poses (K, 3) are shares of a picture, not px.
+
+    Args:
+        poses: of all people, as they stand in the files. source: the files.
+    """
+    points = np.concatenate([np.zeros((0, 2)), *(pose[pose[:, 2] > 0, :2] for pose in poses)])
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) > 1 and ((points >= 0) & (points <= 1)).all() and (points % 1 > 0).any():
+        raise ValueError(
+            f"{source}: annotations[].keypoints: expected px, got numbers from 0 to 1 alone, as "
+            f"{points[0].round(6).tolist()}: multiply them by the pictures' sizes"
+        )
+
+
 def _unread_of_person(item: Field) -> list[str]:
     keys = item.unread()  # without "attributes": asked for by whoever reads the person
     attributes = item.get("attributes")

@@ -54,6 +54,7 @@ from video_pose.data.datasets.coco_json import (
     list_files,
     name_number,
     read_labels,
+    require_pixels,
 )
 from video_pose.data.datasets.label_files import open_labels
 from video_pose.data.datasets.tracks import (
@@ -155,7 +156,8 @@ def load_video_keypoints(
 def label_tracks(labels: Labels, image_root: str, names: list[str], videos: str) -> list[Track]:
     """Track dicts of labels, sorted by video and track. Raises as `load_video_keypoints`."""
     require_path(image_root, TREE)
-    _require_pixels(labels)
+    poses = [person.keypoints for person in labels.people if person.keypoints is not None]
+    require_pixels(poses, labels.source)
     if videos == "names":
         labels.images = [_named_video(image) for image in labels.images]
     by_video = group_images(labels.images, labels)
@@ -169,18 +171,6 @@ def label_tracks(labels: Labels, image_root: str, names: list[str], videos: str)
         tracks += _video_tracks(key, images, people[key], _frame_source(images, folder), names)
     folder.note_missing()
     return require_labelled(tracks, labels.source)
-
-
-def _require_pixels(labels: Labels) -> None:
-    """Raise ValueError where every joint lies in the first pixel, at fractions of it."""
-    poses = [person.keypoints for person in labels.people if person.keypoints is not None]
-    points = np.concatenate([np.zeros((0, 2)), *(pose[pose[:, 2] > 0, :2] for pose in poses)])
-    points = points[np.isfinite(points).all(axis=1)]
-    if len(points) > 1 and ((points >= 0) & (points <= 1)).all() and (points % 1 > 0).any():
-        raise ValueError(
-            f"{labels.source}: annotations[].keypoints: expected px, got numbers from 0 to 1 "
-            f"alone, as {points[0].tolist()}: multiply them by the pictures' sizes"
-        )
 
 
 # ---- videos

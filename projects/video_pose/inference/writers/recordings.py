@@ -289,8 +289,10 @@ def _join_tracks(
             here = people.setdefault(index, {})
             if is_there:
                 here[track] = pose
-    # A folder's name has no ending.
-    video = path.name if path.is_dir() else path.stem.removesuffix(".dlc")
+    # A folder's name has no ending but ours.
+    video = path.stem.removesuffix(".dlc")
+    if path.is_dir():
+        video = re.sub("_(trc|c3d)$", "", path.name) or path.name
     frames = []
     for index in sorted(people):
         here = people[index]
