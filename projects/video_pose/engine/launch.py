@@ -7,6 +7,7 @@ arguments and the environment alone.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import ctypes
@@ -397,8 +398,34 @@ def _end_workers(workers: list[Any]) -> None:
             worker.kill()
 
 
+# How PyTorch begins the text of an error that a loader's worker raised; its traceback follows.
+_OF_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback ")
+# The line of a traceback that names the error.
+_NAMED = re.compile(r"^[\w.]+: ", re.MULTILINE)
+
+
+@contextlib.contextmanager
+def errors_of_workers() -> Iterator[None]:
+    """Within the block, what a loader's worker raised says what it said there; the whole traceback
+    is the cause's text."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        innermost = text.rfind("\n  File ")
+        named = _NAMED.search(text, innermost) if _OF_WORKER.match(text) else None
+        if named is None:
+            raise
+        reason = text[named.end() :].strip()
+        if isinstance(error, KeyError):  # whose text is its argument's
+            with contextlib.suppress(ValueError, SyntaxError):
+                reason = ast.literal_eval(reason)
+        raise type(error)(reason) from error
+
+
 class ShieldedLoader:
-    """A loader whose workers no interrupt reaches; otherwise as ``loader``."""
+    """A loader whose workers no interrupt reaches, and whose errors are `errors_of_workers`;
+    otherwise as ``loader``."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -408,7 +435,13 @@ class ShieldedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         with signals_held():
-            return iter(self._loader)
+            batches = iter(self._loader)
+        return self._each(batches)
+
+    @staticmethod
+    def _each(batches: Iterator[Any]) -> Iterator[Any]:
+        with errors_of_workers():
+            yield from batches
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

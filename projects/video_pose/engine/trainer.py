@@ -35,7 +35,7 @@ from video_pose.config import OPTIMIZERS
 from video_pose.engine.checkpointer import PoseCheckpointer, keypoint_joints
 from video_pose.engine.evaluation import evaluate, require_test_data
 from video_pose.engine.hooks import ModelEMA, ResumableCheckpoints, UpdateEMA
-from video_pose.engine.launch import signals_held
+from video_pose.engine.launch import errors_of_workers, signals_held
 from video_pose.engine.views import view_of
 from video_pose.modeling.layers import join_frozen_norms
 from video_pose.modeling.precision import training_dtype
@@ -275,7 +275,9 @@ class PoseTrainer(TrainerBase):
     def run_step(self) -> None:
         """Fetch a batch, compute the losses and step."""
         started = time.perf_counter()
-        batch = on_device(next(self._batches), self.device)
+        with errors_of_workers():
+            fetched = next(self._batches)
+        batch = on_device(fetched, self.device)
         seed_step(self.seed, self.iter, comm.get_rank())
         self._data_seconds = time.perf_counter() - started
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):

@@ -21,6 +21,7 @@ from video_pose.engine.launch import (
     Launch,
     ShieldedLoader,
     choose_launch,
+    errors_of_workers,
     lock_output,
     unlock_output,
 )
@@ -806,3 +807,42 @@ def test_a_worker_of_ray_goes_to_the_runs_folder(monkeypatch, tmp_path: Path) ->
         "args": 7, "folder": str(tmp_path), "main": lambda args: seen.append((args, os.getcwd())),
     })  # fmt: skip
     assert seen == [4, (7, str(tmp_path))]
+
+
+class Failing(torch.utils.data.Dataset):
+    """Whose second item raises, with a cause."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        if index:
+            try:
+                {}["cause"]
+            except KeyError as cause:
+                raise self._error from cause
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError("no such file: a: b.png"), "no such file: a: b.png"),
+        (ValueError("frame 3 of 'v'\nfound: no mask"), "frame 3 of 'v'\nfound: no mask"),
+        (KeyError("no joint map for 'x'"), "no joint map for 'x'"),
+    ],
+)
+def test_errors_of_a_loaders_workers_say_what_they_said(error, text: str, workers: int) -> None:
+    """PyTorch's text is the worker's whole traceback."""
+    loader = ShieldedLoader(torch.utils.data.DataLoader(Failing(error), num_workers=workers))
+    batches = iter(loader)
+    assert next(batches).tolist() == [0]
+    with pytest.raises(type(error)) as raised:
+        next(batches)
+    assert raised.value.args[0] == text
+    with pytest.raises(ValueError, match="^Caught nothing$"), errors_of_workers():
+        raise ValueError("Caught nothing")
