@@ -80,6 +80,9 @@ BOX_MARGIN = 0.5  # px, from the pixel indices that a box bounds to the pixels' 
 # Ends ``file_name`` of a frame that is no file.
 INSIDE_VIDEO = " (a frame inside a video: map it with video_pose.data.frames_mapper.FrameMapper)"
 
+# Keys of Detectron2's dicts that a test needs, and a training does without.
+TESTED_KEYS = ("file_name", "image_id", "height", "width")
+
 logger = logging.getLogger(__name__)
 
 
@@ -284,10 +287,11 @@ def images_to_tracks(images: Iterable[FrameRecord], joints: int, name: str) -> l
         ``image_ids`` are the images' places.
 
     Raises:
-        ValueError: an annotation has another number of joints.
+        ValueError: an annotation has another number of joints, or a dict lacks a key.
     """
     tracks = []
     images = list(images)
+    require_keys(name, images, TESTED_KEYS)
     by_place = any(isinstance(image["image_id"], str) for image in images)
     for place, image in enumerate(images):
         image_id = place if by_place else int(image["image_id"])
@@ -490,7 +494,7 @@ def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[Fram
     """Detectron2's dicts of a dataset, each with ``dataset_name``.
 
     Raises:
-        ValueError: the dataset is empty, or nothing of it passes the filters.
+        ValueError: the dataset is empty, nothing of it passes the filters, or a dict lacks a key.
     """
     try:
         frames: list[FrameRecord] = get_detection_dataset_dicts(
@@ -502,7 +506,28 @@ def named_frames(name: str, filter_empty: bool, min_keypoints: int) -> list[Fram
             f"{filter_empty} and MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE {min_keypoints}: "
             f"{error}"
         ) from error
+    require_keys(name, frames, ("file_name",))
     return [{**frame, "dataset_name": name} for frame in frames]
+
+
+# Of an annotation, as Detectron2 documents its dicts.
+_ANNOTATION = ("bbox", "bbox_mode", "category_id")
+
+
+def require_keys(name: str, frames: Sequence[Any], needed: Sequence[str]) -> None:
+    """Raise ValueError where a dict of dataset ``name`` lacks one of the keys ``needed``, or one of
+    its annotations lacks what every annotation has."""
+    for place, frame in enumerate(frames):
+        where = f"dataset {name!r}, dict {place} ({frame.get('file_name', 'no file_name')})"
+        lacking = [key for key in needed if key not in frame]
+        if lacking:
+            raise ValueError(f"{where} lacks {lacking}; it has {sorted(frame)}")
+        for number, annotation in enumerate(frame.get("annotations", ())):
+            lacking = [key for key in _ANNOTATION if key not in annotation]
+            if lacking:
+                raise ValueError(
+                    f"{where}: annotation {number} lacks {lacking}; it has {sorted(annotation)}"
+                )
 
 
 __all__ = ["build_frames_test_loader", "build_frames_train_loader", "get_training_frames"]

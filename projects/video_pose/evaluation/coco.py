@@ -30,7 +30,7 @@ from detectron2.utils import comm
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from video_pose.data.frames import box_margin_of, tracks_to_frames
+from video_pose.data.frames import TESTED_KEYS, box_margin_of, require_keys, tracks_to_frames
 from video_pose.data.frames_mapper import MaskReader
 from video_pose.data.records import (
     Annotation,
@@ -277,8 +277,8 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         output_dir: where Detectron2's files go; None writes none.
 
     Raises:
-        ValueError: the model's joints give none of the dataset's. Joints that they do not give are
-            not scored.
+        ValueError: the model's joints give none of the dataset's (those that they do not give are
+            not scored), or a dict lacks a key.
     """
 
     def __init__(
@@ -290,6 +290,7 @@ class ImageCOCOEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
     ) -> None:
         dicts = DatasetCatalog.get(dataset_name)
+        require_keys(dataset_name, dicts, TESTED_KEYS)
         present = {
             key for record in dicts for item in record.get("annotations", []) for key in item
         }

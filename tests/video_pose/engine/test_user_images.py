@@ -160,6 +160,31 @@ def test_a_class_that_the_other_dataset_lacks_is_refused(
         MetadataCatalog.get("synthetic_jhmdb_train_frames").thing_classes[0] = "person"
 
 
+@pytest.mark.parametrize("key", ["file_name", "bbox_mode", "category_id"])
+def test_a_dict_that_lacks_a_key_is_named(user_cfg: CfgNode, user_coco, key: str) -> None:
+    complete_cfg(user_cfg)
+    dicts = DatasetCatalog.get(user_coco)
+    DatasetCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    del (dicts[1] if key == "file_name" else dicts[1]["annotations"][0])[key]
+    message = rf"dataset 'fv_user', dict 1 \(.*\)(: annotation 0)? lacks \['{key}'\]; it has"
+    with pytest.raises(ValueError, match=message):
+        view_of(user_cfg).build_train_loader(user_cfg, 0)
+
+
+@pytest.mark.parametrize("evaluator", ["coco", "pck"])
+@pytest.mark.parametrize("key", ["image_id", "height", "width"])
+def test_a_test_needs_ids_and_sizes(user_cfg: CfgNode, user_coco, key: str, evaluator: str) -> None:
+    complete_cfg(user_cfg)
+    dicts = DatasetCatalog.get(user_coco)
+    DatasetCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    del dicts[2][key]
+    user_cfg.TEST.EVALUATORS = (evaluator,)
+    with pytest.raises(ValueError, match=rf"dict 2 \(.*2.png\) lacks \['{key}'\]; it has"):
+        build_evaluators(user_cfg, user_coco)
+
+
 def test_classes_need_names(user_cfg: CfgNode, user_coco) -> None:
     complete_cfg(user_cfg)
     dicts = DatasetCatalog.get(user_coco)
