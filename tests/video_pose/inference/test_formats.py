@@ -888,7 +888,7 @@ def _csv(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (_csv("v,0,0,1,.5,0,0,9"), "row 1 has 8 cells: expected 12"),
+        (_csv("v,0,0,1,.5,0,0,9").rstrip(), "the last row has 8 of 12 cells: it is cut off"),
         (_csv("v,0,0,1,.5,0,0,9,9,1,2,.5,7"), "row 1 has 13 cells: expected 12"),
         (_csv("v,0,0,1,.5,0,0,9,9,1,2,.5").replace(",", ";"), "separated by ';': expected ','"),
         (
@@ -915,6 +915,25 @@ def test_csv_tables_of_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert found[0].keypoints.tolist() == [[[3, 4, 1]]] and found[1].keypoints[0, 0, 2] == 0.5
     assert "1 columns 'activity': not read" in caplog.text
     assert "1 joints without a score: 1 is taken" in caplog.text
+
+
+def test_rows_of_excel_lack_the_commas_behind_their_last_cell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(_csv("v,0,0,-1 v,1,0,1,.5,0,0,9,9,1,2,.5 v,2,0,-1"))
+    assert [len(frame) for frame in read_poses(path)] == [0, 1, 0]
+    assert "2 rows that lack cells: taken as empty" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["openpose", "sleap"])
+def test_whom_nobody_follows_has_no_track_in_a_file_that_can_say_so(
+    tmp_path: Path, kind: str
+) -> None:
+    content = [replace(frame, untracked=frozenset({7})) for frame in frames()]
+    back = read_poses(write(kind, tmp_path, content))
+    assert [len(frame.untracked) for frame in back] == [0, 0, 1, 1]
+    assert [sorted({*f.track_ids.tolist()} - f.untracked) for f in back] == [[4], [4], [], [4]]
 
 
 def test_rows_of_nobody_may_lack_columns(tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ def list_files(paths: Paths) -> list[str]:
         given = os.fspath(paths)
         if os.path.isdir(given):
             inside = sorted(os.listdir(given))
+            deeper = [name for name in inside if os.path.isdir(os.path.join(given, name))]
+            note(
+                f"folders below {given}: not read (a pattern, {given}/**/*.json, does)", len(deeper)
+            )
             found = [n for n in inside if n.lower().endswith(".json") and not n.startswith(".")]
             if not found:
                 raise FileNotFoundError(f"the folder {given} has no .json file")

@@ -282,7 +282,7 @@ def format_of(path: str | Path) -> str:
     for suffix, kind in ((".trc", "trc"), (".c3d", "c3d"), (".h5", "dlc_h5")):
         if text.endswith(suffix):
             return kind
-    found = [name for name in WRITERS if text.endswith(WRITERS.get(name).ending)]
+    found = [name for name in WRITERS if text.endswith(WRITERS.get(name).ending.lower())]
     is_folder = os.path.isdir(path_text)
     if is_folder and not found and any(Path(path_text).glob("*_keypoints.json")):
         return "openpose"

@@ -17,7 +17,7 @@ import numpy as np
 from video_pose.data.datasets.tracks import note
 from video_pose.data.json_fields import Field, load_json
 from video_pose.inference.frames import PoseFrame
-from video_pose.inference.writers.tables import Recording, number_untracked, stored_frame
+from video_pose.inference.writers.tables import NOBODY, Recording, number_untracked, stored_frame
 from video_pose.skeleton import OPENPOSE_18, OPENPOSE_25, JointMap, match_joints
 
 _VERSION = 1.3
@@ -44,7 +44,8 @@ class OpenPoseWriter:
             pose = self._map.apply(pose)
             pose[pose[:, 2] > 0, :2] -= 0.5
             flat = [round(value, 4) for value in pose.ravel().tolist()]
-            people.append({"person_id": [track], "pose_keypoints_2d": flat})
+            number = NOBODY if track in frame.untracked else track
+            people.append({"person_id": [number], "pose_keypoints_2d": flat})
         name = f"{self._recording.name}_{frame.index:012d}_keypoints.json"
         content = {"version": _VERSION, "people": people}
         (self._folder / name).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")

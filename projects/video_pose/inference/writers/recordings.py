@@ -397,7 +397,7 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
     """The frames of DeepLabCut's table, CSV or HDF5, of one or of several individuals."""
     pandas = _require("pandas", "dlc")
     path = Path(path)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         with open(path, encoding="utf-8-sig") as file:
             head = [file.readline() for _ in range(2)]
         several = head[1].startswith("individuals")
@@ -465,10 +465,13 @@ class SleapWriter(RecordingWriter):
         edges = [sio.Edge(nodes[a], nodes[b]) for a, b in recording.connections]
         skeleton = sio.Skeleton(nodes, edges, name="person")
         video = sio.Video(recording.path or f"{recording.name}.mp4", open_backend=False)
-        tracks = {track: sio.Track(f"person_{track}") for track in self.track_ids()}
+        followed = (frame.track_ids[~self._is_untracked(frame)] for frame in self.frames)
+        numbers = dict.fromkeys(track for ids in followed for track in ids.tolist())
+        tracks = {track: sio.Track(f"person_{track}") for track in numbers}
         labelled = []
         for frame in self.frames:
             people = []
+            is_untracked = self._is_untracked(frame)
             for i, track in enumerate(frame.track_ids.tolist()):
                 pose = np.asarray(frame.keypoints[i], np.float64)
                 pose = np.where(np.isfinite(pose).all(axis=1, keepdims=True), pose, np.nan)
@@ -476,7 +479,8 @@ class SleapWriter(RecordingWriter):
                 people.append(
                     sio.PredictedInstance.from_numpy(
                         pose[:, :2] - 0.5, skeleton, point_scores=scores,
-                        score=float(np.nan_to_num(frame.scores[i])), track=tracks[track],
+                        score=float(np.nan_to_num(frame.scores[i])),
+                        track=None if is_untracked[i] else tracks[track],
                     )
                 )  # fmt: skip
             if people:
@@ -485,6 +489,10 @@ class SleapWriter(RecordingWriter):
             labelled, videos=[video], skeletons=[skeleton], tracks=list(tracks.values())
         )
         sio.save_slp(labels, str(self.path), verbose=False)
+
+    @staticmethod
+    def _is_untracked(frame: PoseFrame) -> np.ndarray:
+        return np.isin(frame.track_ids, list(frame.untracked))
 
 
 def read_sleap(path: str | Path) -> list[PoseFrame]:

@@ -8,11 +8,11 @@ Shape letters: P persons, K joints. Coordinates are continuous image pixels, tim
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -339,28 +339,37 @@ class _Row(NamedTuple):
     def whole(self, column: str) -> int:
         """A whole number, 3.0 included."""
         value = self.get(column)
-        if isinstance(value, str) and re.fullmatch(r"\s*-?\d+\s*", value):
-            return int(value)
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            if not isinstance(value, bool) and float(value).is_integer():
-                return int(value) if isinstance(value, int) else int(float(value))
-        raise ValueError(f"row {self.place}, column {column}: {value!r} is no whole number")
+        try:
+            # Of a text that int does not take, such as "3.0", float tells whether it is whole.
+            number = int(value) if isinstance(value, int | str) else float(value)
+        except (TypeError, ValueError):
+            number = _as_float(value)
+        if isinstance(value, bool) or not math.isfinite(number) or number != int(number):
+            raise ValueError(f"row {self.place}, column {column}: {value!r} is no whole number")
+        return int(number)
 
     def real(self, column: str) -> float:
         """A number, NaN where the cell is empty."""
         value = self.get(column)
-        if value in (None, ""):
+        if value is None or value == "":
             return math.nan
-        with contextlib.suppress(TypeError, ValueError):
-            number = float(value)
-            if not isinstance(value, bool) and not math.isinf(number):
-                return number
-        raise ValueError(f"row {self.place}, column {column}: {value!r} is no number")
+        number = _as_float(value)
+        if isinstance(value, bool) or math.isinf(number):
+            raise ValueError(f"row {self.place}, column {column}: {value!r} is no number")
+        return number
 
     def first_filled(self, columns: Iterable[str]) -> str:
         """The first of some columns whose cell is not empty, "" if all are."""
         values = ((column, self.cells.get(column)) for column in columns)
         return next((c for c, v in values if v not in (None, "") and v == v), "")
+
+
+def _as_float(value: Any) -> float:
+    """``value`` as a number, infinity where it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.inf
 
 
 class _Layout(NamedTuple):
@@ -439,11 +448,24 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         twice = [name for name in head if head.count(name) > 1]
         if twice:
             raise ValueError(f"the column {twice[0]!r} is there twice")
+        cells: list[str] = head
         for place, cells in enumerate(rows, 1):
-            if cells and len(cells) != len(head):
+            if len(cells) > len(head):
                 raise ValueError(f"row {place} has {len(cells)} cells: expected {len(head)}")
-            if cells:
+            if cells and len(cells) < len(head):
+                # Excel leaves out commas behind the last cell that is filled.
+                note("rows that lack cells: taken as empty")
+                yield place, dict(itertools.zip_longest(head, cells, fillvalue=""))
+            elif cells:
                 yield place, dict(zip(head, cells))
+        if len(cells) < len(head) and not _ends_a_line(path):
+            raise ValueError(f"the last row has {len(cells)} of {len(head)} cells: it is cut off")
+
+
+def _ends_a_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) in b"\r\n"
 
 
 def _frame_of(key: tuple[str, int], rows: Sequence[_Row], layout: _Layout) -> PoseFrame:
