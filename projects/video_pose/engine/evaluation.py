@@ -195,6 +195,8 @@ def _results(cfg: CfgNode, tested: torch.nn.Module) -> dict[str, Any]:
         loader = ShieldedLoader(view.build_test_loader(cfg, name))
         results[name] = inference_on_dataset(tested, loader, DatasetEvaluators(made)) or {}
         if comm.is_main_process():
+            if not results[name]:
+                logger.warning("%s has no annotations to score by: there are no figures", name)
             write_results(cfg, name, results[name])
             logger.info("Results on %s, for copying:", name)
             print_csv_format(results[name])

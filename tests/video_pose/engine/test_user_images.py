@@ -14,12 +14,13 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import DatasetEvaluators
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 from video_pose.data.build import build_pose_test_loader
 from video_pose.engine.checkpointer import load_model
 from video_pose.engine.defaults import complete_cfg
-from video_pose.engine.evaluation import build_evaluators, require_test_data
+from video_pose.engine.evaluation import build_evaluators, evaluate, require_test_data
 from video_pose.engine.trainer import PoseTrainer
 from video_pose.engine.views import view_of
 
@@ -124,6 +125,22 @@ def test_images_and_video_frames_train_together(user_cfg: CfgNode, user_coco, da
     assert set(results[user_coco]) == EVALUATIONS
     videos = results["synthetic_jhmdb_test_frames"]
     assert {"bbox", "segm", "keypoints", "keypoints_pck_torso"} <= set(videos)
+
+
+def test_a_test_without_any_annotation_is_said_to_have_no_figures(
+    user_cfg: CfgNode, user_coco, caplog
+) -> None:
+    cfg = user_cfg
+    complete_cfg(cfg)
+    dicts = [{**record, "annotations": []} for record in DatasetCatalog.get(user_coco)]
+    facts = MetadataCatalog.get(user_coco).as_dict()
+    DatasetCatalog.remove(user_coco)
+    MetadataCatalog.remove(user_coco)
+    DatasetCatalog.register(user_coco, lambda: dicts)
+    kept = ("thing_classes", "keypoint_names", "keypoint_flip_map")
+    MetadataCatalog.get(user_coco).set(**{key: facts[key] for key in kept})
+    assert evaluate(cfg, build_model(cfg)) == {}
+    assert "fv_user has no annotations to score by: there are no figures" in caplog.text
 
 
 def test_images_without_persons_are_background(user_cfg: CfgNode, user_coco) -> None:
