@@ -835,6 +835,7 @@ def _wide(*joints: str) -> str:
         (_table() + _table(joint="b", x="1,5"), "row 2, column x: '1,5' is no number"),
         (_table() + _table(joint="b", y=float("inf")), "row 2, column y: inf is no number"),
         (_table() + _table(track="somebody"), "row 2, column track: 'somebody' is no whole number"),
+        (_table() + _table(track=2**63), "row 2, column track: 9223372036854775808 is no whole"),
         (_table() + _table(track=1.5), "row 2, column track: 1.5 is no whole number"),
         (_table() + _table(), "row 2: joint 'a' of track 1 is on frame 0 twice"),
         (_wide("a") + _wide("a"), "row 2: track 2 is on frame 0 twice"),

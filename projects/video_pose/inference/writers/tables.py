@@ -344,7 +344,8 @@ class _Row(NamedTuple):
             number = int(value) if isinstance(value, int | str) else float(value)
         except (TypeError, ValueError):
             number = _as_float(value)
-        if isinstance(value, bool) or not math.isfinite(number) or number != int(number):
+        # int64 is what frames and tracks are kept in; no comparison with NaN holds.
+        if isinstance(value, bool) or not abs(number) < 2**63 or number != int(number):
             raise ValueError(f"row {self.place}, column {column}: {value!r} is no whole number")
         return int(number)
 
