@@ -632,7 +632,7 @@ def show(
 def sound_of(source: FrameSource) -> str | None:
     """The file whose sound goes along with the frames, by their times; None where there is none."""
     path = str(getattr(source, "path", ""))
-    if path and getattr(source, "restarts", 0):
+    if path != "" and getattr(source, "restarts", 0) > 0:
         logger.warning("%s: its sound does not go by the times of its frames: left out", path)
         return None
     return path or None

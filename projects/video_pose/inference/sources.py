@@ -332,9 +332,9 @@ def _open_list(items: Iterable[Any], fps: float | None) -> FrameSource:
 
 def _check_picture(picture: object, index: int) -> None:
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
-        if picture.ndim == 3 and picture.shape[2] == 3:
+        if picture.ndim == 3 and picture.shape[2] == 3 and picture.size:
             return
-    elif isinstance(picture, Image.Image):
+    elif isinstance(picture, Image.Image) and picture.width and picture.height:
         return
     raise ValueError(_expectation(picture, f"picture {index}"))
 
@@ -345,6 +345,8 @@ def _expectation(thing: object, name: str) -> str:
     found = type(thing).__name__
     if shape is not None:
         found = f"{getattr(thing, 'dtype', found)} {tuple(shape)}"
+    if isinstance(thing, Image.Image):
+        found = f"{found} {thing.size}"
     hint = ""
     if type(thing).__module__.partition(".")[0] == "torch":
         found = f"a tensor, {found}"

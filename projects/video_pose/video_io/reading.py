@@ -32,7 +32,7 @@ def _unnamed(cls: type[SideDataType], value: object) -> SideDataType:
 
 # PyAV refuses all data beside a frame, its turn among them, where one kind is newer than its names:
 # EXIF, or what a phone writes beside the two views of a spatial video.
-SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment, method-assign]
+SideDataType._missing_ = classmethod(_unnamed)
 
 # A frame may have as many pixels; 8K video has 33 million.
 MAX_PIXELS = 120_000_000

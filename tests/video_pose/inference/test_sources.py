@@ -216,6 +216,8 @@ def test_pictures_in_memory() -> None:
         (np.zeros((4, 6), np.uint8), r"^picture 0 is uint8 \(4, 6\): "),
         (np.zeros((4, 6, 1), np.uint8), r"^picture 0 is uint8 \(4, 6, 1\): "),
         (np.zeros((2, 2, 4, 6, 3), np.uint8), r"^picture 0 is uint8 \(2, 4, 6, 3\): "),
+        (np.zeros((0, 6, 3), np.uint8), r"^picture 0 is uint8 \(0, 6, 3\): "),  # a crop of nothing
+        (Image.new("RGB", (0, 6)), r"^picture 0 is Image \(0, 6\)"),
     ],
 )
 def test_arrays_that_are_no_pictures(spec: list, message: str) -> None:
