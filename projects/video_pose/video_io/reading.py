@@ -30,8 +30,8 @@ def _unnamed(cls: type[SideDataType], value: object) -> SideDataType:
     return member
 
 
-# PyAV refuses all data beside a frame, its turn among them, where one kind is newer than its names:
-# EXIF, or what a phone writes beside the two views of a spatial video.
+# PyAV refuses all data beside a frame, its turn among them, where one kind is newer than its names
+# (EXIF, for instance).
 SideDataType._missing_ = classmethod(_unnamed)
 
 # A frame may have as many pixels; 8K video has 33 million.
