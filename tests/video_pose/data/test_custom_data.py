@@ -89,8 +89,9 @@ def test_both_views_train_on_them(plugins: list[str], name: str) -> None:
         cfg.MODEL.KEYPOINT_ON = meta == "GeneralizedRCNN"
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (dataset,), (dataset,)
         cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.IMS_PER_BATCH = 0, 2
-        cfg.DATALOADER.ASPECT_RATIO_GROUPING, cfg.INPUT.CROP_SIZE = False, (64, 64)
-        cfg.SEED = 1
+        cfg.DATALOADER.ASPECT_RATIO_GROUPING, cfg.SEED = False, 1
+        if meta == "UniPoseLSTM":
+            cfg.INPUT.CROP_SIZE = (64, 64)
         complete_cfg(cfg)
         assert cfg.MODEL.POSE.FLIP_MAP == [["left_shoulder", "right_shoulder"]]
         batch = next(iter(view_of(cfg).build_train_loader(cfg, 0)))
