@@ -32,7 +32,7 @@ from video_pose.config import OPTIMIZERS
 from video_pose.data.records import known_mirror_pairs
 from video_pose.engine.checkpointer import CONFIG, EARLIER_CONFIG, run_files
 from video_pose.engine.launch import keep_freed_memory, lock_output
-from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
+from video_pose.engine.views import check_unread, default_view, is_recurrent, is_video_pose, view_of
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
 from video_pose.files import naming, read_text
 from video_pose.modeling.fast_path import COMPILE
@@ -94,7 +94,7 @@ def load_cfg(
     if for_inference and not _drop_unknown_datasets(cfg):
         return cfg
     if complete:
-        complete_cfg(cfg)
+        complete_cfg(cfg, for_inference)
     return cfg
 
 
@@ -144,14 +144,18 @@ def choose_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
-def complete_cfg(cfg: CfgNode) -> None:
+def complete_cfg(cfg: CfgNode, for_inference: bool = False) -> None:
     """Fill in what follows from dataset and machine: joints, their mirror pairs, device; in place.
+
+    Args:
+        for_inference: neither a training nor an evaluation follows: keys that only these have are
+            not looked at, as in configurations of models that others trained.
 
     Raises:
         KeyError: a dataset that is not registered, or an unknown protocol.
         ValueError: MODEL.POSE.JOINTS is empty and there is no training dataset to take it from, a
-            dataset does not go with the model's joints or with a protocol, or a key of
-            Detectron2 is set that has no effect here.
+            dataset does not go with the model's joints or with a protocol, or a key is set that
+            has no effect here.
     """
     choose_device(cfg)
     require_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
@@ -169,9 +173,13 @@ def complete_cfg(cfg: CfgNode) -> None:
         known, _ = known_mirror_pairs([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
         pairs = mirror_pairs(pose.JOINTS, pose.FLIP_MAP, known)
         pose.FLIP_MAP = [list(pair) for pair in pairs]
-    refuse_unused_keys(cfg)
     check_values(cfg)
+    if not for_inference:
+        refuse_unused_keys(cfg)
+        warn_of_warmup(cfg)
+        _say_ignored(cfg)
     view_of(cfg).complete(cfg)
+    check_unread(cfg, for_inference)
 
 
 def refuse_unused_keys(cfg: CfgNode) -> None:
@@ -275,8 +283,6 @@ def check_values(cfg: CfgNode) -> None:
             raise ValueError(f"{key} is {value!r}: must be {expected}")
     for name in cfg.TEST.EVALUATORS:
         EVALUATORS.check(name)
-    _warn_of_warmup(cfg)
-    _say_ignored(cfg)
 
 
 def _say_ignored(cfg: CfgNode) -> None:
@@ -310,7 +316,8 @@ def _say_ignored(cfg: CfgNode) -> None:
             logger.warning("%s is ignored: %s", key, reason)
 
 
-def _warn_of_warmup(cfg: CfgNode) -> None:
+def warn_of_warmup(cfg: CfgNode) -> None:
+    """Say how far the learning rate comes where a training ends within its warm-up."""
     solver = cfg.SOLVER
     if 0 < solver.MAX_ITER < solver.WARMUP_ITERS and solver.WARMUP_METHOD == "linear":
         done = solver.MAX_ITER / solver.WARMUP_ITERS

@@ -155,7 +155,12 @@ def require_test_data(cfg: CfgNode) -> None:
             those of DATASETS.TRAIN.
     """
     for name in cfg.DATASETS.TEST:
-        DatasetCatalog.get(name)
+        try:
+            DatasetCatalog.get(name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'DATASETS.TEST {name!r}: {error}; DATASETS.TEST "()" trains without an evaluation'
+            ) from error
         require_class_order(cfg, name)
 
 

@@ -59,7 +59,17 @@ Batches: TypeAlias = (
 
 
 class View:
-    """What differs between the views. A subclass gives the loaders, and what else is its own."""
+    """What differs between the views. A subclass gives the loaders, and what else is its own.
+
+    Attributes:
+        unread: keys that its models do not read, and what they have in their place; a node stands
+            for all keys in it. Where one is set it is refused: who set it waits for its effect.
+        ignored: likewise, of keys that base files of Detectron2 set for all models: they are said
+            to be ignored.
+    """
+
+    unread: Mapping[str, str] = {}
+    ignored: Mapping[str, str] = {}
 
     def needs_joints(self, cfg: CfgNode) -> bool:
         """Whether a model without MODEL.POSE.JOINTS makes no sense."""
@@ -126,17 +136,75 @@ def is_video_pose(dataset_name: str) -> bool:
     return MetadataCatalog.get(dataset_name).get("evaluator_type") == "video_pose"
 
 
+# Of `View.unread` and `View.ignored`.
+_CROPS = (
+    "takes no crops; INPUT.MIN_SIZE_TRAIN, INPUT.CROP and INPUT.RANDOM_FLIP change whole frames"
+)
+_NO_LOOKS = "takes no crops; an R-CNN without memory has TEST.AUG.FLIP and TEST.AUG.MIN_SIZES"
+_UNREAD_OF_FRAMES = {
+    "MODEL.POSE.ALIGN_STATE": "has no states of crops; MODEL.RECURRENT_KEYPOINT.ALIGN is that of "
+    "RecurrentKeypointRCNN",
+    "MODEL.POSE.ENCODER": "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages of a "
+    "backbone, and MODEL.RECURRENT_KEYPOINT.TRAIN says what RecurrentKeypointRCNN trains",
+    "MODEL.POSE.ABSENT_WEIGHT": "draws no targets; joints without a label carry no loss",
+    "TEST.FLIP": _NO_LOOKS,
+    "TEST.FLIP_STILLS": _NO_LOOKS,
+    "TEST.SCALES": _NO_LOOKS,
+    "TEST.SCALES_STILLS": _NO_LOOKS,
+    "TEST.BOX_JITTER": "finds its boxes itself",
+    "TEST.WARMUP_FRAMES": "is evaluated on all frames with labels",
+    "TEST.OVER_TIME.MODE": "is evaluated frame by frame; the command corrects its poses by --lag "
+    "or --offline",
+    "TEST.COMPILE": "is not compiled; TEST.BACKEND says what computes it",
+    "INPUT.CROP_SIZE": _CROPS,
+    "INPUT.REGION": _CROPS,
+    "INPUT.REGION_MARGIN": _CROPS,
+    **{
+        f"INPUT.AUG.{key}": _CROPS
+        for key in (
+            *("SCALE_RANGE", "ROTATION", "FLIP_PROB", "TRANSLATION", "OCCLUSION_PROB"),
+            *("BOX_JITTER", "BOX_JITTER_FRAME", "HALF_BODY_PROB", "BLUR_PROB", "LOW_RES_PROB"),
+        )
+    },
+}
+_UNREAD_WITHOUT_MEMORY = {
+    "MODEL.POSE.ENCODER_LR_FACTOR": "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages "
+    "of a backbone",
+    "MODEL.RECURRENT_KEYPOINT": "remembers nobody; RecurrentKeypointRCNN does",
+    "INPUT.CLIP": "takes single frames; INPUT.FRAMES.STRIDE thins them out",
+    "TEST.RESET_EVERY": "remembers nobody; RecurrentKeypointRCNN does",
+}
+_NO_PICTURES = "draws nothing in a training; tools/visualize.py draws what its mapper gives"
+_ONE_SIZE = "takes crops; INPUT.CROP_SIZE is their size"
+_UNREAD_OF_CLIPS = {
+    "INPUT.RANDOM_FLIP": "takes crops; INPUT.AUG.FLIP_PROB mirrors them",
+    "INPUT.FRAMES": "takes clips; INPUT.CLIP and INPUT.AUG are theirs",
+    "TEST.AUG.ENABLED": "takes crops; TEST.FLIP and TEST.SCALES have it look more than once",
+    "MODEL.RECURRENT_KEYPOINT": "has keys of its own; these are RecurrentKeypointRCNN's",
+}
+_IGNORED_OF_CLIPS = {
+    "VIS_PERIOD": _NO_PICTURES,
+    "INPUT.CROP": "takes crops; INPUT.AUG.SCALE_RANGE and INPUT.AUG.TRANSLATION change them",
+    "INPUT.MIN_SIZE_TRAIN": _ONE_SIZE,
+    "INPUT.MAX_SIZE_TRAIN": _ONE_SIZE,
+    "INPUT.MIN_SIZE_TEST": _ONE_SIZE,
+    "INPUT.MAX_SIZE_TEST": _ONE_SIZE,
+}
+
+
 @VIEWS.add("clips")
 class ClipsView(View):
     """Clips of person tracks, for recurrent models."""
+
+    unread = _UNREAD_OF_CLIPS
+    ignored = _IGNORED_OF_CLIPS
 
     def complete(self, cfg: CfgNode) -> None:
         """Hold joints and protocols against the datasets' metadata.
 
         Raises:
-            ValueError: frames or images are named in place of a video dataset, a key is set that
-                has no effect on clips, or a dataset does not go with the model's joints or with a
-                protocol. KeyError: an unknown protocol.
+            ValueError: frames or images are named in place of a video dataset, or a dataset does
+                not go with the model's joints or with a protocol. KeyError: an unknown protocol.
         """
         for name in [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
             metadata = MetadataCatalog.get(name)
@@ -156,7 +224,6 @@ class ClipsView(View):
             raise ValueError(
                 f"MODEL.POSE.ALIGN_STATE: {cfg.MODEL.META_ARCHITECTURE} has no state to move"
             )
-        refuse_unread(cfg, _UNREAD_OF_CLIPS)
         require_widths(cfg)
         write_out_clip_values(cfg)
         train = [name for name in cfg.DATASETS.TRAIN if is_video_pose(name)]
@@ -239,61 +306,6 @@ def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
             require_head_sizes(dataset_name, [protocol], DatasetCatalog.get(dataset_name))
 
 
-# Keys that models of a view do not read, and what they have in their place. A node stands for all
-# keys in it.
-_CROPS = (
-    "takes no crops; INPUT.MIN_SIZE_TRAIN, INPUT.CROP and INPUT.RANDOM_FLIP change whole frames"
-)
-_NO_LOOKS = "takes no crops; an R-CNN without memory has TEST.AUG.FLIP and TEST.AUG.MIN_SIZES"
-_UNREAD_OF_FRAMES = {
-    "MODEL.POSE.ALIGN_STATE": "has no states of crops; MODEL.RECURRENT_KEYPOINT.ALIGN is that of "
-    "RecurrentKeypointRCNN",
-    "MODEL.POSE.ENCODER": "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages of a "
-    "backbone, and MODEL.RECURRENT_KEYPOINT.TRAIN says what RecurrentKeypointRCNN trains",
-    "MODEL.POSE.ABSENT_WEIGHT": "draws no targets; joints without a label carry no loss",
-    "TEST.FLIP": _NO_LOOKS,
-    "TEST.FLIP_STILLS": _NO_LOOKS,
-    "TEST.SCALES": _NO_LOOKS,
-    "TEST.SCALES_STILLS": _NO_LOOKS,
-    "TEST.BOX_JITTER": "finds its boxes itself",
-    "TEST.WARMUP_FRAMES": "is evaluated on all frames with labels",
-    "TEST.OVER_TIME.MODE": "is evaluated frame by frame; the command corrects its poses by --lag "
-    "or --offline",
-    "TEST.COMPILE": "is not compiled; TEST.BACKEND says what computes it",
-    "INPUT.CROP_SIZE": _CROPS,
-    "INPUT.REGION": _CROPS,
-    "INPUT.REGION_MARGIN": _CROPS,
-    **{
-        f"INPUT.AUG.{key}": _CROPS
-        for key in (
-            *("SCALE_RANGE", "ROTATION", "FLIP_PROB", "TRANSLATION", "OCCLUSION_PROB"),
-            *("BOX_JITTER", "BOX_JITTER_FRAME", "HALF_BODY_PROB", "BLUR_PROB", "LOW_RES_PROB"),
-        )
-    },
-}
-_UNREAD_WITHOUT_MEMORY = {
-    "MODEL.POSE.ENCODER_LR_FACTOR": "has no such encoder; MODEL.BACKBONE.FREEZE_AT freezes stages "
-    "of a backbone",
-    "MODEL.RECURRENT_KEYPOINT": "remembers nobody; RecurrentKeypointRCNN does",
-    "INPUT.CLIP": "takes single frames; INPUT.FRAMES.STRIDE thins them out",
-    "TEST.RESET_EVERY": "remembers nobody; RecurrentKeypointRCNN does",
-}
-_NO_PICTURES = "draws nothing in a training; tools/visualize.py draws what its mapper gives"
-_ONE_SIZE = "takes crops; INPUT.CROP_SIZE is their size"
-_UNREAD_OF_CLIPS = {
-    "VIS_PERIOD": _NO_PICTURES,
-    "INPUT.RANDOM_FLIP": "takes crops; INPUT.AUG.FLIP_PROB mirrors them",
-    "INPUT.CROP": "takes crops; INPUT.AUG.SCALE_RANGE and INPUT.AUG.TRANSLATION change them",
-    "INPUT.MIN_SIZE_TRAIN": _ONE_SIZE,
-    "INPUT.MAX_SIZE_TRAIN": _ONE_SIZE,
-    "INPUT.MIN_SIZE_TEST": _ONE_SIZE,
-    "INPUT.MAX_SIZE_TEST": _ONE_SIZE,
-    "INPUT.FRAMES": "takes clips; INPUT.CLIP and INPUT.AUG are theirs",
-    "TEST.AUG.ENABLED": "takes crops; TEST.FLIP and TEST.SCALES have it look more than once",
-    "MODEL.RECURRENT_KEYPOINT": "has keys of its own; these are RecurrentKeypointRCNN's",
-}
-
-
 @functools.cache
 def _defaults() -> CfgNode:
     cfg = get_cfg()
@@ -301,24 +313,34 @@ def _defaults() -> CfgNode:
     return cfg
 
 
-def refuse_unread(cfg: CfgNode, unread: Mapping[str, str]) -> None:
-    """Raise ValueError for the first of the keys ``unread`` that has another value than by default;
-    it would change nothing."""
-    for key, instead in unread.items():
-        value: Any = cfg
-        default: Any = _defaults()
-        for part in key.split("."):
-            value, default = value[part], default[part]
-        changed = _changed(key, value, default)
-        if changed:
-            raise ValueError(f"{changed}: {cfg.MODEL.META_ARCHITECTURE} {instead}")
+def check_unread(cfg: CfgNode, for_inference: bool = False) -> None:
+    """Hold the keys that the models of the config's view do not read against their defaults.
+
+    Args:
+        for_inference: no training and no evaluation follows: what only these have does not matter.
+
+    Raises:
+        ValueError: one of `View.unread` has another value; it would change nothing.
+    """
+    view, model = view_of(cfg), cfg.MODEL.META_ARCHITECTURE
+    for key, instead in view.unread.items():
+        changed = _changed(cfg, key)
+        if changed and (not for_inference or key.startswith("TEST.")):
+            raise ValueError(f"{changed}: {model} {instead}")
+    for key, instead in view.ignored.items():
+        changed = _changed(cfg, key)
+        if changed and not for_inference:
+            logger.warning("%s is ignored: %s %s", changed, model, instead)
 
 
-def _changed(key: str, value: Any, default: Any) -> str:
+def _changed(cfg: CfgNode, key: str) -> str:
     """``key``, or the first one below it, that has another value than by default; "" if none."""
+    value: Any = cfg
+    default: Any = _defaults()
+    for part in key.split("."):
+        value, default = value[part], default[part]
     if isinstance(default, CfgNode):
-        found = (_changed(f"{key}.{name}", value[name], default[name]) for name in default)
-        return next(filter(None, found), "")
+        return next(filter(None, (_changed(cfg, f"{key}.{name}") for name in default)), "")
     if isinstance(default, list | tuple):  # YAML knows no tuples
         value, default = list(value), list(default)
     return "" if value == default else key
@@ -328,8 +350,7 @@ def _changed(key: str, value: Any, default: Any) -> str:
 class FramesView(View):
     """Single frames, for stock Detectron2 models."""
 
-    # Keys without effect, beside those of crops.
-    unread: Mapping[str, str] = _UNREAD_WITHOUT_MEMORY
+    unread = {**_UNREAD_OF_FRAMES, **_UNREAD_WITHOUT_MEMORY}
 
     def needs_joints(self, cfg: CfgNode) -> bool:
         return bool(cfg.MODEL.KEYPOINT_ON)
@@ -343,8 +364,8 @@ class FramesView(View):
         """Set what follows from the model's joints: their number, OKS widths, mirror pairs.
 
         Raises:
-            ValueError: a video dataset is named in place of its frames, a key is set that counts
-                for clips alone, or mirror pairs or OKS widths cannot be had.
+            ValueError: a video dataset is named in place of its frames, or mirror pairs or OKS
+                widths cannot be had.
         """
         for name in filter(is_video_pose, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]):
             raise ValueError(
@@ -352,7 +373,6 @@ class FramesView(View):
                 f"instead of {name!r}"
             )
         self._check_memory(cfg)
-        refuse_unread(cfg, {**_UNREAD_OF_FRAMES, **self.unread})
         if cfg.MODEL.KEYPOINT_ON:
             complete_joints(cfg)
 
@@ -385,7 +405,8 @@ class FrameClipsView(FramesView):
     """Clips of whole frames in training, videos frame by frame in testing: for detectors that
     remember people."""
 
-    unread = {"VIS_PERIOD": _NO_PICTURES}
+    unread = _UNREAD_OF_FRAMES
+    ignored = {"VIS_PERIOD": _NO_PICTURES}
 
     def complete(self, cfg: CfgNode) -> None:
         """As `FramesView`'s. Raises ValueError also where keys have no meaning for clips."""

@@ -24,7 +24,10 @@ from av.sidedata.sidedata import Type as SideDataType
 logger = logging.getLogger(__name__)
 
 
-def _unnamed(cls: type[SideDataType], value: object) -> SideDataType:
+def _unnamed(cls: type[SideDataType], value: object) -> SideDataType | None:
+    """A member for a number that has none; None, which is an error, for what is no number."""
+    if not isinstance(value, int):
+        return None
     member = object.__new__(cls)
     member._name_, member._value_ = f"UNNAMED_{value}", value
     return member

@@ -32,6 +32,7 @@ from video_pose.engine.defaults import (
     require_device,
     require_registered,
     setup,
+    warn_of_warmup,
 )
 from video_pose.engine.launch import unlock_output
 from video_pose.skeleton import BBC_POSE, JHMDB, PENN_ACTION
@@ -508,6 +509,21 @@ def test_keys_of_detectron2_for_other_models_are_refused(key: str) -> None:
         load_cfg("", [*CLIPS, key, True])
 
 
+def test_inference_passes_over_what_only_a_training_reads(caplog: pytest.LogCaptureFixture) -> None:
+    lvis = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
+    with pytest.raises(ValueError, match="DATALOADER.REPEAT_THRESHOLD"):
+        load_cfg(lvis)
+    assert load_cfg(lvis, for_inference=True).MODEL.ROI_HEADS.NUM_CLASSES == 1203
+    options = [*CLIPS, "MODEL.POSE.JOINTS", ["neck"], "DATASETS.TRAIN", ("not_here",)]
+    options += ["DATASETS.TEST", ("nor_here",), "TEST.EVAL_PERIOD", 5, "INPUT.RANDOM_FLIP", "none"]
+    options += ["INPUT.CROP.ENABLED", True, "SOLVER.CLIP_GRADIENTS.ENABLED", True]
+    caplog.clear()
+    load_cfg("", options, for_inference=True)
+    assert not caplog.text
+    with pytest.raises(ValueError, match="^TEST.AUG.ENABLED: UniPose "):
+        load_cfg("", [*options, "TEST.AUG.ENABLED", True], for_inference=True)
+
+
 @pytest.mark.parametrize(
     ("iterations", "warmup", "method", "rate"),
     [
@@ -522,7 +538,7 @@ def test_how_far_a_long_warm_up_comes(iterations, warmup, method, rate, caplog) 
     solver = cfg.SOLVER
     solver.MAX_ITER, solver.WARMUP_ITERS, solver.WARMUP_METHOD = iterations, warmup, method
     solver.WARMUP_FACTOR, solver.BASE_LR = 0.01, 10.0
-    check_values(cfg)
+    warn_of_warmup(cfg)
     said = f"MAX_ITER {iterations} is below WARMUP_ITERS {warmup}: the learning rate ends at {rate}"
     assert (said in caplog.text) == (rate is not None)
     assert rate is not None or not caplog.text
@@ -925,7 +941,7 @@ def test_the_line_on_a_warm_up_that_is_too_long(caplog: pytest.LogCaptureFixture
     cfg = get_pose_cfg()
     solver = cfg.SOLVER
     solver.MAX_ITER, solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.BASE_LR = 25, 100, 0.2, 0.5
-    check_values(cfg)
+    warn_of_warmup(cfg)
     # A quarter of the way from 0.2 to 1: 0.4 of the rate.
     assert caplog.messages == [
         "SOLVER.MAX_ITER 25 is below WARMUP_ITERS 100: the learning rate ends at 0.2 and never "

@@ -172,7 +172,6 @@ RECURRENT = {"MODEL.META_ARCHITECTURE": "RecurrentKeypointRCNN"}
         ),
         ({"TEST.RESET_EVERY": 2}, "TEST.RESET_EVERY: GeneralizedRCNN remembers nobody"),
         ({"TEST.FLIP_STILLS": True}, "TEST.FLIP_STILLS: .*TEST.AUG.FLIP"),
-        ({**RECURRENT, "VIS_PERIOD": 1}, "VIS_PERIOD: .*tools/visualize.py"),
         ({**RECURRENT, "INPUT.AUG.ROTATION": 0.0}, "INPUT.AUG.ROTATION: Recurrent.*no crops"),
         ({"MODEL.RECURRENT_KEYPOINT.HIDDEN_CHANNELS": 0}, "HIDDEN_CHANNELS is 0: must be 1"),
         ({"MODEL.RECURRENT_KEYPOINT.OKS_WEIGHT": 2.0}, "OKS_WEIGHT is 2.0: must be 0 to 1"),
@@ -198,11 +197,7 @@ def test_keys_that_have_an_effect_are_not_refused(keys) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "instead"),
     [
-        ("VIS_PERIOD", 20, "tools/visualize.py"),
         ("INPUT.RANDOM_FLIP", "none", "INPUT.AUG.FLIP_PROB mirrors them"),
-        ("INPUT.CROP.ENABLED", True, "INPUT.AUG.SCALE_RANGE"),
-        ("INPUT.MIN_SIZE_TRAIN", (320,), "INPUT.CROP_SIZE is their size"),
-        ("INPUT.MIN_SIZE_TEST", 320, "INPUT.CROP_SIZE is their size"),
         ("INPUT.FRAMES.STRIDE", 4, "INPUT.CLIP and INPUT.AUG are theirs"),
         ("TEST.AUG.ENABLED", True, "TEST.FLIP and TEST.SCALES"),
         ("MODEL.RECURRENT_KEYPOINT.TRAIN", "head", "these are RecurrentKeypointRCNN's"),
@@ -213,6 +208,26 @@ def test_keys_of_frames_are_refused_for_clips(key: str, value: object, instead: 
     complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys))
     with pytest.raises(ValueError, match=rf"^{key}: UniPoseLSTM .*{instead}"):
         complete_cfg(keypoint_cfg("jhmdb_split1_train", **keys, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "key", "value", "instead"),
+    [
+        ("UniPoseLSTM", "jhmdb_split1_train", "VIS_PERIOD", 20, "tools/visualize.py"),
+        ("UniPoseLSTM", "jhmdb_split1_train", "INPUT.CROP.ENABLED", True, "INPUT.AUG.SCALE_RANGE"),
+        ("UniPoseLSTM", "jhmdb_split1_train", "INPUT.MIN_SIZE_TRAIN", (320,), "INPUT.CROP_SIZE is"),
+        ("UniPoseLSTM", "jhmdb_split1_train", "INPUT.MIN_SIZE_TEST", 320, "INPUT.CROP_SIZE is"),
+        ("RecurrentKeypointRCNN", "jhmdb_split1_train_frames", "VIS_PERIOD", 1, "visualize.py"),
+    ],
+)
+def test_keys_that_base_files_of_detectron2_set_are_said_to_be_ignored(
+    model: str, dataset: str, key: str, value: object, instead: str, caplog
+) -> None:
+    keys = {**RECURRENT, "MODEL.META_ARCHITECTURE": model}
+    complete_cfg(keypoint_cfg(dataset, **keys))
+    assert not caplog.text
+    complete_cfg(keypoint_cfg(dataset, **keys, **{key: value}))
+    assert f"{key} is ignored: {model} " in caplog.text and instead in caplog.text
 
 
 def test_widths_of_clips_are_as_many_as_joints() -> None:

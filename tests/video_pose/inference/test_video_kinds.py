@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type as SideDataType
 from PIL import Image
 
 from video_pose.data.frame_reader import FrameReader, VideoFile
@@ -166,6 +167,9 @@ def test_a_turn_beside_data_that_pyav_has_no_name_for(tmp_path: Path) -> None:
     assert first.image.shape == (64, 32, 3) and len(rest) == 2
     assert first.image[8, 16].argmax() == 2 and first.image[56, 16].argmax() == 0
     assert probe_video(str(path)) == (3, (64, 32))
+    assert SideDataType(0) is SideDataType.PANSCAN  # the names that there are stay
+    with pytest.raises(ValueError, match="'EXIF' is not a valid Type"):
+        SideDataType("EXIF")
 
 
 def test_a_turn_by_another_angle_is_said(
