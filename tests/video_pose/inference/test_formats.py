@@ -435,7 +435,7 @@ def test_a_folder_of_openpose_with_several_cameras(
         ("cam1", 0, [7], 1.5), ("cam1", 2, [7], 1.5), ("cam2", 0, [7], 5.5), ("cam2", 2, [7], 5.5),
     ]  # fmt: skip
     assert "4 people's hand_left_keypoints_2d: not read" in caplog.text
-    assert "1 files without a number, as notes_keypoints.json: not read" in caplog.text
+    assert "1 files *_keypoints.json without a number: not read" in caplog.text
     assert "face" not in caplog.text
 
 
@@ -925,6 +925,15 @@ def test_rows_of_excel_lack_the_commas_behind_their_last_cell(
     path.write_text(_csv("v,0,0,-1 v,1,0,1,.5,0,0,9,9,1,2,.5 v,2,0,-1"))
     assert [len(frame) for frame in read_poses(path)] == [0, 1, 0]
     assert "2 rows that lack cells: taken as empty" in caplog.text
+
+
+def test_empty_cells_beside_a_table_are_none_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.csv"
+    head, row = _csv("v,1,0,1,.5,0,0,9,9,1,2,.5").splitlines()
+    path.write_text(f"{head},,\n{row},,,\n")
+    assert [frame.index for frame in read_poses(path)] == [1] and not caplog.text
 
 
 @pytest.mark.parametrize("kind", ["openpose", "sleap"])

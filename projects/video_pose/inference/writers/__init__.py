@@ -340,9 +340,10 @@ def _in_order(path: str | Path, frames: Sequence[PoseFrame]) -> list[PoseFrame]:
             raise ValueError(f"{where}: expected a number from 0")
         if videos.setdefault(frame.video, {}).setdefault(frame.index, frame) is not frame:
             raise ValueError(f"{where} is there twice")
-        tracks, counts = np.unique(frame.track_ids, return_counts=True)
-        if (counts > 1).any():
-            raise ValueError(f"{where} has two people of track {tracks[counts > 1][0]}")
+        tracks = frame.track_ids.tolist()
+        if len(set(tracks)) < len(tracks):
+            twice = next(track for track in tracks if tracks.count(track) > 1)
+            raise ValueError(f"{where} has two people of track {twice}")
     _note_normalised(frames)
     return [found[index] for found in videos.values() for index in sorted(found)]
 

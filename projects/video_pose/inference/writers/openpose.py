@@ -76,36 +76,42 @@ def read_openpose(path: str | Path, joints: int = 25) -> list[PoseFrame]:
         ValueError: no such file, one that is none of OpenPose's, or one whose people have other
             joints than those of the files before; names it.
     """
-    found: dict[tuple[str, int], Path] = {}
-    for file in sorted(Path(path).glob("*_keypoints.json")):
-        number = re.fullmatch(r"(.*?)_?(\d+)_keypoints", file.stem)
-        if number is None:
-            note(f"files without a number, as {file.name}: not read")
-            continue
-        video = number[1] or Path(path).name
-        other = found.setdefault((video, int(number[2])), file)
-        if other is not file:
-            raise ValueError(f"{file}: the number of a frame that {other.name} is already")
-    if not found:
-        raise ValueError(f"{path}: no file *_keypoints.json of OpenPose")
-    files = {key: (found[key], *_read_people(found[key])) for key in sorted(found)}
-    counts = [len(poses[0]) for _, poses, _ in files.values() if poses]
-    names = tuple(_JOINTS[counts[0] if counts else joints])
-    for file, poses, _ in files.values():
-        if poses and len(poses[0]) != len(names):
+    videos = {
+        video: {index: (file, *_read_people(file)) for index, file in sorted(files.items())}
+        for video, files in sorted(_files_of_videos(Path(path)).items())
+    }
+    every = (file for files in videos.values() for file in files.values())
+    counts = [(file, len(poses[0])) for file, poses, _ in every if poses]
+    names = tuple(_JOINTS[counts[0][1] if counts else joints])
+    for file, count in counts:
+        if count != len(names):
             raise ValueError(
-                f"{file}: people with {len(poses[0])} joints: expected {len(names)}, as in the "
-                "files before"
+                f"{file}: people with {count} joints: expected {len(names)}, as in the files before"
             )
     frames = []
-    for video in dict.fromkeys(video for video, _ in files):
-        own = {index: file for (name, index), file in files.items() if name == video}
-        tracks = number_untracked([numbers for _, _, numbers in own.values()])
+    for video, files in videos.items():
+        tracks = number_untracked([numbers for _, _, numbers in files.values()])
         frames += [
             _to_frame(index, video, names, poses, *numbers)
-            for (index, (_, poses, _)), numbers in zip(own.items(), tracks, strict=True)
+            for (index, (_, poses, _)), numbers in zip(files.items(), tracks, strict=True)
         ]
     return frames
+
+
+def _files_of_videos(folder: Path) -> dict[str, dict[int, Path]]:
+    """By video and frame's number; raises as `read_openpose`."""
+    videos: dict[str, dict[int, Path]] = {}
+    for file in sorted(folder.glob("*_keypoints.json")):
+        number = re.fullmatch(r"(.*?)_?(\d+)_keypoints", file.stem)
+        if number is None:
+            note("files *_keypoints.json without a number: not read")
+            continue
+        other = videos.setdefault(number[1] or folder.name, {}).setdefault(int(number[2]), file)
+        if other is not file:
+            raise ValueError(f"{file}: the number of a frame that {other.name} is already")
+    if not videos:
+        raise ValueError(f"{folder}: no file *_keypoints.json of OpenPose")
+    return videos
 
 
 def _read_people(file: Path) -> tuple[list[np.ndarray], list[int | None]]:

@@ -332,17 +332,18 @@ class _Row(NamedTuple):
 
     def get(self, column: str) -> Any:
         """A cell, which the row must have."""
-        if column not in self.cells:
-            raise ValueError(f"row {self.place} lacks the column {column!r}")
-        return self.cells[column]
+        try:
+            return self.cells[column]
+        except KeyError:
+            raise ValueError(f"row {self.place} lacks the column {column!r}") from None
 
     def whole(self, column: str) -> int:
         """A whole number, 3.0 included."""
         value = self.get(column)
         try:
             # Of a text that int does not take, such as "3.0", float tells whether it is whole.
-            number = int(value) if isinstance(value, int | str) else float(value)
-        except (TypeError, ValueError):
+            number = int(value) if type(value) in (int, str) else _as_float(value)
+        except ValueError:
             number = _as_float(value)
         # int64 is what frames and tracks are kept in; no comparison with NaN holds.
         if isinstance(value, bool) or not abs(number) < 2**63 or number != int(number):
@@ -354,8 +355,11 @@ class _Row(NamedTuple):
         value = self.get(column)
         if value is None or value == "":
             return math.nan
-        number = _as_float(value)
-        if isinstance(value, bool) or math.isinf(number):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.inf
+        if math.isinf(number) or isinstance(value, bool):
             raise ValueError(f"row {self.place}, column {column}: {value!r} is no number")
         return number
 
@@ -374,27 +378,29 @@ def _as_float(value: Any) -> float:
 
 
 class _Layout(NamedTuple):
-    """The joints of a table, and the parts of each: x, y, score, and probability, if it has it."""
+    """The joints of a table; the parts of each, x, y, score, and probability, if it has it; the
+    columns of these for each joint, or, in a long table, for the joint of a row."""
 
     joints: tuple[str, ...]
     parts: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
     is_long: bool
 
-    def pose_columns(self) -> tuple[str, ...]:
-        if self.is_long:
-            return ("joint", *self.parts)
-        return tuple(f"{name}_{part}" for name in self.joints for part in self.parts)
+    def pose_columns(self) -> Iterator[str]:
+        return itertools.chain(("joint",) if self.is_long else (), *self.columns)
 
 
 def _table_frames(rows: Sequence[_Row]) -> list[PoseFrame]:
-    columns = dict.fromkeys(column for row in rows for column in row.cells)
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns |= dict.fromkeys(row.cells)
     lacking = [name for name in HEAD if rows and name not in columns]
     if lacking:
         raise ValueError(f"the columns {lacking} are missing: it is no table of poses")
     layout = _layout_of(rows, columns)
+    read = {*HEAD, *layout.pose_columns(), *MEASURES}
     for column in columns:
-        if column not in (*HEAD, *layout.pose_columns(), *MEASURES):
-            note(f"columns {column!r}: not read")
+        note(f"columns {column!r}: not read", column not in read)
     grouped: dict[tuple[str, int], list[_Row]] = {}
     for row in rows:
         video = row.get("video")
@@ -414,7 +420,8 @@ def _layout_of(rows: Sequence[_Row], columns: Collection[str]) -> _Layout:
     parts: tuple[str, ...] = ("x", "y", "score")
     if any(column in columns for column in ("probability", *(f"{n}_probability" for n in names))):
         parts = (*parts, "probability")
-    return _Layout(names, parts, is_long)
+    of_joints = tuple(tuple(f"{name}_{part}" for part in parts) for name in names)
+    return _Layout(names, parts, (parts,) if is_long else of_joints, is_long)
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -446,12 +453,15 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         head = next(rows, [])
         if len(head) == 1 and (found := re.search("[;\t]", head[0])):
             raise ValueError(f"its cells are separated by {found[0]!r}: expected ','")
+        # Spreadsheets write commas for cells beside the table that were once filled.
+        while head and not head[-1]:
+            head.pop()
         twice = [name for name in head if head.count(name) > 1]
         if twice:
             raise ValueError(f"the column {twice[0]!r} is there twice")
         cells: list[str] = head
         for place, cells in enumerate(rows, 1):
-            if len(cells) > len(head):
+            if any(cells[len(head) :]):
                 raise ValueError(f"row {place} has {len(cells)} cells: expected {len(head)}")
             if cells and len(cells) < len(head):
                 # Excel leaves out commas behind the last cell that is filled.
@@ -470,18 +480,18 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def _frame_of(key: tuple[str, int], rows: Sequence[_Row], layout: _Layout) -> PoseFrame:
-    names, parts = layout.joints, layout.parts
+    names = layout.joints
     people: dict[int, list[_Row]] = {}
     for row in rows:
         track = row.whole("track")
         if track != NOBODY:
             people.setdefault(track, []).append(row)
-        elif column := row.first_filled((*HEAD[4:], *layout.pose_columns())):
+        elif column := row.first_filled(itertools.chain(HEAD[4:], layout.pose_columns())):
             raise ValueError(
                 f"row {row.place}, column {column}: {row.cells[column]!r}: expected nothing, since "
                 f"track {NOBODY} is of frames without people"
             )
-    values = np.full((len(people), len(names), len(parts)), np.nan, np.float32)
+    values = np.full((len(people), len(names), len(layout.parts)), np.nan, np.float32)
     for i, group in enumerate(people.values()):
         _set_pose(values[i], group, layout)
     unscored = np.isfinite(values[..., :2]).all(axis=-1) & np.isnan(values[..., 2])
@@ -494,7 +504,7 @@ def _frame_of(key: tuple[str, int], rows: Sequence[_Row], layout: _Layout) -> Po
         np.array([row.real("person_score") for row in first], np.float32),
         np.array(list(people), np.int64),
     )  # fmt: skip
-    return replace(frame, probabilities=values[..., 3]) if len(parts) > 3 else frame
+    return replace(frame, probabilities=values[..., 3]) if len(layout.parts) > 3 else frame
 
 
 def _set_pose(values: np.ndarray, rows: Sequence[_Row], layout: _Layout) -> None:
@@ -511,11 +521,9 @@ def _set_pose(values: np.ndarray, rows: Sequence[_Row], layout: _Layout) -> None
         seen.add(joint)
         if joint:
             place = layout.joints.index(joint)
-            values[place] = [row.real(part) for part in layout.parts]
+            values[place] = [row.real(column) for column in layout.columns[0]]
         elif not layout.is_long and layout.joints:
-            values[:] = [
-                [row.real(f"{name}_{part}") for part in layout.parts] for name in layout.joints
-            ]
+            values[:] = [[row.real(column) for column in columns] for columns in layout.columns]
 
 
 def stored_frame(
@@ -585,17 +593,18 @@ def number_names(names: Iterable[str]) -> dict[str, int]:
     are noted."""
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
     numbers: dict[str, int] = {}
+    taken = {NOBODY}
     for name in places:
         found = re.fullmatch(r"(?:person_)?(-?\d{1,18})", name)
-        if found and int(found[1]) not in (NOBODY, *numbers.values()):
-            numbers[name] = int(found[1])
+        if found and (number := int(found[1])) not in taken:
+            numbers[name] = number
+            taken.add(number)
     others = [name for name in places if name not in numbers]
-    taken = set(numbers.values())
+    free = itertools.count()
     for name in others:
         place = places[name]
-        number = next(n for n in (place, *range(len(taken) + 1)) if n not in taken)
-        numbers[name] = number
-        taken.add(number)
+        numbers[name] = place if place not in taken else next(n for n in free if n not in taken)
+        taken.add(numbers[name])
     said = ", ".join(f"{name!r} is {numbers[name]}" for name in others[:10])
     more = " ..." if len(others) > 10 else ""
     note(f"people with names are given numbers: {said}{more}", len(others))
