@@ -57,8 +57,12 @@ def test_which_files_a_path_stands_for(tmp_path: Path) -> None:
     assert found("?.json") == ["b.json"] and found("**/f.json") == ["sub/deep/f.json"]
     with noted("a dataset") as said:
         list_files(str(tmp_path))
-    folder = f"folders below {tmp_path}: not read (a pattern, {tmp_path}/**/*.json, does)"
-    assert said == {folder: 2}
+    place, pattern = f".json files in folders below {tmp_path}", f"{tmp_path}/**/*.json"
+    assert said == {f"{place}: not read (a pattern, {pattern}, takes them)": 1}
+    (tmp_path / "sub" / "deep" / "f.json").rename(tmp_path / "sub" / "f.jpg")
+    with noted("a dataset") as said:
+        list_files(str(tmp_path))
+    assert not said
     # A file of this very name is no pattern; a folder that a pattern fits is no file.
     assert found("[e].json") == ["[e].json"] and found("*.json") == ["[e].json", "b.json"]
     files = [tmp_path / "b.json", str(tmp_path / "a.JSON")]

@@ -10,6 +10,7 @@ import pytest
 from video_pose.data.datasets.tracks import (
     ImageFolder,
     datasets_root,
+    distinct_names,
     drop_far_joints,
     is_far,
     joint_boxes,
@@ -292,3 +293,9 @@ def test_a_file_elsewhere_that_exists_is_taken_as_named(tmp_path: Path) -> None:
     # A folder is no file.
     assert folder.find(str(tmp_path)) == str(tmp_path / "root" / str(tmp_path)[1:])
     assert folder.find("http://host/1.jpg") == "http://host/1.jpg"
+
+
+def test_names_that_repeat_are_told_apart() -> None:
+    assert distinct_names(["a", "b", "a"]) == ["a", "b", "a (2)"]
+    # A name that another is given is not its own.
+    assert distinct_names(["a", "a (2)", "a"]) == ["a", "a (2)", "a (2) (2)"]

@@ -88,10 +88,11 @@ def list_files(paths: Paths) -> list[str]:
         given = os.fspath(paths)
         if os.path.isdir(given):
             inside = sorted(os.listdir(given))
-            deeper = [name for name in inside if os.path.isdir(os.path.join(given, name))]
+            deeper = glob.glob(os.path.join(glob.escape(given), "*/**/*.json"), recursive=True)
             note(
-                f"folders below {given}: not read (a pattern, {given}/**/*.json, does)", len(deeper)
-            )
+                f".json files in folders below {given}: not read (a pattern, {given}/**/*.json, "
+                "takes them)", len(deeper),
+            )  # fmt: skip
             found = [n for n in inside if n.lower().endswith(".json") and not n.startswith(".")]
             if not found:
                 raise FileNotFoundError(f"the folder {given} has no .json file")

@@ -212,7 +212,9 @@ def distinct_names(names: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for place, name in enumerate(names):
         note("tracks with another's name: told apart by their place", name in found)
-        found[f"{name} ({place})" if name in found else name] = None
+        while name in found:
+            name = f"{name} ({place})"
+        found[name] = None
     return list(found)
 
 
