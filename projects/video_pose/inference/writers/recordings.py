@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import datetime
 import importlib
+import itertools
 import math
 import re
 import uuid
@@ -397,20 +398,13 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
     """The frames of DeepLabCut's table, CSV or HDF5, of one or of several individuals."""
     pandas = _require("pandas", "dlc")
     path = Path(path)
-    if path.suffix.lower() == ".csv":
-        with open(path, encoding="utf-8-sig") as file:
-            head = [file.readline() for _ in range(2)]
-        several = head[1].startswith("individuals")
-        table = pandas.read_csv(path, header=list(range(4 if several else 3)), index_col=0)
-        if head[0] == "scorer\n" and table.columns.empty:
-            return []  # nobody was found: pandas then forgets the names of the levels
-    else:
-        table = pandas.read_hdf(path)
-    head = table.columns
-    scorers = list(dict.fromkeys(head.get_level_values("scorer")))
-    if len(scorers) > 1 or not head.is_unique:
+    table = _dlc_csv(path, pandas) if path.suffix.lower() == ".csv" else pandas.read_hdf(path)
+    if table is None:
+        return []
+    scorers = list(dict.fromkeys(table.columns.get_level_values("scorer")))
+    if len(scorers) > 1 or not table.columns.is_unique:
         raise ValueError(f"{path}: columns of several scorers, {scorers}: expected one")
-    table.columns = head.droplevel("scorer")
+    table.columns = table.columns.droplevel("scorer")
     names = list(dict.fromkeys(table.columns.get_level_values("bodyparts")))
     people = [""]
     if "individuals" in table.columns.names:
@@ -425,21 +419,36 @@ def read_deeplabcut(path: str | Path) -> list[PoseFrame]:
             wanted[wanted.get_level_values(0).isin(part.columns.get_level_values(0))]
         )
         if len(lacking):
+            name = lacking[0][0]
             raise ValueError(
                 f"{path}: {person or 'the table'}: expected x, y and likelihood of every bodypart, "
-                f"not so {lacking[0]}"
+                f"got {list(part[name].columns)} of {name!r}"
             )
         values = part.reindex(columns=wanted).to_numpy(np.float32)
         tracks[numbers.get(person, 0)] = indices, values.reshape(len(table), len(names), 3)
     return _join_tracks(path, names, tracks, {})
 
 
+def _dlc_csv(path: Path, pandas: Any) -> Any:
+    """The table of a CSV file; None where nobody was found: pandas then forgets the names of the
+    levels."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        scorers, second = itertools.islice(csv.reader(file), 2)
+    levels = 4 if second[:1] == ["individuals"] else 3
+    # Parts of a picture's path stand in columns of their own, below the first and empty cells.
+    first = next((i for i, cell in enumerate(scorers) if i and cell), 1)
+    table = pandas.read_csv(path, header=list(range(levels)), index_col=list(range(first)))
+    return None if scorers == ["scorer"] and table.columns.empty else table
+
+
 def _dlc_frames(path: Path, rows: Sequence[Any]) -> list[int]:
-    """The frames' numbers of the first column: as they are, or the last in the pictures' names."""
+    """The frames' numbers of the first column: as they are, or the last in the pictures' names, of
+    which the folders are columns of their own."""
     numbers = []
     for place, row in enumerate(rows, 1):
-        if isinstance(row, str):
-            found = name_number(row)[1]
+        name = "/".join(map(str, row)) if isinstance(row, tuple) else row
+        if isinstance(name, str):
+            found = name_number(name)[1]
             note("rows with a picture's name: the number in it is taken")
         else:
             found = int(row) if np.isreal(row) and float(row).is_integer() else None
