@@ -34,17 +34,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
+from video_pose.cli.jobs import Job, overlay_ending, remove_partial
 from video_pose.cli.main import INTERRUPTED, USER_ERRORS, error_text
 from video_pose.cli.predict import (
-    Job,
     Summary,
     add_model_arguments,
     add_part_arguments,
     build_predictor,
     checkpoint_interval,
     count_of,
-    overlay_ending,
-    remove_partial,
 )
 from video_pose.files import CACHE_VARIABLE, lock
 

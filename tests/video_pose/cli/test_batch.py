@@ -21,7 +21,8 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from video_pose.cli import batch, predict
+from video_pose.cli import batch
+from video_pose.cli.jobs import Job
 from video_pose.cli.main import main
 from video_pose.engine.checkpointer import PoseCheckpointer
 from video_pose.files import replacing_file
@@ -281,7 +282,7 @@ def _fakes(monkeypatch: pytest.MonkeyPatch, act: Callable) -> list:
 
 
 def _jobs(*names: str) -> list:
-    return [predict.Job(Input(f"{name}.mp4", name, (f"{name}.mp4",)), None, {}) for name in names]
+    return [Job(Input(f"{name}.mp4", name, (f"{name}.mp4",)), None, {}) for name in names]
 
 
 def _answer(worker, job) -> None:

@@ -100,7 +100,7 @@ def test_without_detectron2_one_line_says_how_to_get_it(tmp_path: Path) -> None:
         "sys.argv = ['video-pose', *sys.argv[1:]]\n"
         "from video_pose.cli.main import main\n"
         "print([main([verb, *rest]) for verb, *rest in (\n"
-        "    ['predict', '--input', 'x.mp4'], ['train'], ['evaluate'], ['datasets'], ['doctor'],\n"
+        "    ['predict', '--input', '.'], ['train'], ['evaluate'], ['datasets'], ['doctor'],\n"
         ")])"
     )
     result = run_python(code)

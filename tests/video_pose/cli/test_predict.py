@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import shutil
@@ -243,23 +242,6 @@ def test_doubtful_joints_stay_empty(run: Callable, clips: Path, tmp_path: Path) 
     assert {row["x"] for row in rows} == {""} and all(row["score"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["drawn.mkv", "drawn.MOV", "photo.jpeg", "p.webp", "t.csv", "t.parquet", "t.json", "t.h5"],
-)
-def test_a_file_of_another_kind_is_no_folder(
-    run: Callable, clips: Path, tmp_path: Path, name: str
-) -> None:
-    status, _, err = run(clips / "a.mp4", "--output", tmp_path / name)
-    assert status == 1 and not (tmp_path / name).exists()
-    assert f"--output {tmp_path / name}: a file is a video (.mp4) or the picture of a photo" in err
-    assert ".jpg, .png" in err
-    (tmp_path / name).mkdir()  # who has one of that name means it
-    assert predict.is_file_output(str(tmp_path / name)) is False
-    assert predict.is_file_output(str(tmp_path / "cam.1")) is False
-    assert predict.is_file_output(str(tmp_path / "drawn.MP4")) is True
-
-
 def test_results_are_no_inputs(run: Callable, clips: Path, tmp_path: Path, monkeypatch) -> None:
     """The output folder below a pattern, and the one in which the inputs are."""
     out = clips / "more" / "out"
@@ -355,22 +337,6 @@ def test_poses_that_wait(run: Callable, clips: Path, tmp_path: Path, mode: list[
     assert said in (out / "a.html").read_text()
     status, _, err = run(clips / "a.mp4", "--output", tmp_path / "p", "--smooth", *mode)
     assert status == 1 and "a smoothing of their own" in err
-
-
-def test_pictures_that_seem_to_be_photos_are_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    names = [str(tmp_path / name) for name in ("anna.png", "ben.png")]
-    for name in names:
-        cv2.imwrite(name, np.zeros((8, 8, 3), np.uint8))
-    parser = argparse.ArgumentParser()
-    predict.add_arguments(parser)
-    assert len(predict.list_inputs(parser.parse_args([*names, "--photos"]))) == 2
-    assert caplog.text == ""
-    assert len(predict.list_inputs(parser.parse_args(names))) == 1
-    (line,) = caplog.messages
-    assert line.startswith("images: its 2 pictures are read as one sequence")
-    assert line.endswith("with --photos each is looked at by itself")
 
 
 def test_photos_alone_are_stills(clips: Path, monkeypatch) -> None:

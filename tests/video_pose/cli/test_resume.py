@@ -18,6 +18,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from video_pose.cli import batch, predict
+from video_pose.cli.jobs import Job
 from video_pose.cli.main import main
 from video_pose.data.synthetic.scene import render_scene
 from video_pose.engine.checkpointer import PoseCheckpointer
@@ -245,7 +246,7 @@ def test_a_batch_goes_on_inside_a_video_by_itself(
 ) -> None:
     clip = write_clip(tmp_path / "a.mp4", FRAMES)
 
-    def here(args: Namespace, jobs: list[predict.Job]) -> Iterator[dict[str, Any]]:
+    def here(args: Namespace, jobs: list[Job]) -> Iterator[dict[str, Any]]:
         predictor = batch.build_predictor(args)
         for job in jobs:
             yield batch.do_job(args, predictor, job)
