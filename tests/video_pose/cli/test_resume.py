@@ -236,6 +236,7 @@ def test_what_contradicts_itself_is_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").touch()
     assert main(["predict", "a.mp4", *arguments]) == 1
     err = capfd.readouterr().err
     assert message in err and err.count("error") == 1
