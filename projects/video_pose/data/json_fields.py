@@ -110,7 +110,7 @@ class Field:
             count: how many there must be; None for any number. what: their meaning, for the error.
         """
         values = self.members()
-        if not all(type(value) in (int, float) or value is None for value in values):
+        if not set(map(type, values)) <= {int, float, type(None)}:
             raise self.error(f"numbers{what}")
         if count is not None and len(values) != count:
             raise self.error(f"{count} numbers{what}")

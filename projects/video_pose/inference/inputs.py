@@ -78,7 +78,8 @@ class Input:
         if len(self.files) < 2:
             return False
         stems = [os.path.splitext(os.path.basename(path))[0] for path in self.files]
-        if len({re.sub(r"\d+", "", stem) for stem in stems}) > 1:
+        # Roboflow ends names with .rf.<hash>.
+        if len({re.sub(r"\.rf\.\w+$|\d+", "", stem) for stem in stems}) > 1:
             return True
         begin, end = taken_at(self.files[0]), taken_at(self.files[-1])
         if begin is None or end is None:

@@ -257,6 +257,25 @@ def test_nwb_by_pynwb(tmp_path: Path) -> None:
         assert list(person.pose_estimation_series) == sorted(JOINTS)
 
 
+def test_people_of_nwb_by_their_names(tmp_path: Path) -> None:
+    """A name stands before a number; two videos of one file have people of one name."""
+    pytest.importorskip("pynwb")
+    h5py = pytest.importorskip("h5py")
+    path = write("nwb", tmp_path, frames())
+    module = "processing/SLEAP_VIDEO_000_clip"
+    known = {track: read_poses(path)[3].keypoints[i] for i, track in enumerate((4, 7))}
+    with h5py.File(path, "a") as file:
+        file.move(f"{module}/track=person_4", f"{module}/track=mouse")
+    frame = read_poses(path)[3]
+    assert sorted(frame.track_ids.tolist()) == [0, 7]
+    for track, pose in zip(frame.track_ids.tolist(), frame.keypoints, strict=True):
+        np.testing.assert_equal(pose, known[track or 4])
+    with h5py.File(path, "a") as file:
+        file.copy(module, "processing/other")
+    with pytest.raises(ValueError, match="people of one name, 'mouse': expected one video"):
+        read_poses(path)
+
+
 @pytest.mark.parametrize(
     ("name", "joints"), [("take 1:2", JOINTS), ("a/b", JOINTS), ("clip", ("left:wrist",))]
 )

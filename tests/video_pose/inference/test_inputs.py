@@ -85,6 +85,7 @@ def _photo(path: Path, taken: str) -> str:
     [
         (["f1.jpg", "f2.jpg", "f10.jpg"], "", False),
         (["anna.jpg", "ben.jpg"], "", True),
+        (["v-1_jpg.rf.0ab1.jpg", "v-2_jpg.rf.c3d.jpg"], "", False),  # as Roboflow names frames
         (["IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg"], "2024:05:01 10:00:%02d", False),  # a burst
         (["IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg"], "2024:05:01 10:%02d:00", True),
         (["IMG_1.jpg", "IMG_2.jpg"], "no time %d", False),

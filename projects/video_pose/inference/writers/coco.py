@@ -446,7 +446,7 @@ def _third_numbers(keypoints: Field, numbers: np.ndarray) -> np.ndarray:
     positive = numbers[numbers > 0]
     if not np.isfinite(numbers).all() or ((positive > 2) & (positive % 1 == 0)).any():
         raise keypoints.error(f"{len(numbers)} x (x, y, v) with v 0, 1 or 2, or a score")
-    if np.isin(positive, (1, 2)).all():
+    if ((positive == 1) | (positive == 2)).all():
         return np.ones(len(numbers))
     note("people whose keypoints have scores in the place of visibilities: read as scores")
     return numbers

@@ -643,11 +643,15 @@ def read_nwb(path: str | Path) -> list[PoseFrame]:
     with pynwb.NWBHDF5IO(str(path), "r") as file:
         modules = [m for key, m in file.read().processing.items() if key != "behavior"]
         poses = [pose for module in modules for pose in module.data_interfaces.values()]
-        numbers = number_names(pose.name.removeprefix("track=") for pose in poses)
-        for track, pose in zip(numbers.values(), poses, strict=True):
+        people = [pose.name.removeprefix("track=") for pose in poses]
+        if len(set(people)) < len(people):
+            twice = next(name for name in people if people.count(name) > 1)
+            raise ValueError(f"{path}: people of one name, {twice!r}: expected one video")
+        numbers = number_names(people)
+        for person, pose in zip(people, poses, strict=True):
             names = tuple(pose.skeleton.nodes[:])
             rows = [np.column_stack([pose[n].data[:], pose[n].confidence[:]]) for n in names]
-            tracks[track] = range(len(rows[0])), np.stack(rows, axis=1)
+            tracks[numbers[person]] = range(len(rows[0])), np.stack(rows, axis=1)
             times |= enumerate(np.asarray(pose[names[0]].timestamps[:]).tolist())
     return _join_tracks(Path(path), names, tracks, times)
 
