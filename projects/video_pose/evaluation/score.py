@@ -19,6 +19,7 @@ from video_pose.data.datasets.coco_json import (
     choose_category,
     own_annotations,
     read_area,
+    read_keypoints,
     read_track,
     require_pixels,
 )
@@ -376,9 +377,7 @@ def _keypoints(annotation: Field, joints: int) -> np.ndarray:
     given = annotation.get("keypoints")
     if given is None or not given.members():
         return np.zeros((joints, 3))
-    keypoints = given.numbers(3 * joints, f" ({joints} x (x, y, v))").reshape(joints, 3)
-    if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
-        raise given.error(f"{joints} x (x, y, v) with v 0, 1 or 2")
+    keypoints = read_keypoints(given, joints)
     keypoints[keypoints[:, 2] == 0] = 0
     if not np.isfinite(keypoints).all():
         raise given.error("finite numbers for labelled joints")

@@ -333,19 +333,18 @@ def test_the_area_of_a_person(area: Any, expected: float | None) -> None:
 @pytest.mark.parametrize(
     ("keypoints", "words"),
     [
-        ([1, 2, 2], "3 numbers [1, 2, 2]"),
-        ([1, 2, 2, 3, 4, 3], "6 numbers [1, 2, 2, 3, 4, 3]"),
-        ([1, 2, -1, 3, 4, 2], "6 numbers [1, 2, -1, 3, 4, 2]"),
-        ([1, 2, 0.5, 3, 4, 2], "6 numbers [1, 2, 0.5, 3, 4, 2]"),
-        ([1, 2, 2] * 3, "9 numbers [1, 2, 2, 1, 2, 2, 1, 2, 2]"),
+        ([1, 2, 2], "6 numbers (2 x (x, y, v))"),
+        ([1, 2, 2, 3, 4, 3], "2 x (x, y, v) with v 0, 1 or 2, not 3"),
+        ([1, 2, -1, 3, 4, 2], "2 x (x, y, v) with v 0, 1 or 2, not -1"),
+        ([1, 2, 0.5, 3, 4, 2], "2 x (x, y, v) with v 0, 1 or 2, not 0.5"),
+        ([1, 2, 2] * 3, "6 numbers (2 x (x, y, v))"),
     ],
 )
 def test_keypoints_that_do_not_fit_the_joints(keypoints: list[float], words: str) -> None:
     with pytest.raises(ValueError) as error:
         _read(people=[_person(keypoints=keypoints)])
     assert str(error.value) == (
-        "a.json: annotation 8 (annotations[0]): keypoints: expected 2 x (x, y, v) with v 0, 1 or "
-        f"2, got {words}."
+        f"a.json: annotations[0].keypoints (id 8): expected {words}, got a list {keypoints}"
     )
 
 

@@ -178,7 +178,7 @@ def test_video_files(tmp_path: Path) -> None:
         ([_image(1, 1), _image(2, 2, frame_id=None)], [], "own frame_id"),
         ([_image(1, 1), _image(1, 2)], [], "own whole-number id"),
         ([_image(1, 1, file_name=None)], [_annotation(1)], "image 1 has no file_name"),
-        ([_image(1, 1)], [_annotation(1, keypoints=[1, 2, 2])], "annotation 1001.*3 x"),
+        ([_image(1, 1)], [_annotation(1, keypoints=[1, 2, 2])], r"\(id 1001\): .*\(3 x"),
         ([_image(1, 1)], [_annotation(1, keypoints=[1, 2, 3] * 3)], "v 0, 1 or 2"),
         ([_image(1, 1)], [], "no usable frame"),
         ([_image(1, 1)], [_annotation(1, keypoints=[0] * 9)], "no usable frame"),

@@ -386,11 +386,11 @@ def _read_person(item: Field, image_id: int, category: Category, content: Field)
     crowd = item.get("iscrowd")
     points = None
     if keypoints is not None and keypoints.members():
-        points = _read_keypoints(keypoints, category.joints, where)
+        points = read_keypoints(keypoints, len(category.joints))
     return Person(
         image_id,
         None if track is None else track.identity(),
-        points,
+        points if points is not None and (points[:, 2] > 0).any() else None,
         None if box is None else box.numbers(4, " (x, y, width, height)"),
         read_area(item),
         crowd is not None and crowd.flag(),
@@ -426,16 +426,13 @@ def _has_mask_alone(person: Person, item: Field) -> bool:
     return all(value is None for value in told) and bool(item.content().get("segmentation"))
 
 
-def _read_keypoints(keypoints: Field, names: list[str], where: str) -> np.ndarray | None:
-    """(K, 3), or None where no joint is labelled."""
-    values = keypoints.numbers()
-    if values.shape != (3 * len(names),) or not np.isin(values[2::3], (0, 1, 2)).all():
-        raise ValueError(
-            f"{where}: keypoints: expected {len(names)} x (x, y, v) with v 0, 1 or 2, got "
-            f"{len(values)} numbers {keypoints.value}."
-        )
-    points = values.reshape(-1, 3)
-    return points if (points[:, 2] > 0).any() else None
+def read_keypoints(keypoints: Field, joints: int) -> np.ndarray:
+    """(K, 3), x and y as they stand there. Raises ValueError for another number of joints, or v."""
+    points = keypoints.numbers(3 * joints, f" ({joints} x (x, y, v))").reshape(joints, 3)
+    other = points[~np.isin(points[:, 2], (0, 1, 2)), 2]
+    if len(other):
+        raise keypoints.error(f"{joints} x (x, y, v) with v 0, 1 or 2, not {other[0]:g}")
+    return points
 
 
 def require_pixels(poses: Sequence[np.ndarray], source: str) -> None:
