@@ -72,7 +72,9 @@ def test_no_config_and_no_model_in_the_package(
 ) -> None:
     monkeypatch.setattr(packaged, "ROOT", tmp_path)
     (tmp_path / packaged.TABLE).write_text('{"pose": "", "detector": ""}')
-    assert demo.main(["--input", "any.mp4"]) == 1
+    video = tmp_path / "any.mp4"
+    video.touch()
+    assert demo.main(["--input", str(video)]) == 1
     assert "error: no pose model ships with this version: name one" in capfd.readouterr().err
 
 
