@@ -338,7 +338,7 @@ def predict(
         if not beside:
             stack.enter_context(taken_back(job, lambda: summary.frames == before))
         stack.enter_context(kept(checkpoint, beside and not begun))
-        video, writers = open_outputs(args, job, recording, stack, beside, sound_of(source))
+        video, writers = open_outputs(args, job, source, recording, stack, beside)
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
         poses = predictor(source, checkpoint=None if args.heatmaps else checkpoint)
         results = tqdm(
@@ -397,13 +397,15 @@ def show(
     return window is None or window.show(picture)
 
 
-def sound_of(source: FrameSource) -> str | None:
+def sound_of(source: FrameSource, recording: Recording) -> str | None:
     """The file whose sound goes along with the frames, by their times; None where there is none."""
-    path = str(getattr(source, "path", ""))
-    if path != "" and getattr(source, "restarts", 0) > 0:
-        logger.warning("%s: its sound does not go by the times of its frames: left out", path)
+    if getattr(source, "restarts", 0):
+        logger.warning(
+            "%s: its sound, if any, does not go by the times of its frames: left out",
+            recording.path,
+        )
         return None
-    return path or None
+    return recording.path or None
 
 
 def recording_of(
@@ -427,16 +429,15 @@ def recording_of(
 def open_outputs(
     args: argparse.Namespace,
     job: Job,
+    source: FrameSource,
     recording: Recording,
     stack: ExitStack,
     beside: bool,
-    sound: str | None = None,
 ) -> tuple[VideoWriter | PictureWriter | None, list[PoseWriter]]:
     """The overlay's writer, where one is wanted, and those of the poses; ``stack`` closes them.
 
     Args:
         beside: write beside the files, and move there at the end.
-        sound: the file whose sound goes along with the overlay.
     """
     from video_pose.files import replacing
     from video_pose.inference.writers import JsonLinesWriter, writing_results
@@ -448,6 +449,7 @@ def open_outputs(
         if job.video.suffix.lower() in PHOTO_ENDINGS:
             video = stack.enter_context(PictureWriter(path, name=str(job.video)))
         else:
+            sound = sound_of(source, recording)
             writer = VideoWriter(path, recording.fps, audio=sound, name=str(job.video))
             video = stack.enter_context(writer)
     writers: list[PoseWriter] = []

@@ -375,6 +375,8 @@ def _config_kept(cfg: CfgNode, args: argparse.Namespace) -> Iterator[None]:
     evaluates = getattr(args, "eval_only", False)
     begins = not evaluates and not getattr(args, "resume", False)
     holds_run = comm.is_main_process() and config.is_file() and bool(run_files(folder))
+    if holds_run and not (evaluates or begins):  # what goes on has one configuration
+        earlier.unlink(missing_ok=True)
     # An attempt that did not come as far as to set it aside has left the run's own.
     if not holds_run or not (evaluates or (begins and not earlier.exists())):
         yield

@@ -19,6 +19,7 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 
 from video_pose.data.frames import register_tracks
+from video_pose.engine.checkpointer import CONFIG
 from video_pose.engine.launch import ShieldedLoader
 from video_pose.engine.views import is_video_pose, oks_sigmas, view_of
 from video_pose.evaluation.coco import FrameCOCOEvaluator, ImageCOCOEvaluator
@@ -213,5 +214,5 @@ def write_results(cfg: CfgNode, dataset_name: str, results: dict[str, Any]) -> N
     what they were made with in config.yaml there."""
     folder = output_folder(cfg, dataset_name)
     os.makedirs(folder, exist_ok=True)
-    write_text(os.path.join(folder, "config.yaml"), cfg.dump())
+    write_text(os.path.join(folder, CONFIG), cfg.dump())
     write_json(os.path.join(folder, "results.json"), results, indent=1)

@@ -131,7 +131,8 @@ class VideoSource:
                 self._index = read_index(container, stream)
                 self._listed = expected_frames(container, stream)
                 self.restarts = self._index.restarts
-                self.fps = self.fps if self._raw else self._likely_rate(self.fps, self._index)
+                if not self._raw:
+                    self.fps = self._likely_rate(self.fps, self._index)
         if self.restarts:
             logger.warning(
                 "%s: its clock begins anew (%d x), as where files were joined byte by byte: the "

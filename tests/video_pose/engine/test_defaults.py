@@ -761,6 +761,8 @@ def test_a_run_that_begins_anew_keeps_the_earlier_configuration(folder_of_a_run:
 
 
 def test_a_run_that_goes_on_writes_its_configuration(folder_of_a_run: Path) -> None:
+    """That of an attempt to begin anew, which failed before, is no longer an earlier one's."""
+    set_up(folder_of_a_run, eval_only=False, resume=False)
     set_up(folder_of_a_run, eval_only=False, resume=True)
     found = {path.name: path.read_text() for path in folder_of_a_run.glob("*config*")}
     assert list(found) == ["config.yaml"] and "SEED: 5\n" in found["config.yaml"]
