@@ -346,6 +346,6 @@ def run_mode(predictions: Path) -> str:
 
 def _config(predictions: Path) -> str:
     """That of the evaluation, else of the run whose folder it is."""
-    folders = [predictions.parent, *list(predictions.parents)[2:3]]
+    folders = [predictions.parent, *predictions.parents[2:3]]
     files = [folder / "config.yaml" for folder in folders]
     return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")

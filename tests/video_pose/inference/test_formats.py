@@ -922,18 +922,19 @@ def test_what_is_no_csv_table(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_csv_tables_of_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whole numbers as pandas writes them; rows in any order; a column that means nothing here; a
+    """Numbers as pandas writes them, rows' too; rows in any order; a column that is not read; a
     joint without a score."""
     path = tmp_path / "A.CSV"
     rows = _csv("v,2.0,.2,1.0,.5,0,0,9,9,1,2,.5 v,0,0,1,.5,0,0,9,9,3,4, u,7,0,1,.5,0,0,9,9,,,.5")
     first, *others = rows.splitlines()
-    path.write_text("\n".join([first + ",activity", *(f"{row},walks" for row in others)]))
+    lines = [f",{first},activity", *(f"{i},{row},walks" for i, row in enumerate(others))]
+    path.write_text("\n".join(lines))
     found = read_poses(path)
     assert [(f.video, f.index, f.track_ids.tolist()) for f in found] == [
         ("v", 0, [1]), ("v", 2, [1]), ("u", 7, [1]),
     ]  # fmt: skip
     assert found[0].keypoints.tolist() == [[[3, 4, 1]]] and found[1].keypoints[0, 0, 2] == 0.5
-    assert "1 columns 'activity': not read" in caplog.text
+    assert "1 columns 'activity': not read" in caplog.text and "columns ''" not in caplog.text
     assert "1 joints without a score: 1 is taken" in caplog.text
 
 

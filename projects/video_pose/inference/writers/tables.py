@@ -398,7 +398,8 @@ def _table_frames(rows: Sequence[_Row]) -> list[PoseFrame]:
     if lacking:
         raise ValueError(f"the columns {lacking} are missing: it is no table of poses")
     layout = _layout_of(rows, columns)
-    read = {*HEAD, *layout.pose_columns(), *MEASURES}
+    # pandas writes its row numbers into a column without a name.
+    read = {"", *HEAD, *layout.pose_columns(), *MEASURES}
     for column in columns:
         note(f"columns {column!r}: not read", column not in read)
     grouped: dict[tuple[str, int], list[_Row]] = {}
