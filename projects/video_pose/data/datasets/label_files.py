@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from video_pose.data.datasets.coco_json import open_coco
+from video_pose.data.datasets.coco_json import name_number, open_coco
 from video_pose.data.datasets.tracks import distinct_names, note
 from video_pose.data.json_fields import Field, load_json
 from video_pose.plugins import Registry
@@ -481,10 +481,9 @@ def open_deeplabcut(path: str) -> Field:
     names = ["/".join(part for part in row[:first] if part).replace("\\", "/") for row in rows]
     videos = _deeplabcut_videos(names)
     for number, (name, row) in enumerate(zip(names, rows, strict=True), start=len(head) + 1):
-        digits = re.findall(r"\d+", os.path.basename(name))
         image = content.image(
             name, file_name=name, video_id=videos[os.path.dirname(name)],
-            frame_index=int(digits[-1]) if digits else None,
+            frame_index=name_number(name)[1],
         )  # fmt: skip
         found: dict[str, dict[str, tuple[float, float, int]]] = {}
         for (person, joint), pair in columns.items():
