@@ -106,7 +106,10 @@ def _drop_unknown_datasets(cfg: CfgNode) -> bool:
         choose_device(cfg)
         return {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} <= known
     if cfg.MODEL.POSE.JOINTS:
-        cfg.DATASETS.TRAIN = tuple(name for name in cfg.DATASETS.TRAIN if name in known)
+        train = tuple(name for name in cfg.DATASETS.TRAIN if name in known)
+        if cfg.MODEL.POSE.PARTIAL_JOINTS and train != tuple(cfg.DATASETS.TRAIN):
+            train = ()  # what is left may lack joints that one of the others has
+        cfg.DATASETS.TRAIN = train
         cfg.DATASETS.TEST = tuple(name for name in cfg.DATASETS.TEST if name in known)
     return True
 

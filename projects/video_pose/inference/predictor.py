@@ -56,7 +56,7 @@ from video_pose.modeling.backend import PoseBackend
 from video_pose.modeling.sequences import OverTime
 from video_pose.modeling.video_pose_net import VideoPoseNet
 from video_pose.packaged import default_detector, default_model, is_pretrained, load_weights
-from video_pose.skeleton import infer_sigmas
+from video_pose.skeleton import connect, infer_sigmas
 from video_pose.visualization import connection_indices
 from video_pose.visualization.overlay import LEAST_PEAK, LEAST_SCORE
 from video_pose.visualization.poses import Connection
@@ -503,13 +503,14 @@ def _load_backend(cfg: CfgNode, settings: PredictorSettings) -> PoseBackend:
 
 
 def find_connections(cfg: CfgNode, joint_names: Sequence[str]) -> list[Connection]:
-    """Lines between joints, by the first of the config's datasets that has such rules."""
+    """Lines between joints, by the first of the config's datasets that has such rules;
+    where none is known, by the joints' names."""
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name in MetadataCatalog.list():
             rules = MetadataCatalog.get(name).get("keypoint_connection_rules")
             if rules:
                 return connection_indices(joint_names, rules)
-    return []
+    return connection_indices(joint_names, connect(joint_names))
 
 
 def load_cfg(config_file: str, options: Sequence[object] = ()) -> CfgNode:

@@ -652,6 +652,15 @@ def test_which_datasets_a_prediction_does_without(architecture, train, test, joi
     assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (train, test)
 
 
+def test_a_model_of_joints_that_an_unknown_dataset_had_predicts() -> None:
+    options = [*CLIPS, "DATASETS.TRAIN", ("strangers", "penn_action_train"), "DATASETS.TEST", ()]
+    options += ["MODEL.POSE.JOINTS", ["head", "nose"], "MODEL.POSE.PARTIAL_JOINTS", True]
+    assert load_cfg("", options, for_inference=True).DATASETS.TRAIN == ()
+    options += ["DATASETS.TRAIN", ("penn_action_train",)]
+    with pytest.raises(ValueError, match=r"has \['nose'\], which none of the datasets"):
+        load_cfg("", options, for_inference=True)
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cpu", "meta"])
 @pytest.mark.parametrize("there", [True, False])
 def test_where_a_model_computes(monkeypatch, caplog, device: str, there: bool) -> None:

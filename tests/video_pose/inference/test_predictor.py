@@ -93,6 +93,9 @@ def test_classes_and_lines_are_those_of_the_first_dataset_that_tells(
     cfg.DATASETS.TEST = ()
     assert predictor._known_classes(cfg) == []
     assert predictor.find_connections(cfg, cfg.MODEL.POSE.JOINTS) == []
+    # By the joints' names then, where these tell.
+    ((first, second, _),) = predictor.find_connections(cfg, ["nose", "left_ankle", "left_knee"])
+    assert {first, second} == {1, 2}
 
 
 class Detector:
