@@ -149,8 +149,8 @@ def test_categories_of_which_none_is_the_peoples(
         _chosen(*categories, **options)
     assert str(error.value) == (
         "a.json: expected one list of joint names in categories[].keypoints, got "
-        f"{listed}. Pass joints=JointSet(names=[...]) to give the names, or category='<name>' to "
-        "choose."
+        f"{listed}. Call the people's category 'person', or, in Python, pass "
+        "joints=JointSet(names=[...]) to give the names, or category='<name>' to choose."
     )
 
 

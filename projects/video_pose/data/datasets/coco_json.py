@@ -187,8 +187,8 @@ def choose_category(
     if not chosen or not names or several:
         raise ValueError(
             f"{content.file}: expected one list of joint names in categories[].keypoints, got "
-            f"{listed}. Pass joints=JointSet(names=[...]) to give the names, or "
-            "category='<name>' to choose."
+            f"{listed}. Call the people's category 'person', or, in Python, pass "
+            "joints=JointSet(names=[...]) to give the names, or category='<name>' to choose."
         )
     for item, each in zip(items, found, strict=True):
         _note_unread("categories", Counter(item.unread() if each in chosen else ()))

@@ -17,6 +17,7 @@ import math
 import re
 import uuid
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -455,9 +456,9 @@ def _dlc_frames(path: Path, rows: Sequence[Any]) -> list[int]:
         if found is None:
             raise ValueError(f"{path}: row {place}: {row!r}: expected a frame's number")
         numbers.append(found)
-    if len(set(numbers)) < len(numbers):
-        twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise ValueError(f"{path}: frame {twice} stands twice")
+    twice = [number for number, count in Counter(numbers).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: frame {twice[0]} stands twice")
     return numbers
 
 
