@@ -363,9 +363,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     if comm.is_main_process():
         lock_output(cfg.OUTPUT_DIR)
-    with naming(cfg.OUTPUT_DIR), _config_kept(cfg, args):  # which a full disk does not tell
-        default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="video_pose")
+    with naming(cfg.OUTPUT_DIR):  # which a full disk does not tell
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="video_pose")
+        with _config_kept(cfg, args):
+            default_setup(cfg, args)
     return cfg
 
 

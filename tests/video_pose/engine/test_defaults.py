@@ -697,7 +697,7 @@ def test_joints_are_those_of_the_first_training_dataset_unless_they_are_given() 
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_what_a_run_sets_up_once(monkeypatch, tmp_path: Path, is_first: bool) -> None:
-    """Memory, its folder (by the first process alone), Detectron2's part and a log."""
+    """Memory, its folder (by the first process alone), a log and Detectron2's part."""
     told: list[object] = []
     monkeypatch.setattr(module, "keep_freed_memory", lambda: told.append("memory"))
     monkeypatch.setattr(module, "lock_output", lambda folder: told.append(("lock", folder)))
@@ -710,7 +710,7 @@ def test_what_a_run_sets_up_once(monkeypatch, tmp_path: Path, is_first: bool) ->
     cfg = setup(args)
     assert cfg.SEED == 3 and cfg.is_frozen()
     log = ("out", {"distributed_rank": 3, "name": "video_pose"})
-    assert told == ["memory", *[("lock", "out")] * is_first, path, log]
+    assert told == ["memory", *[("lock", "out")] * is_first, log, path]
     args.config_file = ""
     assert setup(args).SEED == -1
 
@@ -749,6 +749,7 @@ def test_an_evaluation_leaves_the_configuration_of_a_training(folder_of_a_run: P
     folder = folder_of_a_run
     set_up(folder, eval_only=True)
     assert (folder / "config.yaml").read_text() == "SEED: 77\n"
+    assert "config.yaml stays the training's" in (folder / "log.txt").read_text()
     assert sorted(path.name for path in folder.glob("*config*")) == ["config.yaml"]
     (folder / "model_final.pth").unlink()  # no training's folder: the evaluation's own
     set_up(folder, eval_only=True)
