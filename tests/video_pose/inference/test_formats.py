@@ -1159,7 +1159,7 @@ def test_what_a_trc_file_says_of_itself(tmp_path: Path, caplog: pytest.LogCaptur
     """Metres, depth and fewer rows than frames are said; two markers of one name are refused."""
     path = tmp_path / "a.trc"
     for units, z, count, said in (
-        ("px", 0, 1, []),
+        ("px", 0, 1, []), ("px", "nan", 1, []), ("px", "", 1, []),
         ("m", 2, 8, ["1 points with a Z: it is not read", "NumFrames, 8, is not that of their rows",
                      "1 recordings in 'm': their numbers are taken for px"]),
     ):  # fmt: skip

@@ -272,7 +272,7 @@ def _read_trc_row(cells: list[str], places: Sequence[int]) -> tuple[int, float, 
         x, y, z = ([cell.strip() for cell in cells[2 + 3 * place : 5 + 3 * place]] + [""] * 3)[:3]
         if x and y:
             pose[k] = float(x), float(y), 1
-        note("points with a Z: it is not read", bool(z) and float(z) != 0)
+        note("points with a Z: it is not read", abs(float(z or 0)) > 0)
     return number, seconds, pose
 
 
