@@ -25,7 +25,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -320,8 +320,6 @@ def predict(
     What was written stays if it fails, unless it takes the place of an earlier result, or ``whole``
     says that results appear only when they are complete.
     """
-    from tqdm import tqdm
-
     from video_pose.inference.selection import keep_wanted
     from video_pose.visualization.overlay import LiveWindow
 
@@ -341,11 +339,7 @@ def predict(
         video, writers = open_outputs(args, job, source, recording, stack, beside)
         window = stack.enter_context(LiveWindow(job.item.name)) if args.show else None
         poses = predictor(source, checkpoint=None if args.heatmaps else checkpoint)
-        results = tqdm(
-            poses, desc=job.item.name, total=source.num_frames, unit="frame",
-            disable=True if whole else None,
-        )  # fmt: skip
-        for frame in results:
+        for frame in poses if whole else with_progress(poses, source, job.item.name):
             frame = keep_wanted(frame, min_joint_score=args.joint_threshold)
             if whole:
                 frame = replace(frame, video=job.item.name)
@@ -361,10 +355,8 @@ def predict(
             if video is not None or window is not None:
                 if not show(draw(args, predictor, frame), frame.time, video, window):
                     break
-        if summary.frames == before and poses.problems:
-            raise ValueError("; ".join(poses.problems))
-        if summary.frames == before and any((args.start, args.end)):
-            raise ValueError(f"{job.item.name}: no frame between --start and --end")
+        if summary.frames == before:
+            require_frames(args, job, poses.problems)
     require_folders(job.paths)
     if job.report is not None:
         report_on(job, seen, source.fps, predictor.mode)
@@ -375,6 +367,23 @@ def predict(
     if checkpoint is not None:
         checkpoint.remove()
     return poses.problems
+
+
+def with_progress(
+    poses: Iterable[PoseFrame], source: FrameSource, name: str
+) -> Iterable[PoseFrame]:
+    """``poses`` with a bar about them, where standard error is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(poses, desc=name, total=source.num_frames, unit="frame", disable=None)
+
+
+def require_frames(args: argparse.Namespace, job: Job, problems: Sequence[str]) -> None:
+    """Raise ValueError with the reason, where there is one, why a source gave no frame."""
+    if problems:
+        raise ValueError("; ".join(problems))
+    if args.start or args.end:
+        raise ValueError(f"{job.item.name}: no frame between --start and --end")
 
 
 def require_folders(paths: Sequence[Path]) -> None:
