@@ -21,6 +21,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,10 +36,12 @@ from torch import Tensor
 
 _PREFIX = "module."
 _ZIP = b"PK\x03\x04"
+_ZIP_FOLDER = 0x10  # MS-DOS's mark in a part's attributes
 # What readers of binary formats raise on bytes that are none of theirs.
 _UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    zlib.error,
     RuntimeError,
     EOFError,
     ValueError,
@@ -211,13 +214,20 @@ def _load_torch(file: BinaryIO) -> Any:
 
 def _check_archive(file: BinaryIO) -> None:
     """PyTorch reads archives without a look at their check sums, and a tensor that is longer than
-    its record to the end, whatever lies behind it in memory."""
+    its record to the end, whatever lies behind it in memory. Of a part that is marked as a folder
+    it reads nothing, and the tensor stays what the memory held."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the check sum of {damaged} is wrong: bytes of it were changed")
-        sizes = {item.filename: item.file_size for item in archive.infolist()}
-        if len({name.lower() for name in sizes}) < len(archive.infolist()):
+        parts = archive.infolist()
+        if not parts:
+            raise ValueError("it is an archive without parts")
+        folders = [item.filename for item in parts if item.external_attr & _ZIP_FOLDER]
+        if folders:
+            raise ValueError(f"its part {folders[0]} is marked as a folder, which holds nothing")
+        sizes = {item.filename: item.file_size for item in parts}
+        if len({name.lower() for name in sizes}) < len(parts):
             raise ValueError("it holds two parts of one name")
         folder = next(iter(sizes)).split("/")[0]
         storages = _storages(io.BytesIO(archive.read(f"{folder}/data.pkl")))

@@ -277,6 +277,36 @@ def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "a.pth")
 
 
+def test_a_part_that_is_marked_as_a_folder_is_refused(tmp_path: Path) -> None:
+    """PyTorch would read nothing of it, and leave the tensor what the memory held."""
+    torch.save({"model": {"a": torch.zeros(4)}}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
+        for name, content in parts.items():
+            item = zipfile.ZipInfo(name)
+            item.external_attr = 0x10 if name.endswith("data/0") else 0
+            archive.writestr(item, content)
+    with pytest.raises(ValueError, match=r"b\.pth: .*data/0 is marked as a folder"):
+        read_weights(tmp_path / "b.pth")
+
+
+def test_an_archive_without_parts_or_of_broken_compression_is_one_line(tmp_path: Path) -> None:
+    zipfile.ZipFile(tmp_path / "a.pth", "w").close()
+    # PyTorch's mark of an archive is that of its first part.
+    empty = b"PK\3\4" + (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(empty)
+    with pytest.raises(ValueError, match=r"a\.pth: .*without parts"):
+        read_weights(tmp_path / "a.pth")
+    torch.save({"model": {"a": torch.zeros(400)}}, tmp_path / "b.pth")
+    whole = bytearray((tmp_path / "b.pth").read_bytes())
+    place = whole.index(b"PK\1\2")  # of the list of parts: the method of the first
+    whole[place + 10] = zipfile.ZIP_DEFLATED
+    (tmp_path / "b.pth").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"b\.pth: .*cannot be read safely.*decompressing"):
+        read_weights(tmp_path / "b.pth")
+
+
 class _AnyObject(pickle.Unpickler):
     """Reads past the pickle of PyTorch's tensors."""
 
