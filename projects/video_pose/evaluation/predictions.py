@@ -245,7 +245,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         if damaged is not None:
             raise ValueError(f"the check sum of {damaged} is wrong")
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what it does not know
+                raise ValueError(f"{name} is no array")
+        return arrays
     except Exception as error:  # NumPy and zipfile raise some ten kinds on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: no file of predictions can be read from it: {reason}") from error

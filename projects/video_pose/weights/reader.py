@@ -243,6 +243,7 @@ def _check_legacy(file: BinaryIO) -> None:
     for _ in range(3):
         _storages(file)
     storages = _storages(file)
+    _check_memo(file)
     listed = _Storages(file).load()
     if not isinstance(listed, list) or sorted(storages) != sorted(map(str, listed)):
         raise ValueError("the list of its parts is not the one that its content names")

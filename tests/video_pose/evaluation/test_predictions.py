@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -152,6 +153,15 @@ def test_damaged_and_absent_files(tmp_path: Path) -> None:
     content[content.index(b"NUMPY") + 60] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match="the check sum of .* is wrong"):
+        read_predictions(path)
+
+
+def test_a_part_that_is_no_array_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    np.savez(path, **{key: value for key, value in arrays().items() if key != "boxes"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("boxes.npy", b"text")
+    with pytest.raises(ValueError, match="predictions.npz: .*boxes.* is no array"):
         read_predictions(path)
 
 

@@ -307,6 +307,16 @@ def test_an_archive_without_parts_or_of_broken_compression_is_one_line(tmp_path:
         read_weights(tmp_path / "b.pth")
 
 
+def test_the_old_layouts_list_takes_no_memory_for_parts_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": {"a": torch.zeros(4)}}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    place = whole.rindex(b"]q\x00")  # the list of storages, and its number in the memo
+    path.write_bytes(whole[:place] + b"]r\xff\xff\xff\x7f" + whole[place + 3 :])
+    with pytest.raises(ValueError, match=r"a\.pth: .*it has a part of number 2147483647"):
+        read_weights(path)
+
+
 class _AnyObject(pickle.Unpickler):
     """Reads past the pickle of PyTorch's tensors."""
 
