@@ -154,13 +154,13 @@ inference.writers.tables.to_dataframe: table='wide', angles=False
 inference.writers.tables.stored_frame: size=(0, 0)
 engine.checkpointer.PoseCheckpointer: save_dir=''
 engine.checkpointer.load_model: resume=False, untrained=False
+engine.defaults.check_unread: for_inference=False
 engine.defaults.complete_cfg: for_inference=False
 engine.defaults.load_cfg: config_file='', for_inference=False, complete=True
 engine.evaluation.evaluate: changes=False
 engine.launch.Launch: world_size=1, rank=0, local_rank=0, local_size=1, address='',
     restarted=False
 engine.trainer.PoseTrainer.resume_or_load: resume=True
-engine.views.check_unread: for_inference=False
 engine.views.View.tested: changes=False
 engine.views.ClipsView.tested: changes=False
 engine.views.FramesView.tested: changes=False

@@ -32,7 +32,7 @@ from video_pose.config import OPTIMIZERS
 from video_pose.data.records import known_mirror_pairs
 from video_pose.engine.checkpointer import CONFIG, EARLIER_CONFIG, run_files
 from video_pose.engine.launch import keep_freed_memory, lock_output
-from video_pose.engine.views import check_unread, default_view, is_recurrent, is_video_pose, view_of
+from video_pose.engine.views import default_view, is_recurrent, is_video_pose, view_of
 from video_pose.evaluation.pck_evaluator import PERSON_RULES
 from video_pose.files import naming, read_text
 from video_pose.modeling.fast_path import COMPILE
@@ -317,6 +317,41 @@ def _say_ignored(cfg: CfgNode) -> None:
     ):
         if is_ignored:
             logger.warning("%s is ignored: %s", key, reason)
+
+
+def check_unread(cfg: CfgNode, for_inference: bool = False) -> None:
+    """Hold the keys that the models of the config's view do not read against their defaults.
+
+    Args:
+        for_inference: no training and no evaluation follows: what only these have does not matter.
+
+    Raises:
+        ValueError: one of `View.unread` has another value; it would change nothing.
+    """
+    view, model, defaults = view_of(cfg), cfg.MODEL.META_ARCHITECTURE, get_pose_cfg()
+    for key, instead in view.unread.items():
+        changed = _changed(cfg, defaults, key)
+        if changed and (not for_inference or key.startswith("TEST.")):
+            raise ValueError(f"{changed}: {model} {instead}")
+    for key, instead in view.ignored.items():
+        changed = _changed(cfg, defaults, key)
+        if changed and not for_inference:
+            logger.warning("%s is ignored: %s %s", changed, model, instead)
+
+
+def _changed(cfg: CfgNode, defaults: CfgNode, key: str) -> str:
+    """``key``, or the first one below it, that has another value than by default; "" if none."""
+    value: Any = cfg
+    default: Any = defaults
+    for part in key.split("."):
+        value, default = value[part], default[part]
+    if isinstance(default, CfgNode):
+        return next(
+            filter(None, (_changed(cfg, defaults, f"{key}.{name}") for name in default)), ""
+        )
+    if isinstance(default, list | tuple):  # YAML knows no tuples
+        value, default = list(value), list(default)
+    return "" if value == default else key
 
 
 def warn_of_warmup(cfg: CfgNode) -> None:

@@ -6,7 +6,6 @@ A view is chosen by INPUT.VIEW, or follows from the meta-architecture. Another o
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,7 +18,6 @@ from torch import nn
 
 from video_pose.backends.detector import accelerate
 from video_pose.backends.pose import build_tested
-from video_pose.config import add_video_pose_config
 from video_pose.data.build import NO_TRACKS, build_pose_test_loader, build_pose_train_loader
 from video_pose.data.clip_mapper import POSE_MAPPER_REGISTRY, joints_from_config
 from video_pose.data.frame_clips import (
@@ -306,46 +304,6 @@ def check_scoring(cfg: CfgNode, dataset_name: str) -> None:
             require_head_sizes(dataset_name, [protocol], DatasetCatalog.get(dataset_name))
 
 
-@functools.cache
-def _defaults() -> CfgNode:
-    cfg = get_cfg()
-    add_video_pose_config(cfg)
-    return cfg
-
-
-def check_unread(cfg: CfgNode, for_inference: bool = False) -> None:
-    """Hold the keys that the models of the config's view do not read against their defaults.
-
-    Args:
-        for_inference: no training and no evaluation follows: what only these have does not matter.
-
-    Raises:
-        ValueError: one of `View.unread` has another value; it would change nothing.
-    """
-    view, model = view_of(cfg), cfg.MODEL.META_ARCHITECTURE
-    for key, instead in view.unread.items():
-        changed = _changed(cfg, key)
-        if changed and (not for_inference or key.startswith("TEST.")):
-            raise ValueError(f"{changed}: {model} {instead}")
-    for key, instead in view.ignored.items():
-        changed = _changed(cfg, key)
-        if changed and not for_inference:
-            logger.warning("%s is ignored: %s %s", changed, model, instead)
-
-
-def _changed(cfg: CfgNode, key: str) -> str:
-    """``key``, or the first one below it, that has another value than by default; "" if none."""
-    value: Any = cfg
-    default: Any = _defaults()
-    for part in key.split("."):
-        value, default = value[part], default[part]
-    if isinstance(default, CfgNode):
-        return next(filter(None, (_changed(cfg, f"{key}.{name}") for name in default)), "")
-    if isinstance(default, list | tuple):  # YAML knows no tuples
-        value, default = list(value), list(default)
-    return "" if value == default else key
-
-
 @VIEWS.add("frames")
 class FramesView(View):
     """Single frames, for stock Detectron2 models."""
@@ -439,7 +397,7 @@ def complete_joints(cfg: CfgNode) -> None:
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     joints = list(cfg.MODEL.POSE.JOINTS)
     head = cfg.MODEL.ROI_KEYPOINT_HEAD
-    default = _defaults().MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    default = get_cfg().MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     if head.NUM_KEYPOINTS not in (default, len(joints)):
         logger.warning(
             "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS %d is ignored: it is %d, the number of "
