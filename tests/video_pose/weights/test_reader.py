@@ -4,6 +4,7 @@ must be refused.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
@@ -256,15 +257,22 @@ def test_a_missing_caffe_file_is_named(tmp_path):
         read_caffemodel(tmp_path / "none.caffemodel")
 
 
+def _write_four_numbers(path: Path, kept: int = 16, attributes: int = 0) -> None:
+    """A checkpoint whose only storage has the first ``kept`` bytes, and these attributes."""
+    saved = io.BytesIO()
+    torch.save({"model": {"a": torch.zeros(4)}}, saved)
+    with zipfile.ZipFile(saved) as whole, zipfile.ZipFile(path, "w") as archive:
+        for name in whole.namelist():
+            item, content = zipfile.ZipInfo(name), whole.read(name)
+            if name.endswith("data/0"):
+                item.external_attr, content = attributes, content[:kept]
+            archive.writestr(item, content)
+
+
 def test_a_tensor_longer_than_its_record_is_refused(tmp_path: Path) -> None:
     """PyTorch would fill it with what lies behind the record in memory."""
-    torch.save({"model": {"a": torch.zeros(4)}}, tmp_path / "a.pth")
-    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
-        for name, content in parts.items():
-            # Check sums and the pickle are right; of four numbers, 16 bytes, three are there.
-            archive.writestr(name, content[:12] if name.endswith("data/0") else content)
+    # Check sums and the pickle are right; of four numbers, 16 bytes, three are there.
+    _write_four_numbers(tmp_path / "b.pth", kept=12)
     with pytest.raises(ValueError, match=r"b\.pth: .*data/0 should have 16 bytes, and has 12"):
         read_weights(tmp_path / "b.pth")
 
@@ -279,14 +287,7 @@ def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_a_part_that_is_marked_as_a_folder_is_refused(tmp_path: Path) -> None:
     """PyTorch would read nothing of it, and leave the tensor what the memory held."""
-    torch.save({"model": {"a": torch.zeros(4)}}, tmp_path / "a.pth")
-    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
-        for name, content in parts.items():
-            item = zipfile.ZipInfo(name)
-            item.external_attr = 0x10 if name.endswith("data/0") else 0
-            archive.writestr(item, content)
+    _write_four_numbers(tmp_path / "b.pth", attributes=0x10)
     with pytest.raises(ValueError, match=r"b\.pth: .*data/0 is marked as a folder"):
         read_weights(tmp_path / "b.pth")
 

@@ -355,10 +355,7 @@ class _Row(NamedTuple):
         value = self.get(column)
         if value is None or value == "":
             return math.nan
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.inf
+        number = _as_float(value)
         if math.isinf(number) or isinstance(value, bool):
             raise ValueError(f"row {self.place}, column {column}: {value!r} is no number")
         return number
